@@ -1,0 +1,183 @@
+/* dsm.h - the C face of dsm, distributed shared memory for MPI programs.
+ *
+ * The part between the two markers is handed verbatim to cffi, so it holds declarations and integer macros only.
+ *
+ * Conventions.  A function returns DSM_OK or a negative `enum dsm_error`; dsm_last_error() then tells, for the calling
+ * thread, what went wrong, where, and the cure.  Output parameters come last.  A function with `slice_s` may wait: it
+ * returns DSM_AGAIN when that many seconds have passed (negative: never), and the same call with the same arguments goes
+ * on waiting; so a caller can look at its own signals in between.  "Collective": all ranks call it in the same order.
+ */
+#ifndef DSM_H
+#define DSM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: begin */
+
+enum dsm_error {
+    DSM_OK = 0,
+    DSM_AGAIN = -1,         /* not yet: the slice ended, or a lock that was tried is not free */
+    DSM_E_ARGUMENT = -2,    /* an argument of this call is wrong, or ranks disagree about it     ValueError   */
+    DSM_E_STATE = -3,       /* the call does not fit the state: not started, lock not held ...   RuntimeError */
+    DSM_E_VIEWS = -4,       /* arrays over the memory are still alive on some rank               BufferError  */
+    DSM_E_MEMORY = -5,      /* the address range or the machine's memory is exhausted            MemoryError  */
+    DSM_E_ENVIRONMENT = -6, /* the machine, the MPI or the launcher does not allow it            DSMError     */
+    DSM_E_MEETING = -7      /* ranks met in different collective calls                           DSMError     */
+};
+
+/* How a rank that computes learns of a request: asleep until a datagram, polling all the time, or every 100 us. */
+enum dsm_progress { DSM_PROGRESS_DOORBELL = 0, DSM_PROGRESS_SPIN = 1, DSM_PROGRESS_POLL = 2 };
+
+struct dsm_options {
+    int32_t progress;           /* enum dsm_progress */
+    int32_t check;              /* 0; 1: cheap invariants; 2: every *_check after every step */
+    int32_t oversubscribed;     /* 1: more ranks than cores on this host, -1: find out, 0: no */
+    double watchdog_s;          /* a longer wait prints a line; 0: never */
+    uint64_t range_bytes;       /* address space to reserve; 0: the default */
+    uint64_t budget_bytes;      /* protocol memory that starts a collection; 0: the default; 1: collect all the time */
+    const char *trace_path;     /* NULL: no trace; the rank is appended */
+};
+
+/* One allocation of shared memory. */
+struct dsm_region {
+    uint32_t id;                /* never used again in a job */
+    void *address;              /* the same on every rank */
+    uint64_t bytes;             /* as asked for */
+    uint64_t page_bytes;        /* unit of coherence */
+    uint64_t pages;
+};
+
+struct dsm_page_info {
+    int32_t owner;              /* rank that is asked for the page when no copy is here; -1: nobody wrote it yet */
+    bool copy;                  /* some version of the page is here */
+    bool valid;                 /* the version that this rank must see is here */
+    bool writable;              /* writing it needs no fault, but for a stricter protection */
+    bool twin;                  /* has writes that nobody was sent yet */
+    bool pinned;
+};
+
+/* Counted since dsm_init or the last reset, on this rank; of all regions and locks, of one region, or of one lock
+ * (what does not apply is 0).  Times in nanoseconds, sizes in bytes. */
+struct dsm_stats {
+    uint64_t faults_read, faults_write;         /* signals served */
+    uint64_t faults_local;                      /* of these, without a message */
+    uint64_t fetches;                           /* pages brought up to date from other ranks */
+    uint64_t fetch_requests;                    /* pages asked for, over all ranks asked */
+    uint64_t pages_received, pages_served;      /* whole pages */
+    uint64_t diffs_received, diffs_served;      /* diffs, in place of whole pages */
+    uint64_t diffs_made;
+    uint64_t diff_bytes_received, diff_bytes_served;
+    uint64_t twins_made;
+    uint64_t intervals_closed;
+    uint64_t notices_received;                  /* pages named in intervals of other ranks */
+    uint64_t invalidations;                     /* copies that became stale */
+    uint64_t barriers;                          /* and the other collective calls */
+    uint64_t collections;
+    uint64_t lock_acquires;
+    uint64_t lock_acquires_local;               /* of these, without a message: the token was here */
+    uint64_t lock_grants;                       /* tokens handed to other ranks */
+    uint64_t counter_operations;
+    uint64_t messages_sent, messages_received;
+    uint64_t bytes_sent, bytes_received;
+    uint64_t bells_rung, bells_heard;
+    uint64_t protects;                          /* changes of page protection asked of the kernel */
+    uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
+    uint64_t memory_bytes, memory_bytes_max;    /* protocol memory: twins, diffs, logs, page states, messages */
+};
+
+/* ---- life ---------------------------------------------------------------------------------------------------- */
+
+/* Start on a duplicate of *mpi_comm (a pointer to an MPI_Comm).  Collective.  The options must be the same everywhere. */
+int dsm_init(const void *mpi_comm, const struct dsm_options *options);
+
+/* End; waits for all ranks and goes on answering them meanwhile.  Collective. */
+int dsm_finalize(double slice_s);
+
+int dsm_rank(void);
+int dsm_size(void);
+bool dsm_active(void);                      /* started and not finalized */
+const char *dsm_last_error(void);
+const char *dsm_error_name(int error);
+
+/* Print `dsm: rank R of N: TEXT` and end all ranks with `status`.  Does not return.  Safe in a signal handler as far as
+ * MPI_Abort is. */
+void dsm_abort(const char *text, int status);
+
+/* ---- memory -------------------------------------------------------------------------------------------------- */
+
+/* Allocate a region whose pages all begin with `initial` repeated (NULL: zeros; initial_bytes divides the smallest page).
+ * `what` is the call as the user wrote it, compared between ranks and shown where they differ.  Collective. */
+int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint32_t initial_bytes,
+                 const char *name, const char *what, double slice_s, struct dsm_region *region);
+
+/* Give a region back.  `refusal` tells why this rank cannot (NULL: it can); one refusal keeps the region everywhere and
+ * returns DSM_E_VIEWS on all ranks.  Afterwards the addresses are inaccessible.  Collective. */
+int dsm_free(uint32_t region, const char *refusal, const char *what, double slice_s);
+
+/* No pointer into a freed region is left on this rank.  When all ranks have said so its addresses are used again.  Local. */
+int dsm_forget(uint32_t region);
+
+/* The region that holds this address.  Local. */
+int dsm_region_of(const void *address, struct dsm_region *region);
+int dsm_page_info(uint32_t region, uint64_t page, struct dsm_page_info *info);
+
+/* Make bytes [address, address + bytes) resident and keep them accessible to the kernel and to MPI until the matching
+ * dsm_unpin.  Nests.  Local. */
+int dsm_pin(void *address, uint64_t bytes, bool write);
+int dsm_unpin(void *address, uint64_t bytes, bool write);
+
+/* ---- synchronisation ----------------------------------------------------------------------------------------- */
+
+/* All that any rank wrote before is visible to every rank after.  Collective. */
+int dsm_barrier(double slice_s);
+
+/* A lock with a token that rests where it was last used.  Collective. */
+int dsm_lock_new(const char *what, double slice_s, uint32_t *lock);
+
+/* Wait for the lock.  *ticket is 0 at first; after DSM_AGAIN it keeps the thread's place in the queue: wait on with it, or
+ * leave the queue with dsm_acquire_cancel. */
+int dsm_acquire(uint32_t lock, uint64_t *ticket, double slice_s);
+int dsm_acquire_cancel(uint32_t lock, uint64_t *ticket);
+
+/* Take the lock if it is free: asks its holder once.  DSM_AGAIN: it is not, or the answer takes longer than the slice (the
+ * same rules for *ticket as above; 0 afterwards means that the answer was no). */
+int dsm_try_acquire(uint32_t lock, uint64_t *ticket, double slice_s);
+int dsm_release(uint32_t lock);
+bool dsm_locked(uint32_t lock);             /* held by a thread of this rank */
+
+/* A number that is atomic at its manager.  Carries no write notices and orders nothing.  Collective. */
+int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *counter);
+
+/* Add `delta`; *before is the value it had.  *ticket as in dsm_acquire. */
+int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before);
+
+/* ---- insight ------------------------------------------------------------------------------------------------- */
+
+int dsm_stats(struct dsm_stats *stats);
+int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
+int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
+int dsm_stats_reset(void);                  /* totals, regions and locks */
+
+/* One line for every thread of this rank that waits inside dsm, to standard error. */
+void dsm_print_waits(void);
+
+/* Which MPI this was compiled with ("MPICH", "Open MPI", else the header's own words) and which one is loaded now. */
+const char *dsm_mpi_header(void);
+int dsm_mpi_library(char *text, int capacity);
+int dsm_mpi_handle_bytes(void);             /* sizeof(MPI_Comm) */
+bool dsm_mpi_initialized(void);
+int dsm_mpi_thread_level(void);             /* as MPI_Query_thread: 3 is MPI_THREAD_MULTIPLE; -1 before MPI_Init */
+
+/* cffi: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
