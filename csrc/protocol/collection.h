@@ -1,0 +1,51 @@
+/* collection - garbage collection: four meetings after which nobody needs any diff, twin, vector or log.
+ *
+ * It is a meeting of the nodes, not of their threads, so that a program with locks only is collected, too.  Node 0 starts
+ * it when any node's protocol memory exceeds its budget.
+ *
+ *   IDLE -> HOLDING   first departure: no fault starts any more; wait for the fetches under way
+ *        -> CUTTING   second meeting: threads went on writing; from here on no notice is new
+ *        -> VALIDATING   owners (and pins) bring their pages up to date
+ *        -> DROPPING  third departure: every copy that is stale is dropped, its backing is kept for reuse
+ *        -> FORGETTING   fourth departure: diffs, twins, vectors are forgotten; faults go on
+ *        -> IDLE
+ *
+ * Stamps at or below that of the last departure are implied from then on: a slower node that still names them is not
+ * believed (reader_vector's floor).
+ */
+#ifndef PROTOCOL_COLLECTION_H
+#define PROTOCOL_COLLECTION_H
+
+#include "protocol/message.h"
+
+struct node;
+
+enum collection_phase {
+    COLLECTION_IDLE,
+    COLLECTION_ARRIVING,
+    COLLECTION_HOLDING,
+    COLLECTION_CUTTING,
+    COLLECTION_VALIDATING,
+    COLLECTION_DROPPING,
+    COLLECTION_FORGETTING
+};
+
+struct collection {
+    enum collection_phase phase;
+    bool holding;                   /* no fault may start, no page may be opened */
+    bool wanted;                    /* node 0 was told, or is node 0 */
+    uint64_t threshold_bytes;       /* of pool memory */
+    stamp floor;                    /* stamp of the last collection */
+    uint64_t count;
+};
+
+/* Look whether it is time, and take the next step if it is due.  Called at the end of every entry into the node. */
+void collection_step(struct node *node);
+/* Node 0: start one now, unless one is under way.  Other nodes: ask for one. */
+void collection_want(struct node *node);
+/* A departure of the collection's meeting; `stamp` is the root's. */
+void collection_departed(struct node *node, stamp stamp);
+void collection_receive_want(struct node *node);
+void collection_receive_collect(struct node *node);
+
+#endif

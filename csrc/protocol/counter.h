@@ -1,0 +1,29 @@
+/* counter - a number that is atomic at its home node.  It carries no write notices and orders nothing. */
+#ifndef PROTOCOL_COUNTER_H
+#define PROTOCOL_COUNTER_H
+
+#include "protocol/message.h"
+
+struct node;
+
+struct counter {
+    int64_t value;                  /* at its home: the number modulo the size */
+};
+
+/* An operation of a thread of this node that is under way. */
+struct counter_request {
+    struct counter_request *next;
+    uint64_t ticket;
+    int64_t before;
+    bool done;
+};
+
+/* Start adding; the ticket is never 0.  A home counter is done at once. */
+uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta);
+/* True when it is done: *before is set and the ticket ended. */
+bool counter_poll(struct node *node, uint64_t ticket, int64_t *before);
+
+void counter_receive_add(struct node *node, const struct message *message);
+void counter_receive_sum(struct node *node, const struct message *message);
+
+#endif

@@ -1,0 +1,63 @@
+/* fetch - brings one page up to date: the whole page from its latest writer, or diffs from all writers.
+ *
+ *   fetch_start -> a round of requests -> replies -> valid? -> end
+ *                        ^                              |
+ *                        +------------- no -------------+
+ *
+ * Rounds (rules R2, R3 and R6 of DESIGN.md):
+ *   whole page   installed only if the sender has all that the copy here has; this node's own writes go back on top
+ *   diffs        gathered from all writers first.  A diff may hold writes of an interval that is still open, made on top
+ *                of diffs that this node was never told of; the writer's `have` names those, and they are fetched as well.
+ *                When nothing is missing, all are applied in the order of their tags, to the page and to its twin
+ *
+ * A request is answered at once, from the state before whatever this node is fetching itself.
+ *
+ *   want  := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
+ *   page  := uint32 region, uint32 flags, uint64 page, uint64 tag, vector have,
+ *            FETCH_WHOLE ? page bytes : uint32 diffs, (uint64 tag, uint64 bytes, body)*
+ */
+#ifndef PROTOCOL_FETCH_H
+#define PROTOCOL_FETCH_H
+
+#include "protocol/message.h"
+#include "protocol/page.h"
+
+struct node;
+
+enum { FETCH_WHOLE_MUST = 1, FETCH_WHOLE_OK = 2, FETCH_WHOLE_LIKED = 4, FETCH_WHOLE = 8 };
+
+/* Replies are cut into pieces of about this size, so that the first can be used while the others travel. */
+enum { FETCH_PIECE_BYTES = 256 * 1024 };
+
+/* A diff that waits to be applied; its body lies in the message. */
+struct fetch_part {
+    stamp tag;
+    node_id node;
+    uint32_t unused;
+    const unsigned char *body;
+    uint64_t bytes;
+    struct message *message;
+};
+
+struct fetch {
+    struct fetch *next, **link;     /* list of the node */
+    struct page *page;
+    struct vector have;             /* what the copy will contain when the gathered diffs are applied */
+    struct fetch_part *parts;
+    uint32_t part_count, part_capacity;
+    uint32_t awaited;               /* replies of this round */
+    node_id peer;                   /* one of those asked, for the watchdog */
+    bool gathering;                 /* this round asked for diffs (parts and `have` are in use) */
+    bool diffs_only;                /* a whole page did not fit */
+    bool ahead;                     /* nobody asked for it yet */
+};
+
+/* Start to bring the page up to date.  It may end at once (a fresh page needs nobody). */
+void fetch_start(struct node *node, struct page *page, bool ahead);
+/* Give up: the region is freed. */
+void fetch_cancel(struct node *node, struct fetch *fetch);
+
+void fetch_receive_want(struct node *node, const struct message *message);
+void fetch_receive_reply(struct node *node, struct message *message);
+
+#endif

@@ -1,0 +1,46 @@
+/* interval - what a node modified between two synchronisations: write notices, as runs of pages.
+ *
+ * On the wire an interval is the same bytes everywhere, so that a node on the way up or down the tree of a meeting only
+ * copies them:
+ *
+ *   interval := uint32 node, uint32 runs, uint64 stamp, run*
+ *   run      := uint32 region, uint32 pages, uint64 first page
+ *
+ * Invariants (log_check)
+ *  1. Stamps in a log ascend, and every one is above the cut of its node.
+ */
+#ifndef PROTOCOL_INTERVAL_H
+#define PROTOCOL_INTERVAL_H
+
+#include "protocol/pool.h"
+
+struct run {
+    region_id region;
+    uint32_t pages;
+    uint64_t first;
+};
+
+struct interval {
+    node_id node;
+    uint32_t run_count;
+    stamp stamp;
+    struct run runs[];
+};
+
+size_t interval_bytes(const struct interval *interval);
+
+/* Known intervals of one node since the last cut. */
+struct log {
+    struct interval **items;
+    uint32_t first, count, capacity;
+};
+
+/* The log takes the interval, which came from the pool with interval_bytes. */
+void log_append(struct log *log, struct pool *pool, struct interval *interval);
+void log_trim(struct log *log, struct pool *pool, stamp cut);
+void log_fini(struct log *log, struct pool *pool);
+/* Position of the first interval above `stamp`; items[first + position] ... */
+uint32_t log_after(const struct log *log, stamp stamp);
+void log_check(const struct log *log, stamp cut, const struct port *port);
+
+#endif

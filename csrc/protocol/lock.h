@@ -1,0 +1,67 @@
+/* lock - mutual exclusion, and the carrier of write notices from a releaser to the next acquirer.
+ *
+ * There is one token per lock.  It stays where it was last used, so that taking the lock there again is free.
+ *
+ *   REMOTE  -- ask -->  ASKED  -- grant -->  RESTING  -- a thread takes it -->  HELD
+ *     ^                                        |   ^                              |
+ *     +---- granted to the node that waits ----+   +-----------  release  --------+
+ *
+ * The manager of a lock (its number modulo the size) knows which node asked last and passes a request on to it; so the
+ * nodes that wait form a chain, each knowing the one behind it (Keleher 1994, 3.4).  Threads of one node queue at home.
+ *
+ * Invariants (lock_check)
+ *  1. held implies token.  2. asked implies not token.  3. A node waits behind another at most once (one request per node
+ *  and lock is outstanding).
+ */
+#ifndef PROTOCOL_LOCK_H
+#define PROTOCOL_LOCK_H
+
+#include "protocol/message.h"
+
+struct node;
+
+/* A thread of this node that wants the lock. */
+struct lock_waiter {
+    struct lock_waiter *next;
+    uint64_t ticket;
+    bool trying;                    /* one answer is enough */
+    bool refused;                   /* and it was no */
+};
+
+struct lock_stats {
+    uint64_t acquires, acquires_local, grants, wait_ns;
+};
+
+struct lock {
+    uint32_t id;
+    bool token, held, asked;
+    node_id tail;                   /* at the manager: who asked last */
+    node_id waiting;                /* the node that gets the token next, or NODE_NONE */
+    struct vector waiting_vector;   /* what it knew when it asked */
+    struct lock_waiter *queue, *queue_last;
+    struct lock_stats stats;
+};
+
+enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
+
+struct lock *lock_find(const struct node *node, uint32_t id);
+/* Get in line.  The ticket is never 0. */
+uint64_t lock_enqueue(struct node *node, struct lock *lock, bool trying);
+/* Is it this thread's turn?  TAKEN and REFUSED end the ticket. */
+enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket);
+/* Out of the line.  A request that is under way stands: the token then serves another thread, goes on, or rests. */
+void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket);
+void lock_release(struct node *node, struct lock *lock);
+
+void lock_receive_acquire(struct node *node, const struct message *message);
+void lock_receive_pass(struct node *node, const struct message *message);
+void lock_receive_grant(struct node *node, struct message *message);
+void lock_receive_busy(struct node *node, const struct message *message);
+/* Grants that came before the cut that they build on (node_pass_cut). */
+void lock_deliver_early(struct node *node);
+
+void lock_add(struct node *node, uint32_t id);
+void lock_fini(struct node *node, struct lock *lock);
+void lock_check(const struct lock *lock, const struct port *port);
+
+#endif

@@ -1,0 +1,100 @@
+/* message - the bytes that nodes exchange, and how they are written and read.
+ *
+ * A message is a header and a body of fields in the byte order of the machine (all nodes of a job are of one kind; init
+ * compares).  A reader never believes a length, a page, a node or a region from the wire: it stops at the end of the
+ * message and remembers that it was cut short; who reads a bad message dies clearly (node.c).
+ *
+ *   kind           from            to                       body
+ *   FETCH          who faults      a writer or the owner    want*           (fetch.c)
+ *   REPLY          its receiver    who faulted              page*           (fetch.c)
+ *   ACQUIRE        a node          manager of the lock      lock, vector    (lock.c)
+ *   PASS           manager         last who asked           the same        (lock.c)
+ *   GRANT          holder          next node                intervals       (lock.c)
+ *   BUSY           last who asked  who only tried           lock            (lock.c)
+ *   ARRIVE         child           parent of the tree       ballot, intervals   (meeting.c)
+ *   DEPART         parent          children                 outcome, intervals  (meeting.c)
+ *   ADD, SUM       a node          home of the counter, and back            (counter.c)
+ *   WANT_COLLECT   a node          node 0                   nothing         (collection.c)
+ *   COLLECT        parent          children                 nothing         (collection.c)
+ */
+#ifndef PROTOCOL_MESSAGE_H
+#define PROTOCOL_MESSAGE_H
+
+#include "protocol/vector.h"
+
+enum message_kind {
+    MESSAGE_FETCH = 1,
+    MESSAGE_REPLY,
+    MESSAGE_ACQUIRE,
+    MESSAGE_PASS,
+    MESSAGE_GRANT,
+    MESSAGE_BUSY,
+    MESSAGE_ARRIVE,
+    MESSAGE_DEPART,
+    MESSAGE_ADD,
+    MESSAGE_SUM,
+    MESSAGE_WANT_COLLECT,
+    MESSAGE_COLLECT,
+    MESSAGE_KINDS
+};
+
+/* When a computing receiver has to be woken for it. */
+enum ring { RING_NEVER, RING_LATER, RING_NOW };
+
+enum { MESSAGE_MAGIC = 0x6d736432 };        /* "2dsm": changes with the format */
+
+/* First bytes of every message on the wire. */
+struct message_header {
+    uint32_t magic;
+    uint8_t kind;
+    uint8_t by_service;             /* sent by the service thread of a rank that computes (a hint for bells) */
+    uint16_t unused;
+    uint32_t count;                 /* of what the body repeats */
+    uint32_t sender;
+    stamp stamp;                    /* the sender's clock */
+    uint64_t bytes;                 /* of the whole message */
+};
+
+/* One message in memory: `wire` is what travels.  Made by message_new (to be sent) or message_wrap (received). */
+struct message {
+    struct message *next;           /* in the outbox */
+    node_id peer;                   /* receiver, or sender of a received one */
+    uint8_t ring;                   /* enum ring */
+    uint32_t holders;               /* who still reads in a received one */
+    unsigned char *wire;            /* of the pool, wire_capacity bytes */
+    uint64_t wire_bytes, wire_capacity;
+};
+
+struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring, uint64_t body_bytes);
+/* Wrap received bytes (of the pool, taken with `bytes`). */
+struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes);
+struct message_header *message_header(const struct message *message);
+void message_free(struct message *message, struct pool *pool);
+/* One holder less; the last one frees it. */
+void message_release(struct message *message, struct pool *pool);
+
+/* Writing: append to the body; grows. */
+void *message_space(struct message *message, struct pool *pool, uint64_t bytes);
+/* Give back what message_space gave too much. */
+void message_shrink(struct message *message, uint64_t bytes);
+void message_put_u32(struct message *message, struct pool *pool, uint32_t value);
+void message_put_u64(struct message *message, struct pool *pool, uint64_t value);
+void message_put_bytes(struct message *message, struct pool *pool, const void *bytes, uint64_t count);
+/* uint32 count, then (uint32 node, uint32 0, uint64 stamp)* */
+void message_put_vector(struct message *message, struct pool *pool, const struct vector *vector);
+
+/* Reading: what lies beyond the end reads as zeros and sets `bad`. */
+struct reader {
+    const unsigned char *at, *end;
+    bool bad;
+};
+
+struct reader message_reader(const struct message *message);
+uint32_t reader_u32(struct reader *reader);
+uint64_t reader_u64(struct reader *reader);
+const void *reader_bytes(struct reader *reader, uint64_t count);
+/* Entries at or below `floor` are dropped; nodes must be below `nodes`. */
+void reader_vector(struct reader *reader, struct pool *pool, node_id nodes, stamp floor, struct vector *vector);
+uint64_t reader_left(const struct reader *reader);
+
+#endif

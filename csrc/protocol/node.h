@@ -1,0 +1,186 @@
+/* node - one process of the job, as the protocol sees it: all its state, and the ways in.
+ *
+ * Nothing here waits, sends, or takes the time.  A call changes the state and leaves results as data: messages in the
+ * outbox, and `wake`, which says that something changed that a waiting thread may be waiting for.  A thread that waits
+ * asks again: node_fault, lock_poll, counter_poll, meeting_take are all questions that can be repeated.  The caller holds
+ * one mutex around every call.  Messages to itself a node delivers before the call returns.
+ *
+ * Many nodes fit in one process; nothing here can tell simulation from production.
+ */
+#ifndef PROTOCOL_NODE_H
+#define PROTOCOL_NODE_H
+
+#include "protocol/collection.h"
+#include "protocol/counter.h"
+#include "protocol/fetch.h"
+#include "protocol/interval.h"
+#include "protocol/lock.h"
+#include "protocol/meeting.h"
+#include "protocol/region.h"
+
+/* What the simulator turns, and chaos under MPI.  All zero: as in production. */
+struct policy {
+    enum { WHOLE_AUTO, WHOLE_NEVER, WHOLE_ALWAYS, WHOLE_RANDOM } whole;
+    uint32_t stay_open_permille;    /* serve a page and leave it open (R10) */
+    uint32_t open_early_permille;   /* open a page before it is written (R10) */
+    uint32_t random_state;
+    bool check_all;                 /* every *_check after each step */
+};
+
+struct node_options {
+    node_id rank, size;
+    uint64_t budget_bytes;          /* of protocol memory, above what remained after the last collection */
+    uint64_t ahead_bytes_max;       /* read-ahead window; 0: none */
+    struct policy policy;
+};
+
+struct node_stats {
+    uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
+    uint64_t pages_received, pages_served, diffs_received, diffs_served, diffs_made, diff_bytes_received,
+        diff_bytes_served, twins_made, intervals_closed, notices_received, invalidations, barriers, collections;
+    uint64_t lock_acquires, lock_acquires_local, lock_grants, counter_operations, protects;
+};
+
+/* The last things that happened, for the last words of a broken node and for traces. */
+enum event_kind {
+    EVENT_NONE,
+    EVENT_FAULT_READ,
+    EVENT_FAULT_WRITE,
+    EVENT_FETCH,
+    EVENT_SERVE,
+    EVENT_INSTALL,
+    EVENT_APPLY,
+    EVENT_SEAL,
+    EVENT_OPEN,
+    EVENT_STALE,
+    EVENT_CLOSE,
+    EVENT_ACQUIRE,
+    EVENT_RELEASE,
+    EVENT_GRANT,
+    EVENT_ARRIVE,
+    EVENT_DEPART,
+    EVENT_COLLECT,
+    EVENT_KINDS
+};
+
+struct event {
+    stamp stamp;
+    uint64_t page;                  /* or lock, or meeting */
+    region_id region;
+    node_id peer;
+    enum event_kind kind;
+};
+
+enum { EVENTS_KEPT = 256 };
+
+struct node {
+    node_id rank, size;
+    struct port port;
+    struct pool pool;
+    struct policy policy;
+    struct node_options options;
+
+    stamp stamp;                    /* Lamport clock */
+    stamp *vt;                      /* latest interval known of every node */
+    stamp *cut;                     /* and up to which the last cut went */
+    uint64_t cuts;                  /* passed so far */
+    struct log *logs;               /* one per node */
+    struct page **dirty;            /* pages of the open interval */
+    uint32_t dirty_count, dirty_capacity;
+
+    struct regions regions;
+    struct fetch *fetches;          /* under way */
+    uint32_t fetch_count;
+    struct page *pinned;            /* list */
+
+    struct lock **locks;
+    uint32_t lock_count, lock_capacity;
+    struct message *early;          /* grants from beyond the next cut */
+    struct counter *counters;
+    uint32_t counter_count, counter_capacity;
+    struct counter_request *counter_requests;
+    uint64_t tickets;
+
+    struct meeting meetings[MEETING_CLASSES];
+    struct collection collection;
+
+    /* A batch of neighbouring pages whose protection the kernel has not been told yet. */
+    struct {
+        uint64_t offset, bytes;
+        enum access access;
+    } batch;
+    uint64_t edges;                 /* changes of protection along the whole range */
+
+    struct message *outbox, **outbox_end;
+    struct message *to_self, **to_self_end;
+    bool delivering;                /* to_self is being emptied further up the stack */
+    bool wake;
+
+    struct node_stats stats;
+    struct event events[EVENTS_KEPT];
+    uint64_t event_count;
+};
+
+struct node *node_new(const struct node_options *options, const struct port *port);
+void node_free(struct node *node);
+
+/* ---- ways in ------------------------------------------------------------------------------------------------- */
+
+enum fault_answer {
+    FAULT_DONE,                     /* the protection allows the access now: retry it */
+    FAULT_WAIT,                     /* ask again after the next wake */
+    FAULT_OUTSIDE                   /* no region there */
+};
+
+/* A thread touched `offset`.  `first` on the first of a series of equal questions (statistics, read-ahead). */
+enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, bool first);
+
+/* A message of another node; the node takes it. */
+void node_receive(struct node *node, struct message *message);
+
+/* Pins: the page at `offset` must be accessible (node_fault said DONE under the same hold of the mutex). */
+void node_pin(struct node *node, uint64_t offset, bool write);
+void node_unpin(struct node *node, uint64_t offset, bool write);
+/* After an acquire or a barrier: start what pinned pages lack; true when they are all up to date. */
+bool node_pins_valid(struct node *node);
+
+/* The messages to send, in order; the caller takes them. */
+struct message *node_take_outbox(struct node *node);
+bool node_take_wake(struct node *node);
+/* End of every entry from outside: deliver to self, step the collection, tell the kernel.  The functions of lock.h,
+ * counter.h and meeting.h that threads call do not do it themselves: call it after them. */
+void node_settle(struct node *node);
+
+void node_check(const struct node *node);
+
+/* ---- for the other files of the protocol --------------------------------------------------------------------- */
+
+stamp node_tick(struct node *node);
+void node_send(struct node *node, struct message *message);
+void node_event(struct node *node, enum event_kind kind, const struct page *page, uint64_t other, node_id peer);
+const char *node_event_name(enum event_kind kind);
+/* Does not return. */
+void node_panic(const struct node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void node_malformed(const struct node *node, const struct message *message);
+bool node_chance(struct node *node, uint32_t permille);
+
+void node_close_interval(struct node *node);
+/* Put the intervals above the vector's entries (or, without one, this node's own since the last cut) into the message. */
+void node_put_intervals(struct node *node, struct message *message, const struct vector *known);
+/* Take in write notices: the acquire side of every synchronisation. */
+void node_learn(struct node *node, const struct message *message, struct reader *reader);
+/* The same list in the departure of a meeting, which all nodes see alike: choose owners, trim logs. */
+void node_pass_cut(struct node *node, struct reader reader);
+/* What this node knows, as entries above the last cut. */
+void node_put_known(struct node *node, struct message *message);
+
+void page_protect(struct node *node, struct page *page, enum access access);
+void page_protect_flush(struct node *node);
+/* A write fault, or one ahead of its time: the page belongs to the open interval. False: a collection is under way. */
+bool page_open(struct node *node, struct page *page);
+/* Before a page is served: protect it (batched) ... */
+void page_shut(struct node *node, struct page *page);
+/* ... and, after page_protect_flush, cut what was written.  Returns the tag. */
+stamp page_seal(struct node *node, struct page *page);
+
+#endif

@@ -1,0 +1,34 @@
+/* vector - a sparse vector of stamps, one per node that matters; what is not there is 0.
+ *
+ * Two of them per page carry all coherence state (need and have); written sparse, because a page has few writers and a
+ * job may have a thousand nodes.
+ *
+ * Invariants
+ *  1. No node occurs twice, no stamp is 0.
+ */
+#ifndef PROTOCOL_VECTOR_H
+#define PROTOCOL_VECTOR_H
+
+#include "protocol/pool.h"
+
+struct vector_entry {
+    stamp stamp;
+    node_id node;
+    uint32_t unused;
+};
+
+struct vector {
+    struct vector_entry *entries;
+    uint32_t count, capacity;
+};
+
+stamp vector_get(const struct vector *vector, node_id node);
+/* entry := max(entry, stamp) */
+void vector_raise(struct vector *vector, struct pool *pool, node_id node, stamp stamp);
+void vector_copy(struct vector *to, struct pool *pool, const struct vector *from);
+void vector_clear(struct vector *vector, struct pool *pool);
+/* Every entry of `low` is at most that of `high`; `except` (or NODE_NONE) is not looked at. */
+bool vector_covers(const struct vector *high, const struct vector *low, node_id except);
+void vector_check(const struct vector *vector, const struct port *port);
+
+#endif
