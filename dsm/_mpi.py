@@ -227,13 +227,10 @@ def is_command() -> bool:
     Such a process runs no parallel program: it must start when MPI or the core is broken, to say what is, and it leaves
     MPI uninitialised, because it may replace itself by mpiexec.
     """
-    arguments = sys.orig_argv[1:]
-    for index, argument in enumerate(arguments[:-1]):
-        if argument == "-m":
-            return arguments[index + 1] == "dsm"
-        if not argument.startswith("-"):
-            return False
-    return False
+    # While python looks for the module, argv[0] is "-m"; what follows argv[0] also ends the original command line.
+    if not sys.argv or not (sys.argv[0] == "-m" or sys.argv[0].endswith("__main__.py")):
+        return False
+    return sys.orig_argv[-len(sys.argv)] in ("dsm", "-mdsm")
 
 
 class _Unavailable:
