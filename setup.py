@@ -9,7 +9,9 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 # By its path: the package itself cannot be imported before it is built.
-_spec = importlib.util.spec_from_file_location("_core_build", Path(__file__).resolve().parent / "dsm" / "_core_build.py")
+_spec = importlib.util.spec_from_file_location(
+    "_core_build", Path(__file__).resolve().parent / "dsm" / "_core_build.py"
+)
 core_build = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(core_build)
 
@@ -26,6 +28,7 @@ class BuildCore(build_ext):
             raise SystemExit(f"error: {core_build.NO_MPI}")
         print(f"compiling dsm._core with the MPI of {' '.join(mpicc)}", file=sys.stderr)
         core_build.use_as_compiler(mpicc, os.environ)
+        self.force = True  # what lies in build/ may have been compiled for another MPI, and looks up to date
         super().run()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ LAUNCHERS = (
     ("SLURM_STEP_NUM_TASKS", "srun"),
 )
 _OWN_LAUNCHER = {"MPICH": "PMI_SIZE", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+_LIBRARY_FILES = (("libmpi.so.12", "MPICH"), ("libmpich.so.12", "MPICH"), ("libmpi.so.40", "Open MPI"))
 _LIBRARY_CAPACITY = 16384
 
 
@@ -56,8 +57,8 @@ def family(text: str) -> str:
 
 def short(library: str) -> str:
     """Shorten what MPI_Get_library_version says to its name and version.  Local."""
-    first = library.strip("\0\n ").split("\n", 1)[0]
-    return " ".join(first.split(",", 1)[0].split())
+    first = library.strip("\0\n ").split("\n", 1)[0].split(",", 1)[0]
+    return " ".join(re.sub(r"\bVersion:|\bv(?=\d)", " ", first).split())
 
 
 def mismatch(header: str, core: Identity, mpi4py: Identity) -> str | None:
@@ -73,10 +74,12 @@ def mismatch(header: str, core: Identity, mpi4py: Identity) -> str | None:
     loaded = short(mpi4py.library)
     if family(header) != family(mpi4py.library):
         reason = f"its core was compiled for {header}"
-    elif short(core.library) != loaded or core.library.strip("\0\n ") != mpi4py.library.strip("\0\n "):
+    elif core.library.strip("\0\n ") != mpi4py.library.strip("\0\n "):
         reason = f"its core runs on {short(core.library)}"
     elif core.handle_bytes != mpi4py.handle_bytes:
-        reason = f"its core was compiled for communicators of {core.handle_bytes} bytes instead of {mpi4py.handle_bytes}"
+        reason = (
+            f"its core was compiled for communicators of {core.handle_bytes} bytes instead of {mpi4py.handle_bytes}"
+        )
     elif core.initialized != mpi4py.initialized:
         reason = "its core calls another copy of that library, one that nobody initialised"
     else:
@@ -205,9 +208,12 @@ def import_core() -> Any:
             "install dsm again, or compile it in place with `python setup.py build_ext --inplace`."
         ) from error
     except ImportError as error:
+        reason = _first_line(error)
+        maker = next((name for file, name in _LIBRARY_FILES if file in reason), "another MPI or Python")
+        loaded = short(import_mpi4py().Get_library_version())
         raise DSMError(
-            f"the core of dsm cannot be loaded beside {short(import_mpi4py().Get_library_version())}: "
-            f"{_first_line(error)} (libmpi.so.12 is MPICH's library, libmpi.so.40 Open MPI's). {rebuild_cure()}"
+            f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but its core was compiled for {maker} "
+            f"({reason}). {rebuild_cure()}"
         ) from error
 
 
@@ -219,41 +225,6 @@ def identities(core: Any, mpi: Any) -> tuple[Identity, Identity]:
     library = core.ffi.string(text).decode(errors="replace")
     seen = Identity(bool(core.lib.dsm_mpi_initialized()), library, int(core.lib.dsm_mpi_handle_bytes()))
     return seen, Identity(mpi.Is_initialized(), mpi.Get_library_version(), int(mpi._sizeof(mpi.Comm)))
-
-
-def is_command() -> bool:
-    """Tell whether this process is ``python -m dsm``.  Local.
-
-    Such a process runs no parallel program: it must start when MPI or the core is broken, to say what is, and it leaves
-    MPI uninitialised, because it may replace itself by mpiexec.
-    """
-    # While python looks for the module, argv[0] is "-m"; what follows argv[0] also ends the original command line.
-    if not sys.argv or not (sys.argv[0] == "-m" or sys.argv[0].endswith("__main__.py")):
-        return False
-    return sys.orig_argv[-len(sys.argv)] in ("dsm", "-mdsm")
-
-
-class _Unavailable:
-    """Stands for a part of the core in ``python -m dsm`` while the core cannot be loaded: usable only as a name."""
-
-    def __init__(self, error: DSMError) -> None:
-        self._error = error
-
-    def __getattr__(self, name: str) -> _Unavailable:
-        return self
-
-    def __call__(self, *arguments: object, **keywords: object) -> None:
-        raise self._error
-
-
-def _load() -> tuple[Any, Any, Any]:
-    mpi = import_mpi4py()
-    core = import_core()
-    header = core.ffi.string(core.lib.dsm_mpi_header()).decode()
-    problem = mismatch(header, *identities(core, mpi))
-    if problem is not None:
-        raise DSMError(problem)
-    return core.ffi, core.lib, mpi
 
 
 def load() -> tuple[Any, Any, Any]:
@@ -268,17 +239,15 @@ def load() -> tuple[Any, Any, Any]:
     Raises
     ------
     DSMError
-        There is no MPI, no core, or the core was compiled for another MPI.  In ``python -m dsm`` this is left to the first
-        call of a function of the core.
+        There is no MPI, no core, or the core was compiled for another MPI.
     """
-    if not is_command():
-        return _load()
-    importlib.import_module("mpi4py").rc.initialize = False
-    try:
-        return _load()
-    except DSMError as error:
-        missing = _Unavailable(error)
-        return missing, missing, missing
+    mpi = import_mpi4py()
+    core = import_core()
+    header = core.ffi.string(core.lib.dsm_mpi_header()).decode()
+    problem = mismatch(header, *identities(core, mpi))
+    if problem is not None:
+        raise DSMError(problem)
+    return core.ffi, core.lib, mpi
 
 
 def _first_line(error: BaseException) -> str:
