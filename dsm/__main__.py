@@ -1,0 +1,38 @@
+"""``python -m dsm run | info | doctor``."""
+
+from __future__ import annotations
+
+import sys
+
+from dsm import _doctor, _launch
+from dsm._errors import DSMError
+
+USAGE = """\
+usage: python -m dsm COMMAND
+
+  run -n RANKS prog.py ...   run a program with the mpiexec that belongs to the MPI that mpi4py loads
+  info                       versions, MPI, settings in force and limits of this machine
+  doctor                     look for every known trap and say the cure; exit status 1 when one is found
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out one command and return its exit status.  Local."""
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    try:
+        if name == "run":
+            return _launch.run(rest)
+        if name == "info" and not rest:
+            return _doctor.info()
+        if name == "doctor" and not rest:
+            return _doctor.doctor()
+    except DSMError as error:
+        print(f"dsm: {error}", file=sys.stderr)
+        return 2
+    asked = name in ("-h", "--help", "help")
+    print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

