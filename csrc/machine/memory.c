@@ -122,12 +122,11 @@ memory_map(struct memory *memory, void *address, uint64_t bytes)
 void
 memory_unmap(struct memory *memory)
 {
-    if (memory->application)
-        munmap(memory->application, memory->bytes);
-    if (memory->system)
-        munmap(memory->system, memory->bytes);
-    if (memory->file >= 0)
-        close(memory->file);
+    if (!memory->application)
+        return;
+    munmap(memory->application, memory->bytes);
+    munmap(memory->system, memory->bytes);
+    close(memory->file);
     *memory = (struct memory){.file = -1};
 }
 

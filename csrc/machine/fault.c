@@ -1,0 +1,497 @@
+/* Why there are several entry points: somebody who takes SIGSEGV after us (faulthandler.enable()) remembers our handler as
+ * the one before it, and puts it back when it is done with a signal.  With one entry point we would hand the signal to the
+ * thief again, and it to us, for ever.  So each time the signal is (re)taken another function is installed, each with the
+ * handler that was there before *it*, and a chain of handlers ends as it would between strangers.
+ *
+ * Why an alternate stack for the installing thread only: stacks of other threads are not ours to judge, and a program that
+ * overflows one of them died without a traceback before dsm, too.
+ *
+ * What a handler touches is reached through one pointer and never freed: a handler may still run in another thread while
+ * fault_remove is called.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "fault.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+enum { GENERATIONS = 8 };
+
+#define STACK_BYTES ((size_t)512 * 1024)
+
+typedef void fault_entry(int signal, siginfo_t *info, void *context);
+
+/* A signal that we hold: generation k runs entry k, before[k] is the action it replaced. */
+struct held {
+    int signal;
+    unsigned generations;
+    struct sigaction before[GENERATIONS];
+};
+
+/* Invariant: `server` is not NULL exactly between fault_install and fault_remove. */
+struct fault {
+    fault_server *_Atomic server;
+    void *context;
+    uintptr_t range, view;
+    uint64_t bytes;
+    struct held segv, bus;
+    struct sigaction interrupt_before, usr1_before;
+    bool interrupt_watched, usr1_watched;
+    atomic_uint interrupts;
+    void (*print)(void);
+    void *stack;            /* the alternate stack of thread `stack_owner` */
+    pid_t stack_owner;
+    stack_t stack_before;
+};
+
+static struct fault *_Atomic the_fault;
+
+/* ---- what the signal says ------------------------------------------------------------------------------------- */
+
+enum access_kind { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE, ACCESS_UNTOLD };
+
+#if defined(__x86_64__) && !defined(FAULT_ACCESS_UNTOLD)
+
+static enum access_kind
+access_told(const ucontext_t *context)
+{
+    enum { PF_WRITE = 2, PF_INSTRUCTION = 16 };     /* Intel SDM 3A, "Page-Fault Exception", error code */
+    unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
+    if (code & PF_INSTRUCTION)
+        return ACCESS_EXECUTE;
+    return code & PF_WRITE ? ACCESS_WRITE : ACCESS_READ;
+}
+
+#elif defined(__aarch64__) && !defined(FAULT_ACCESS_UNTOLD)
+
+/* The kernel puts records of {magic, size} into the reserved area; one of them holds the syndrome register
+ * (arch/arm64/include/uapi/asm/sigcontext.h; fields as in the Arm ARM, "ESR_EL1"). */
+static enum access_kind
+access_told(const ucontext_t *context)
+{
+    enum { ESR_MAGIC = 0x45535201, EC_SHIFT = 26, EC_MASK = 0x3f, EC_INSTRUCTION_ABORT = 0x20 };
+    enum { WRITE_NOT_READ = 1 << 6, CACHE_MAINTENANCE = 1 << 8 };
+    const unsigned char *at = (const unsigned char *)context->uc_mcontext.__reserved;
+    const unsigned char *end = at + sizeof context->uc_mcontext.__reserved;
+    while (end - at >= 16) {
+        uint32_t magic, size;
+        memcpy(&magic, at, sizeof magic);
+        memcpy(&size, at + 4, sizeof size);
+        if (magic == ESR_MAGIC) {
+            uint64_t syndrome;
+            memcpy(&syndrome, at + 8, sizeof syndrome);
+            if (((syndrome >> EC_SHIFT) & EC_MASK) == EC_INSTRUCTION_ABORT)
+                return ACCESS_EXECUTE;
+            return (syndrome & WRITE_NOT_READ) && !(syndrome & CACHE_MAINTENANCE) ? ACCESS_WRITE : ACCESS_READ;
+        }
+        if (size < 8 || (size_t)(end - at) < size)
+            break;
+        at += size;
+    }
+    return ACCESS_UNTOLD;
+}
+
+#else
+
+static enum access_kind
+access_told(const ucontext_t *context)
+{
+    (void)context;
+    return ACCESS_UNTOLD;
+}
+
+#endif
+
+/* A read that was served does not fault again at once, so a second fault at the same place must be a write.  (Where a
+ * peer took the page away in between, one page is opened for writing without need.)  initial-exec: the handler must not
+ * make the dynamic linker allocate. */
+static bool
+access_is_write(const ucontext_t *context, uintptr_t address)
+{
+    static _Thread_local volatile uintptr_t last_read __attribute__((tls_model("initial-exec")));
+    enum access_kind kind = access_told(context);
+    if (kind != ACCESS_UNTOLD)
+        return kind == ACCESS_WRITE;
+    bool again = last_read == address;
+    last_read = again ? 0 : address;
+    return again;
+}
+
+/* ---- handing on ----------------------------------------------------------------------------------------------- */
+
+/* Act as the kernel would have without us.  The kernel restores the mask when our handler returns. */
+static void
+hand_on(struct sigaction *before, int signal, siginfo_t *info, void *context)
+{
+    struct sigaction action = *before;
+    bool sent = info->si_code <= 0;     /* by kill() or raise(), so no instruction will fault again */
+    if (!(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_IGN && sent)
+        return;
+    if (!(action.sa_flags & SA_SIGINFO) && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
+        struct sigaction standard = {.sa_handler = SIG_DFL};
+        sigaction(signal, &standard, NULL);
+        if (sent) {
+            sigset_t only;
+            sigemptyset(&only);
+            sigaddset(&only, signal);
+            pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+            raise(signal);
+        }
+        return;
+    }
+    if (action.sa_flags & (int)SA_RESETHAND) {
+        before->sa_flags = 0;
+        before->sa_handler = SIG_DFL;
+    }
+    if (!(action.sa_flags & SA_NODEFER))
+        sigaddset(&action.sa_mask, signal);
+    pthread_sigmask(SIG_BLOCK, &action.sa_mask, NULL);
+    if (action.sa_flags & SA_SIGINFO)
+        action.sa_sigaction(signal, info, context);
+    else
+        action.sa_handler(signal);
+}
+
+/* ---- SIGSEGV and SIGBUS ---------------------------------------------------------------------------------------- */
+
+/* Pages of the range are mapped always, so only "no access" is ours; "not mapped" comes from a child of fork(), which has
+ * no range.  Code cannot be run from the range: such a fault would come back for ever. */
+static bool
+serve(struct fault *fault, const siginfo_t *info, const ucontext_t *context)
+{
+    fault_server *server = atomic_load_explicit(&fault->server, memory_order_acquire);
+    uintptr_t address = (uintptr_t)info->si_addr;
+    if (!server || info->si_code != SEGV_ACCERR || address - fault->range >= fault->bytes)
+        return false;
+    if (access_told(context) == ACCESS_EXECUTE)
+        return false;
+    return server(fault->context, address - fault->range, access_is_write(context, address)) != 0;
+}
+
+static void
+explain_bus_error(const struct fault *fault, const siginfo_t *info)
+{
+    static const char text[] = "dsm: SIGBUS in the shared range: the machine has no memory left for its pages "
+                               "(use more hosts or smaller arrays, or raise the memory limit)\n";
+    uintptr_t address = (uintptr_t)info->si_addr;
+    bool in_range = address - fault->range < fault->bytes;
+    bool in_view = fault->view && address - fault->view < fault->bytes;
+    if (info->si_code == BUS_ADRERR && (in_range || in_view)) {
+        ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+        (void)ignored;
+    }
+}
+
+static void
+handle(unsigned generation, int signal, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+    struct fault *fault = atomic_load_explicit(&the_fault, memory_order_acquire);
+    if (signal == SIGSEGV) {
+        if (!serve(fault, info, context))
+            hand_on(&fault->segv.before[generation], signal, info, context);
+    } else {
+        if (atomic_load(&fault->server))
+            explain_bus_error(fault, info);
+        hand_on(&fault->bus.before[generation], signal, info, context);
+    }
+    errno = saved_errno;
+}
+
+#define ENTRY(k) static void entry_##k(int signal, siginfo_t *info, void *context) { handle(k, signal, info, context); }
+ENTRY(0) ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
+
+static fault_entry *const entries[GENERATIONS] = {
+    entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
+};
+
+static bool
+is_entry(const struct sigaction *action)
+{
+    if (!(action->sa_flags & SA_SIGINFO))
+        return false;
+    for (unsigned k = 0; k < GENERATIONS; k++)
+        if (action->sa_sigaction == entries[k])
+            return true;
+    return false;
+}
+
+static bool
+holds(const struct held *held)
+{
+    struct sigaction now;
+    return sigaction(held->signal, NULL, &now) == 0 && is_entry(&now);
+}
+
+/* After GENERATIONS thefts the last entry is used again: only a thief that never gives up could then loop with us. */
+static int
+take(struct held *held)
+{
+    struct sigaction now, ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    if (sigaction(held->signal, NULL, &now) != 0)
+        return -errno;
+    if (is_entry(&now))
+        return 0;
+    unsigned k = held->generations < GENERATIONS ? held->generations : GENERATIONS - 1;
+    held->before[k] = now;
+    ours.sa_sigaction = entries[k];
+    sigemptyset(&ours.sa_mask);
+    if (sigaction(held->signal, &ours, NULL) != 0)
+        return -errno;
+    held->generations = k + 1;
+    return 0;
+}
+
+/* Who has taken the signal since will call our entries for ever, so they stay as they are. */
+static void
+give_back(struct held *held)
+{
+    struct sigaction now;
+    if (held->generations == 0 || sigaction(held->signal, NULL, &now) != 0 || !is_entry(&now))
+        return;
+    unsigned k = 0;
+    while (now.sa_sigaction != entries[k])
+        k++;
+    if (sigaction(held->signal, &held->before[k], NULL) == 0)
+        held->generations = k;
+}
+
+/* ---- the alternate stack --------------------------------------------------------------------------------------- */
+
+static size_t
+guard_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void *
+stack_new(void)
+{
+    unsigned char *mapped = mmap(NULL, STACK_BYTES + guard_bytes(), PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (mapped == MAP_FAILED)
+        return NULL;
+    if (mprotect(mapped, guard_bytes(), PROT_NONE) != 0) {
+        munmap(mapped, STACK_BYTES + guard_bytes());
+        return NULL;
+    }
+    return mapped + guard_bytes();
+}
+
+/* Give the calling thread a stack for handlers on which MPI can run, unless it has one of that size. */
+static int
+stack_give(struct fault *fault)
+{
+    pid_t thread = (pid_t)syscall(SYS_gettid);
+    stack_t now;
+    if (sigaltstack(NULL, &now) != 0)
+        return -errno;
+    if (!(now.ss_flags & SS_DISABLE) && now.ss_size >= STACK_BYTES)
+        return 0;
+    bool again = fault->stack && fault->stack_owner == thread;
+    void *base = again ? fault->stack : stack_new();
+    if (!base)
+        return -ENOMEM;
+    stack_t ours = {.ss_sp = base, .ss_size = STACK_BYTES};
+    if (sigaltstack(&ours, NULL) != 0)
+        return -errno;
+    if (!again && !fault->stack) {
+        fault->stack = base;
+        fault->stack_owner = thread;
+    }
+    if (base == fault->stack)
+        fault->stack_before = now;
+    return 0;
+}
+
+/* The memory stays: a thief may have remembered it as the stack to put back. */
+static void
+stack_take_away(struct fault *fault)
+{
+    stack_t now, before = fault->stack_before;
+    if (!fault->stack || sigaltstack(NULL, &now) != 0 || now.ss_sp != fault->stack)
+        return;
+    before.ss_flags = before.ss_flags & SS_DISABLE ? SS_DISABLE : 0;
+    sigaltstack(&before, NULL);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+static struct fault *
+fault_state(void)
+{
+    struct fault *fault = atomic_load(&the_fault);
+    if (fault)
+        return fault;
+    fault = mmap(NULL, sizeof *fault, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fault == MAP_FAILED)
+        return NULL;
+    fault->segv.signal = SIGSEGV;
+    fault->bus.signal = SIGBUS;
+    atomic_store_explicit(&the_fault, fault, memory_order_release);
+    return fault;
+}
+
+int
+fault_install(void *range, uint64_t bytes, fault_server *server, void *context)
+{
+    struct fault *fault = fault_state();
+    if (!fault)
+        return -ENOMEM;
+    if (!range || !bytes || !server)
+        return -EINVAL;
+    if (atomic_load(&fault->server))
+        return -EBUSY;
+    fault->range = (uintptr_t)range;
+    fault->bytes = bytes;
+    fault->view = 0;
+    fault->context = context;
+    atomic_store_explicit(&fault->server, server, memory_order_release);
+    int error = stack_give(fault);
+    if (error == 0)
+        error = take(&fault->bus);
+    if (error == 0)
+        error = take(&fault->segv);
+    if (error)
+        fault_remove();
+    return error;
+}
+
+static void
+unwatch(int signal, bool *watched, const struct sigaction *before, fault_entry *ours)
+{
+    struct sigaction now;
+    if (*watched && sigaction(signal, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == ours) {
+        sigaction(signal, before, NULL);
+        *watched = false;
+    }
+}
+
+bool
+fault_stolen(void)
+{
+    struct fault *fault = atomic_load(&the_fault);
+    return fault && atomic_load(&fault->server) && !holds(&fault->segv);
+}
+
+void
+fault_retake(void)
+{
+    struct fault *fault = atomic_load(&the_fault);
+    if (!fault || !atomic_load(&fault->server))
+        return;
+    take(&fault->segv);
+    take(&fault->bus);
+    stack_give(fault);      /* faulthandler.enable() has put its own small one in place of ours */
+}
+
+void
+fault_explain_view(const void *view)
+{
+    struct fault *fault = atomic_load(&the_fault);
+    if (fault)
+        fault->view = (uintptr_t)view;
+}
+
+/* ---- SIGINT and SIGUSR1 ---------------------------------------------------------------------------------------- */
+
+static void
+on_interrupt(int signal, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+    struct fault *fault = atomic_load(&the_fault);
+    atomic_fetch_add(&fault->interrupts, 1);
+    hand_on(&fault->interrupt_before, signal, info, context);
+    errno = saved_errno;
+}
+
+/* A program that ignores Ctrl-C, or is started in the background, must go on ignoring it. */
+int
+fault_watch_interrupt(void)
+{
+    struct fault *fault = fault_state();
+    struct sigaction now;
+    if (!fault)
+        return -ENOMEM;
+    if (sigaction(SIGINT, NULL, &now) != 0)
+        return -errno;
+    if (!(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_IGN)
+        return 0;
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_interrupt)
+        return 0;
+    fault->interrupt_before = now;
+    struct sigaction ours = now;        /* system calls are interrupted, or restarted, as before */
+    ours.sa_flags = SA_SIGINFO | (now.sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER));
+    ours.sa_sigaction = on_interrupt;
+    if (sigaction(SIGINT, &ours, NULL) != 0)
+        return -errno;
+    fault->interrupt_watched = true;
+    return 0;
+}
+
+unsigned
+fault_interrupts(void)
+{
+    struct fault *fault = atomic_load(&the_fault);
+    return fault ? atomic_load(&fault->interrupts) : 0;
+}
+
+bool
+fault_interrupted(void)
+{
+    return fault_interrupts() > 0;
+}
+
+static void
+on_usr1(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)info, (void)context;
+    int saved_errno = errno;
+    struct fault *fault = atomic_load(&the_fault);
+    fault->print();
+    errno = saved_errno;
+}
+
+int
+fault_watch_usr1(void (*print)(void))
+{
+    struct fault *fault = fault_state();
+    struct sigaction now, ours = {.sa_flags = SA_SIGINFO | SA_RESTART};
+    if (!fault)
+        return -ENOMEM;
+    if (sigaction(SIGUSR1, NULL, &now) != 0)
+        return -errno;
+    if ((now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
+        return 0;
+    fault->print = print;
+    fault->usr1_before = now;
+    ours.sa_sigaction = on_usr1;
+    sigemptyset(&ours.sa_mask);
+    if (sigaction(SIGUSR1, &ours, NULL) != 0)
+        return -errno;
+    fault->usr1_watched = true;
+    return 0;
+}
+
+void
+fault_remove(void)
+{
+    struct fault *fault = atomic_load(&the_fault);
+    if (!fault)
+        return;
+    atomic_store(&fault->server, NULL);
+    give_back(&fault->segv);
+    give_back(&fault->bus);
+    stack_take_away(fault);
+    unwatch(SIGINT, &fault->interrupt_watched, &fault->interrupt_before, on_interrupt);
+    unwatch(SIGUSR1, &fault->usr1_watched, &fault->usr1_before, on_usr1);
+    atomic_store(&fault->interrupts, 0);
+}
