@@ -1,0 +1,64 @@
+"""Distributed shared memory: NumPy arrays shared by all ranks of an MPI job.
+
+    import dsm
+
+    a = dsm.zeros((n, m))           # the same array on every rank
+    dsm.local(a)[...] = compute()   # plain NumPy; any part may be written
+    dsm.barrier()                   # now everybody sees everything
+
+Importing dsm starts nothing.  Functions marked "Collective." are called by all ranks in the same order; the first one
+starts dsm on ``MPI.COMM_WORLD``, or `init` does on another communicator.
+
+A rank sees what another rank wrote (and all that it had seen) before it released the lock that this rank then acquired,
+and what any rank wrote before a barrier that both passed.  Nothing else publishes: an MPI message, ``comm.Barrier()``
+or a `Counter` does not.  Two ranks may write different bytes of one page at the same time.
+"""
+
+from dsm._arrays import (
+    Info,
+    array,
+    empty,
+    empty_like,
+    free,
+    full,
+    info,
+    is_shared,
+    local,
+    ones,
+    pinned,
+    split,
+    zeros,
+    zeros_like,
+)
+from dsm._errors import DSMError
+from dsm._runtime import barrier, finalize, init, rank, size
+from dsm._stats import Stats, stats
+from dsm._sync import Counter, Lock, RLock
+
+__all__ = [
+    "Counter",
+    "DSMError",
+    "Info",
+    "Lock",
+    "RLock",
+    "Stats",
+    "array",
+    "barrier",
+    "empty",
+    "empty_like",
+    "finalize",
+    "free",
+    "full",
+    "info",
+    "init",
+    "is_shared",
+    "local",
+    "ones",
+    "pinned",
+    "rank",
+    "size",
+    "split",
+    "stats",
+    "zeros",
+    "zeros_like",
+]

@@ -1,0 +1,292 @@
+"""The life of dsm in this process, and the one way into the core.
+
+Nothing starts at import: mpi4py initialises MPI when it is imported, and a program must be able to import dsm without
+that.  `started` is called by everything collective and starts if need be; `active` by everything that makes sense only
+afterwards.  The core waits in slices, so that between them Python serves signals (`wait`); cffi has released the GIL
+meanwhile.  Its error codes become exceptions in one place (`check`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dsm import _exit, _mpi
+from dsm._errors import DSMError
+from dsm._settings import PROGRESS, Settings, settings
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+SLICE_S = 0.1  # the longest that Ctrl-C waits
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The core, started."""
+
+    ffi: Any
+    lib: Any
+    mpi: Any
+    rank: int
+    size: int
+    settings: Settings
+
+    def check(self, code: int) -> None:
+        """Raise the exception that stands for a code of the core.  Local."""
+        if code != self.lib.DSM_OK:
+            self._raise(code)
+
+    def wait(self, call: Callable[[float], int]) -> None:
+        """Call `call(slice_s)` until it has an answer, and raise what is wrong with it.  Local."""
+        again = self.lib.DSM_AGAIN
+        while (code := call(SLICE_S)) == again:
+            pass  # here, between two slices, Python runs its signal handlers
+        self.check(code)
+
+    def _raise(self, code: int) -> None:
+        lib = self.lib
+        kinds: dict[int, type[Exception]] = {
+            lib.DSM_E_ARGUMENT: ValueError,
+            lib.DSM_E_STATE: RuntimeError,
+            lib.DSM_E_VIEWS: BufferError,
+            lib.DSM_E_MEMORY: MemoryError,
+            lib.DSM_E_ENVIRONMENT: DSMError,
+            lib.DSM_E_MEETING: DSMError,
+        }
+        text = _text(self.ffi, lib.dsm_last_error()) or _text(self.ffi, lib.dsm_error_name(code))
+        raise kinds.get(code, DSMError)(text)
+
+    def abort(self, text: str, status: int) -> None:
+        """Print which rank and why, and end all ranks.  Does not return.  Local."""
+        _exit.flush()
+        self.lib.dsm_abort(text.encode(errors="replace"), status)
+
+
+class _Life:
+    """Where this process stands: not started, active, finalized, or a fork without shared memory."""
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self.ended: str | None = None
+        self.guard = threading.RLock()
+
+    def forked(self) -> None:
+        # The child has neither the memory nor the service thread, and must not speak MPI in its parent's name.
+        self.guard = threading.RLock()
+        _exit.remove()
+        if self.runtime is not None:
+            self.runtime = None
+            self.ended = "this process was forked from a rank and has no shared memory; use the start method 'spawn'"
+
+
+_life = _Life()
+os.register_at_fork(after_in_child=_life.forked)
+
+
+def _text(ffi: Any, pointer: Any) -> str:
+    return "" if pointer == ffi.NULL else ffi.string(pointer).decode(errors="replace")
+
+
+def is_active() -> bool:
+    """Tell whether dsm is started and not finalized.  Local."""
+    return _life.runtime is not None
+
+
+def refuse_if_ended() -> None:
+    """Raise RuntimeError after `finalize`.  Local."""
+    if _life.ended is not None:
+        raise RuntimeError(f"dsm: {_life.ended}")
+
+
+def active() -> Runtime:
+    """Return the core, or raise RuntimeError when it is not started.  Local."""
+    if _life.runtime is None:
+        refuse_if_ended()
+        raise RuntimeError("dsm is not started: call dsm.init(), or any collective function, first")
+    return _life.runtime
+
+
+def started() -> Runtime:
+    """Return the core; start it on MPI.COMM_WORLD if that has not been done.  Collective."""
+    return _life.runtime or _start(None, None, None, implicit=True)
+
+
+def init(comm: MPI.Intracomm | None = None, *, page_size: int | None = None, progress: str | None = None) -> None:
+    """Start dsm on the ranks of a communicator.  Collective.
+
+    Everything collective starts dsm by itself, on ``MPI.COMM_WORLD``; so a program needs `init` only for another
+    communicator or other settings.  A process can start dsm once.  A program runs without mpiexec too, on one rank.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm, optional
+        Ranks that take part; it is duplicated.  Ranks outside of it do not call dsm.
+    page_size : int, optional
+        Unit of coherence of the arrays that name none, in bytes: a power of two from 4096 to 64 MiB.
+        Default ``DSM_PAGE_SIZE``, then 4096.
+    progress : {"doorbell", "spin", "poll"}, optional
+        How a rank that computes learns of a request: asleep until a datagram comes, polling all the time, or every
+        100 microseconds.  Default ``DSM_PROGRESS``, then "doorbell".
+
+    Raises
+    ------
+    RuntimeError
+        dsm is started already, or was finalized.
+    ValueError, TypeError
+        A keyword or an environment variable is malformed, or `comm` is not an intracommunicator.
+    DSMError
+        The machine, the MPI or the launcher does not allow it; the text says the cure.
+
+    Examples
+    --------
+    >>> import dsm
+    >>> dsm.init(page_size=64 * 1024)
+    """
+    _start(comm, page_size, progress, implicit=False)
+
+
+def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: bool) -> Runtime:
+    with _life.guard:
+        refuse_if_ended()
+        if _life.runtime is not None:
+            if implicit:  # another thread was faster
+                return _life.runtime
+            raise RuntimeError("dsm is already started (dsm.init() or an earlier collective call did it)")
+        chosen = settings(page_size, progress)
+        ffi, lib, mpi = _mpi.load()
+        comm = _communicator(comm, mpi)
+        _mpi.check_threads()
+        _mpi.check_launcher(comm)
+        options, kept = _options(ffi, lib, chosen)
+        runtime = Runtime(ffi, lib, mpi, comm.Get_rank(), comm.Get_size(), chosen)
+        runtime.check(lib.dsm_init(ffi.cast("void *", mpi._addressof(comm)), options))
+        del kept  # the core has copied the texts that the options point to
+        _life.runtime = runtime
+        if runtime.size > 1:
+            _exit.install(runtime.abort)
+        atexit.register(_at_exit)
+        return runtime
+
+
+def _communicator(comm: Any, mpi: Any) -> Any:
+    if comm is None:
+        return mpi.COMM_WORLD
+    if not isinstance(comm, mpi.Comm):
+        raise TypeError(f"comm must be an mpi4py communicator, not {type(comm).__name__}")
+    if comm == mpi.COMM_NULL:
+        raise ValueError("comm is MPI.COMM_NULL: ranks outside of the communicator do not call dsm")
+    if comm.Is_inter():
+        raise ValueError("comm is an intercommunicator; dsm needs one group of ranks (comm.Merge() makes it)")
+    return comm
+
+
+def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
+    trace = ffi.NULL if chosen.trace is None else ffi.new("char[]", os.fsencode(chosen.trace))
+    ways = (lib.DSM_PROGRESS_DOORBELL, lib.DSM_PROGRESS_SPIN, lib.DSM_PROGRESS_POLL)
+    options = ffi.new(
+        "struct dsm_options *",
+        {
+            "progress": ways[PROGRESS.index(chosen.progress)],
+            "check": chosen.check,
+            "oversubscribed": -1,
+            "watchdog_s": chosen.watchdog_s,
+            "range_bytes": chosen.range_bytes,
+            "budget_bytes": chosen.collect_bytes,
+            "trace_path": trace,
+        },
+    )
+    return options, trace
+
+
+def finalize() -> None:
+    """End dsm.  Collective.
+
+    Waits until every rank has called it, and answers the others meanwhile.  Called by itself when the program ends.
+    Arrays may not be touched afterwards, and dsm cannot be started again in this process.
+
+    Raises
+    ------
+    RuntimeError
+        dsm was not started, or is finalized already.
+    DSMError
+        Another rank is in a different collective call, a barrier say; the text names both.
+    """
+    runtime = active()
+    if runtime.settings.stats:
+        from dsm import _stats  # which itself needs this module
+
+        _stats.print_summary()
+    runtime.wait(runtime.lib.dsm_finalize)
+    _exit.remove()
+    _life.ended = "it is finalized, and starts once per process"
+    _life.runtime = None
+
+
+def _at_exit() -> None:
+    runtime = _life.runtime
+    if runtime is None:
+        return
+    _exit.abort_if_failed()
+    if runtime.mpi.Is_finalized():
+        return  # the program did it itself; the core cannot speak to anybody any more
+    try:
+        finalize()
+    except BaseException as error:
+        # Python would print this and go on to MPI_Finalize, which waits for the others for ever.
+        if runtime.size == 1:
+            raise
+        runtime.abort(f"at the end of the program: {_exit.describe(error)}", 1)
+
+
+def rank() -> int:
+    """Return this process's number among the ranks, from 0.  Local.
+
+    Before `init` it is the rank in ``MPI.COMM_WORLD``, and dsm is not started by asking; MPI is, if mpi4py had not been
+    imported.
+    """
+    return _life.runtime.rank if _life.runtime is not None else int(_world().Get_rank())
+
+
+def size() -> int:
+    """Return the number of ranks.  Local.
+
+    Before `init` it is the size of ``MPI.COMM_WORLD``, and dsm is not started by asking; MPI is, if mpi4py had not been
+    imported.
+    """
+    return _life.runtime.size if _life.runtime is not None else int(_world().Get_size())
+
+
+def _world() -> Any:
+    refuse_if_ended()
+    _, _, mpi = _mpi.load()
+    _mpi.check_launcher(mpi.COMM_WORLD)
+    return mpi.COMM_WORLD
+
+
+def barrier() -> None:
+    """Wait for all ranks, and see all that they wrote before.  Collective.
+
+    One thread of each rank calls it; it publishes what all threads of that rank wrote.  Nothing else does but the
+    hand-over of a lock: neither an MPI message nor ``comm.Barrier()``.
+
+    Raises
+    ------
+    DSMError
+        Another rank is in a different collective call; the text names both.
+
+    Examples
+    --------
+    >>> import dsm
+    >>> a = dsm.zeros(dsm.size())
+    >>> a[dsm.rank()] = dsm.rank()
+    >>> dsm.barrier()
+    >>> int(a.sum()) == sum(range(dsm.size()))
+    True
+    """
+    runtime = started()
+    runtime.wait(runtime.lib.dsm_barrier)

@@ -1,0 +1,114 @@
+"""What is in force: keywords of `init`, then the environment, then the defaults below.
+
+Every variable is read here and nowhere else, so that a malformed one is named in the error that it causes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PAGE_BYTES_MIN = 4096
+PAGE_BYTES_MAX = 64 << 20
+PAGE_BYTES_DEFAULT = 4096
+WATCHDOG_S_DEFAULT = 10.0
+PROGRESS = ("doorbell", "spin", "poll")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one run; zero stands for the core's own default in `range_bytes` and `collect_bytes`."""
+
+    page_bytes: int
+    progress: str
+    stats: bool
+    watchdog_s: float
+    check: int
+    trace: str | None
+    collect_bytes: int
+    range_bytes: int
+
+
+def page_bytes_checked(value: object, source: str) -> int:
+    """Return a page size in bytes, or raise ValueError when it is not a power of two in the range that works.
+
+    Local.  `source` is where the value comes from, for the message.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{source} must be a whole number of bytes, not {value!r}")
+    size: int = value.__index__()
+    if not PAGE_BYTES_MIN <= size <= PAGE_BYTES_MAX or size & (size - 1):
+        raise ValueError(f"{source} must be a power of two from {PAGE_BYTES_MIN} to {PAGE_BYTES_MAX} bytes, not {size}")
+    return size
+
+
+def progress_checked(value: object, source: str) -> str:
+    """Return one of `PROGRESS`, or raise ValueError.  Local."""
+    if value not in PROGRESS:
+        raise ValueError(f"{source} must be one of {', '.join(PROGRESS)}, not {value!r}")
+    return str(value)
+
+
+def settings(
+    page_size: int | None = None, progress: str | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Put keywords, environment and defaults together.  Local.
+
+    Parameters
+    ----------
+    page_size : int, optional
+        Keyword of `dsm.init`, bytes.
+    progress : str, optional
+        Keyword of `dsm.init`.
+    environ : mapping, optional
+        The environment; ``os.environ`` by default.
+
+    Raises
+    ------
+    ValueError
+        A value is malformed; the text names its keyword or variable.
+    """
+    if environ is None:
+        environ = os.environ
+    if page_size is not None:
+        page_bytes = page_bytes_checked(page_size, "page_size")
+    else:
+        page_bytes = page_bytes_checked(_whole(environ, "DSM_PAGE_SIZE", PAGE_BYTES_DEFAULT), "DSM_PAGE_SIZE")
+    if progress is not None:
+        way = progress_checked(progress, "progress")
+    else:
+        way = progress_checked(environ.get("DSM_PROGRESS") or PROGRESS[0], "DSM_PROGRESS")
+    return Settings(
+        page_bytes=page_bytes,
+        progress=way,
+        stats=_whole(environ, "DSM_STATS", 0, most=1) == 1,
+        watchdog_s=_seconds(environ, "DSM_WATCHDOG_S", WATCHDOG_S_DEFAULT),
+        check=_whole(environ, "DSM_CHECK", 0, most=2),
+        trace=environ.get("DSM_TRACE") or None,
+        collect_bytes=_whole(environ, "DSM_COLLECT_BYTES", 0),
+        range_bytes=_whole(environ, "DSM_RANGE_BYTES", 0),
+    )
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 2**63 - 1) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal()) or int(text) > most:
+        raise ValueError(f"{name} must be a whole number from 0 to {most}, not {text!r}")
+    return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{name} must be a number of seconds, 0 or more, not {text!r}")
+    return seconds

@@ -1,0 +1,127 @@
+"""What the runtime counted, as the core counts it: the names of the numbers are the fields of `struct dsm_stats`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dsm import _arrays, _runtime, _sync
+from dsm._runtime import Runtime
+
+
+class Stats(Mapping[str, int]):
+    """What one rank counted: a mapping from names to numbers, which prints as one line.
+
+    The mapping holds the totals.  Times are in nanoseconds (names end in ``_ns``), sizes in bytes.
+
+    Attributes
+    ----------
+    rank, size : int
+        Whose numbers these are, and of how many ranks.
+    arrays : dict of str to dict
+        The same numbers for each array, by its name or the call that made it.
+    locks : dict of str to dict
+        The same for each lock, by its class and number.
+    """
+
+    def __init__(
+        self,
+        totals: dict[str, int],
+        arrays: dict[str, dict[str, int]],
+        locks: dict[str, dict[str, int]],
+        rank: int,
+        size: int,
+    ) -> None:
+        self._totals = totals
+        self.arrays = arrays
+        self.locks = locks
+        self.rank = rank
+        self.size = size
+
+    def __getitem__(self, name: str) -> int:
+        return self._totals[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._totals)
+
+    def __len__(self) -> int:
+        return len(self._totals)
+
+    def __str__(self) -> str:
+        waited_ns = sum(value for name, value in self.items() if name.startswith("wait_"))
+        return (
+            f"dsm stats of rank {self.rank} of {self.size}: "
+            f"{self['faults_read']} read and {self['faults_write']} write faults, "
+            f"{self['fetches']} pages fetched ({self['pages_received']} whole, {self['diffs_received']} diffs), "
+            f"{self['barriers']} barriers, {self['lock_acquires']} acquires ({self['lock_acquires_local']} local), "
+            f"{self['messages_sent']} messages and {_readable(self['bytes_sent'])} sent, "
+            f"{self['messages_received']} and {_readable(self['bytes_received'])} received, "
+            f"{waited_ns / 1e9:.3f} s waited, {_readable(self['memory_bytes_max'])} of protocol memory at most"
+        )
+
+    def __repr__(self) -> str:
+        return f"<dsm.Stats {dict(self._totals)!r}>"
+
+
+def stats(reset: bool = False) -> Stats:
+    """Return what this rank counted since the start or the last reset.  Local.
+
+    Parameters
+    ----------
+    reset : bool, optional
+        Start again from zero afterwards.
+
+    Returns
+    -------
+    Stats
+        Totals, and the same numbers per array and per lock.
+
+    Raises
+    ------
+    RuntimeError
+        dsm is not started.
+
+    Examples
+    --------
+    >>> import dsm
+    >>> dsm.barrier()
+    >>> dsm.stats()["barriers"] >= 1
+    True
+    """
+    runtime = _runtime.active()
+    lib = runtime.lib
+    found = Stats(
+        totals=_numbers(runtime, lib.dsm_stats),
+        arrays={
+            label: _numbers(runtime, lib.dsm_stats_of_region, number)
+            for number, label in _arrays.region_labels().items()
+        },
+        locks={
+            label: _numbers(runtime, lib.dsm_stats_of_lock, number) for number, label in _sync.lock_labels().items()
+        },
+        rank=runtime.rank,
+        size=runtime.size,
+    )
+    if reset:
+        runtime.check(lib.dsm_stats_reset())
+    return found
+
+
+def print_summary() -> None:
+    """Print one line with this rank's totals to standard error, for ``DSM_STATS=1``.  Local."""
+    print(stats(), file=sys.stderr, flush=True)
+
+
+def _numbers(runtime: Runtime, call: Any, *arguments: int) -> dict[str, int]:
+    counted = runtime.ffi.new("struct dsm_stats *")
+    runtime.check(call(*arguments, counted))
+    return {name: int(getattr(counted, name)) for name, _ in runtime.ffi.typeof("struct dsm_stats").fields}
+
+
+def _readable(bytes_: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if bytes_ < 1024:
+            return f"{bytes_:.0f} {unit}" if unit == "B" else f"{bytes_:.1f} {unit}"
+        bytes_ /= 1024
+    return f"{bytes_:.1f} TiB"
