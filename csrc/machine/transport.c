@@ -1,0 +1,468 @@
+/* Why nothing here waits: the caller holds the runtime's mutex, and a peer may need an answer from this rank before MPI can
+ * finish anything for us.  A matched message is received with MPI_Imrecv even when it is small, since what an MPI sends at
+ * once differs (4 KiB and more) and the rest needs the sender's help.
+ *
+ * Why MPI_Improbe: message sizes are not known beforehand, several threads may receive, and a posted receive of the largest
+ * size would pin memory.  Persistent receives were measured no faster.
+ *
+ * Order: MPI matches messages of one sender in their order, but a large one may end after a small one behind it.  Receives
+ * under way are kept in the order of matching, and one is handed out only when no older one of its source is left.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "transport.h"
+
+#include "memory.h"
+
+#include <limits.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TAG = 0, RECEIVES_MAX = 64, SENDS_FIRST = 256 };
+
+struct sent {
+    void *buffer;
+    uint64_t capacity;
+};
+
+struct received {
+    void *buffer;
+    uint64_t bytes;
+    int source;
+    bool complete;
+};
+
+/* Invariants
+ *  1. sends[i] belongs to send_requests[i], receives[i] to receive_requests[i]; a request that is complete is NULL.
+ *  2. under_way[source] counts the receives of that source.
+ */
+struct transport {
+    MPI_Comm comm;
+    int rank, size;
+    struct transport_buffers buffers;
+
+    unsigned sends_count, sends_capacity;
+    MPI_Request *send_requests;
+    struct sent *sends;
+
+    unsigned receives_count;
+    MPI_Request receive_requests[RECEIVES_MAX];
+    struct received receives[RECEIVES_MAX];
+    unsigned *under_way;
+};
+
+/* ---- errors ---------------------------------------------------------------------------------------------------- */
+
+static void
+describe(int code, const char *call, char *text, int text_capacity)
+{
+    char reason[MPI_MAX_ERROR_STRING] = "unknown error";
+    int length;
+    MPI_Error_string(code, reason, &length);
+    snprintf(text, (size_t)text_capacity, "%s failed: %s", call, reason);
+}
+
+static void
+check(const struct transport *transport, int code, const char *call)
+{
+    if (code == MPI_SUCCESS)
+        return;
+    char text[MPI_MAX_ERROR_STRING + 64];
+    describe(code, call, text, (int)sizeof text);
+    transport->buffers.broken(transport->buffers.context, text);
+}
+
+/* MPI_Testsome tells of single requests in their statuses. */
+static void
+check_some(const struct transport *transport, int code, int count, const MPI_Status *statuses)
+{
+    if (code == MPI_SUCCESS)
+        return;
+    int class = MPI_SUCCESS;
+    MPI_Error_class(code, &class);
+    for (int i = 0; class == MPI_ERR_IN_STATUS && i < count; i++)
+        if (statuses[i].MPI_ERROR != MPI_ERR_PENDING)
+            check(transport, statuses[i].MPI_ERROR, "completion of a message");
+    check(transport, code, "MPI_Testsome");
+}
+
+/* ---- sending --------------------------------------------------------------------------------------------------- */
+
+static void *
+grown(const struct transport *transport, void *old, size_t old_bytes, size_t new_bytes)
+{
+    void *new = memory_chunk(new_bytes);
+    if (!new)
+        transport->buffers.broken(transport->buffers.context, "no memory for the list of messages under way");
+    if (old)
+        memcpy(new, old, old_bytes);
+    memory_chunk_free(old, old_bytes);
+    return new;
+}
+
+/* Not realloc: a send may come from a fault handler. */
+static void
+sends_grow(struct transport *transport)
+{
+    size_t old = transport->sends_capacity, new = old ? 2 * old : SENDS_FIRST;
+    transport->send_requests = grown(transport, transport->send_requests, old * sizeof *transport->send_requests,
+                                     new * sizeof *transport->send_requests);
+    transport->sends = grown(transport, transport->sends, old * sizeof *transport->sends, new * sizeof *transport->sends);
+    transport->sends_capacity = (unsigned)new;
+}
+
+/* Statuses are asked for in portions, so that they fit on the stack of a fault handler. */
+static void
+sends_poll(struct transport *transport)
+{
+    enum { PORTION = 64 };
+    MPI_Status statuses[PORTION];
+    int indices[PORTION];
+    for (unsigned first = 0; first < transport->sends_count; first += PORTION) {
+        unsigned portion = transport->sends_count - first;
+        if (portion > PORTION)
+            portion = PORTION;
+        int done = 0;
+        int code = MPI_Testsome((int)portion, transport->send_requests + first, &done, indices, statuses);
+        check_some(transport, code, done == MPI_UNDEFINED ? 0 : done, statuses);
+        for (int i = 0; done != MPI_UNDEFINED && i < done; i++) {
+            struct sent *sent = &transport->sends[first + (unsigned)indices[i]];
+            transport->buffers.give(transport->buffers.context, sent->buffer, sent->capacity);
+            sent->buffer = NULL;
+        }
+    }
+    unsigned kept = 0;
+    for (unsigned i = 0; i < transport->sends_count; i++) {
+        if (!transport->sends[i].buffer)
+            continue;
+        transport->sends[kept] = transport->sends[i];
+        transport->send_requests[kept++] = transport->send_requests[i];
+    }
+    transport->sends_count = kept;
+}
+
+void
+transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+{
+    if (bytes > INT_MAX)
+        transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB was to be sent");
+    if (transport->sends_count == transport->sends_capacity)
+        sends_grow(transport);
+    MPI_Request request;
+    int done = 0;
+    check(transport, MPI_Isend(buffer, (int)bytes, MPI_BYTE, peer, TAG, transport->comm, &request), "MPI_Isend");
+    check(transport, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+    if (done) {
+        transport->buffers.give(transport->buffers.context, buffer, capacity);
+        return;
+    }
+    transport->send_requests[transport->sends_count] = request;
+    transport->sends[transport->sends_count++] = (struct sent){.buffer = buffer, .capacity = capacity};
+}
+
+unsigned
+transport_sends_pending(const struct transport *transport)
+{
+    return transport->sends_count;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------------------------- */
+
+static void
+receives_poll(struct transport *transport)
+{
+    MPI_Status statuses[RECEIVES_MAX];
+    int indices[RECEIVES_MAX], done = 0;
+    int code = MPI_Testsome((int)transport->receives_count, transport->receive_requests, &done, indices, statuses);
+    check_some(transport, code, done == MPI_UNDEFINED ? 0 : done, statuses);
+    for (int i = 0; done != MPI_UNDEFINED && i < done; i++)
+        transport->receives[indices[i]].complete = true;
+}
+
+static void
+receives_remove(struct transport *transport, unsigned place)
+{
+    unsigned behind = transport->receives_count - place - 1;
+    transport->under_way[transport->receives[place].source]--;
+    memmove(transport->receives + place, transport->receives + place + 1, behind * sizeof transport->receives[0]);
+    memmove(transport->receive_requests + place, transport->receive_requests + place + 1,
+            behind * sizeof transport->receive_requests[0]);
+    transport->receives_count--;
+}
+
+static bool
+oldest_of_its_source(const struct transport *transport, unsigned place)
+{
+    int source = transport->receives[place].source;
+    if (transport->under_way[source] == 1)
+        return true;
+    for (unsigned i = 0; i < place; i++)
+        if (transport->receives[i].source == source)
+            return false;
+    return true;
+}
+
+static int
+receives_take(struct transport *transport, void **buffer, uint64_t *bytes)
+{
+    for (unsigned i = 0; i < transport->receives_count; i++) {
+        struct received received = transport->receives[i];
+        if (!received.complete || !oldest_of_its_source(transport, i))
+            continue;
+        receives_remove(transport, i);
+        *buffer = received.buffer;
+        *bytes = received.bytes;
+        return received.source;
+    }
+    return -1;
+}
+
+/* Match the next message there is.  Its sender if it can be handed out at once, -1 if not; *found tells whether there was
+ * one. */
+static int
+receive_matched(struct transport *transport, bool *found, void **buffer, uint64_t *bytes)
+{
+    MPI_Message message;
+    MPI_Status status;
+    int flag = 0, count = 0, done = 0;
+    check(transport, MPI_Improbe(MPI_ANY_SOURCE, TAG, transport->comm, &flag, &message, &status), "MPI_Improbe");
+    *found = flag != 0;
+    if (!flag)
+        return -1;
+    check(transport, MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
+    if (count == MPI_UNDEFINED || count < 0)
+        transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB has arrived");
+    struct received received = {.bytes = (uint64_t)count, .source = status.MPI_SOURCE};
+    received.buffer = transport->buffers.take(transport->buffers.context, received.bytes);
+    MPI_Request request;
+    check(transport, MPI_Imrecv(received.buffer, count, MPI_BYTE, &message, &request), "MPI_Imrecv");
+    check(transport, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+    received.complete = done != 0;
+    if (done && transport->under_way[received.source] == 0) {
+        *buffer = received.buffer;
+        *bytes = received.bytes;
+        return received.source;
+    }
+    transport->receive_requests[transport->receives_count] = request;
+    transport->receives[transport->receives_count++] = received;
+    transport->under_way[received.source]++;
+    return -1;
+}
+
+int
+transport_receive(struct transport *transport, void **buffer, uint64_t *bytes)
+{
+    if (transport->sends_count > 0)
+        sends_poll(transport);
+    if (transport->receives_count > 0) {
+        receives_poll(transport);
+        int source = receives_take(transport, buffer, bytes);
+        if (source >= 0)
+            return source;
+    }
+    bool found = true;
+    while (found && transport->receives_count < RECEIVES_MAX) {
+        int source = receive_matched(transport, &found, buffer, bytes);
+        if (source >= 0)
+            return source;
+    }
+    return -1;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+static const char *
+thread_level_name(int level)
+{
+    switch (level) {
+    case MPI_THREAD_SINGLE: return "MPI_THREAD_SINGLE";
+    case MPI_THREAD_FUNNELED: return "MPI_THREAD_FUNNELED";
+    case MPI_THREAD_SERIALIZED: return "MPI_THREAD_SERIALIZED";
+    default: return "an unknown level";
+    }
+}
+
+/* The level is compared on the duplicate, so that all ranks refuse together where one of them must. */
+static int
+check_thread_level(const struct transport *transport, char *text, int text_capacity)
+{
+    int mine = MPI_THREAD_SINGLE;
+    int code = MPI_Query_thread(&mine);
+    int in[2] = {mine < MPI_THREAD_MULTIPLE, code != MPI_SUCCESS}, out[2] = {0, 0};
+    int reduced = MPI_Allreduce(in, out, 2, MPI_INT, MPI_MAX, transport->comm);
+    if (reduced != MPI_SUCCESS || out[1]) {
+        describe(reduced != MPI_SUCCESS ? reduced : code, "asking for MPI's thread level", text, text_capacity);
+        return -1;
+    }
+    if (!out[0])
+        return 0;
+    if (!in[0]) {
+        snprintf(text, (size_t)text_capacity, "another rank was started without MPI_THREAD_MULTIPLE");
+        return -1;
+    }
+    snprintf(text, (size_t)text_capacity,
+             "dsm needs MPI_THREAD_MULTIPLE, but MPI was initialised with %s. In Python leave mpi4py.rc.thread_level at "
+             "\"multiple\" (its default) and do not set MPI4PY_RC_THREAD_LEVEL; in C call MPI_Init_thread with "
+             "MPI_THREAD_MULTIPLE in place of MPI_Init. If that is what the program asked for, its MPI was built without "
+             "threads: use another build",
+             thread_level_name(mine));
+    return -1;
+}
+
+static int
+duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capacity)
+{
+    int inter = 0;
+    if (comm == MPI_COMM_NULL) {
+        snprintf(text, (size_t)text_capacity, "the communicator is MPI_COMM_NULL on this rank");
+        return -1;
+    }
+    int code = MPI_Comm_test_inter(comm, &inter);
+    if (code == MPI_SUCCESS && inter) {
+        snprintf(text, (size_t)text_capacity, "dsm needs an intracommunicator; merge this intercommunicator first");
+        return -1;
+    }
+    if (code == MPI_SUCCESS)
+        code = MPI_Comm_dup(comm, &transport->comm);
+    if (code == MPI_SUCCESS)
+        code = MPI_Comm_set_errhandler(transport->comm, MPI_ERRORS_RETURN);
+    if (code == MPI_SUCCESS)
+        code = MPI_Comm_rank(transport->comm, &transport->rank);
+    if (code == MPI_SUCCESS)
+        code = MPI_Comm_size(transport->comm, &transport->size);
+    if (code == MPI_SUCCESS)
+        return 0;
+    describe(code, "duplicating the communicator", text, text_capacity);
+    return -1;
+}
+
+static void
+transport_delete(struct transport *transport)
+{
+    if (transport->comm != MPI_COMM_NULL)
+        MPI_Comm_free(&transport->comm);
+    memory_chunk_free(transport->send_requests, transport->sends_capacity * sizeof *transport->send_requests);
+    memory_chunk_free(transport->sends, transport->sends_capacity * sizeof *transport->sends);
+    free(transport->under_way);
+    free(transport);
+}
+
+int
+transport_open(struct transport **transport, const void *mpi_comm, const struct transport_buffers *buffers,
+               char *text, int text_capacity)
+{
+    *transport = NULL;
+    int initialized = 0, finalized = 0;
+    if (MPI_Initialized(&initialized) != MPI_SUCCESS || MPI_Finalized(&finalized) != MPI_SUCCESS || !initialized ||
+        finalized) {
+        snprintf(text, (size_t)text_capacity, "MPI is %s", finalized ? "finalized already" : "not initialised");
+        return -1;
+    }
+    struct transport *made = calloc(1, sizeof *made);
+    if (!made) {
+        snprintf(text, (size_t)text_capacity, "no memory");
+        return -1;
+    }
+    made->comm = MPI_COMM_NULL;
+    made->buffers = *buffers;
+    int error = duplicate(made, *(const MPI_Comm *)mpi_comm, text, text_capacity);
+    if (error == 0)
+        error = check_thread_level(made, text, text_capacity);
+    if (error == 0) {
+        made->under_way = calloc((size_t)made->size, sizeof *made->under_way);
+        if (!made->under_way) {
+            snprintf(text, (size_t)text_capacity, "no memory");
+            error = -1;
+        }
+    }
+    if (error) {
+        transport_delete(made);
+        return -1;
+    }
+    *transport = made;
+    return 0;
+}
+
+int
+transport_rank(const struct transport *transport)
+{
+    return transport->rank;
+}
+
+int
+transport_size(const struct transport *transport)
+{
+    return transport->size;
+}
+
+/* A send that the receiver has not matched ends only when it is received, so everybody goes on receiving, for nothing,
+ * until all ranks have said that their sends are done (a barrier that does not wait). */
+void
+transport_close(struct transport *transport)
+{
+    MPI_Request barrier = MPI_REQUEST_NULL;
+    bool begun = false;
+    int met = 0, left = 1;
+    while (!met || left) {
+        void *buffer;
+        uint64_t bytes;
+        left = transport_receive(transport, &buffer, &bytes) >= 0;
+        if (left)
+            transport->buffers.give(transport->buffers.context, buffer, bytes);
+        if (!begun && transport->sends_count == 0) {
+            check(transport, MPI_Ibarrier(transport->comm, &barrier), "MPI_Ibarrier");
+            begun = true;
+        }
+        if (begun && !met)
+            check(transport, MPI_Test(&barrier, &met, MPI_STATUS_IGNORE), "MPI_Test");
+        left = left || transport->receives_count > 0;
+    }
+    transport_delete(transport);
+}
+
+/* ---- collectives ----------------------------------------------------------------------------------------------- */
+
+static uint64_t
+agree(struct transport *transport, uint64_t value, MPI_Op operation)
+{
+    uint64_t agreed = value;
+    check(transport, MPI_Allreduce(&value, &agreed, 1, MPI_UINT64_T, operation, transport->comm), "MPI_Allreduce");
+    return agreed;
+}
+
+uint64_t
+transport_agree_min(struct transport *transport, uint64_t value)
+{
+    return agree(transport, value, MPI_MIN);
+}
+
+uint64_t
+transport_agree_max(struct transport *transport, uint64_t value)
+{
+    return agree(transport, value, MPI_MAX);
+}
+
+void
+transport_gather(struct transport *transport, const void *mine, int bytes, void *all)
+{
+    check(transport, MPI_Allgather(mine, bytes, MPI_BYTE, all, bytes, MPI_BYTE, transport->comm), "MPI_Allgather");
+}
+
+void
+transport_broadcast(struct transport *transport, void *value, int bytes)
+{
+    check(transport, MPI_Bcast(value, bytes, MPI_BYTE, 0, transport->comm), "MPI_Bcast");
+}
+
+void
+transport_abort(struct transport *transport, int status)
+{
+    int finalized = 0;
+    if (MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
+        MPI_Abort(transport->comm, status);
+    _exit(status ? status : 1);
+}
