@@ -41,6 +41,8 @@ struct collection {
 
 /* Look whether it is time, and take the next step if it is due.  Called at the end of every entry into the node. */
 void collection_step(struct node *node);
+/* What a collection can free at most: twins, diffs, vectors, logs. */
+uint64_t collection_bytes(const struct node *node);
 /* Node 0: start one now, unless one is under way.  Other nodes: ask for one. */
 void collection_want(struct node *node);
 /* A departure of the collection's meeting; `stamp` is the root's. */

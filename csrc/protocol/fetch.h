@@ -13,7 +13,7 @@
  * A request is answered at once, from the state before whatever this node is fetching itself.
  *
  *   want  := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
- *   page  := uint32 region, uint32 flags, uint64 page, uint64 tag, vector have,
+ *   page  := uint32 region, uint32 flags, uint64 page, uint64 bytes of what follows the tag, uint64 tag, vector have,
  *            FETCH_WHOLE ? page bytes : uint32 diffs, (uint64 tag, uint64 bytes, body)*
  */
 #ifndef PROTOCOL_FETCH_H

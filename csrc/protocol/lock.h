@@ -25,7 +25,8 @@ struct lock_waiter {
     struct lock_waiter *next;
     uint64_t ticket;
     bool trying;                    /* one answer is enough */
-    bool refused;                   /* and it was no */
+    bool asked;                     /* the request that is under way is this one's */
+    bool refused;                   /* and the answer was no */
 };
 
 struct lock_stats {

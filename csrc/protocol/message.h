@@ -66,7 +66,7 @@ struct message {
 };
 
 struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring, uint64_t body_bytes);
-/* Wrap received bytes (of the pool, taken with `bytes`). */
+/* Wrap received bytes (of the pool, pool_take_apart with `bytes`). */
 struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes);
 struct message_header *message_header(const struct message *message);
 void message_free(struct message *message, struct pool *pool);
@@ -80,7 +80,7 @@ void message_shrink(struct message *message, uint64_t bytes);
 void message_put_u32(struct message *message, struct pool *pool, uint32_t value);
 void message_put_u64(struct message *message, struct pool *pool, uint64_t value);
 void message_put_bytes(struct message *message, struct pool *pool, const void *bytes, uint64_t count);
-/* uint32 count, then (uint32 node, uint32 0, uint64 stamp)* */
+/* uint32 count, then (uint32 node, uint64 stamp)* */
 void message_put_vector(struct message *message, struct pool *pool, const struct vector *vector);
 
 /* Reading: what lies beyond the end reads as zeros and sets `bad`. */

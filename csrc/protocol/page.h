@@ -16,7 +16,7 @@
  *
  * Invariants (page_check)
  *  1. access <= READ unless writable; access == NONE unless valid; pinned pages excepted.
- *  2. A twin exists only where there is a copy; dirty implies writable or pinned, or written before it was made stale.
+ *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
  */
@@ -44,9 +44,11 @@ struct page {
     stamp cut_stamp;                /* when (0: nobody), */
     bool cut_owner_wrote;           /* and whether the owner did, too */
     bool copy;                      /* some version is here */
-    bool fresh;                     /* the copy is the initial value and may not be in the memory yet */
+    bool fresh;                     /* the copy is the initial value */
+    bool filled;                    /* and it is in the memory */
     bool writable;                  /* open: writes need no notice now */
     bool dirty;                     /* belongs to the open interval */
+    bool owed;                      /* pinned and served during a collection: a notice is due after it */
     bool shared_writing;            /* a whole page did not make it valid: several write it at a time */
     uint8_t access;                 /* enum access */
 };
@@ -66,8 +68,8 @@ void page_twin_own(struct page *page, struct pool *pool);
 void page_twin_drop(struct page *page, struct pool *pool);
 void page_diffs_drop(struct page *page, struct pool *pool);
 
-/* Cut the diff between the page and its twin and keep it under `tag`.  Nothing is kept when nothing changed. */
-void page_cut(struct page *page, struct pool *pool, const struct port *port, stamp tag);
+/* Cut the diff between `now` (the page, or a snapshot of it) and the twin, and keep it under `tag`.  Nothing is kept when nothing changed. */
+void page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
 
 void page_check(const struct page *page, const struct port *port);
 

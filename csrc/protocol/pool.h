@@ -5,7 +5,8 @@
  *
  * Invariants
  *  1. bytes_used is the sum of the sizes given to pool_take and not yet to pool_give, rounded up to their classes.
- *  2. A block is given back with the size that it was taken with.
+ *  2. apart_bytes is the same of the blocks that no collection frees.
+ *  3. A block is given back with the size that it was taken with.
  */
 #ifndef PROTOCOL_POOL_H
 #define PROTOCOL_POOL_H
@@ -22,6 +23,7 @@ struct pool {
     size_t fresh_bytes;
     struct pool_chunk *chunks;      /* all chunks of small blocks, to be freed at the end */
     uint64_t bytes_used, bytes_used_max;
+    uint64_t apart_bytes;
 };
 
 void pool_init(struct pool *pool, const struct port *port);
@@ -32,6 +34,10 @@ void pool_fini(struct pool *pool);
 void *pool_take(struct pool *pool, size_t bytes);
 void *pool_take_zeroed(struct pool *pool, size_t bytes);
 void pool_give(struct pool *pool, void *block, size_t bytes);
+
+/* The same for messages, page states and tables. */
+void *pool_take_apart(struct pool *pool, size_t bytes);
+void pool_give_apart(struct pool *pool, void *block, size_t bytes);
 
 /* An array that grows by doubling: make room for at least `count` elements of `element_bytes`. */
 void *pool_grow(struct pool *pool, void *array, uint32_t *capacity, uint32_t count, size_t element_bytes);

@@ -23,8 +23,8 @@ struct vector {
 };
 
 stamp vector_get(const struct vector *vector, node_id node);
-/* entry := max(entry, stamp) */
-void vector_raise(struct vector *vector, struct pool *pool, node_id node, stamp stamp);
+/* entry := max(entry, to) */
+void vector_raise(struct vector *vector, struct pool *pool, node_id node, stamp to);
 void vector_copy(struct vector *to, struct pool *pool, const struct vector *from);
 void vector_clear(struct vector *vector, struct pool *pool);
 /* Every entry of `low` is at most that of `high`; `except` (or NODE_NONE) is not looked at. */

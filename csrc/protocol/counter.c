@@ -1,0 +1,82 @@
+/* The home of a counter answers at once, from whatever thread is making progress there. */
+#include "protocol/counter.h"
+
+#include "protocol/node.h"
+
+static node_id home_of(const struct node *node, uint32_t counter)
+{
+    return (node_id)(counter % (uint32_t)node->size);
+}
+
+static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
+{
+    int64_t before = node->counters[counter].value;
+    node->counters[counter].value = (int64_t)((uint64_t)before + (uint64_t)delta);
+    return before;
+}
+
+uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta)
+{
+    struct counter_request *request = pool_take(&node->pool, sizeof *request);
+    *request = (struct counter_request){.next = node->counter_requests, .ticket = ++node->tickets};
+    node->counter_requests = request;
+    node->stats.counter_operations++;
+    node_id home = home_of(node, counter);
+    if (home == node->rank) {
+        request->before = fetch_and_add(node, counter, delta);
+        request->done = true;
+        return request->ticket;
+    }
+    struct message *message = message_new(&node->pool, home, MESSAGE_ADD, RING_LATER, 32);
+    message_put_u32(message, &node->pool, counter);
+    message_put_u64(message, &node->pool, request->ticket);
+    message_put_u64(message, &node->pool, (uint64_t)delta);
+    node_send(node, message);
+    return request->ticket;
+}
+
+bool counter_poll(struct node *node, uint64_t ticket, int64_t *before)
+{
+    struct counter_request **link = &node->counter_requests;
+    while (*link && (*link)->ticket != ticket)
+        link = &(*link)->next;
+    struct counter_request *request = *link;
+    if (!request)
+        node_panic(node, "counter: no operation with ticket %llu", (unsigned long long)ticket);
+    if (!request->done)
+        return false;
+    *before = request->before;
+    *link = request->next;
+    pool_give(&node->pool, request, sizeof *request);
+    return true;
+}
+
+void counter_receive_add(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    uint32_t counter = reader_u32(&reader);
+    uint64_t ticket = reader_u64(&reader), delta = reader_u64(&reader);
+    if (reader.bad || counter >= node->counter_count || home_of(node, counter) != node->rank)
+        node_malformed(node, message);
+    struct message *sum = message_new(&node->pool, message->peer, MESSAGE_SUM, RING_NEVER, 32);
+    message_put_u64(sum, &node->pool, ticket);
+    message_put_u64(sum, &node->pool, (uint64_t)fetch_and_add(node, counter, (int64_t)delta));
+    node_send(node, sum);
+}
+
+void counter_receive_sum(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    uint64_t ticket = reader_u64(&reader);
+    int64_t before = (int64_t)reader_u64(&reader);
+    if (reader.bad)
+        node_malformed(node, message);
+    for (struct counter_request *request = node->counter_requests; request; request = request->next)
+        if (request->ticket == ticket) {
+            request->before = before;
+            request->done = true;
+            node->wake = true;
+            return;
+        }
+    node_malformed(node, message);
+}

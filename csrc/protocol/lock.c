@@ -1,0 +1,272 @@
+/* Requests travel requester -> manager -> who asked last; the token travels straight back.  With one request outstanding
+ * per node and lock, the nodes that wait form one chain, and each has at most one behind it. */
+#include "protocol/lock.h"
+
+#include "protocol/node.h"
+
+struct lock *lock_find(const struct node *node, uint32_t id)
+{
+    return id < node->lock_count ? node->locks[id] : NULL;
+}
+
+static node_id manager_of(const struct node *node, const struct lock *lock)
+{
+    return (node_id)(lock->id % (uint32_t)node->size);
+}
+
+void lock_add(struct node *node, uint32_t id)
+{
+    node->locks = pool_grow(&node->pool, node->locks, &node->lock_capacity, id + 1, sizeof(struct lock *));
+    struct lock *lock = pool_take_zeroed(&node->pool, sizeof *lock);
+    lock->id = id;
+    lock->waiting = NODE_NONE;
+    lock->tail = manager_of(node, lock);
+    lock->token = lock->tail == node->rank;
+    node->locks[id] = lock;
+    node->lock_count = id + 1;
+}
+
+void lock_fini(struct node *node, struct lock *lock)
+{
+    for (struct lock_waiter *waiter = lock->queue, *next; waiter; waiter = next) {
+        next = waiter->next;
+        pool_give(&node->pool, waiter, sizeof *waiter);
+    }
+    vector_clear(&lock->waiting_vector, &node->pool);
+    pool_give(&node->pool, lock, sizeof *lock);
+}
+
+void lock_check(const struct lock *lock, const struct port *port)
+{
+    if (lock->held && !lock->token)
+        port->panic(port->context, "lock: invariant 1: held without the token");
+    if (lock->asked && lock->token)
+        port->panic(port->context, "lock: invariant 2: asked for a token that is here");
+}
+
+/* ---- the token ----------------------------------------------------------------------------------------------- */
+
+static void grant(struct node *node, struct lock *lock)
+{
+    node_close_interval(node);
+    struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
+    message_put_u32(message, &node->pool, lock->id);
+    message_put_u64(message, &node->pool, node->cuts);
+    node_put_intervals(node, message, &lock->waiting_vector);
+    node_event(node, EVENT_GRANT, NULL, lock->id, lock->waiting);
+    lock->token = false;
+    lock->waiting = NODE_NONE;
+    vector_clear(&lock->waiting_vector, &node->pool);
+    lock->stats.grants++;
+    node->stats.lock_grants++;
+    node_send(node, message);
+}
+
+/* The token goes on when no thread here uses it or wants it. */
+static void hand_on(struct node *node, struct lock *lock)
+{
+    if (lock->waiting != NODE_NONE && lock->token && !lock->held && !lock->queue)
+        grant(node, lock);
+}
+
+static void ask(struct node *node, struct lock *lock, bool trying)
+{
+    lock->asked = true;
+    struct message *message = message_new(&node->pool, manager_of(node, lock), MESSAGE_ACQUIRE, RING_LATER, 64);
+    message_put_u32(message, &node->pool, lock->id);
+    message_put_u32(message, &node->pool, (uint32_t)node->rank);
+    message_put_u32(message, &node->pool, trying);
+    node_put_known(node, message);
+    node_send(node, message);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------------------- */
+
+uint64_t lock_enqueue(struct node *node, struct lock *lock, bool trying)
+{
+    struct lock_waiter *waiter = pool_take(&node->pool, sizeof *waiter);
+    *waiter = (struct lock_waiter){.ticket = ++node->tickets, .trying = trying};
+    if (lock->queue)
+        lock->queue_last->next = waiter;
+    else
+        lock->queue = waiter;
+    lock->queue_last = waiter;
+    return waiter->ticket;
+}
+
+static struct lock_waiter *waiter_of(struct node *node, struct lock *lock, uint64_t ticket)
+{
+    struct lock_waiter *waiter = lock->queue;
+    while (waiter && waiter->ticket != ticket)
+        waiter = waiter->next;
+    if (!waiter)
+        node_panic(node, "lock %u: nobody waits with ticket %llu", lock->id, (unsigned long long)ticket);
+    return waiter;
+}
+
+static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *waiter)
+{
+    struct lock_waiter **link = &lock->queue, *before = NULL;
+    while (*link != waiter) {
+        before = *link;
+        link = &before->next;
+    }
+    *link = waiter->next;
+    if (lock->queue_last == waiter)
+        lock->queue_last = before;
+    pool_give(&node->pool, waiter, sizeof *waiter);
+    node->wake = true;              /* somebody else may be the first now */
+}
+
+/* One answer is enough for this thread: is it no? */
+static bool is_refused(const struct lock *lock, const struct lock_waiter *waiter)
+{
+    if (waiter->refused || lock->queue != waiter || lock->token)
+        return true;
+    return lock->asked && !waiter->asked;
+}
+
+enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket)
+{
+    struct lock_waiter *waiter = waiter_of(node, lock, ticket);
+    bool first = lock->queue == waiter;
+    if (first && lock->token && !lock->held) {
+        lock->held = true;
+        lock->stats.acquires++;
+        node->stats.lock_acquires++;
+        if (!waiter->asked) {
+            lock->stats.acquires_local++;
+            node->stats.lock_acquires_local++;
+        }
+        node_event(node, EVENT_ACQUIRE, NULL, lock->id, node->rank);
+        dequeue(node, lock, waiter);
+        return LOCK_TAKEN;
+    }
+    if (waiter->trying && is_refused(lock, waiter)) {
+        lock_cancel(node, lock, ticket);
+        return LOCK_REFUSED;
+    }
+    if (first && !lock->token && !lock->asked) {
+        waiter->asked = true;
+        ask(node, lock, waiter->trying);
+    }
+    return LOCK_WAIT;
+}
+
+void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
+{
+    dequeue(node, lock, waiter_of(node, lock, ticket));
+    hand_on(node, lock);
+}
+
+void lock_release(struct node *node, struct lock *lock)
+{
+    lock->held = false;
+    node_event(node, EVENT_RELEASE, NULL, lock->id, node->rank);
+    if (lock->waiting != NODE_NONE)
+        grant(node, lock);          /* a node that waits goes before our own threads */
+    node->wake = true;
+}
+
+/* ---- messages ------------------------------------------------------------------------------------------------ */
+
+struct request {
+    struct lock *lock;
+    node_id who;
+    bool trying;
+};
+
+static struct request read_request(struct node *node, const struct message *message, struct reader *reader)
+{
+    struct request request = {.lock = lock_find(node, reader_u32(reader))};
+    uint32_t who = reader_u32(reader);
+    request.trying = reader_u32(reader) != 0;
+    request.who = (node_id)who;
+    if (reader->bad || !request.lock || who >= (uint32_t)node->size)
+        node_malformed(node, message);
+    return request;
+}
+
+void lock_receive_acquire(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct request request = read_request(node, message, &reader);
+    if (manager_of(node, request.lock) != node->rank)
+        node_malformed(node, message);
+    node_id last = request.lock->tail;
+    request.lock->tail = request.who;
+    struct message *pass = message_new(&node->pool, last, MESSAGE_PASS, RING_LATER, 64);
+    struct reader body = message_reader(message);
+    uint64_t bytes = reader_left(&body);
+    message_put_bytes(pass, &node->pool, reader_bytes(&body, bytes), bytes);
+    node_send(node, pass);
+}
+
+void lock_receive_pass(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct request request = read_request(node, message, &reader);
+    struct lock *lock = request.lock;
+    if (lock->waiting != NODE_NONE)
+        node_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
+    lock->waiting = request.who;
+    reader_vector(&reader, &node->pool, node->size, 0, &lock->waiting_vector);
+    if (reader.bad)
+        node_malformed(node, message);
+    hand_on(node, lock);
+    if (request.trying && lock->waiting != NODE_NONE) {
+        struct message *busy = message_new(&node->pool, request.who, MESSAGE_BUSY, RING_NEVER, 8);
+        message_put_u32(busy, &node->pool, lock->id);
+        node_send(node, busy);
+    }
+}
+
+void lock_receive_busy(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock *lock = lock_find(node, reader_u32(&reader));
+    if (reader.bad || !lock)
+        node_malformed(node, message);
+    for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
+        if (waiter->trying && waiter->asked)
+            waiter->refused = true;
+    node->wake = true;
+}
+
+void lock_receive_grant(struct node *node, struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock *lock = lock_find(node, reader_u32(&reader));
+    uint64_t cuts = reader_u64(&reader);
+    if (reader.bad)
+        node_malformed(node, message);
+    if (cuts > node->cuts) {
+        /* Its log no longer holds what our own departure will tell us. */
+        message->holders++;
+        message->next = NULL;
+        struct message **end = &node->early;
+        while (*end)
+            end = &(*end)->next;
+        *end = message;
+        return;
+    }
+    if (!lock || lock->token)
+        node_malformed(node, message);
+    node_learn(node, message, &reader);
+    lock->token = true;
+    lock->asked = false;
+    hand_on(node, lock);
+    node->wake = true;
+}
+
+void lock_deliver_early(struct node *node)
+{
+    struct message *early = node->early;
+    node->early = NULL;
+    while (early) {
+        struct message *next = early->next;
+        lock_receive_grant(node, early);
+        message_release(early, &node->pool);
+        early = next;
+    }
+}
