@@ -1,0 +1,178 @@
+/* sim - the simulator: many nodes of the real protocol in one process, under a seeded network, memory and schedule.
+ *
+ * The simulator owns everything that the protocol asks of the world (struct port) and everything that production leaves
+ * to chance: which message is delivered next, which thread runs next, when a thread loses patience.  So one number, the
+ * seed, replays a run exactly, and what takes MPI weeks to meet takes the simulator seconds.
+ *
+ *   program      what the threads of all nodes do, made from the seed by sim_program.c: lists of operations, race-free
+ *   cell         a few neighbouring bytes of one region that are used together
+ *   slot         a region, as the program names it (its number is known only when the meeting has agreed)
+ *   truth        the bytes of a slot as the latest writes in the order of the schedule have left them
+ *   channel      messages from one node to another that are under way, first in first out
+ *   blocked      a thread was told to wait, and asks again only after its node said `wake`
+ *   bystander    another thread of the node, which goes on reading and writing while the protocol changes protection
+ *
+ * The oracle: in a race-free program every read returns the latest write in the order of the schedule, which is the order
+ * of real time; locks are exclusive, counters exact, nothing deadlocks, and at the end all memory is given back.
+ */
+#ifndef TESTS_NATIVE_SIM_H
+#define TESTS_NATIVE_SIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+
+/* Settings of a run.  -1: the seed chooses. */
+struct sim_knobs {
+    int64_t nodes;              /* 1 to 16 */
+    int64_t regions;            /* that live from the first phase to the last, 1 to 4 */
+    int64_t page_bytes;         /* 64 to 256, a power of two */
+    int64_t phases;             /* 1 to 8 */
+    int64_t lock_threads;       /* per node, 0 to 2 */
+    int64_t prefetch;           /* 0 or 1: a prefetching thread per node */
+    int64_t collect;            /* mean steps between two wishes for a collection; 0: nobody wishes */
+    int64_t budget_bytes;       /* of protocol memory */
+    int64_t ahead_bytes;        /* read-ahead */
+    int64_t whole;              /* 0 to 3, enum of struct policy */
+    int64_t stay_open;          /* permille */
+    int64_t open_early;         /* permille */
+    int64_t deliver;            /* permille of the steps that deliver a message if there is one */
+    int64_t stalls;             /* permille of the steps that stall a channel or a thread for a while */
+    int64_t bystanders;         /* permille of the changes of protection that others use to read and write */
+    int64_t edges;              /* mappings that the simulated kernel has room for; 0: plenty */
+    int64_t edges_told;         /* 1: the port names that limit, 0: protection just fails */
+    int64_t pins;               /* permille of the operations that pin something first */
+    int64_t changes;            /* permille of the phases that allocate, free, or disagree at their end */
+    int64_t counters;           /* 0 to 3 */
+    int64_t values;             /* number of different values written, 2 to 255 */
+    int64_t check;              /* 0: at the end, 1: at times, 2: after every step */
+    int64_t steps_max;          /* an endless run is a failure */
+};
+
+/* Sums over runs. */
+struct sim_stats {
+    uint64_t programs, steps, deliveries, messages, message_bytes, node_runs;
+    uint64_t reads, writes, bystander_accesses;
+    uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
+    uint64_t pages_received, diffs_received, diffs_made, twins_made, intervals_closed, notices_received, invalidations;
+    uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, grants_early;
+    uint64_t tries, tries_refused, acquires_cancelled;
+    uint64_t counter_adds, pins_read, pins_write, pins_waited;
+    uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
+    uint64_t prefetches, protects, protects_failed, checks;
+    uint64_t kind_messages[16];
+    uint64_t pool_bytes_max;
+};
+
+enum { SIM_FAILURE_BYTES = 16384 };
+
+/* All knobs left to the seed. */
+void sim_knobs_default(struct sim_knobs *knobs);
+/* 0, or -1: there is no such knob. */
+int sim_knob_set(struct sim_knobs *knobs, const char *name, int64_t value);
+/* Name of a knob, NULL behind the last. */
+const char *sim_knob_name(int index);
+
+/* Run the program of one seed and add to `total`.  0, or -1: it failed, and `failure` (SIM_FAILURE_BYTES) says how.
+ * `trace`: print every step to standard output. */
+int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_stats *total, char *failure);
+
+/* Run seeds first, first + 1, ...; the number of runs that passed before one failed. */
+uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total, char *failure);
+
+/* cffi: end */
+
+/* ---- the program ---------------------------------------------------------------------------------------------- */
+
+enum {
+    SIM_NODES_MAX = 16,
+    SIM_SLOTS_MAX = 16,
+    SIM_CELLS_MAX = 64,
+    SIM_LOCKS_MAX = 8,
+    SIM_COUNTERS_MAX = 3,
+    SIM_THREADS_MAX = 80,
+    SIM_PINS_MAX = 4,
+    SIM_GRANULE_BYTES = 64
+};
+
+struct sim_slot {
+    uint64_t bytes, page_bytes;
+    unsigned char initial[16];
+    uint32_t initial_bytes;     /* 0: zeros */
+    /* While it runs: */
+    uint64_t offset;            /* of the region in the range */
+    uint32_t region;
+    unsigned char *truth;
+};
+
+struct sim_cell {
+    uint32_t slot, offset, bytes;
+};
+
+enum sim_op_kind {
+    SIM_WRITE,                  /* what: cell, value, pattern: which bytes */
+    SIM_READ,                   /* what: cell */
+    SIM_ACQUIRE,                /* what: lock, value: enum sim_patience, pattern: steps, jump: where to go without it */
+    SIM_RELEASE,                /* what: lock */
+    SIM_ADD,                    /* what: counter, value: delta */
+    SIM_PIN,                    /* what: cell, value: 1 for writing */
+    SIM_UNPIN,                  /* the last pin */
+    SIM_MEET,                   /* what: meeting kind, value: slot, lock or counter, pattern: how ballots differ, jump: by whom */
+    SIM_FORGET,                 /* what: slot */
+    SIM_IDLE,                   /* value: steps */
+    SIM_START,                  /* the other threads of the node may begin */
+    SIM_GATE,                   /* wait for SIM_START */
+    SIM_JOIN,                   /* wait for the other threads of the program on this node */
+    SIM_PREFETCH,               /* value: mean pause; for ever */
+    SIM_COLLECT,                /* value: mean pause; for ever */
+    SIM_OPS
+};
+
+enum sim_patience { SIM_PATIENT, SIM_IMPATIENT, SIM_TRYING };
+enum sim_ballots { SIM_ALIKE, SIM_OTHER_ARGUMENTS, SIM_OTHER_CALL, SIM_REFUSES };
+
+struct sim_op {
+    enum sim_op_kind kind;
+    uint32_t what, value, pattern, jump;
+};
+
+struct sim_ops {
+    struct sim_op *items;
+    uint32_t count, capacity;
+};
+
+struct sim_script {
+    int node;
+    int helper;                 /* does not keep the run from ending */
+    struct sim_ops ops;
+};
+
+struct sim_program {
+    int nodes;
+    struct sim_slot slots[SIM_SLOTS_MAX];
+    uint32_t slot_count;
+    struct sim_cell cells[SIM_CELLS_MAX];
+    uint32_t cell_count;
+    uint32_t lock_count, counter_count;
+    int64_t counter_starts[SIM_COUNTERS_MAX];
+    struct sim_script scripts[SIM_THREADS_MAX];
+    uint32_t script_count;
+};
+
+/* SplitMix64 (Steele, Lea, Flood 2014): every seed is a good one. */
+struct sim_random {
+    uint64_t state;
+};
+uint64_t sim_random_next(struct sim_random *random);
+uint32_t sim_random_below(struct sim_random *random, uint32_t limit);
+int sim_random_chance(struct sim_random *random, int64_t permille);
+
+/* Settle the knobs that are left to the seed. */
+void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random);
+/* A random race-free program. */
+void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs, struct sim_random *random);
+void sim_program_free(struct sim_program *program);
+const char *sim_op_name(enum sim_op_kind kind);
+
+#endif

@@ -1,0 +1,107 @@
+/* sim - run random programs on simulated nodes.
+ *
+ *   sim [--seed=S] [--runs=N] [--seconds=T] [--trace] [--quiet] [--KNOB=VALUE ...]
+ *
+ * Runs the seeds S, S + 1, ...  A failure prints its seed and ends with status 1; `sim --seed=S --trace` replays it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "sim.h"
+
+#ifndef SIM_COMMIT
+#define SIM_COMMIT "unknown"
+#endif
+
+struct arguments {
+    uint64_t seed, runs;
+    double seconds;
+    int trace, quiet;
+    struct sim_knobs knobs;
+};
+
+static int usage(const char *argument)
+{
+    fprintf(stderr, "sim: what is %s?\n"
+                    "usage: sim [--seed=S] [--runs=N] [--seconds=T] [--trace] [--quiet] [--KNOB=VALUE ...]\nknobs:", argument);
+    for (int i = 0; sim_knob_name(i); i++)
+        fprintf(stderr, " %s", sim_knob_name(i));
+    fputc('\n', stderr);
+    return 2;
+}
+
+static int parse(int count, char **texts, struct arguments *arguments)
+{
+    *arguments = (struct arguments){.runs = 1};
+    sim_knobs_default(&arguments->knobs);
+    for (int i = 1; i < count; i++) {
+        char name[32] = "";
+        const char *text = texts[i], *value = strchr(text, '=');
+        if (strncmp(text, "--", 2) != 0 || strlen(text) < 3)
+            return usage(text);
+        snprintf(name, sizeof name, "%.*s", (int)(value ? value - text - 2 : 31), text + 2);
+        value = value ? value + 1 : i + 1 < count && texts[i + 1][0] != '-' ? texts[++i] : "";
+        if (strcmp(name, "seed") == 0)
+            arguments->seed = strtoull(value, NULL, 0);
+        else if (strcmp(name, "runs") == 0)
+            arguments->runs = strtoull(value, NULL, 0);
+        else if (strcmp(name, "seconds") == 0)
+            arguments->seconds = strtod(value, NULL);
+        else if (strcmp(name, "trace") == 0)
+            arguments->trace = 1;
+        else if (strcmp(name, "quiet") == 0)
+            arguments->quiet = 1;
+        else if (sim_knob_set(&arguments->knobs, name, strtoll(value, NULL, 0)))
+            return usage(text);
+    }
+    return 0;
+}
+
+static double now(void)
+{
+    struct timespec time;
+    timespec_get(&time, TIME_UTC);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void print_stats(const struct sim_stats *stats, double seconds)
+{
+    static const char *const kinds[16] = {"",     "fetch",  "reply",  "acquire", "pass", "grant",        "busy",
+                                          "arrive", "depart", "add",  "sum",     "want_collect", "collect"};
+#define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
+    SHOW(programs); SHOW(steps); SHOW(deliveries); SHOW(messages); SHOW(message_bytes); SHOW(node_runs); SHOW(reads);
+    SHOW(writes); SHOW(bystander_accesses); SHOW(faults_read); SHOW(faults_write); SHOW(faults_local); SHOW(fetches);
+    SHOW(fetch_requests); SHOW(pages_received); SHOW(diffs_received); SHOW(diffs_made); SHOW(twins_made);
+    SHOW(intervals_closed); SHOW(notices_received); SHOW(invalidations); SHOW(collections); SHOW(cuts);
+    SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(grants_early); SHOW(tries);
+    SHOW(tries_refused); SHOW(acquires_cancelled); SHOW(counter_adds); SHOW(pins_read); SHOW(pins_write);
+    SHOW(pins_waited); SHOW(meetings); SHOW(disagreements); SHOW(refusals); SHOW(allocations);
+    SHOW(allocations_without_space); SHOW(frees); SHOW(addresses_reused); SHOW(prefetches); SHOW(protects);
+    SHOW(protects_failed); SHOW(checks); SHOW(pool_bytes_max);
+#undef SHOW
+    for (int kind = 1; kind < 16 && kinds[kind]; kind++)
+        printf("  messages: %-16s %14llu\n", kinds[kind], (unsigned long long)stats->kind_messages[kind]);
+    printf("  %.1f s, %.0f programs a minute\n", seconds, 60 * (double)stats->programs / seconds);
+}
+
+int main(int count, char **texts)
+{
+    static char failure[SIM_FAILURE_BYTES];
+    static struct sim_stats stats;
+    struct arguments arguments;
+    int status = parse(count, texts, &arguments);
+    if (status)
+        return status;
+    double start = now();
+    uint64_t i = 0;
+    for (; arguments.seconds > 0 ? now() - start < arguments.seconds : i < arguments.runs; i++)
+        if (sim_run(arguments.seed + i, &arguments.knobs, arguments.trace, &stats, failure)) {
+            printf("FAILED after %llu programs, commit %s: %s\n", (unsigned long long)i, SIM_COMMIT, failure);
+            fflush(stdout);
+            return 1;
+        }
+    if (!arguments.quiet)
+        print_stats(&stats, now() - start);
+    return 0;
+}

@@ -1,0 +1,488 @@
+/* Random race-free programs.
+ *
+ * A phase ends with a meeting of the main threads.  In each phase a cell has one writer, or one lock, or only readers; so
+ * whoever reads it knows which write is the latest.  Lock threads use cells and locks of their own, and know nothing of
+ * phases.  All of it is made before the run starts: who makes a failing program smaller needs not touch the schedule.
+ */
+#include "sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/meeting.h"
+
+enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14, NOBODY = 255 };
+
+static const struct {
+    const char *name;
+    size_t offset;
+} knob_table[] = {
+#define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
+    KNOB(nodes), KNOB(regions), KNOB(page_bytes), KNOB(phases), KNOB(lock_threads), KNOB(prefetch), KNOB(collect),
+    KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(whole), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
+    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(pins), KNOB(changes), KNOB(counters), KNOB(values), KNOB(check),
+    KNOB(steps_max),
+#undef KNOB
+};
+
+enum { KNOB_COUNT = sizeof knob_table / sizeof knob_table[0] };
+
+static int64_t *knob_at(struct sim_knobs *knobs, int index)
+{
+    return (int64_t *)(void *)((char *)knobs + knob_table[index].offset);
+}
+
+void sim_knobs_default(struct sim_knobs *knobs)
+{
+    for (int i = 0; i < KNOB_COUNT; i++)
+        *knob_at(knobs, i) = -1;
+}
+
+const char *sim_knob_name(int index)
+{
+    return index >= 0 && index < KNOB_COUNT ? knob_table[index].name : NULL;
+}
+
+int sim_knob_set(struct sim_knobs *knobs, const char *name, int64_t value)
+{
+    for (int i = 0; i < KNOB_COUNT; i++)
+        if (strcmp(name, knob_table[i].name) == 0) {
+            *knob_at(knobs, i) = value;
+            return 0;
+        }
+    return -1;
+}
+
+uint64_t sim_random_next(struct sim_random *random)
+{
+    uint64_t z = random->state += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+uint32_t sim_random_below(struct sim_random *random, uint32_t limit)
+{
+    return (uint32_t)(((sim_random_next(random) >> 32) * limit) >> 32);
+}
+
+int sim_random_chance(struct sim_random *random, int64_t permille)
+{
+    return permille > 0 && sim_random_below(random, 1000) < (uint64_t)permille;
+}
+
+/* One of a list; what is listed twice is twice as likely. */
+static int64_t pick(struct sim_random *random, const int64_t *choices, size_t bytes)
+{
+    return choices[sim_random_below(random, (uint32_t)(bytes / sizeof *choices))];
+}
+
+#define CHOOSE(knob, ...)                                                                                               \
+    do {                                                                                                                \
+        const int64_t choices[] = {__VA_ARGS__};                                                                        \
+        int64_t choice = pick(random, choices, sizeof choices);                                                         \
+        if (knobs->knob < 0)                                                                                            \
+            knobs->knob = choice;                                                                                       \
+    } while (0)
+
+/* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */
+void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
+{
+    CHOOSE(nodes, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 9);
+    CHOOSE(regions, 1, 1, 1, 2, 3);
+    CHOOSE(page_bytes, 64, 64, 128, 256);
+    CHOOSE(phases, 1, 2, 3, 4, 5, 6);
+    CHOOSE(lock_threads, 0, 1, 1, 2);
+    CHOOSE(prefetch, 0, 1);
+    CHOOSE(collect, 0, 0, 10, 100, 1000);
+    CHOOSE(budget_bytes, 1, 2000, 20000, 1 << 30, 1 << 30);
+    CHOOSE(ahead_bytes, 0, 0, 256, 4096);
+    CHOOSE(whole, 0, 0, 1, 2, 3, 3);
+    CHOOSE(stay_open, 0, 0, 0, 500);
+    CHOOSE(open_early, 0, 0, 0, 300);
+    CHOOSE(deliver, 100, 300, 500, 500, 800, 950);
+    CHOOSE(stalls, 0, 0, 5, 50);
+    CHOOSE(bystanders, 0, 300, 1000);
+    CHOOSE(edges, 0, 0, 0, 24, 48);
+    CHOOSE(edges_told, 0, 1);
+    CHOOSE(pins, 0, 0, 0, 50, 200);
+    CHOOSE(changes, 0, 300, 700);
+    CHOOSE(counters, 0, 0, 1, 2);
+    CHOOSE(values, 2, 3, 255, 255);
+    CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 2);
+    CHOOSE(steps_max, 200000);
+}
+
+/* ---- the maker ------------------------------------------------------------------------------------------------- */
+
+struct maker {
+    struct sim_program *program;
+    const struct sim_knobs *knobs;
+    struct sim_random *random;
+    struct sim_ops *ops;                /* that are written to now */
+    uint32_t main_locks;
+    uint32_t live;                      /* bits: slots that exist, as far as a program can know */
+    uint32_t permanent;                 /* number of slots that are never freed */
+    uint32_t freed;                     /* bits: slots that were freed and are not forgotten */
+    uint8_t guard[SIM_CELLS_MAX];       /* lock of a lock thread's cell, or NOBODY */
+    enum { ROLE_OWN, ROLE_READ, ROLE_LOCK } role[SIM_CELLS_MAX];
+    uint8_t whose[SIM_CELLS_MAX];       /* writer, or lock */
+    int pins[SIM_NODES_MAX];            /* of the main threads */
+};
+
+static uint32_t below(struct maker *maker, uint32_t limit)
+{
+    return sim_random_below(maker->random, limit);
+}
+
+static int chance(struct maker *maker, int64_t permille)
+{
+    return sim_random_chance(maker->random, permille);
+}
+
+static uint32_t emit(struct maker *maker, enum sim_op_kind kind, uint32_t what, uint32_t value, uint32_t pattern)
+{
+    struct sim_ops *ops = maker->ops;
+    if (ops->count == ops->capacity) {
+        ops->capacity = ops->capacity ? 2 * ops->capacity : 64;
+        ops->items = realloc(ops->items, ops->capacity * sizeof *ops->items);
+        if (!ops->items)
+            abort();
+    }
+    ops->items[ops->count] = (struct sim_op){.kind = kind, .what = what, .value = value, .pattern = pattern};
+    return ops->count++;
+}
+
+static struct sim_script *add_script(struct maker *maker, int node, int helper)
+{
+    struct sim_script *script = &maker->program->scripts[maker->program->script_count++];
+    script->node = node;
+    script->helper = helper;
+    maker->ops = &script->ops;
+    return script;
+}
+
+static uint32_t add_slot(struct maker *maker)
+{
+    static const uint32_t initial_bytes[] = {0, 0, 1, 2, 4, 8, 16};
+    struct sim_program *program = maker->program;
+    uint32_t index = program->slot_count++;
+    struct sim_slot *slot = &program->slots[index];
+    slot->page_bytes = (uint64_t)maker->knobs->page_bytes;
+    if (chance(maker, 200))
+        slot->page_bytes = 64u << below(maker, 3);
+    uint32_t pages = chance(maker, 50) ? 17 + below(maker, 30) : 1 + below(maker, 5);
+    slot->bytes = slot->page_bytes * pages;
+    if (chance(maker, 300))
+        slot->bytes -= below(maker, (uint32_t)slot->page_bytes);
+    slot->initial_bytes = initial_bytes[below(maker, 7)];
+    for (uint32_t i = 0; i < slot->initial_bytes; i++)
+        slot->initial[i] = (unsigned char)below(maker, (uint32_t)maker->knobs->values + 1);
+    return index;
+}
+
+/* Cells close together, so that pages and words are shared falsely; some straddle pages. */
+static void add_cells(struct maker *maker, uint32_t slot)
+{
+    static const uint32_t lengths[] = {1, 1, 1, 1, 1, 2, 3, 8, 9, 70};
+    struct sim_program *program = maker->program;
+    uint64_t bytes = program->slots[slot].bytes, page_bytes = program->slots[slot].page_bytes;
+    uint64_t at = chance(maker, 500) ? 0 : below(maker, (uint32_t)bytes);
+    uint32_t wanted = 2 + below(maker, MAIN_CELLS_PER_SLOT);
+    for (uint32_t i = 0; i < wanted && program->cell_count < SIM_CELLS_MAX; i++) {
+        uint32_t length = lengths[below(maker, 10)];
+        if (length == 70)
+            length = 1 + below(maker, 200);
+        if (at + length > bytes)
+            break;
+        program->cells[program->cell_count++] =
+            (struct sim_cell){.slot = slot, .offset = (uint32_t)at, .bytes = length};
+        at += length;
+        if (chance(maker, 300))
+            at += below(maker, 8);
+        else if (chance(maker, 300))
+            at = (at / page_bytes + 1) * page_bytes - below(maker, 2);
+    }
+}
+
+static void emit_write(struct maker *maker, uint32_t cell)
+{
+    uint32_t value = 1 + below(maker, (uint32_t)maker->knobs->values - 1);
+    if (chance(maker, 200))
+        value = 0;
+    uint32_t pattern = chance(maker, 500) ? ~0u : (uint32_t)sim_random_next(maker->random);
+    emit(maker, SIM_WRITE, cell, value, pattern | 1);
+}
+
+static void emit_section(struct maker *maker, uint32_t lock, const uint32_t *cells, uint32_t count)
+{
+    uint32_t patience = SIM_PATIENT;
+    if (chance(maker, 400))
+        patience = chance(maker, 500) ? SIM_IMPATIENT : SIM_TRYING;
+    uint32_t acquire = emit(maker, SIM_ACQUIRE, lock, patience, 1 + below(maker, 60));
+    for (uint32_t i = 1 + below(maker, 2); i > 0; i--) {
+        uint32_t cell = cells[below(maker, count)];
+        emit(maker, SIM_READ, cell, 0, 0);
+        if (chance(maker, 700))
+            emit_write(maker, cell);
+        if (chance(maker, 300))
+            emit(maker, SIM_IDLE, 0, 1 + below(maker, 10), 0);
+    }
+    emit(maker, SIM_RELEASE, lock, 0, 0);
+    maker->ops->items[acquire].jump = maker->ops->count;
+}
+
+static uint32_t usable_cells(struct maker *maker, uint32_t *cells)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < maker->program->cell_count; i++)
+        if (maker->guard[i] == NOBODY && (maker->live >> maker->program->cells[i].slot & 1))
+            cells[count++] = i;
+    return count;
+}
+
+static void emit_unpins(struct maker *maker, int node)
+{
+    for (; maker->pins[node] > 0; maker->pins[node]--)
+        emit(maker, SIM_UNPIN, 0, 0, 0);
+}
+
+static void emit_pin_or_not(struct maker *maker, int node, const uint32_t *cells, uint32_t count)
+{
+    if (maker->pins[node] > 0 && chance(maker, 300)) {
+        emit(maker, SIM_UNPIN, 0, 0, 0);
+        maker->pins[node]--;
+    }
+    if (maker->pins[node] < 2 && chance(maker, maker->knobs->pins)) {
+        emit(maker, SIM_PIN, cells[below(maker, count)], below(maker, 2), 0);
+        maker->pins[node]++;
+    }
+}
+
+/* One operation of a main thread on a cell, if its role allows this node to use it. */
+static void emit_use(struct maker *maker, int node, uint32_t cell, const uint32_t *cells, uint32_t count)
+{
+    uint32_t locked[SIM_CELLS_MAX], locked_count = 0;
+    switch (maker->role[cell]) {
+    case ROLE_READ:
+        emit(maker, SIM_READ, cell, 0, 0);
+        break;
+    case ROLE_OWN:
+        if (maker->whose[cell] != node)
+            break;
+        if (chance(maker, 700))
+            emit_write(maker, cell);
+        else
+            emit(maker, SIM_READ, cell, 0, 0);
+        break;
+    case ROLE_LOCK:
+        for (uint32_t i = 0; i < count; i++)
+            if (maker->role[cells[i]] == ROLE_LOCK && maker->whose[cells[i]] == maker->whose[cell])
+                locked[locked_count++] = cells[i];
+        emit_section(maker, maker->whose[cell], locked, locked_count);
+        break;
+    }
+}
+
+static void emit_phase(struct maker *maker)
+{
+    uint32_t cells[SIM_CELLS_MAX], count = usable_cells(maker, cells);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t kind = below(maker, 4);
+        maker->role[cells[i]] = kind == 0 ? ROLE_LOCK : kind == 1 ? ROLE_READ : ROLE_OWN;
+        maker->whose[cells[i]] =
+            (uint8_t)below(maker, kind == 0 ? maker->main_locks : (uint32_t)maker->program->nodes);
+    }
+    for (int node = 0; node < maker->program->nodes; node++) {
+        maker->ops = &maker->program->scripts[node].ops;
+        for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
+            if (maker->freed >> slot & 1)
+                emit(maker, SIM_FORGET, slot, 0, 0);
+        uint32_t wanted = below(maker, OPS_PER_PHASE_MAX);
+        for (uint32_t i = 0; i < wanted && count > 0; i++) {
+            emit_pin_or_not(maker, node, cells, count);
+            emit_use(maker, node, cells[below(maker, count)], cells, count);
+            if (maker->program->counter_count > 0 && chance(maker, 100))
+                emit(maker, SIM_ADD, below(maker, maker->program->counter_count), 1 + below(maker, 3), 0);
+            if (chance(maker, 200))
+                emit(maker, SIM_IDLE, 0, 1 + below(maker, 50), 0);
+        }
+    }
+    maker->freed = 0;
+}
+
+static void emit_meeting(struct maker *maker, enum meeting_kind kind, uint32_t value, enum sim_ballots ballots)
+{
+    uint32_t odd = below(maker, (uint32_t)maker->program->nodes);
+    if (maker->program->nodes == 1 && ballots != SIM_REFUSES)
+        ballots = SIM_ALIKE;
+    for (int node = 0; node < maker->program->nodes; node++) {
+        maker->ops = &maker->program->scripts[node].ops;
+        uint32_t op = emit(maker, SIM_MEET, kind, value, ballots);
+        maker->ops->items[op].jump = odd;
+    }
+}
+
+/* The end of a phase that does more than meet. */
+static void emit_change(struct maker *maker)
+{
+    struct sim_program *program = maker->program;
+    for (int node = 0; node < program->nodes; node++) {
+        maker->ops = &program->scripts[node].ops;
+        emit_unpins(maker, node);
+    }
+    uint32_t temporary[SIM_SLOTS_MAX], count = 0;
+    for (uint32_t slot = maker->permanent; slot < program->slot_count; slot++)
+        if (maker->live >> slot & 1)
+            temporary[count++] = slot;
+    enum sim_ballots ballots = chance(maker, 200) ? SIM_OTHER_ARGUMENTS : SIM_ALIKE;
+    if (count > 0 && chance(maker, 500)) {
+        uint32_t slot = temporary[below(maker, count)];
+        if (chance(maker, 200))
+            ballots = SIM_REFUSES;
+        if (program->nodes == 1 && ballots == SIM_OTHER_ARGUMENTS)
+            ballots = SIM_ALIKE;
+        emit_meeting(maker, MEETING_FREE, slot, ballots);
+        if (ballots == SIM_ALIKE) {
+            maker->live &= ~(1u << slot);
+            maker->freed |= 1u << slot;
+        }
+    } else if (chance(maker, 200)) {
+        emit_meeting(maker, MEETING_BARRIER, 0, SIM_OTHER_CALL);
+    } else if (program->slot_count < SIM_SLOTS_MAX) {
+        uint32_t slot = add_slot(maker);
+        if (program->nodes == 1)
+            ballots = SIM_ALIKE;
+        emit_meeting(maker, MEETING_ALLOCATE, slot, ballots);
+        if (ballots == SIM_ALIKE) {
+            add_cells(maker, slot);
+            maker->live |= 1u << slot;
+        }
+    }
+}
+
+static void emit_setup(struct maker *maker)
+{
+    struct sim_program *program = maker->program;
+    for (int node = 0; node < program->nodes; node++)
+        add_script(maker, node, 0);
+    maker->permanent = (uint32_t)maker->knobs->regions;
+    for (uint32_t i = 0; i < maker->permanent; i++) {
+        uint32_t slot = add_slot(maker);
+        add_cells(maker, slot);
+        maker->live |= 1u << slot;
+        emit_meeting(maker, MEETING_ALLOCATE, slot, SIM_ALIKE);
+    }
+    for (uint32_t i = 0; i < program->lock_count; i++)
+        emit_meeting(maker, MEETING_LOCK_NEW, i, SIM_ALIKE);
+    for (uint32_t i = 0; i < program->counter_count; i++)
+        emit_meeting(maker, MEETING_COUNTER_NEW, i, SIM_ALIKE);
+    for (int node = 0; node < program->nodes; node++) {
+        maker->ops = &program->scripts[node].ops;
+        emit(maker, SIM_START, 0, 0, 0);
+    }
+}
+
+/* Uses only cells of its own locks. */
+static void add_lock_thread(struct maker *maker, int node)
+{
+    add_script(maker, node, 0);
+    emit(maker, SIM_GATE, 0, 0, 0);
+    for (uint32_t i = 3 + below(maker, 15); i > 0; i--) {
+        uint32_t cells[SIM_CELLS_MAX], count = 0, lock = maker->main_locks + below(maker, 2);
+        for (uint32_t cell = 0; cell < maker->program->cell_count; cell++)
+            if (maker->guard[cell] == lock)
+                cells[count++] = cell;
+        if (count == 0)
+            continue;
+        int pin = chance(maker, maker->knobs->pins);
+        if (pin)
+            emit(maker, SIM_PIN, cells[below(maker, count)], below(maker, 2), 0);
+        emit_section(maker, lock, cells, count);
+        if (pin)
+            emit(maker, SIM_UNPIN, 0, 0, 0);
+        if (maker->program->counter_count > 0 && chance(maker, 100))
+            emit(maker, SIM_ADD, below(maker, maker->program->counter_count), 1 + below(maker, 3), 0);
+        if (chance(maker, 500))
+            emit(maker, SIM_IDLE, 0, 1 + below(maker, 30), 0);
+    }
+}
+
+static void add_other_threads(struct maker *maker)
+{
+    for (int node = 0; node < maker->program->nodes; node++) {
+        for (int64_t i = 0; i < maker->knobs->lock_threads; i++)
+            add_lock_thread(maker, node);
+        if (maker->knobs->prefetch) {
+            add_script(maker, node, 1);
+            emit(maker, SIM_PREFETCH, 0, 40, 0);
+        }
+        if (maker->knobs->collect) {
+            add_script(maker, node, 1);
+            emit(maker, SIM_COLLECT, 0, (uint32_t)maker->knobs->collect, 0);
+        }
+    }
+}
+
+/* When all is said and done, everybody must see everything. */
+static void emit_end(struct maker *maker)
+{
+    struct sim_program *program = maker->program;
+    for (int node = 0; node < program->nodes; node++) {
+        maker->ops = &program->scripts[node].ops;
+        emit_unpins(maker, node);
+        emit(maker, SIM_JOIN, 0, 0, 0);
+    }
+    emit_meeting(maker, MEETING_BARRIER, 0, SIM_ALIKE);
+    for (int node = 0; node < program->nodes; node++) {
+        maker->ops = &program->scripts[node].ops;
+        for (uint32_t cell = 0; cell < program->cell_count; cell++)
+            if (maker->live >> program->cells[cell].slot & 1)
+                emit(maker, SIM_READ, cell, 0, 0);
+    }
+    emit_meeting(maker, MEETING_FINALIZE, 0, SIM_ALIKE);
+}
+
+void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs, struct sim_random *random)
+{
+    struct maker maker = {.program = program, .knobs = knobs, .random = random};
+    memset(program, 0, sizeof *program);
+    memset(maker.guard, NOBODY, sizeof maker.guard);
+    program->nodes = (int)knobs->nodes;
+    maker.main_locks = 1 + below(&maker, 3);
+    program->lock_count = maker.main_locks + 2;
+    program->counter_count = (uint32_t)knobs->counters;
+    for (uint32_t i = 0; i < program->counter_count; i++)
+        program->counter_starts[i] = (int64_t)below(&maker, 10) - 5;
+    emit_setup(&maker);
+    if (knobs->lock_threads)
+        for (uint32_t cell = 0; cell < program->cell_count; cell++)
+            if (chance(&maker, 300))
+                maker.guard[cell] = (uint8_t)(maker.main_locks + below(&maker, 2));
+    add_other_threads(&maker);
+    for (int64_t phase = 0; phase < knobs->phases; phase++) {
+        emit_phase(&maker);
+        if (chance(&maker, knobs->changes))
+            emit_change(&maker);
+        else
+            emit_meeting(&maker, MEETING_BARRIER, 0, SIM_ALIKE);
+    }
+    emit_end(&maker);
+}
+
+void sim_program_free(struct sim_program *program)
+{
+    for (uint32_t i = 0; i < program->script_count; i++)
+        free(program->scripts[i].ops.items);
+    for (uint32_t i = 0; i < SIM_SLOTS_MAX; i++)
+        free(program->slots[i].truth);
+}
+
+const char *sim_op_name(enum sim_op_kind kind)
+{
+    static const char *const names[SIM_OPS] = {
+        "write", "read",   "acquire", "release", "add",   "pin",  "unpin",    "meet",
+        "forget", "idle", "start",   "gate",    "join", "prefetch", "collect",
+    };
+    return (unsigned)kind < SIM_OPS ? names[kind] : "?";
+}
