@@ -424,6 +424,19 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct v
     }
 }
 
+/* The simulator's dice: open pages before they are written (R10). */
+static void open_early(struct node *node)
+{
+    for (uint32_t i = 0; i < node->regions.count && node->policy.open_early_permille; i++)
+        for (struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
+            for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
+                struct page *page = &block->pages[k];
+                if (page->index < page->region->pages && node_chance(node, node->policy.open_early_permille) &&
+                    page_valid(page) && page_open(node, page))
+                    page_protect(node, page, ACCESS_WRITE);
+            }
+}
+
 void meeting_receive_depart(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
@@ -458,19 +471,6 @@ void meeting_receive_depart(struct node *node, struct message *message)
     }
     lock_deliver_early(node);
     node->wake = true;
-}
-
-/* The simulator's dice: open pages before they are written (R10). */
-static void open_early(struct node *node)
-{
-    for (uint32_t i = 0; i < node->regions.count && node->policy.open_early_permille; i++)
-        for (struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
-            for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
-                struct page *page = &block->pages[k];
-                if (page->index < page->region->pages && node_chance(node, node->policy.open_early_permille) &&
-                    page_valid(page) && page_open(node, page))
-                    page_protect(node, page, ACCESS_WRITE);
-            }
 }
 
 bool meeting_take(struct node *node, enum meeting_class which)
