@@ -1,0 +1,309 @@
+"""``python -m dsm run``: which mpiexec, which switches, what becomes of the words of the command line."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dsm import DSMError, __main__, _doctor, _launch
+
+MPICH = _launch.LoadedMPI("MPICH Version:      5.0.2\n", "/opt/mpich/lib/libmpi.so.12")
+OPEN_MPI = _launch.LoadedMPI("Open MPI v5.0.11, package: x", "/opt/ompi/lib/libmpi.so.40")
+INTEL = _launch.LoadedMPI("Intel(R) MPI Library 2021.13 for Linux* OS", "/opt/impi/lib/libmpi.so.12")
+HYDRA = "#!/bin/sh\necho 'HYDRA build details:'; echo '    Version:          {}'\n"
+PRTE = "#!/bin/sh\necho 'mpiexec (Open MPI) {}'\n"
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(_launch, "cores", lambda: 2)
+
+
+@pytest.fixture
+def user(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+def mpiexec(folder, text, name="mpiexec"):
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    file.write_text(text)
+    file.chmod(0o755)
+    return str(file)
+
+
+def plan(ranks, mpi, environ=None, **options):
+    return _launch.plan(ranks, ["prog"], mpi=mpi, mpiexec="mpiexec", environ=environ or {}, **options)
+
+
+# ---- switches ----
+
+
+@pytest.mark.usefixtures("two_cores", "user")
+def test_mpich_gets_its_switches_only_when_oversubscribed():
+    assert plan(2, MPICH) == (["mpiexec", "-n", "2", "prog"], {}, [])
+    words, environ, said = plan(4, MPICH)
+    assert words == ["mpiexec", "-n", "4", "prog"]
+    assert environ["MPIR_CVAR_CH4_PROGRESS_THROTTLE"] == "1"
+    assert environ["MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT"] == "100"
+    assert said[0].startswith("4 ranks on 2 cores")
+    assert len(said) == 2
+
+
+@pytest.mark.usefixtures("two_cores", "user")
+def test_open_mpi_gets_its_switches():
+    assert plan(2, OPEN_MPI).words == ["mpiexec", "--bind-to", "none", "-n", "2", "prog"]
+    made = plan(4, OPEN_MPI)
+    assert made.words == ["mpiexec", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "-n", "4", "prog"]
+    assert made.environ == {}
+    assert any(":OVERSUBSCRIBE" in word for word in made.settings)
+
+
+@pytest.mark.usefixtures("two_cores", "user")
+def test_an_mpi_of_mpichs_kind_gets_no_switches_that_it_does_not_know():
+    assert plan(4, INTEL) == (["mpiexec", "-n", "4", "prog"], {}, [])
+
+
+@pytest.mark.parametrize(("uid", "expected"), [(0, True), (1000, False)])
+def test_open_mpi_runs_as_root_only_for_root(monkeypatch, uid, expected):
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    environ = plan(1, OPEN_MPI).environ
+    assert ("OMPI_ALLOW_RUN_AS_ROOT" in environ) is expected
+    assert ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM" in environ) is expected
+
+
+@pytest.mark.usefixtures("two_cores", "user")
+def test_what_the_user_has_set_wins():
+    environ = {"MPIR_CVAR_CH4_PROGRESS_THROTTLE": "0"}
+    assert plan(4, MPICH, environ).environ["MPIR_CVAR_CH4_PROGRESS_THROTTLE"] == "0"
+    words = plan(4, OPEN_MPI, extra=["--bind-to", "core", "--map-by", "slot:OVERSUBSCRIBE"]).words
+    assert words == ["mpiexec", "--bind-to", "core", "--map-by", "slot:OVERSUBSCRIBE", "-n", "4", "prog"]
+
+
+@pytest.mark.usefixtures("two_cores", "user")
+def test_hosts():
+    assert plan(8, MPICH, hosts="a,b").words == ["mpiexec", "-hosts", "a,b", "-n", "8", "prog"]
+    assert plan(8, MPICH, hostfile="f").words == ["mpiexec", "-f", "f", "-n", "8", "prog"]
+    environ = {"DSM_PAGE_SIZE": "65536", "HOME": "/"}
+    words = plan(8, OPEN_MPI, environ, hosts="a:4,b:4").words
+    assert words == "mpiexec --bind-to none --host a:4,b:4 -x DSM_PAGE_SIZE -n 8 prog".split()
+    assert plan(8, OPEN_MPI, hostfile="f").words == "mpiexec --bind-to none --hostfile f -n 8 prog".split()
+
+
+@pytest.mark.usefixtures("two_cores", "user")
+def test_oversubscription_can_be_said():
+    assert plan(8, MPICH, hosts="a,b", oversubscribe=True).environ
+    assert not plan(8, MPICH, oversubscribe=False).environ
+
+
+def test_a_rank_can_start_a_job_of_its_own():
+    environ = {"PMI_RANK": "1", "PMI_FD": "9", "PMIX_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "HYDRA_LAUNCHER": "ssh"}
+    environ |= {"PRTE_MCA_plm_ssh_agent": "rsh", "PATH": "/bin"}
+    assert _launch.outside_of_job(environ) == {
+        "HYDRA_LAUNCHER": "ssh",
+        "PRTE_MCA_plm_ssh_agent": "rsh",
+        "PATH": "/bin",
+    }
+
+
+def test_command_gives_words_and_environment():
+    words, environ = _launch.command(2, ["prog"], mpi=MPICH, mpiexec="mpiexec", environ={"A": "b"}, oversubscribe=False)
+    assert words == ["mpiexec", "-n", "2", "prog"]
+    assert environ == {"A": "b"}
+
+
+# ---- which mpiexec ----
+
+
+def test_mpiexec_beside_the_library_comes_before_path(tmp_path):
+    right = mpiexec(tmp_path / "mpi/bin", HYDRA.format("5.0.2"))
+    on_path = mpiexec(tmp_path / "path", HYDRA.format("5.0.2"))
+    mpi = MPICH._replace(file=str(tmp_path / "mpi/lib/libmpi.so.12"))
+    environ = {"PATH": os.path.dirname(on_path)}
+    assert _launch.find_mpiexec(mpi, environ, str(tmp_path / "python")) == right
+
+
+def test_the_mpiexec_of_another_mpi_is_passed_over(tmp_path):
+    mpiexec(tmp_path / "mpi/bin", PRTE.format("5.0.2"))
+    right = mpiexec(tmp_path / "path", HYDRA.format("4.0.2"), "mpiexec.hydra")
+    mpi = MPICH._replace(file=str(tmp_path / "mpi/lib/libmpi.so.12"))
+    environ = {"PATH": os.path.dirname(right)}
+    assert _launch.find_mpiexec(mpi, environ, str(tmp_path / "python")) == right
+
+
+def test_the_same_version_is_preferred_to_the_same_family(tmp_path):
+    old, new = (mpiexec(tmp_path / number, PRTE.format(number)) for number in ("5.0.1", "5.0.11"))
+    environ = {"PATH": f"{os.path.dirname(old)}:{os.path.dirname(new)}"}
+    nowhere = OPEN_MPI._replace(file=str(tmp_path / "x" / "libmpi.so.40"))
+    assert _launch.find_mpiexec(nowhere, environ, str(tmp_path / "python")) == new
+
+
+def test_no_mpiexec_is_told_with_the_cure(tmp_path):
+    nowhere = OPEN_MPI._replace(file=str(tmp_path / "x" / "libmpi.so.40"))
+    alien = OPEN_MPI._replace(library="Frontier MPI 3", file=nowhere.file)
+    with pytest.raises(DSMError, match=r"no mpiexec of Frontier MPI 3.*srun"):
+        _launch.find_mpiexec(alien, {"PATH": str(tmp_path)}, str(tmp_path / "python"))
+
+
+def test_the_loaded_mpi_has_an_mpiexec():
+    mpi = _launch.loaded_mpi()
+    assert os.path.isfile(mpi.file)
+    assert os.access(_launch.find_mpiexec(mpi, os.environ), os.X_OK)
+
+
+# ---- the command line ----
+
+
+@pytest.mark.parametrize(
+    ("words", "head", "program"),
+    [
+        (["-n", "4", "p.py", "-n", "7"], ["-n", "4"], ["p.py", "-n", "7"]),
+        (["-n4", "p.py"], ["-n4"], ["p.py"]),
+        (["-n", "2", "-m", "pytest", "--with-mpi"], ["-n", "2"], ["-m", "pytest", "--with-mpi"]),
+        (["--hosts", "a,b", "--oversubscribe", "p"], ["--hosts", "a,b", "--oversubscribe"], ["p"]),
+        (["--mpi-args", "--mca x y", "p"], ["--mpi-args", "--mca x y"], ["p"]),
+        (["-n", "2", "--", "-odd"], ["-n", "2"], ["-odd"]),
+        ([], [], []),
+    ],
+)
+def test_where_the_program_begins(words, head, program):
+    assert _launch._split(words) == (head, program)
+
+
+def test_what_runs_under_this_python(tmp_path):
+    script = tmp_path / "p.py"
+    script.touch()
+    assert _launch.rank_command([str(script), "x"]) == [sys.executable, str(script), "x"]
+    assert _launch.rank_command(["-m", "pytest"]) == [sys.executable, "-m", "pytest"]
+    assert _launch.rank_command(["env", "x"]) == ["env", "x"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "which program"),
+        (["-m"], "a word after it"),
+        (["no_such_file.py"], "no file 'no_such_file.py'"),
+        (["no-such-program"], "no program 'no-such-program'"),
+    ],
+)
+def test_a_program_that_is_not_there(words, text):
+    with pytest.raises(DSMError, match=text):
+        _launch.rank_command(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["run", "-n", "0", "env"], "at least 1"),
+        (["run", "--hostfile", "no-such-file", "env"], "no host file"),
+        (["run", "--hosts", "a", "--hostfile", "b", "env"], "not both"),
+        (["run", "no_such_file.py"], "no file"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(words, text, capsys):
+    assert __main__.main(words) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_help_and_unknown_commands(capsys):
+    assert __main__.main(["--help"]) == 0
+    assert "doctor" in capsys.readouterr().out
+    assert __main__.main(["flourish"]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def dsm_run(*words):
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "dsm", "run", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_run_starts_the_ranks_and_says_what_it_set():
+    ranks = _launch.cores() + 1
+    made = dsm_run("-n", str(ranks), "-c", "from mpi4py import MPI; print('size', MPI.COMM_WORLD.Get_size())")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.split().count(str(ranks)) == ranks
+    said = [line for line in made.stderr.splitlines() if line.startswith("dsm run: ")]
+    assert len(said) == 1
+    assert f"{ranks} ranks on {_launch.cores()} cores" in said[0]
+
+
+def test_the_exit_status_passes_through():
+    assert dsm_run("-n", "2", "-c", "raise SystemExit(7)").returncode == 7
+
+
+def test_dry_run_prints_the_command():
+    made = dsm_run("-n", "3", "--dry-run", "env", "x y")
+    assert made.returncode == 0
+    assert made.stdout.strip().endswith("-n 3 env 'x y'")
+
+
+# ---- info and doctor ----
+
+
+def test_the_doctor_finds_nothing_or_names_a_cure(capsys):
+    checks = [check for checks in _doctor.CHECKS for check in checks()]
+    assert {check.status for check in checks} <= {_doctor.OK, _doctor.ADVICE, _doctor.FAIL}
+    assert all(check.cure for check in checks if check.status != _doctor.OK)
+    by_name = {check.name: check.status for check in checks}
+    assert by_name["thread level"] == _doctor.OK
+    assert by_name["dsm starts on one rank"] == _doctor.OK
+    assert by_name["two ranks see each other"] == _doctor.OK
+    assert _doctor.report([_doctor.Check(_doctor.FAIL, "x", "y", "do z")]) == 1
+    assert "do z" in capsys.readouterr().out
+    assert _doctor.report([_doctor.Check(_doctor.ADVICE, "x", "y", "z")]) == 0
+
+
+def test_the_doctor_sees_a_limited_address_space(monkeypatch):
+    monkeypatch.setattr(_doctor.resource, "getrlimit", lambda which: (1 << 32, 1 << 32))
+    check = _doctor.check_address_space()[0]
+    assert check.status == _doctor.FAIL
+    assert "ulimit -v unlimited" in check.cure
+
+
+def test_the_doctor_sees_few_mappings(monkeypatch):
+    monkeypatch.setattr(_doctor, "_kernel_number", lambda name: 1000)
+    check = _doctor.check_map_count()[0]
+    assert check.status == _doctor.FAIL
+    assert "sysctl" in check.cure
+
+
+def test_the_doctor_sees_the_wrong_pytest_plugin_and_two_wheels(monkeypatch):
+    monkeypatch.setattr(_doctor, "_version", lambda name: "1.0")
+    failed = [check.name for check in _doctor.check_packages() if check.status == _doctor.FAIL]
+    assert failed == ["pytest plugin", "MPI wheels"]
+
+
+def test_the_doctor_sees_a_bell_that_cannot_be_rung(monkeypatch):
+    monkeypatch.setattr(_doctor, "_ring", lambda kind, address: "silence")
+    assert [check.status for check in _doctor.check_doorbell()] == [_doctor.FAIL, _doctor.FAIL]
+
+
+def test_the_doctor_sees_a_core_that_does_not_load(monkeypatch):
+    monkeypatch.setattr(_doctor, "probe", lambda: {"library": MPICH.library, "threads": 1, "error": "the core is ill"})
+    failed = {check.name: check.cure for check in _doctor.check_core() if check.status == _doctor.FAIL}
+    assert "FUNNELED" in failed["thread level"]
+    assert failed["dsm starts on one rank"] == "the core is ill"
+
+
+def test_a_patient_that_dies_is_reported(monkeypatch):
+    monkeypatch.setattr(_doctor, "_PROBE", "import os; os.kill(os.getpid(), 9)")
+    assert "status -9" in _doctor.probe()["error"]
+
+
+def test_info_shows_what_is_in_force(monkeypatch, capsys):
+    monkeypatch.setenv("DSM_PAGE_SIZE", "65536")
+    monkeypatch.setenv("DSM_TYPO", "1")
+    _doctor.info()
+    out = capsys.readouterr().out
+    assert "65536 bytes, from DSM_PAGE_SIZE" in out
+    assert "DSM_TYPO" in out
+    assert "vm.max_map_count" in out
+    assert "MPI_THREAD_MULTIPLE" in out
