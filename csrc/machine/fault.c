@@ -1,13 +1,14 @@
-/* Why there are several entry points: somebody who takes SIGSEGV after us (faulthandler.enable()) remembers our handler as
- * the one before it, and puts it back when it is done with a signal.  With one entry point we would hand the signal to the
- * thief again, and it to us, for ever.  So each time the signal is (re)taken another function is installed, each with the
- * handler that was there before *it*, and a chain of handlers ends as it would between strangers.
+/* Why there are several entry points: somebody who takes SIGSEGV after us (faulthandler.enable()) remembers our
+ * handler as the one before it, and puts it back when it is done with a signal.  With one entry point we would hand
+ * the signal to the thief again, and it to us, for ever.  So each time the signal is (re)taken another function is
+ * installed, each with the handler that was there before *it*, and a chain of handlers ends as it would between
+ * strangers.
  *
- * Why an alternate stack for the installing thread only: stacks of other threads are not ours to judge, and a program that
- * overflows one of them died without a traceback before dsm, too.
+ * Why an alternate stack for the installing thread only: stacks of other threads are not ours to judge, and a program
+ * that overflows one of them died without a traceback before dsm, too.
  *
- * What a handler touches is reached through one pointer and never freed: a handler may still run in another thread while
- * fault_remove is called.
+ * What a handler touches is reached through one pointer and never freed: a handler may still run in another thread
+ * while fault_remove is called.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -162,8 +163,8 @@ hand_on(struct sigaction *before, int signal, siginfo_t *info, void *context)
 
 /* ---- SIGSEGV and SIGBUS ---------------------------------------------------------------------------------------- */
 
-/* Pages of the range are mapped always, so only "no access" is ours; "not mapped" comes from a child of fork(), which has
- * no range.  Code cannot be run from the range: such a fault would come back for ever. */
+/* Pages of the range are mapped always, so only "no access" is ours; "not mapped" comes from a child of fork(), which
+ * has no range.  Code cannot be run from the range: such a fault would come back for ever. */
 static bool
 serve(struct fault *fault, const siginfo_t *info, const ucontext_t *context)
 {

@@ -1,9 +1,9 @@
-/* Why a memfd mapped twice: a page must be complete before any thread of the program can see it, and mprotect is the only
- * switch that all threads see at once.  So the runtime writes through a view of its own.
+/* Why a memfd mapped twice: a page must be complete before any thread of the program can see it, and mprotect is the
+ * only switch that all threads see at once.  So the runtime writes through a view of its own.
  *
- * Why so large a range costs nothing: the file is sparse, shared file mappings are not charged against overcommit (pages
- * are, one by one, when they are touched), and page tables appear with the pages.  What does refuse a large range is
- * RLIMIT_AS, which counts both views, RLIMIT_FSIZE, and the processor's address space.
+ * Why so large a range costs nothing: the file is sparse, shared file mappings are not charged against overcommit
+ * (pages are, one by one, when they are touched), and page tables appear with the pages.  What does refuse a large
+ * range is RLIMIT_AS, which counts both views, RLIMIT_FSIZE, and the processor's address space.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -25,11 +25,11 @@
 #define GIB ((uint64_t)1 << 30)
 #define TIB ((uint64_t)1 << 40)
 
-/* Places where nothing is mapped as a rule.  With 47 or 48 bits (x86-64, most AArch64) programs and their heaps lie at
- * 0x5555... or 0xaaaa... and above, libraries and stacks at the top, and 0x2400... to 0x4c00... is empty; the shadow of
- * AddressSanitizer ends at 0x1000... (x86-64) or 0x2010... (AArch64), its allocators begin at 0x5000... and 0x6000....
- * 0x5700... is for ThreadSanitizer, which knows addresses only in a few windows.  The low rows are for kernels of 42 and 39
- * bits, where everything else lies in the upper half. */
+/* Places where nothing is mapped as a rule.  With 47 or 48 bits (x86-64, most AArch64) programs and their heaps lie
+ * at 0x5555... or 0xaaaa... and above, libraries and stacks at the top, and 0x2400... to 0x4c00... is empty; the
+ * shadow of AddressSanitizer ends at 0x1000... (x86-64) or 0x2010... (AArch64), its allocators begin at 0x5000... and
+ * 0x6000.... 0x5700... is for ThreadSanitizer, which knows addresses only in a few windows.  The low rows are for
+ * kernels of 42 and 39 bits, where everything else lies in the upper half. */
 static const struct {
     uint64_t first, end, step;
 } candidate_windows[] = {
@@ -101,8 +101,8 @@ memory_map(struct memory *memory, void *address, uint64_t bytes)
     if (error == 0)
         error = map_view(file, address, bytes, PROT_NONE, &application);
     if (error == -ENOMEM && system && address) {
-        /* An address that this kernel does not give to programs is refused in the same words as a limit; only for a limit
-         * does it help to ask for less. */
+        /* An address that this kernel does not give to programs is refused in the same words as a limit; only for a
+         * limit does it help to ask for less. */
         unsigned char *anywhere;
         if (map_view(file, NULL, bytes, PROT_NONE, &anywhere) == 0) {
             munmap(anywhere, bytes);
@@ -158,8 +158,8 @@ memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memo
     return mprotect(memory->application + offset, bytes, protections[access]) == 0 ? 0 : -errno;
 }
 
-/* fallocate and MADV_REMOVE were measured alike: a hole costs what lies in it (1.4 us a page) and the page tables around
- * it; 1 TiB that holds nothing takes 30 us. */
+/* fallocate and MADV_REMOVE were measured alike: a hole costs what lies in it (1.4 us a page) and the page tables
+ * around it; 1 TiB that holds nothing takes 30 us. */
 int
 memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes)
 {
@@ -175,8 +175,8 @@ memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes)
     return result == 0 ? 0 : -errno;
 }
 
-/* No huge pages here: they were measured five times dearer than small ones to touch first on a virtual machine, and pools
- * grow by little. */
+/* No huge pages here: they were measured five times dearer than small ones to touch first on a virtual machine, and
+ * pools grow by little. */
 void *
 memory_chunk(size_t bytes)
 {

@@ -1,12 +1,13 @@
-/* Why nothing here waits: the caller holds the runtime's mutex, and a peer may need an answer from this rank before MPI can
- * finish anything for us.  A matched message is received with MPI_Imrecv even when it is small, since what an MPI sends at
- * once differs (4 KiB and more) and the rest needs the sender's help.
+/* Why nothing here waits: the caller holds the runtime's mutex, and a peer may need an answer from this rank before
+ * MPI can finish anything for us.  A matched message is received with MPI_Imrecv even when it is small, since what an
+ * MPI sends at once differs (4 KiB and more) and the rest needs the sender's help.
  *
- * Why MPI_Improbe: message sizes are not known beforehand, several threads may receive, and a posted receive of the largest
- * size would pin memory.  Persistent receives were measured no faster.
+ * Why MPI_Improbe: message sizes are not known beforehand, several threads may receive, and a posted receive of the
+ * largest size would pin memory.  Persistent receives were measured no faster.
  *
- * Order: MPI matches messages of one sender in their order, but a large one may end after a small one behind it.  Receives
- * under way are kept in the order of matching, and one is handed out only when no older one of its source is left.
+ * Order: MPI matches messages of one sender in their order, but a large one may end after a small one behind it.
+ * Receives under way are kept in the order of matching, and one is handed out only when no older one of its source is
+ * left.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -111,7 +112,8 @@ sends_grow(struct transport *transport)
     size_t old = transport->sends_capacity, new = old ? 2 * old : SENDS_FIRST;
     transport->send_requests = grown(transport, transport->send_requests, old * sizeof *transport->send_requests,
                                      new * sizeof *transport->send_requests);
-    transport->sends = grown(transport, transport->sends, old * sizeof *transport->sends, new * sizeof *transport->sends);
+    transport->sends =
+        grown(transport, transport->sends, old * sizeof *transport->sends, new * sizeof *transport->sends);
     transport->sends_capacity = (unsigned)new;
 }
 
@@ -221,8 +223,8 @@ receives_take(struct transport *transport, void **buffer, uint64_t *bytes)
     return -1;
 }
 
-/* Match the next message there is.  Its sender if it can be handed out at once, -1 if not; *found tells whether there was
- * one. */
+/* Match the next message there is.  Its sender if it can be handed out at once, -1 if not; *found tells whether there
+ * was one. */
 static int
 receive_matched(struct transport *transport, bool *found, void **buffer, uint64_t *bytes)
 {
@@ -305,10 +307,10 @@ check_thread_level(const struct transport *transport, char *text, int text_capac
         return -1;
     }
     snprintf(text, (size_t)text_capacity,
-             "dsm needs MPI_THREAD_MULTIPLE, but MPI was initialised with %s. In Python leave mpi4py.rc.thread_level at "
-             "\"multiple\" (its default) and do not set MPI4PY_RC_THREAD_LEVEL; in C call MPI_Init_thread with "
-             "MPI_THREAD_MULTIPLE in place of MPI_Init. If that is what the program asked for, its MPI was built without "
-             "threads: use another build",
+             "dsm needs MPI_THREAD_MULTIPLE, but MPI was initialised with %s. In Python leave mpi4py.rc.thread_level "
+             "at \"multiple\" (its default) and do not set MPI4PY_RC_THREAD_LEVEL; in C call MPI_Init_thread with "
+             "MPI_THREAD_MULTIPLE in place of MPI_Init. If that is what the program asked for, its MPI was built "
+             "without threads: use another build",
              thread_level_name(mine));
     return -1;
 }

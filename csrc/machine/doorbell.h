@@ -1,0 +1,43 @@
+/* doorbell - a datagram that says "there is a message for you" to a rank that computes.
+ *
+ * MPI carries every message; the bell carries only the job's token, and whatever else arrives on the socket is ignored.
+ * A bell may get lost: whoever sleeps on it sleeps with a time limit.  Ranks of one host ring over an abstract unix
+ * datagram socket (no file is left behind), others over UDP.
+ */
+#ifndef MACHINE_DOORBELL_H
+#define MACHINE_DOORBELL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DOORBELL_ADDRESS_BYTES 128
+
+struct doorbell;
+
+/* What others need in order to ring this rank: plain bytes, exchanged by the caller with MPI. */
+struct doorbell_address {
+    unsigned char bytes[DOORBELL_ADDRESS_BYTES];
+};
+
+/* A bell for this rank, with its address.  0 or -errno. */
+int doorbell_open(struct doorbell **bell, struct doorbell_address *address);
+
+/* Learn everybody's address (size entries, in rank order) and the job's token.  0 or -errno. */
+int doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int rank, int size, uint64_t token);
+void doorbell_close(struct doorbell *bell);
+
+/* True when this rank and `peer` are on one host, as their addresses say. */
+bool doorbell_same_host(const struct doorbell *bell, int peer);
+
+/* Ring a rank (its own too: wakes the sleeper).  Never blocks; a full queue means that it rings already. */
+void doorbell_ring(struct doorbell *bell, int peer);
+
+/* Sleep until rung or until the time is over.  True when rung.  Takes all bells that lie there. */
+bool doorbell_wait(struct doorbell *bell, int64_t wait_ns);
+
+/* Self-test at start: every rank rings all ranks of other hosts (doorbell_test_ring), and after a while asks from how
+ * many of them no bell was heard (0 when all is well; a firewall swallows datagrams). */
+void doorbell_test_ring(struct doorbell *bell);
+int doorbell_test_missing(struct doorbell *bell, int64_t wait_ns);
+
+#endif

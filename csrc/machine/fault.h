@@ -1,0 +1,45 @@
+/* fault - turns SIGSEGV inside a range of addresses into a call, and leaves every other one as it was.
+ *
+ * The handler runs on the thread's own stack, but for threads that have an alternate signal stack: the thread that
+ * calls fault_install gets one large enough for MPI, so that a stack overflow there still ends in its traceback.
+ *
+ * Invariants
+ *  1. A signal whose address lies outside the range, or that was sent by kill(), goes to the handler that was there
+ *     before, with the same arguments; where there was none, the process dies of it as it would have without dsm.
+ *  2. errno is the same after a served fault as before.
+ */
+#ifndef MACHINE_FAULT_H
+#define MACHINE_FAULT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* 1: served, retry the access; 0: not ours after all, go to the former handler.  Runs in the signal handler. */
+typedef int fault_server(void *context, uint64_t offset, bool write);
+
+/* One range per process.  `write` is told from the signal context on x86-64 and AArch64, elsewhere it is false the
+ * first time and true when the same thread faults at the same address again.  0 or -errno. */
+int fault_install(void *range, uint64_t bytes, fault_server *server, void *context);
+void fault_remove(void);
+
+/* A second view of the same bytes, where faults are not served: SIGBUS there, too, means that the machine's memory is
+ * exhausted, and is explained in one line before it goes to the former handler. */
+void fault_explain_view(const void *view);
+
+/* Somebody (faulthandler.enable()) has taken SIGSEGV since: true. */
+bool fault_stolen(void);
+/* Take it back; the thief becomes the handler that was there before. */
+void fault_retake(void);
+
+/* SIGINT is noted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can end.
+ * fault_interrupted stays true until fault_remove; a program may have survived an earlier Ctrl-C. */
+int fault_watch_interrupt(void);
+bool fault_interrupted(void);
+/* How many there were: a wait that began after n of them has ended when there are more. */
+unsigned fault_interrupts(void);
+
+/* Call `print` (async-signal-safe) on SIGUSR1, unless somebody handles it already. */
+int fault_watch_usr1(void (*print)(void));
+
+#endif

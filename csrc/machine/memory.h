@@ -1,0 +1,48 @@
+/* memory - one range of addresses, the same on every rank, backed by a memfd that is mapped twice.
+ *
+ *   application view   what the user's program touches; its protection is the protocol's business
+ *   system view        the same bytes, always writable; here the runtime builds pages, so that no thread of the process
+ *                      ever sees half a page: it becomes visible by one mprotect after it is complete
+ *
+ * Invariants
+ *  1. Both views show the same bytes at the same offset, of the whole range.
+ *  2. Neither view is inherited by a child of fork(), nor written to a core file.
+ */
+#ifndef MACHINE_MEMORY_H
+#define MACHINE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum memory_access { MEMORY_NONE = 0, MEMORY_READ = 1, MEMORY_WRITE = 2 };
+
+struct memory {
+    unsigned char *application;
+    unsigned char *system;
+    uint64_t bytes;
+    int file;
+};
+
+/* Try to map the range with the application view at `address` (NULL: anywhere), all of it inaccessible.
+ * 0 or -errno: EEXIST where something is there already, ENOMEM over a limit. */
+int memory_map(struct memory *memory, void *address, uint64_t bytes);
+void memory_unmap(struct memory *memory);
+
+/* The k-th address (k = 0, 1, ...) worth trying for a range of `bytes`; NULL when there are no more. */
+void *memory_candidate(unsigned k, uint64_t bytes);
+
+/* Set the protection of [offset, offset + bytes) of the application view.  0 or -errno (ENOMEM: too many mappings). */
+int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memory_access access);
+
+/* Give the backing of the bytes back to the system: they read as zeros afterwards.  0 or -errno. */
+int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes);
+
+/* Zeroed anonymous memory for the protocol's pools, in whole machine pages; no malloc, so usable in a fault.  NULL when
+ * there is none. */
+void *memory_chunk(size_t bytes);
+void memory_chunk_free(void *chunk, size_t bytes);
+
+/* How many mappings a process may have (vm.max_map_count; 65530 where it cannot be read). */
+uint64_t memory_mappings_max(void);
+
+#endif

@@ -1,0 +1,57 @@
+/* transport - the protocol's messages over MPI.
+ *
+ * Works on a duplicate of the user's communicator, so that no message of the user's can be taken for one of ours.
+ * Nothing here blocks: sends are posted and remembered, receives are matched (MPI_Improbe, so that any thread may do it) and
+ * handed out in the order in which their sender sent them, large ones when they are complete.
+ * All functions are called under the runtime's mutex, but for those that say otherwise.
+ *
+ * Invariants
+ *  1. Between two ranks messages come out in the order in which they went in.
+ *  2. The memory of a message belongs to the transport from transport_send until MPI says that the send is complete.
+ */
+#ifndef MACHINE_TRANSPORT_H
+#define MACHINE_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct transport;
+
+/* Where the transport gets and gives back the memory of messages.  `take` never fails (it panics itself). */
+struct transport_buffers {
+    void *context;
+    void *(*take)(void *context, uint64_t bytes);
+    void (*give)(void *context, void *buffer, uint64_t bytes);
+    void (*broken)(void *context, const char *text);    /* MPI failed; does not return */
+};
+
+/* *mpi_comm is a pointer to an MPI_Comm; it is duplicated.  Collective; called without the mutex.  0 or -1
+ * with `text`. */
+int transport_open(struct transport **transport, const void *mpi_comm, const struct transport_buffers *buffers,
+                   char *text, int text_capacity);
+int transport_rank(const struct transport *transport);
+int transport_size(const struct transport *transport);
+
+/* Send `bytes` of `buffer` (which came from `take` with `capacity` bytes); it goes back with `give` when MPI is
+ * done. */
+void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity);
+
+/* The next message that has arrived, if any: its sender, or -1.  The caller owns *buffer (taken with *bytes). */
+int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes);
+
+/* Sends that MPI has not finished; somebody has to go on calling transport_receive for them to end. */
+unsigned transport_sends_pending(const struct transport *transport);
+
+/* Complete all that is pending and free the duplicate.  Collective; after the protocol's own last meeting. */
+void transport_close(struct transport *transport);
+
+/* Start and end of a job only, before the service threads run: plain MPI collectives on the duplicate. */
+uint64_t transport_agree_min(struct transport *transport, uint64_t value);
+uint64_t transport_agree_max(struct transport *transport, uint64_t value);
+void transport_gather(struct transport *transport, const void *mine, int bytes, void *all);
+void transport_broadcast(struct transport *transport, void *value, int bytes);
+
+/* MPI_Abort on the duplicate.  Any thread; does not return. */
+void transport_abort(struct transport *transport, int status);
+
+#endif
