@@ -1,0 +1,43 @@
+"""One rank on each host: blocks written by their owners, a lock that travels, a counter; each rank checks
+everything."""
+
+import socket
+
+import numpy as np
+
+import dsm
+
+ROUNDS = 50
+WORDS = 1 << 16
+
+rank, size = dsm.rank(), dsm.size()
+names = dsm.zeros((size, 64), dtype=np.uint8)
+name = socket.gethostname().encode()
+names[rank, : len(name)] = np.frombuffer(name, dtype=np.uint8)
+
+data = dsm.zeros((size, WORDS), dtype=np.int64)
+data[rank] = np.arange(WORDS) + rank
+dsm.barrier()
+for other in range(size):
+    np.testing.assert_array_equal(data[other], np.arange(WORDS) + other)
+hosts = {bytes(row).rstrip(b"\0").decode() for row in names}
+assert len(hosts) == size, f"{size} ranks on the hosts {sorted(hosts)}"
+
+lock, counter = dsm.Lock(), dsm.Counter()
+total = dsm.zeros(2, dtype=np.int64)
+while counter.next() < ROUNDS * size:
+    with lock:
+        total[0] += 1
+        total[1] = max(total[1], rank)
+dsm.barrier()
+assert total[0] == ROUNDS * size, int(total[0])
+
+shared_row = dsm.zeros(4096, dtype=np.uint8)
+for step in range(1, 4):
+    shared_row[rank::size] = step * 10 + rank
+    dsm.barrier()
+    for other in range(size):
+        assert (shared_row[other::size] == step * 10 + other).all()
+    dsm.barrier()
+print(f"rank {rank} of {size} on {socket.gethostname()}: all is right", flush=True)
+dsm.finalize()
