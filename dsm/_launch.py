@@ -1,8 +1,9 @@
 """``python -m dsm run``: the mpiexec of the MPI that mpi4py loads, with what that MPI needs on this machine.
 
-Two things go wrong when this is done by hand.  The first ``mpiexec`` on PATH may belong to another MPI than the one in the
-Python environment; then every rank is alone.  And an MPI that waits by spinning is slow by orders of magnitude when more
-ranks than cores run; each MPI has its own switch for that.  What is set here is said, and what the user has set wins.
+Two things go wrong when this is done by hand.  The first ``mpiexec`` on PATH may belong to another MPI than the one
+in the Python environment; then every rank is alone.  And an MPI that waits by spinning is slow by orders of
+magnitude when more ranks than cores run; each MPI has its own switch for that.  What is set here is said, and what
+the user has set wins.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ _RANK_VARIABLES = (
     "OMPI_COMM_WORLD_",
     "OMPI_UNIVERSE_",
     "PRTE_LAUNCHED",
-    *(f"PMIX_{part}" for part in ("RANK", "NAMESPACE", "SERVER", "SECURITY", "GDS", "BFROP", "DSTORE", "SYSTEM_TMPDIR")),
+    *(
+        f"PMIX_{part}"
+        for part in ("RANK", "NAMESPACE", "SERVER", "SECURITY", "GDS", "BFROP", "DSTORE", "SYSTEM_TMPDIR")
+    ),
 )
 
 
@@ -122,8 +126,8 @@ def _candidates(mpi: LoadedMPI, environ: Mapping[str, str], python: str) -> Iter
 def find_mpiexec(mpi: LoadedMPI, environ: Mapping[str, str], python: str = sys.executable) -> str:
     """Find the mpiexec that belongs to an MPI.  Local.
 
-    It is looked for beside the library, beside `python` and on ``PATH``; one that says the library's version is preferred
-    to one of the same family (whose start-up protocol is the same).
+    It is looked for beside the library, beside `python` and on ``PATH``; one that says the library's version is
+    preferred to one of the same family (whose start-up protocol is the same).
 
     Raises
     ------
@@ -233,8 +237,8 @@ def command(ranks: int, program: Sequence[str], **options: object) -> tuple[list
 def rank_command(program: Sequence[str]) -> list[str]:
     """Make the command of one rank from what the user wrote.  Local.
 
-    ``-m module`` and ``-c text``, as well as a file that is a Python program, get this interpreter; everything else is a
-    program by itself.
+    ``-m module`` and ``-c text``, as well as a file that is a Python program, get this interpreter; everything else
+    is a program by itself.
     """
     if not program:
         raise DSMError("dsm run: which program? As in `python -m dsm run -n 4 prog.py`")

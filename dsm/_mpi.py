@@ -1,8 +1,8 @@
 """The MPI of this process: is it the one that the core was compiled for, and did its own mpiexec start us?
 
-Both mistakes are silent in MPI itself.  A core compiled for another MPI reads handles of one library with the other, and
-under another MPI's ``mpiexec`` every rank believes that it is alone.  So both are looked for here, once, before any
-handle is used, and end in a `DSMError` that names the two sides and the cure.
+Both mistakes are silent in MPI itself.  A core compiled for another MPI reads handles of one library with the other,
+and under another MPI's ``mpiexec`` every rank believes that it is alone.  So both are looked for here, once, before
+any handle is used, and end in a `DSMError` that names the two sides and the cure.
 
 mpi4py is imported first, always: its MPI library is then in the process, and the core's own library path, which need
 not lead anywhere on this machine, is not asked.
@@ -144,8 +144,8 @@ def threads_problem(level: int, library: str) -> str | None:
         return None
     if level < 0:
         return (
-            "MPI is not initialised (or finalized already): call MPI.Init_thread(MPI.THREAD_MULTIPLE) before dsm.init(), "
-            "or leave mpi4py.rc.initialize alone, then importing dsm does it."
+            "MPI is not initialised (or finalized already): call MPI.Init_thread(MPI.THREAD_MULTIPLE) before "
+            "dsm.init(), or leave mpi4py.rc.initialize alone, then dsm.init() does it."
         )
     return (
         f"{short(library)} was initialised with {THREAD_LEVELS[level]}, but dsm needs MPI_THREAD_MULTIPLE: its service "
@@ -202,8 +202,8 @@ def import_mpi4py() -> Any:
 
 
 def _import_under_open_mpi() -> Any:
-    # MPICH 5 ends the process in MPI_Init under Open MPI's mpiexec, with an internal error.  So MPI is initialised here, as
-    # mpi4py would have done, after the two have been compared.
+    # MPICH 5 ends the process in MPI_Init under Open MPI's mpiexec, with an internal error.  So MPI is initialised
+    # here, as mpi4py would have done, after the two have been compared.
     rc = importlib.import_module("mpi4py").rc
     wanted, rc.initialize = rc.initialize, False
     if rc.finalize is None:
@@ -216,9 +216,9 @@ def _import_under_open_mpi() -> Any:
     if family(library) != "Open MPI":
         ranks = os.environ["OMPI_COMM_WORLD_SIZE"]
         raise DSMError(
-            f"this process was started as one of {ranks} by Open MPI's mpiexec (OMPI_COMM_WORLD_SIZE={ranks}), but mpi4py "
-            f"has loaded {short(library)}, which cannot start under it. Start it with `python -m dsm run -n {ranks} "
-            "prog.py`, which takes the mpiexec of the loaded MPI."
+            f"this process was started as one of {ranks} by Open MPI's mpiexec (OMPI_COMM_WORLD_SIZE={ranks}), but "
+            f"mpi4py has loaded {short(library)}, which cannot start under it. Start it with `python -m dsm run -n "
+            f"{ranks} prog.py`, which takes the mpiexec of the loaded MPI."
         )
     if wanted and not mpi.Is_initialized():
         levels = {
@@ -238,8 +238,8 @@ def import_core() -> Any:
     except ModuleNotFoundError as error:
         where = os.path.dirname(os.path.abspath(__file__))
         raise DSMError(
-            f"the package dsm in {where} has no compiled core. If that is the source tree, it was imported only because "
-            "it is in the current directory: leave the directory or use `python -P`. Otherwise "
+            f"the package dsm in {where} has no compiled core. If that is the source tree, it was imported only "
+            "because it is in the current directory: leave the directory or use `python -P`. Otherwise "
             "install dsm again, or compile it in place with `python setup.py build_ext --inplace`."
         ) from error
     except ImportError as error:
@@ -247,8 +247,8 @@ def import_core() -> Any:
         maker = next((name for file, name in _LIBRARY_FILES if file in reason), "another MPI or Python")
         loaded = short(import_mpi4py().Get_library_version())
         raise DSMError(
-            f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but its core was compiled for {maker} "
-            f"({reason}). {rebuild_cure()}"
+            f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but its core was compiled for "
+            f"{maker} ({reason}). {rebuild_cure()}"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """What every test runs under: one report for all ranks, and a job that ends when one rank fails.
 
-A rank whose test fails goes on to the next one while its peers wait for it in a collective call, for ever.  So in a job of
-several ranks the first failure is printed by the rank that has it, and ends the job.
+A rank whose test fails goes on to the next one while its peers wait for it in a collective call, for ever.  So in a
+job of several ranks the first failure is printed by the rank that has it, and ends the job.
 """
 
 import os

@@ -196,8 +196,10 @@ def test_setup_reads_metadata_without_any_mpi(tmp_path):
     bare = tmp_path / "bare" / "python"
     bare.parent.mkdir()
     bare.symlink_to(sys.executable)
-    script = f"import sys; sys.executable = {str(bare)!r}; sys.argv = ['setup.py', '--name']; exec(open('setup.py').read())"
-    script = script.replace("exec(", "__file__ = 'setup.py'; exec(")
+    script = (
+        f"import sys; sys.executable = {str(bare)!r}; sys.argv = ['setup.py', '--name']; __file__ = 'setup.py'; "
+        "exec(open('setup.py').read())"
+    )
     asked = subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,
@@ -219,7 +221,9 @@ def test_the_source_archive_holds_the_core_and_the_backend(tmp_path):
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     names = [name for name in tracked.stdout.split("\0") if name and (ROOT / name).is_file()]
     if not names:  # not a git checkout: the tree is what it is
-        names = [str(file.relative_to(ROOT)) for file in ROOT.rglob("*") if file.is_file() and ".venv" not in file.parts]
+        names = [
+            str(file.relative_to(ROOT)) for file in ROOT.rglob("*") if file.is_file() and ".venv" not in file.parts
+        ]
     for name in names:
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)

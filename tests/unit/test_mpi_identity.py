@@ -1,4 +1,4 @@
-"""Whether core and mpi4py use one MPI, and whether its own mpiexec started this process: every pair, by faked inputs."""
+"""Whether core and mpi4py use one MPI, and whether its own mpiexec started this process, by faked inputs."""
 
 import pytest
 
@@ -110,7 +110,9 @@ def test_launchers(environ, library, word):
         assert _mpi.short(library) in text
 
 
-@pytest.mark.parametrize(("level", "word"), [(-1, "not initialised"), (0, "SINGLE"), (1, "FUNNELED"), (2, "SERIALIZED")])
+@pytest.mark.parametrize(
+    ("level", "word"), [(-1, "not initialised"), (0, "SINGLE"), (1, "FUNNELED"), (2, "SERIALIZED")]
+)
 def test_a_thread_level_below_multiple_is_refused(level, word):
     text = _mpi.threads_problem(level, MPICH)
     assert word in text
@@ -122,7 +124,7 @@ def test_multiple_is_enough():
 
 
 class _World:
-    def Get_size(self):  # noqa: N802 - as mpi4py spells it
+    def Get_size(self):
         return 1
 
 
@@ -130,7 +132,7 @@ class _MPI:
     COMM_WORLD = _World()
 
     @staticmethod
-    def Get_library_version():  # noqa: N802
+    def Get_library_version():
         return OPEN_MPI
 
 
