@@ -3,9 +3,9 @@
 NumPy makes the base of a view of a view the array at the end of the chain.  So every region has one hidden array of
 bytes, its root, which becomes the base of every array over the region, and the reference count of the root counts
 those arrays: that is how `free` knows that others are alive, and how the core learns that the last one is gone (the
-root's own end).  Two kinds of holder hide behind an array that is counted already: views of another class (recarray,
-masked arrays) and whatever took the buffer (memoryview, DLPack).  They keep the addresses from being used again, but do
-not stop `free`.
+root's own end).  Some holders hide behind an array that is counted already: views of another class (recarray, masked
+arrays) and whatever took the buffer (memoryview, DLPack, as_strided).  They keep the addresses from being used again,
+but do not stop `free`.
 
 What ranks must agree on goes into the core as the call's own text (`what`), which it compares.
 """
@@ -114,7 +114,7 @@ def _shape(shape: ShapeLike) -> tuple[int, ...]:
     except TypeError:
         if not np.iterable(shape):
             raise
-        lengths = tuple(operator.index(length) for length in shape)  # type: ignore[union-attr]
+        lengths = tuple(operator.index(length) for length in shape)
     if any(length < 0 for length in lengths):
         raise ValueError(f"negative dimensions are not allowed: shape={lengths}")
     return lengths
@@ -677,8 +677,8 @@ def free(a: AnyArray) -> None:
 
     Notes
     -----
-    What a memoryview, a DLPack consumer or a view of another class (recarray, masked array) holds cannot be counted.
-    The addresses are not used again while such a holder is alive, though.
+    What a memoryview, a DLPack consumer, `numpy.lib.stride_tricks.as_strided` or a view of another class (recarray,
+    masked array) holds cannot be counted.  The addresses are not used again while such a holder is alive, though.
 
     Examples
     --------

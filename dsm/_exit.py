@@ -5,7 +5,8 @@ exception, which `sys.excepthook` sees; by `sys.exit` with a status, which nothi
 atexit runs.  The first two end all ranks here, with one line that says which rank and why; the third finalizes.
 Python's atexit comes before MPI_Finalize, which mpi4py calls from Py_AtExit, so the other ranks can still be answered.
 
-What Python cannot see (os._exit, SIGKILL, a crash) is the launcher's to notice, and it does.
+What Python cannot see (os._exit, SIGKILL, a crash) is the launcher's to notice, and it does.  ``raise SystemExit(1)``
+looks like the third: the rank waits in finalize, and others that go on to a barrier get the error that names both.
 """
 
 from __future__ import annotations
