@@ -1,0 +1,99 @@
+"""What the tests on several ranks share.
+
+All of them run in one process per rank, one after the other, with one dsm between them; so each frees what it
+allocates, and begins and ends with a barrier.  They adapt to any number of ranks, as in
+`mpiexec -n 3 python -m pytest --with-mpi tests/mpi`.  They also pass with DSM_CHECK=2 and with DSM_COLLECT_BYTES=1 (a
+collection at every opportunity), where figures that such a run cannot have are not asserted (`exact_counts`).
+"""
+
+import contextlib
+import gc
+import os
+import threading
+
+import pytest
+from mpi4py import MPI
+
+import dsm
+
+
+class Arrays:
+    """Makes shared arrays as dsm does, and frees them at the end of the test."""
+
+    def __init__(self):
+        self._made = []
+
+    def __getattr__(self, function):
+        def make(*args, **keywords):
+            array = getattr(dsm, function)(*args, **keywords)
+            self._made.append(array)
+            return array
+
+        return make
+
+    def free_all(self):
+        while self._made:
+            dsm.free(self._made.pop())
+
+
+@pytest.fixture
+def comm():
+    """MPI between the ranks, for what is not shared memory: order in time, and comparing results."""
+    return MPI.COMM_WORLD
+
+
+@pytest.fixture
+def shared():
+    dsm.barrier()
+    arrays = Arrays()
+    yield arrays
+    gc.collect()
+    dsm.barrier()
+    arrays.free_all()
+
+
+@pytest.fixture
+def counted(comm):
+    """A context that tells how much the statistics of this rank grew within, while no rank is outside of it."""
+
+    @contextlib.contextmanager
+    def count():
+        comm.Barrier()
+        before, growth = dict(dsm.stats()), {}
+        comm.Barrier()
+        yield growth
+        comm.Barrier()
+        growth |= {name: value - before[name] for name, value in dsm.stats().items()}
+        comm.Barrier()
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def exact_counts():
+    """Whether messages and faults are only those that the program causes."""
+    return not os.environ.get("DSM_COLLECT_BYTES")
+
+
+@pytest.fixture
+def in_threads():
+    """Run functions at the same time, each in a thread, and raise what one of them raises."""
+
+    def run(*functions):
+        errors = []
+
+        def guarded(function):
+            try:
+                function()
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=guarded, args=[function]) for function in functions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    return run

@@ -1,0 +1,160 @@
+"""Mistakes are told before a message is sent, or on every rank when ranks differ; and afterwards everything works."""
+
+import numpy as np
+import pytest
+
+import dsm
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(autouse=True)
+def works_afterwards(shared):
+    """After the refusal nothing is allocated, and all ranks are still in step."""
+    yield
+    a = shared.zeros(100, int)
+    a[dsm.rank() :: dsm.size()] = 1
+    dsm.barrier()
+    assert a.sum() == 100
+
+
+def differing(common, other):
+    """An argument that is `other` on the last rank."""
+    return other if dsm.rank() == dsm.size() - 1 and dsm.size() > 1 else common
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: dsm.zeros(differing((10, 3), (10, 4))), ["(10, 3)", "(10, 4)"]),
+        (lambda: dsm.zeros(differing(10, 1000)), ["10", "1000"]),
+        (lambda: dsm.zeros(5, differing("f8", "i8")), ["float64", "int64"]),
+        (lambda: dsm.zeros(5, differing("u4", "f4")), ["uint32", "float32"]),
+        (lambda: dsm.zeros(5, page_size=differing(4096, 65536)), ["4096", "65536"]),
+        (lambda: dsm.zeros((5, 5), order=differing("C", "F")), ["'C'", "'F'"]),
+        (lambda: dsm.full(5, differing(1.0, 2.0)), ["1.0", "2.0"]),
+        (lambda: differing(dsm.zeros, dsm.ones)(5), ["zeros", "ones"]),
+        (lambda: dsm.array([1, 2], dtype=differing("f4", "f8")), ["float32", "float64"]),
+    ],
+)
+def test_ranks_that_differ(make, words, comm):
+    regions = len(dsm.stats().arrays)
+    with pytest.raises(ValueError, match=r"rank") as caught:
+        make()
+    text = str(caught.value)
+    assert all(word in text for word in words)
+    assert "rank 0" in text.replace("ranks 0", "rank 0")
+    assert str(dsm.size() - 1) in text
+    assert comm.allgather(text) == [text] * dsm.size()
+    assert len(dsm.stats().arrays) == regions
+
+
+@pytest.mark.parametrize("page_size", [0, 1, 2048, 4095, 5000, 3 * 4096, 1 << 27, -4096])
+def test_page_sizes_that_cannot_be(page_size):
+    with pytest.raises(ValueError, match="page_size"):
+        dsm.zeros(10, page_size=page_size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"shape": -1}, ValueError),
+        ({"shape": (3, -2)}, ValueError),
+        ({"shape": 2.5}, TypeError),
+        ({"shape": 3, "dtype": object}, TypeError),
+        ({"shape": 3, "dtype": [("a", "i4"), ("b", "O")]}, TypeError),
+        ({"shape": 3, "order": "X"}, ValueError),
+        ({"shape": 3, "page_size": 4096.0}, TypeError),
+        ({"shape": 3, "name": 7}, TypeError),
+        ({"shape": (1 << 62, 4)}, ValueError),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, error):
+    with pytest.raises(error):
+        dsm.zeros(**arguments)
+
+
+def test_no_message_is_sent_for_them(counted, exact_counts):
+    with counted() as growth:
+        for arguments in [{"page_size": 5000}, {"dtype": object}]:
+            with pytest.raises((ValueError, TypeError)):
+                dsm.zeros(3, **arguments)
+        with pytest.raises(ValueError, match="negative"):
+            dsm.zeros(-3)
+    if exact_counts:
+        assert growth["messages_sent"] == 0
+
+
+def test_array_that_rank_0_cannot_make():
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        dsm.array([[1, 2], [3]] if dsm.rank() == 0 else None)
+    with pytest.raises(TypeError, match="object"):
+        dsm.array([object()] if dsm.rank() == 0 else None)
+
+
+def test_more_than_fits_the_range():
+    with pytest.raises(MemoryError):
+        dsm.zeros(1 << 60, np.uint8)
+
+
+@pytest.mark.parametrize("where", [0, -1])
+def test_free_with_a_view_alive_on_one_rank(where, comm):
+    holder = where % dsm.size()
+    a = dsm.zeros((10, 10), int, name="held")
+    a[dsm.rank() % 10] = 5
+    view = a[2:4] if dsm.rank() == holder else None
+    with pytest.raises(BufferError, match=f"rank {holder} ") as caught:
+        dsm.free(a)
+    assert comm.allgather(str(caught.value)) == [str(caught.value)] * dsm.size()
+    dsm.barrier()  # the array is as it was, and works
+    assert (a[: min(10, dsm.size())] == 5).all()
+    dsm.barrier()
+    a[dsm.rank() % 10] = 6
+    dsm.barrier()
+    assert (a[: min(10, dsm.size())] == 6).all()
+    del view, caught
+    dsm.barrier()
+    dsm.free(a)
+
+
+@pytest.mark.parametrize("what", [np.zeros(3), [1, 2], None])
+def test_what_is_not_shared(what):
+    for call in (dsm.free, dsm.info, dsm.pinned):
+        with pytest.raises(ValueError, match="not in shared memory"):
+            call(what)
+    assert not dsm.is_shared(what)
+
+
+def test_freed_arrays():
+    a = dsm.zeros(10)
+    dsm.free(a)
+    assert not dsm.is_shared(a)
+    with pytest.raises(ValueError, match="freed"):
+        dsm.free(a)
+
+
+def test_init_twice():
+    dsm.barrier()
+    with pytest.raises(RuntimeError, match="already started"):
+        dsm.init()
+
+
+def test_counter_that_cannot_be():
+    with pytest.raises(ValueError, match="64 bits"):
+        dsm.Counter(1 << 63)
+    with pytest.raises(TypeError):
+        dsm.Counter(0.5)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_counters_that_start_differently():
+    with pytest.raises(ValueError, match="rank"):
+        dsm.Counter(differing(1, 2))
+
+
+def test_pin_modes():
+    a = dsm.zeros(10)
+    with pytest.raises(ValueError, match="mode"):
+        dsm.pinned(a, "x")
+    dsm.free(a)

@@ -1,0 +1,127 @@
+"""What must cost nothing: the promises that are statistics rather than values."""
+
+import numpy as np
+import pytest
+
+import dsm
+
+pytestmark = pytest.mark.mpi
+
+PAGE = 4096
+
+
+def test_data_that_only_its_writer_touches(shared, counted, exact_counts):
+    """After the first interval no fault, no fetch, and no message but those of an empty barrier."""
+    a = shared.zeros((dsm.size(), 20 * PAGE // 8), page_size=PAGE)
+    mine = a[dsm.rank()]
+    for turn in range(3):
+        mine[:] = turn
+        dsm.barrier()
+    with counted() as empty:
+        for _ in range(50):
+            dsm.barrier()
+    with counted() as growth:
+        for turn in range(50):
+            mine[:] = turn
+            dsm.barrier()
+    assert growth["barriers"] == empty["barriers"] == 50
+    if exact_counts:
+        assert growth["faults_read"] == growth["faults_write"] == growth["fetches"] == 0
+        assert growth["twins_made"] == growth["diffs_made"] == growth["protects"] == 0
+        assert growth["messages_sent"] == empty["messages_sent"]
+        assert growth["messages_received"] == empty["messages_received"]
+        assert growth["bytes_sent"] <= empty["bytes_sent"]
+    assert (mine == 49).all()
+    dsm.barrier()
+    assert (a == 49).all()
+
+
+def test_reading_again_what_was_read(shared, counted, exact_counts):
+    a = shared.zeros(50 * PAGE // 8, page_size=PAGE)
+    if dsm.rank() == 0:
+        a[:] = 1
+    dsm.barrier()
+    assert a.sum() == a.size
+    dsm.barrier()
+    with counted() as growth:
+        for _ in range(20):
+            assert a.sum() == a.size
+            dsm.barrier()
+    if exact_counts:
+        assert growth["faults_read"] == growth["faults_write"] == growth["fetches"] == 0
+
+
+def test_fresh_pages_hold_the_initial_value_without_a_message(shared, counted, exact_counts):
+    a = shared.full(100 * PAGE // 8, 2.5, page_size=PAGE)
+    dsm.barrier()
+    with counted() as growth:
+        assert (a == 2.5).all()
+    if exact_counts:
+        assert growth["messages_sent"] == growth["fetches"] == growth["pages_received"] == 0
+
+
+@pytest.mark.mpi(min_size=2)
+def test_a_change_costs_about_as_many_bytes_as_it_has(shared, counted, exact_counts):
+    """A few bytes of a page travel as a few bytes; the other pages do not travel."""
+    a = shared.zeros((100, PAGE), np.uint8, page_size=PAGE)
+    if dsm.rank() == 0:
+        a[:] = 1
+    dsm.barrier()
+    assert (a == 1).all()
+    dsm.barrier()
+    if dsm.rank() == 0:
+        a[::10, 7] = 2
+    with counted() as growth:
+        dsm.barrier()
+        assert (a[:, 7] == np.where(np.arange(100) % 10, 1, 2)).all()
+        assert (a[:, 8] == 1).all()
+    if exact_counts and dsm.rank() > 0:
+        assert growth["fetches"] == 10
+        assert growth["bytes_received"] < 10 * PAGE
+
+
+def test_what_is_counted(shared, counted, comm):
+    lock = dsm.Lock()
+    a = shared.zeros(4 * PAGE, np.uint8, page_size=PAGE, name="counted array")
+    comm.Barrier()
+    before = dsm.stats().arrays["counted array"]
+    if dsm.rank() == 0:
+        a[::PAGE] = 1
+    dsm.barrier()
+    assert (a[::PAGE] == 1).all()
+    with lock:
+        pass
+    dsm.barrier()
+    after = dsm.stats()
+    if dsm.rank() == 0:
+        assert 1 <= after.arrays["counted array"]["faults_write"] - before["faults_write"] <= 4
+    else:
+        assert after.arrays["counted array"]["fetches"] - before["fetches"] == 4
+        assert after.arrays["counted array"]["fetches"] <= after["fetches"]
+    assert list(after.locks.values())[-1]["lock_acquires"] == 1
+    assert "\n" not in str(after)
+    assert str(after).startswith(f"dsm stats of rank {dsm.rank()} of {dsm.size()}:")
+
+
+def test_reset(shared):
+    a = shared.zeros(10, name="reset")
+    a[:] = 1
+    dsm.barrier()
+    assert dsm.stats(reset=True)["barriers"] > 0
+    now = dsm.stats()
+    assert now["barriers"] == now["lock_acquires"] == now["faults_write"] == 0
+    assert now.arrays["reset"]["faults_write"] == 0
+    dsm.barrier()
+    assert dsm.stats()["barriers"] == 1
+
+
+def test_info_tells_who_wrote_what(shared):
+    a = shared.zeros((dsm.size() + 1, PAGE), np.uint8, page_size=PAGE, name="grid")
+    assert dsm.info(a).owners == ((0, dsm.size(), None),)
+    dsm.barrier()
+    a[dsm.rank()] = 1
+    dsm.barrier()
+    told = dsm.info(a)
+    assert (told.name, told.nbytes, told.page_size, told.pages) == ("grid", a.nbytes, PAGE, dsm.size() + 1)
+    assert told.owners == (*((rank, rank, rank) for rank in range(dsm.size())), (dsm.size(), dsm.size(), None))
+    assert (dsm.info(a[1:]).first_page, dsm.info(a[1:]).last_page) == (1, dsm.size())

@@ -1,0 +1,129 @@
+"""Several threads of one process fault at the same time, on the same page too."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import dsm
+
+pytestmark = pytest.mark.mpi
+
+PAGE = 4096
+THREADS = 4
+
+
+def test_threads_read_the_same_fresh_pages(shared, in_threads):
+    """np.copyto releases the GIL, so that the threads are in the fault handler at the same time."""
+    a = shared.zeros((300, PAGE // 8), page_size=PAGE)
+    for turn in range(1, 4):
+        if dsm.rank() == turn % dsm.size():
+            a[:] = turn * np.arange(300)[:, None]
+        dsm.barrier()
+        copies = np.zeros((THREADS, *a.shape))
+        start = threading.Barrier(THREADS)
+
+        def read(copy, start=start):
+            start.wait()
+            np.copyto(copy, a)
+
+        in_threads(*[lambda copy=copy: read(copy) for copy in copies])
+        assert (copies == turn * np.arange(300)[:, None]).all()
+        dsm.barrier()
+
+
+def test_threads_write_the_same_pages(shared, in_threads):
+    """Each thread of each rank has every so-many-th byte."""
+    a = shared.zeros((200, PAGE), np.uint8, page_size=PAGE)
+    for turn in range(3):
+        start = threading.Barrier(THREADS)
+
+        def write(thread, start=start, turn=turn):
+            first = THREADS * dsm.rank() + thread
+            start.wait()
+            a[:, first :: THREADS * dsm.size()] = first + turn
+
+        in_threads(*[lambda thread=thread: write(thread) for thread in range(THREADS)])
+        dsm.barrier()
+        assert (a == np.arange(PAGE) % (THREADS * dsm.size()) + turn).all()
+        dsm.barrier()
+
+
+def test_threads_read_and_write_stale_pages(shared, in_threads):
+    """Some threads fetch what another rank wrote while others write neighbouring bytes of the same pages."""
+    a = shared.zeros((200, PAGE // 8), int, page_size=PAGE)
+    for turn in range(1, 4):
+        a[:, dsm.rank()] = turn
+        dsm.barrier()
+        seen = []
+
+        def read(seen=seen):
+            seen.append(a[:, : dsm.size()].copy())
+
+        def write(turn=turn):
+            a[:, 100 + dsm.rank()] = -turn
+
+        in_threads(read, write, read)
+        for copy in seen:
+            assert (copy == turn).all()
+        dsm.barrier()
+        assert (a[:, 100 : 100 + dsm.size()] == -turn).all()
+        assert (a[:, : dsm.size()] == turn).all()
+        dsm.barrier()
+
+
+def test_numba_prange(shared):
+    """Threads that know nothing of Python.  Two ranks compile; more of them would take a minute on two cores."""
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(THREADS))
+    a = shared.zeros((256, PAGE // 8), page_size=PAGE)
+    if dsm.rank() == dsm.size() - 1:
+        a[:, ::2] = np.arange(256)[:, None]
+    dsm.barrier()
+    workers = min(2, dsm.size())
+    if dsm.rank() < workers:
+        import numba
+
+        @numba.njit(parallel=True)
+        def work(array, first, step):
+            total = 0.0
+            for j in numba.prange(array.shape[1] // 2):
+                for i in range(array.shape[0]):  # every thread goes through all pages
+                    total += array[i, 2 * j]
+                    if j % step == first:
+                        array[i, 2 * j + 1] = j
+            return total
+
+        total = work(a, dsm.rank(), workers)
+        assert total == 255 * 256 / 2 * (PAGE // 16)
+        assert numba.get_num_threads() > 1
+    dsm.barrier()
+    assert (a[:, 1::2] == np.arange(PAGE // 16)).all()
+    assert (a[:, ::2] == np.arange(256)[:, None]).all()
+
+
+def test_a_thread_faults_while_another_waits_for_a_lock(shared, comm, in_threads):
+    lock = dsm.Lock()
+    a = shared.zeros(100 * PAGE // 8, page_size=PAGE)
+    if dsm.rank() == 0:
+        a[:] = 6
+        lock.acquire()
+    dsm.barrier()
+    if dsm.rank() > 0:
+        sums = []
+
+        def read_and_tell():
+            sums.append(a.sum())
+            comm.send("read", dest=0)
+
+        def wait_for_lock():
+            with lock:
+                pass
+
+        in_threads(wait_for_lock, read_and_tell)
+        assert sums == [6 * a.size]
+    else:
+        for rank in range(1, dsm.size()):
+            assert comm.recv(source=rank) == "read"
+        lock.release()
+    dsm.barrier()
