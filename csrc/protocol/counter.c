@@ -51,10 +51,14 @@ bool counter_poll(struct node *node, uint64_t ticket, int64_t *before)
     return true;
 }
 
-void counter_receive_add(struct node *node, const struct message *message)
+void counter_receive_add(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
     uint32_t counter = reader_u32(&reader);
+    if (node_not_made_yet(node, counter, node->counter_count)) {
+        node_keep_early(node, message);
+        return;
+    }
     uint64_t ticket = reader_u64(&reader), delta = reader_u64(&reader);
     if (reader.bad || counter >= node->counter_count || home_of(node, counter) != node->rank)
         node_malformed(node, message);

@@ -23,7 +23,7 @@ uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta);
 /* True when it is done: *before is set and the ticket ended. */
 bool counter_poll(struct node *node, uint64_t ticket, int64_t *before);
 
-void counter_receive_add(struct node *node, const struct message *message);
+void counter_receive_add(struct node *node, struct message *message);
 void counter_receive_sum(struct node *node, const struct message *message);
 
 #endif

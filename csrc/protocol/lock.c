@@ -187,9 +187,13 @@ static struct request read_request(struct node *node, const struct message *mess
     return request;
 }
 
-void lock_receive_acquire(struct node *node, const struct message *message)
+void lock_receive_acquire(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = message_reader(message), peek = reader;
+    if (node_not_made_yet(node, reader_u32(&peek), node->lock_count)) {
+        node_keep_early(node, message);
+        return;
+    }
     struct request request = read_request(node, message, &reader);
     if (manager_of(node, request.lock) != node->rank)
         node_malformed(node, message);
@@ -242,12 +246,7 @@ void lock_receive_grant(struct node *node, struct message *message)
         node_malformed(node, message);
     if (cuts > node->cuts) {
         /* Its log no longer holds what our own departure will tell us. */
-        message->holders++;
-        message->next = NULL;
-        struct message **end = &node->early;
-        while (*end)
-            end = &(*end)->next;
-        *end = message;
+        node_keep_early(node, message);
         return;
     }
     if (!lock || lock->token)
@@ -257,16 +256,4 @@ void lock_receive_grant(struct node *node, struct message *message)
     lock->asked = false;
     hand_on(node, lock);
     node->wake = true;
-}
-
-void lock_deliver_early(struct node *node)
-{
-    struct message *early = node->early;
-    node->early = NULL;
-    while (early) {
-        struct message *next = early->next;
-        lock_receive_grant(node, early);
-        message_release(early, &node->pool);
-        early = next;
-    }
 }

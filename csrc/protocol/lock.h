@@ -54,12 +54,10 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
 void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket);
 void lock_release(struct node *node, struct lock *lock);
 
-void lock_receive_acquire(struct node *node, const struct message *message);
+void lock_receive_acquire(struct node *node, struct message *message);
 void lock_receive_pass(struct node *node, const struct message *message);
 void lock_receive_grant(struct node *node, struct message *message);
 void lock_receive_busy(struct node *node, const struct message *message);
-/* Grants that came before the cut that they build on (node_pass_cut). */
-void lock_deliver_early(struct node *node);
 
 void lock_add(struct node *node, uint32_t id);
 void lock_fini(struct node *node, struct lock *lock);

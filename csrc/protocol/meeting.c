@@ -469,7 +469,7 @@ void meeting_receive_depart(struct node *node, struct message *message)
             carry_out(node, meeting, &agreed, forgotten, forgotten_count);
         open_early(node);
     }
-    lock_deliver_early(node);
+    node_deliver_early(node);
     node->wake = true;
 }
 

@@ -704,6 +704,10 @@ enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, boo
     if (first)
         count_fault(node, page, write, answer == FAULT_DONE);
     node_settle(node);
+    if (answer == FAULT_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ)) {
+        answer = answer_fault(node, page, write);   /* the kernel had no room, and everything was made inaccessible */
+        node_settle(node);
+    }
     return answer;
 }
 
@@ -787,6 +791,32 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_KINDS: break;
     }
     node_malformed(node, message);
+}
+
+bool node_not_made_yet(const struct node *node, uint32_t number, uint32_t next)
+{
+    return number == next && node->meetings[MEETING_THREADS].state == MEETING_ARRIVED;
+}
+
+void node_keep_early(struct node *node, struct message *message)
+{
+    struct message **end = &node->early;
+    message->holders++;
+    message->next = NULL;
+    while (*end)
+        end = &(*end)->next;
+    *end = message;
+}
+
+void node_deliver_early(struct node *node)
+{
+    struct message *early = node->early;
+    node->early = NULL;
+    for (struct message *next; early; early = next) {
+        next = early->next;
+        dispatch(node, early);
+        message_release(early, &node->pool);
+    }
 }
 
 static void deliver_to_self(struct node *node)

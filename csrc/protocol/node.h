@@ -95,7 +95,7 @@ struct node {
 
     struct lock **locks;
     uint32_t lock_count, lock_capacity;
-    struct message *early;          /* grants from beyond the next cut */
+    struct message *early;          /* messages from beyond the next departure */
     struct counter *counters;
     uint32_t counter_count, counter_capacity;
     struct counter_request *counter_requests;
@@ -163,6 +163,12 @@ const char *node_event_name(enum event_kind kind);
 void node_panic(const struct node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void node_malformed(const struct node *node, const struct message *message);
 bool node_chance(struct node *node, uint32_t permille);
+
+/* Other nodes may have departed from a meeting already, and use what it made: a lock or counter of the number that is next
+ * here.  Such messages, and grants that build on a cut that this node has not passed, wait for its own departure. */
+bool node_not_made_yet(const struct node *node, uint32_t number, uint32_t next);
+void node_keep_early(struct node *node, struct message *message);
+void node_deliver_early(struct node *node);
 
 void node_close_interval(struct node *node);
 /* The page belongs to the open interval. */

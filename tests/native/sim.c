@@ -328,7 +328,7 @@ static void pump(struct sim_node *home)
         message_free(message, &home->node->pool);
     }
     if (home->node->early)
-        sim->stats.grants_early++;
+        sim->stats.early++;
     if (!node_take_wake(home->node))
         return;
     for (int i = 0; i < sim->thread_count; i++)
@@ -862,7 +862,7 @@ static unsigned grants_under_way(struct sim *sim, uint32_t lock)
         for (const struct message *message = sim->nodes[rank].node->early; message; message = message->next) {
             uint32_t named;
             memcpy(&named, message->wire + sizeof(struct message_header), sizeof named);
-            grants += named == lock;
+            grants += message_header(message)->kind == MESSAGE_GRANT && named == lock;
         }
     return grants;
 }

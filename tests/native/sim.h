@@ -56,7 +56,7 @@ struct sim_stats {
     uint64_t reads, writes, bystander_accesses;
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
     uint64_t pages_received, diffs_received, diffs_made, twins_made, intervals_closed, notices_received, invalidations;
-    uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, grants_early;
+    uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, early;
     uint64_t tries, tries_refused, acquires_cancelled;
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;

@@ -94,8 +94,8 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(phases, 1, 2, 3, 4, 5, 6);
     CHOOSE(lock_threads, 0, 1, 1, 2);
     CHOOSE(prefetch, 0, 1);
-    CHOOSE(collect, 0, 0, 10, 100, 1000);
-    CHOOSE(budget_bytes, 1, 2000, 20000, 1 << 30, 1 << 30);
+    CHOOSE(collect, 0, 0, 30, 100, 1000);
+    CHOOSE(budget_bytes, 1, 2000, 20000, 20000, 1 << 30, 1 << 30, 1 << 30, 1 << 30);
     CHOOSE(ahead_bytes, 0, 0, 256, 4096);
     CHOOSE(whole, 0, 0, 1, 2, 3, 3);
     CHOOSE(stay_open, 0, 0, 0, 500);
@@ -110,7 +110,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(counters, 0, 0, 1, 2);
     CHOOSE(values, 2, 3, 255, 255);
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 2);
-    CHOOSE(steps_max, 200000);
+    CHOOSE(steps_max, 3000000);
 }
 
 /* ---- the maker ------------------------------------------------------------------------------------------------- */
