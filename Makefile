@@ -42,19 +42,19 @@ test-openmpi:
 	$(MAKE) MPI=openmpi test-unit test-ranks test-faults
 
 test-unit: $(TEST)/installed
-	$(TEST)/bin/python -P -m pytest $(PYTEST_ARGS) tests/unit tests/native
+	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/unit tests/native
 
 test-ranks: $(RANKS:%=test-%)
 
 test-%: $(TEST)/installed
 	timeout -k 10 $(JOB_LIMIT_S) $(TEST)/bin/python -P -m dsm run -n $* \
-	    $(CURDIR)/$(TEST)/bin/python -P -m pytest --with-mpi $(PYTEST_ARGS) tests/mpi
+	    $(CURDIR)/$(TEST)/bin/python -P -m pytest --color=no --with-mpi $(PYTEST_ARGS) tests/mpi
 
 test-faults: $(TEST)/installed
-	$(TEST)/bin/python -P -m pytest $(PYTEST_ARGS) tests/faults
+	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/faults
 
 test-cluster: $(TEST)/installed
-	$(TEST)/bin/python -P -m pytest $(PYTEST_ARGS) tests/cluster
+	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/cluster
 
 lint: $(TEST)/installed
 	$(TEST)/bin/ruff check .
