@@ -1,0 +1,487 @@
+/* The calls of dsm.h: arguments are checked here, before anything is sent; then the node is asked, and asked again until
+ * it says yes. */
+#include <string.h>
+
+#include "runtime/runtime.h"
+
+enum { PAGE_BYTES_MIN = 4096, PAGE_BYTES_MAX = 64 << 20 };
+
+/* NULL, with the error set, when dsm is not running. */
+static struct runtime *running(const char *call)
+{
+    if (runtime_state() == RUNTIME_ACTIVE)
+        return runtime_current;
+    runtime_error(DSM_E_STATE, runtime_state() == RUNTIME_ENDED ? "%s after finalize" : "%s before init", call);
+    return NULL;
+}
+
+static int64_t deadline_of(double slice_s)
+{
+    return slice_s < 0 ? -1 : runtime_now_ns() + (int64_t)(slice_s * 1e9);
+}
+
+int dsm_rank(void)
+{
+    return runtime_current ? runtime_current->rank : 0;
+}
+
+int dsm_size(void)
+{
+    return runtime_current ? runtime_current->size : 1;
+}
+
+bool dsm_active(void)
+{
+    return runtime_state() == RUNTIME_ACTIVE;
+}
+
+/* ---- pins after an acquire -------------------------------------------------------------------------------------- */
+
+static bool pins_done(struct runtime *runtime, void *unused)
+{
+    (void)unused;
+    return node_pins_valid(runtime->node);
+}
+
+/* What is pinned must show what was acquired without a fault (README, pinned). */
+static void refresh_pins(struct runtime *runtime)
+{
+    if (runtime->node->pinned)
+        progress_wait(runtime, pins_done, NULL, -1);
+}
+
+/* ---- meetings ------------------------------------------------------------------------------------------------ */
+
+static bool meeting_done(struct runtime *runtime, void *unused)
+{
+    (void)unused;
+    return meeting_take(runtime->node, MEETING_THREADS);
+}
+
+static int meeting_error(const struct meeting *meeting)
+{
+    switch (meeting->outcome) {
+    case MEETING_AGREED: return DSM_OK;
+    case MEETING_KINDS_DIFFER:
+        return runtime_error(DSM_E_MEETING, "ranks met in different collective calls: %s; all ranks make the same "
+                                            "collective calls in the same order", meeting->text);
+    case MEETING_BALLOTS_DIFFER:
+        return runtime_error(DSM_E_ARGUMENT, "the arguments of a collective call differ between ranks: %s", meeting->text);
+    case MEETING_REFUSED: return runtime_error(DSM_E_VIEWS, "%s", meeting->text);
+    case MEETING_NO_SPACE:
+        return runtime_error(DSM_E_MEMORY, "the shared address range has no gap that is large enough (DSM_RANGE_BYTES sets "
+                                           "its size)");
+    }
+    return runtime_error(DSM_E_MEETING, "unknown outcome");
+}
+
+/* Arrive (the first time), and wait for the departure.  `result` may be NULL. */
+static int meet(struct runtime *runtime, const struct ballot *ballot, double slice_s, uint32_t *result)
+{
+    progress_lock(runtime);
+    if (runtime->meeting && runtime->meeting != ballot->kind) {
+        enum meeting_kind other = runtime->meeting;
+        progress_unlock(runtime);
+        return runtime_error(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
+                             ballot->what ? ballot->what : meeting_kind_name(ballot->kind), meeting_kind_name(other));
+    }
+    struct wait *wait = watchdog_begin(runtime, WAIT_MEETING, (uint64_t)ballot->kind);
+    if (!runtime->meeting) {
+        runtime->meeting = ballot->kind;
+        meeting_arrive(runtime->node, MEETING_THREADS, ballot);
+        node_settle(runtime->node);
+        progress_flush(runtime);
+    }
+    int error = DSM_AGAIN;
+    if (progress_wait(runtime, meeting_done, NULL, deadline_of(slice_s))) {
+        const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
+        runtime->meeting = 0;
+        error = meeting_error(meeting);
+        if (result)
+            *result = meeting->result;
+        refresh_pins(runtime);
+    }
+    runtime->stats.wait_barrier_ns += watchdog_end(wait);
+    progress_unlock(runtime);
+    return error;
+}
+
+int dsm_barrier(double slice_s)
+{
+    struct runtime *runtime = running("barrier()");
+    if (!runtime)
+        return DSM_E_STATE;
+    if (fault_stolen()) {
+        fault_retake();
+        runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and passes real "
+                 "segmentation faults on. Enable faulthandler before dsm.init()");
+    }
+    return meet(runtime, &(struct ballot){.kind = MEETING_BARRIER}, slice_s, NULL);
+}
+
+int dsm_finalize(double slice_s)
+{
+    struct runtime *runtime = running("finalize()");
+    if (!runtime)
+        return DSM_E_STATE;
+    int error = meet(runtime, &(struct ballot){.kind = MEETING_FINALIZE}, slice_s, NULL);
+    if (!error)
+        runtime_end(runtime);
+    return error;
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------------- */
+
+static void describe(const struct runtime *runtime, const struct region *region, struct dsm_region *out)
+{
+    *out = (struct dsm_region){
+        .id = region->id,
+        .address = runtime->memory.application + region->offset,
+        .bytes = region->bytes,
+        .page_bytes = region->page_bytes,
+        .pages = region->pages,
+    };
+}
+
+int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint32_t initial_bytes, const char *name,
+                 const char *what, double slice_s, struct dsm_region *region)
+{
+    struct runtime *runtime = running("an allocation");
+    if (!runtime)
+        return DSM_E_STATE;
+    if (bytes == 0)
+        return runtime_error(DSM_E_ARGUMENT, "an allocation of 0 bytes");
+    if (page_bytes < PAGE_BYTES_MIN || page_bytes > PAGE_BYTES_MAX || (page_bytes & (page_bytes - 1)))
+        return runtime_error(DSM_E_ARGUMENT, "page size %llu is not a power of two from 4 KiB to 64 MiB",
+                             (unsigned long long)page_bytes);
+    if (initial && (initial_bytes == 0 || PAGE_BYTES_MIN % initial_bytes))
+        return runtime_error(DSM_E_ARGUMENT, "an initial value of %u bytes does not divide a page", initial_bytes);
+    struct ballot ballot = {
+        .kind = MEETING_ALLOCATE,
+        .numbers = {bytes, page_bytes, initial ? initial_bytes : 0},
+        .what = what,
+        .name = name,
+        .value = initial,
+    };
+    uint32_t id;
+    int error = meet(runtime, &ballot, slice_s, &id);
+    if (error)
+        return error;
+    progress_lock(runtime);
+    describe(runtime, region_find(&runtime->node->regions, id), region);
+    progress_unlock(runtime);
+    return DSM_OK;
+}
+
+int dsm_free(uint32_t region, const char *refusal, const char *what, double slice_s)
+{
+    struct runtime *runtime = running("free()");
+    if (!runtime)
+        return DSM_E_STATE;
+    struct ballot ballot = {.kind = MEETING_FREE, .numbers = {region}, .what = what, .refusal = refusal};
+    return meet(runtime, &ballot, slice_s, NULL);
+}
+
+int dsm_forget(uint32_t region)
+{
+    struct runtime *runtime = running("forget");
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    struct regions *regions = &runtime->node->regions;
+    for (uint32_t i = 0; i < regions->grave_count; i++)
+        if (regions->graves[i].id == region)
+            regions->graves[i].forgotten = true;
+    progress_unlock(runtime);
+    return DSM_OK;
+}
+
+int dsm_region_of(const void *address, struct dsm_region *out)
+{
+    struct runtime *runtime = running("a look at an array");
+    if (!runtime)
+        return DSM_E_STATE;
+    uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
+    progress_lock(runtime);
+    struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
+    if (region)
+        describe(runtime, region, out);
+    progress_unlock(runtime);
+    return region ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "address %p lies in no shared array", address);
+}
+
+int dsm_page_info(uint32_t id, uint64_t index, struct dsm_page_info *info)
+{
+    struct runtime *runtime = running("a look at a page");
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    struct region *region = region_find(&runtime->node->regions, id);
+    bool there = region && index < region->pages;
+    const struct page *page = there ? region_page_if(region, index) : NULL;
+    *info = (struct dsm_page_info){.owner = NODE_NONE, .copy = true, .valid = true};
+    if (page)
+        *info = (struct dsm_page_info){
+            .owner = page->owner,
+            .copy = page->copy,
+            .valid = page_valid(page),
+            .writable = page->writable,
+            .twin = page->twin != NULL,
+            .pinned = page_pinned(page),
+        };
+    progress_unlock(runtime);
+    return there ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "no page %llu of array %u", (unsigned long long)index, id);
+}
+
+/* ---- pins ---------------------------------------------------------------------------------------------------- */
+
+struct pin_question {
+    uint64_t offset;
+    bool write, first;
+    enum fault_answer answer;
+};
+
+static bool pin_done(struct runtime *runtime, void *context)
+{
+    struct pin_question *question = context;
+    question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
+    question->first = false;
+    if (question->answer == FAULT_DONE)
+        node_pin(runtime->node, question->offset, question->write);
+    return question->answer != FAULT_WAIT;
+}
+
+/* The offset and page size of the bytes, which must lie in one region. */
+static int pin_range(struct runtime *runtime, void *address, uint64_t bytes, uint64_t *offset, uint64_t *page_bytes)
+{
+    *offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
+    progress_lock(runtime);
+    const struct region *region = *offset < runtime->memory.bytes ? region_at(&runtime->node->regions, *offset) : NULL;
+    bool fits = region && *offset - region->offset + bytes <= region->pages * region->page_bytes;
+    *page_bytes = fits ? region->page_bytes : 0;
+    progress_unlock(runtime);
+    return fits ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "%llu bytes at %p do not lie in one shared array",
+                                         (unsigned long long)bytes, address);
+}
+
+int dsm_pin(void *address, uint64_t bytes, bool write)
+{
+    struct runtime *runtime = running("pinned");
+    uint64_t offset, page_bytes;
+    if (!runtime)
+        return DSM_E_STATE;
+    if (bytes == 0)
+        return DSM_OK;
+    int error = pin_range(runtime, address, bytes, &offset, &page_bytes);
+    if (error)
+        return error;
+    uint64_t last = offset + bytes - 1;
+    for (uint64_t at = offset / page_bytes * page_bytes; at <= last; at += page_bytes) {
+        struct pin_question question = {.offset = at, .write = write, .first = true};
+        struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, at);
+        progress_lock(runtime);
+        progress_wait(runtime, pin_done, &question, -1);
+        runtime->stats.wait_fault_ns += watchdog_end(wait);
+        progress_unlock(runtime);
+    }
+    return DSM_OK;
+}
+
+int dsm_unpin(void *address, uint64_t bytes, bool write)
+{
+    struct runtime *runtime = running("the end of pinned");
+    uint64_t offset, page_bytes;
+    if (!runtime)
+        return DSM_E_STATE;
+    if (bytes == 0)
+        return DSM_OK;
+    int error = pin_range(runtime, address, bytes, &offset, &page_bytes);
+    if (error)
+        return error;
+    uint64_t last = offset + bytes - 1;
+    progress_lock(runtime);
+    for (uint64_t at = offset / page_bytes * page_bytes; at <= last; at += page_bytes)
+        node_unpin(runtime->node, at, write);
+    progress_flush(runtime);
+    progress_unlock(runtime);
+    return DSM_OK;
+}
+
+/* ---- locks --------------------------------------------------------------------------------------------------- */
+
+int dsm_lock_new(const char *what, double slice_s, uint32_t *lock)
+{
+    struct runtime *runtime = running("the creation of a lock");
+    if (!runtime)
+        return DSM_E_STATE;
+    return meet(runtime, &(struct ballot){.kind = MEETING_LOCK_NEW, .what = what}, slice_s, lock);
+}
+
+struct lock_question {
+    struct lock *lock;
+    uint64_t *ticket;
+    enum lock_answer answer;
+};
+
+static bool lock_done(struct runtime *runtime, void *context)
+{
+    struct lock_question *question = context;
+    question->answer = lock_poll(runtime->node, question->lock, *question->ticket);
+    node_settle(runtime->node);
+    return question->answer != LOCK_WAIT;
+}
+
+static struct lock *lock_of(struct runtime *runtime, uint32_t id)
+{
+    struct lock *lock = lock_find(runtime->node, id);
+    if (!lock)
+        runtime_error(DSM_E_ARGUMENT, "no lock %u", id);
+    return lock;
+}
+
+/* Under the mutex. */
+static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint64_t *ticket, double slice_s)
+{
+    if (*ticket == 0)
+        *ticket = lock_enqueue(runtime->node, lock, trying);
+    struct lock_question question = {.lock = lock, .ticket = ticket};
+    if (lock_done(runtime, &question)) {
+        progress_flush(runtime);    /* the token was here: no wait, no time taken */
+    } else {
+        struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
+        bool done = progress_wait(runtime, lock_done, &question, deadline_of(slice_s));
+        uint64_t waited = watchdog_end(wait);
+        runtime->stats.wait_lock_ns += waited;
+        lock->stats.wait_ns += waited;
+        if (!done)
+            return DSM_AGAIN;
+    }
+    *ticket = 0;
+    if (question.answer == LOCK_REFUSED)
+        return DSM_AGAIN;
+    refresh_pins(runtime);
+    return DSM_OK;
+}
+
+static int acquire_by_id(uint32_t id, bool trying, uint64_t *ticket, double slice_s)
+{
+    struct runtime *runtime = running("acquire()");
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    struct lock *lock = lock_of(runtime, id);
+    int error = lock ? acquire(runtime, lock, trying, ticket, slice_s) : DSM_E_ARGUMENT;
+    progress_unlock(runtime);
+    return error;
+}
+
+int dsm_acquire(uint32_t lock, uint64_t *ticket, double slice_s)
+{
+    return acquire_by_id(lock, false, ticket, slice_s);
+}
+
+int dsm_try_acquire(uint32_t lock, uint64_t *ticket, double slice_s)
+{
+    return acquire_by_id(lock, true, ticket, slice_s);
+}
+
+int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
+{
+    struct runtime *runtime = running("acquire()");
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    struct lock *lock = lock_of(runtime, id);
+    if (lock && *ticket) {
+        lock_cancel(runtime->node, lock, *ticket);
+        *ticket = 0;
+        node_settle(runtime->node);
+        progress_flush(runtime);
+    }
+    progress_unlock(runtime);
+    return lock ? DSM_OK : DSM_E_ARGUMENT;
+}
+
+int dsm_release(uint32_t id)
+{
+    enum { POLL_AFTER_NS = 20 * 1000 };
+    struct runtime *runtime = running("release()");
+    if (!runtime)
+        return DSM_E_STATE;
+    int error = DSM_OK;
+    progress_lock(runtime);
+    struct lock *lock = lock_of(runtime, id);
+    if (!lock) {
+        error = DSM_E_ARGUMENT;
+    } else if (!lock->held) {
+        error = runtime_error(DSM_E_STATE, "release of lock %u, which no thread of rank %d holds", id, runtime->rank);
+    } else {
+        /* A rank that wants the lock is heard here, or one that takes it in a loop would keep it for itself. */
+        if (runtime->size > 1 && !runtime->polling && runtime_now_ns() - runtime->polled_ns > POLL_AFTER_NS)
+            progress_poll(runtime);
+        lock_release(runtime->node, lock);
+        node_settle(runtime->node);
+        progress_flush(runtime);
+    }
+    progress_unlock(runtime);
+    return error;
+}
+
+bool dsm_locked(uint32_t id)
+{
+    struct runtime *runtime = running("locked()");
+    if (!runtime)
+        return false;
+    progress_lock(runtime);
+    struct lock *lock = lock_find(runtime->node, id);
+    bool held = lock && lock->held;
+    progress_unlock(runtime);
+    return held;
+}
+
+/* ---- counters ------------------------------------------------------------------------------------------------ */
+
+int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *counter)
+{
+    struct runtime *runtime = running("the creation of a counter");
+    if (!runtime)
+        return DSM_E_STATE;
+    struct ballot ballot = {.kind = MEETING_COUNTER_NEW, .numbers = {(uint64_t)start}, .what = what};
+    return meet(runtime, &ballot, slice_s, counter);
+}
+
+struct counter_question {
+    uint64_t ticket;
+    int64_t *before;
+};
+
+static bool counter_done(struct runtime *runtime, void *context)
+{
+    struct counter_question *question = context;
+    return counter_poll(runtime->node, question->ticket, question->before);
+}
+
+int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before)
+{
+    struct runtime *runtime = running("a counter");
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    if (counter >= runtime->node->counter_count) {
+        progress_unlock(runtime);
+        return runtime_error(DSM_E_ARGUMENT, "no counter %u", counter);
+    }
+    if (*ticket == 0) {
+        *ticket = counter_add(runtime->node, counter, delta);
+        node_settle(runtime->node);
+        progress_flush(runtime);
+    }
+    struct counter_question question = {.ticket = *ticket, .before = before};
+    struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
+    bool done = progress_wait(runtime, counter_done, &question, deadline_of(slice_s));
+    runtime->stats.wait_counter_ns += watchdog_end(wait);
+    if (done)
+        *ticket = 0;
+    progress_unlock(runtime);
+    return done ? DSM_OK : DSM_AGAIN;
+}

@@ -1,0 +1,265 @@
+/* Two ways of making progress.  A thread that waits polls the transport itself: no wake-up, no other thread, and it
+ * answers others meanwhile.  A rank whose threads all compute is woken by a doorbell, once; polling from a second thread
+ * would take half of the core from the computation.
+ *
+ * When to ring: waking a sleeper costs the ringer a system call and the sleeper's core a switch, so a peer is rung at once
+ * only if its last answer came from its service thread; otherwise it probably waits in a loop like this one, and is rung
+ * when it does not answer for about two round trips.  Replies, grants and barriers are never rung: their receiver waits.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "runtime/runtime.h"
+
+enum {
+    RING_FETCH_AFTER_NS = 30 * 1000,        /* about two round trips between waiting ranks */
+    RING_LOCK_AFTER_NS = 100 * 1000,        /* the holder polls when it releases */
+    SLEEP_NS = 100 * 1000 * 1000,           /* behind a bell that got lost */
+    POLL_NS = 100 * 1000,
+    SIBLING_NS = 1000 * 1000,
+    SPINS = 100,
+    BATCH = 64
+};
+
+static _Thread_local bool is_service;
+
+void progress_lock(struct runtime *runtime)
+{
+    int error = pthread_mutex_lock(&runtime->mutex);
+    if (error == EDEADLK)
+        runtime_die(runtime, "the runtime touched shared memory itself (an argument of a dsm call lies in it?)", 1, true);
+}
+
+void progress_unlock(struct runtime *runtime)
+{
+    pthread_mutex_unlock(&runtime->mutex);
+}
+
+/* ---- bells --------------------------------------------------------------------------------------------------- */
+
+static void ring(struct runtime *runtime, int peer)
+{
+    if (runtime->peers[peer].ring_at_ns) {
+        runtime->peers[peer].ring_at_ns = 0;
+        runtime->rings_due--;
+    }
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+        return;
+    runtime->stats.bells_rung++;
+    doorbell_ring(runtime->doorbell, peer);
+}
+
+static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
+{
+    struct peer *known = &runtime->peers[peer];
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+        return;
+    if (known->by_service) {
+        ring(runtime, peer);
+    } else if (!known->ring_at_ns) {
+        known->ring_at_ns = runtime_now_ns() + after_ns;
+        runtime->rings_due++;
+    }
+}
+
+static void ring_for(struct runtime *runtime, const struct message *message)
+{
+    int64_t after = message_header(message)->kind == MESSAGE_FETCH ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
+    switch ((enum ring)message->ring) {
+    case RING_NEVER: break;
+    case RING_LATER: ring_later(runtime, message->peer, after); break;
+    case RING_NOW: ring(runtime, message->peer); break;
+    }
+}
+
+/* `at_ns` is now, or the end of time: then all that are due at all. */
+static void ring_due(struct runtime *runtime, int64_t at_ns)
+{
+    for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++)
+        if (runtime->peers[peer].ring_at_ns && runtime->peers[peer].ring_at_ns <= at_ns)
+            ring(runtime, peer);
+}
+
+static void heard_from(struct runtime *runtime, int peer, bool by_service)
+{
+    struct peer *known = &runtime->peers[peer];
+    known->by_service = by_service;
+    if (known->ring_at_ns) {
+        known->ring_at_ns = 0;
+        runtime->rings_due--;
+    }
+}
+
+/* ---- messages ------------------------------------------------------------------------------------------------ */
+
+void progress_flush(struct runtime *runtime)
+{
+    struct node *node = runtime->node;
+    for (struct message *message = node_take_outbox(node), *next; message; message = next) {
+        next = message->next;
+        message_header(message)->by_service = is_service;
+        runtime->stats.messages_sent++;
+        runtime->stats.bytes_sent += message->wire_bytes;
+        struct message sent = *message;
+        /* The header is read for the bell before the transport owns (and may give back) the bytes. */
+        uint8_t kind = message_header(message)->kind;
+        message->wire = NULL;
+        message_free(message, &node->pool);
+        transport_send(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity);
+        struct message_header header = {.kind = kind};
+        sent.wire = (unsigned char *)&header;
+        ring_for(runtime, &sent);
+    }
+    if (node_take_wake(node)) {
+        runtime->generation++;
+        if (runtime->sleepers)
+            pthread_cond_broadcast(&runtime->changed);
+    }
+}
+
+bool progress_poll(struct runtime *runtime)
+{
+    bool any = false;
+    for (int i = 0; i < BATCH; i++) {
+        void *buffer;
+        uint64_t bytes;
+        int peer = transport_receive(runtime->transport, &buffer, &bytes);
+        if (peer < 0)
+            break;
+        any = true;
+        runtime->stats.messages_received++;
+        runtime->stats.bytes_received += bytes;
+        struct message *message = message_wrap(&runtime->node->pool, peer, buffer, bytes);
+        if (bytes >= sizeof(struct message_header))
+            heard_from(runtime, peer, message_header(message)->by_service);
+        node_receive(runtime->node, message);
+        progress_flush(runtime);
+    }
+    if (!any)
+        runtime->polled_ns = runtime_now_ns();
+    return any;
+}
+
+/* ---- waiting threads ----------------------------------------------------------------------------------------- */
+
+/* Another thread polls: sleep until it tells, or long enough to take over. */
+static void sleep_beside(struct runtime *runtime)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += SIBLING_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    runtime->sleepers++;
+    pthread_cond_timedwait(&runtime->changed, &runtime->mutex, &until);
+    runtime->sleepers--;
+}
+
+/* Give the core to another rank or thread of this host, if there is one that wants it. */
+static void relax_core(const struct runtime *runtime, unsigned spins)
+{
+    if (runtime->options.oversubscribed || spins > SPINS)
+        sched_yield();
+#if defined(__x86_64__)
+    else
+        __builtin_ia32_pause();
+#endif
+}
+
+bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
+                   int64_t deadline_ns)
+{
+    unsigned spins = 0;
+    bool finished;
+    for (;;) {
+        uint64_t asked = runtime->generation;
+        finished = done(runtime, context);
+        progress_flush(runtime);
+        if (finished)
+            break;
+        while (runtime->generation == asked) {
+            int64_t now = runtime_now_ns();
+            if (deadline_ns >= 0 && now >= deadline_ns)
+                goto over;
+            if (runtime->polling) {
+                sleep_beside(runtime);
+                continue;
+            }
+            runtime->polling = true;
+            bool any = progress_poll(runtime);
+            if (runtime->rings_due)
+                ring_due(runtime, now);
+            spins = any ? 0 : spins + 1;
+            if (!any) {
+                progress_unlock(runtime);
+                relax_core(runtime, spins);
+                progress_lock(runtime);
+            }
+            runtime->polling = false;
+        }
+    }
+over:
+    /* Nobody may be left to look after these: peers that have not answered, sends that MPI has not finished. */
+    if (runtime->rings_due && !runtime->polling)
+        ring_due(runtime, INT64_MAX);
+    if (transport_sends_pending(runtime->transport) && runtime->options.progress == DSM_PROGRESS_DOORBELL)
+        doorbell_ring(runtime->doorbell, runtime->rank);
+    if (runtime->sleepers)
+        pthread_cond_signal(&runtime->changed);
+    return finished;
+}
+
+/* ---- the service thread --------------------------------------------------------------------------------------- */
+
+/* Something is under way that wants more polling soon, whether or not a bell rings. */
+static bool is_busy(const struct runtime *runtime)
+{
+    return transport_sends_pending(runtime->transport) || runtime->rings_due ||
+           runtime->node->collection.phase != COLLECTION_IDLE;
+}
+
+/* Until the next look.  True: a bell was heard. */
+static bool pause_service(struct runtime *runtime, bool busy)
+{
+    if (runtime->options.progress == DSM_PROGRESS_SPIN) {
+        sched_yield();
+        return false;
+    }
+    if (runtime->options.progress == DSM_PROGRESS_POLL) {
+        nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
+        return false;
+    }
+    return doorbell_wait(runtime->doorbell, busy ? POLL_NS : SLEEP_NS);
+}
+
+void *progress_service(void *context)
+{
+    struct runtime *runtime = context;
+    unsigned quiet = 0;             /* looks without a message since there was one */
+    bool busy = false;
+    is_service = true;
+    while (!atomic_load(&runtime->stopping)) {
+        bool heard = false;
+        if (busy && quiet < SPINS)
+            sched_yield();
+        else
+            heard = pause_service(runtime, busy);
+        progress_lock(runtime);
+        runtime->stats.bells_heard += heard;
+        busy = false;
+        if (!runtime->polling && runtime->transport) {
+            quiet = progress_poll(runtime) ? 0 : quiet + 1;
+            if (runtime->rings_due)
+                ring_due(runtime, runtime_now_ns());
+            busy = is_busy(runtime);
+        }
+        if (!busy)
+            quiet = 0;
+        progress_unlock(runtime);
+    }
+    return NULL;
+}

@@ -1,0 +1,488 @@
+/* Start and end.  Everything that all ranks must agree on before the protocol can run (thread level, address range,
+ * options, bells) is settled here with plain MPI collectives; afterwards the protocol's own meetings take over. */
+#include "runtime/runtime.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RANGE_BYTES ((uint64_t)16 << 40)
+#define RANGE_BYTES_MIN ((uint64_t)1 << 30)
+#define BUDGET_BYTES ((uint64_t)64 << 20)
+#define AHEAD_BYTES ((uint64_t)1 << 20)
+
+enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000 };
+
+struct runtime *runtime_current;
+static enum runtime_state the_state = RUNTIME_NEW;
+static _Thread_local char error_text[2048];
+
+enum runtime_state runtime_state(void)
+{
+    return the_state;
+}
+
+int64_t runtime_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* ---- errors -------------------------------------------------------------------------------------------------- */
+
+#define ERRORS(X)                                                                                                         \
+    X(DSM_OK) X(DSM_AGAIN) X(DSM_E_ARGUMENT) X(DSM_E_STATE) X(DSM_E_VIEWS) X(DSM_E_MEMORY) X(DSM_E_ENVIRONMENT)            \
+        X(DSM_E_MEETING)
+
+const char *dsm_error_name(int error)
+{
+    switch (error) {
+#define NAME(code) case code: return #code;
+        ERRORS(NAME)
+#undef NAME
+    }
+    return "unknown error";
+}
+
+int runtime_error(int error, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error_text, sizeof error_text, format, arguments);
+    va_end(arguments);
+    return error;
+}
+
+const char *dsm_last_error(void)
+{
+    return error_text;
+}
+
+/* ---- death --------------------------------------------------------------------------------------------------- */
+
+static void write_all(const char *text)
+{
+    ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written;
+}
+
+static void write_events(const struct node *node)
+{
+    uint64_t count = node->event_count < EVENTS_TOLD ? node->event_count : EVENTS_TOLD;
+    for (uint64_t i = node->event_count - count; i < node->event_count; i++) {
+        const struct event *event = &node->events[i % EVENTS_KEPT];
+        char line[160];
+        snprintf(line, sizeof line, "dsm:   stamp %llu %s region %u page %llu rank %d\n",
+                 (unsigned long long)event->stamp, node_event_name(event->kind), event->region,
+                 (unsigned long long)event->page, event->peer);
+        write_all(line);
+    }
+}
+
+void runtime_die(const struct runtime *runtime, const char *text, int status, bool events)
+{
+    struct runtime *own = runtime_current;
+    if (own && atomic_exchange(&own->dying, true))
+        for (;;)
+            pause();                /* another thread is on it; its message is the one */
+    char line[1024];
+    snprintf(line, sizeof line, "dsm: rank %d of %d: %s\n", runtime ? runtime->rank : -1, runtime ? runtime->size : 0, text);
+    write_all(line);
+    if (events && runtime && runtime->node)
+        write_events(runtime->node);
+    if (runtime && runtime->transport)
+        transport_abort(runtime->transport, status);
+    _exit(status);
+}
+
+void runtime_warn(const struct runtime *runtime, const char *text)
+{
+    char line[1024];
+    snprintf(line, sizeof line, "dsm: rank %d of %d: %s\n", runtime->rank, runtime->size, text);
+    write_all(line);
+}
+
+void dsm_abort(const char *text, int status)
+{
+    runtime_die(runtime_current, text, status, false);
+}
+
+/* ---- the protocol's port ---------------------------------------------------------------------------------------- */
+
+static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum access access)
+{
+    struct runtime *runtime = context;
+    int error = memory_protect(&runtime->memory, offset, bytes, (enum memory_access)access);
+    if (error && error != -ENOMEM)
+        runtime_die(runtime, strerror(-error), 1, true);
+    return error;
+}
+
+static void port_discard(void *context, uint64_t offset, uint64_t bytes)
+{
+    struct runtime *runtime = context;
+    int error = memory_discard(&runtime->memory, offset, bytes);
+    if (error)
+        runtime_die(runtime, strerror(-error), 1, true);
+}
+
+static void *port_chunk(void *context, size_t bytes)
+{
+    void *chunk = memory_chunk(bytes);
+    if (!chunk)
+        runtime_die(context, "the memory of this machine is exhausted (twins, diffs or messages)", 1, false);
+    return chunk;
+}
+
+static void port_chunk_free(void *context, void *chunk, size_t bytes)
+{
+    (void)context;
+    memory_chunk_free(chunk, bytes);
+}
+
+static void port_panic(void *context, const char *text)
+{
+    runtime_die(context, text, 1, true);
+}
+
+static void *buffer_take(void *context, uint64_t bytes)
+{
+    struct runtime *runtime = context;
+    return pool_take_apart(&runtime->node->pool, bytes);
+}
+
+static void buffer_give(void *context, void *buffer, uint64_t bytes)
+{
+    struct runtime *runtime = context;
+    pool_give_apart(&runtime->node->pool, buffer, bytes);
+}
+
+static void transport_broken(void *context, const char *text)
+{
+    runtime_die(context, text, 1, true);
+}
+
+/* ---- faults -------------------------------------------------------------------------------------------------- */
+
+/* An address in the range that belongs to no array: the program's own mistake, and it deserves to know which. */
+static int touched_outside(struct runtime *runtime, uint64_t offset)
+{
+    const struct region_grave *grave = region_grave_at(&runtime->node->regions, offset);
+    char line[256];
+    if (grave)
+        snprintf(line, sizeof line, "dsm: rank %d of %d: array %u '%s' was touched after dsm.free()\n", runtime->rank,
+                 runtime->size, grave->id, grave->name);
+    else
+        snprintf(line, sizeof line, "dsm: rank %d of %d: an address outside of every shared array was touched "
+                                    "(offset %llu of the shared range)\n",
+                 runtime->rank, runtime->size, (unsigned long long)offset);
+    write_all(line);
+    return 0;
+}
+
+static int touched_after_end(struct runtime *runtime, uint64_t offset)
+{
+    const struct region *region = region_at(&runtime->node->regions, offset);
+    char line[256];
+    if (!region)
+        return touched_outside(runtime, offset);
+    snprintf(line, sizeof line, "dsm: rank %d of %d: array %u '%s' was touched after dsm.finalize()\n", runtime->rank,
+             runtime->size, region->id, region->name);
+    write_all(line);
+    return 0;
+}
+
+struct fault_question {
+    uint64_t offset;
+    bool write, first;
+    enum fault_answer answer;
+    unsigned interrupts;
+    int64_t interrupted_ns;
+};
+
+/* Ctrl-C in a fault: Python cannot look at its signals before the access ends, and it may never end. */
+static void look_at_interrupt(struct runtime *runtime, struct fault_question *question)
+{
+    int64_t now = runtime_now_ns();
+    if (fault_interrupts() == question->interrupts)
+        return;
+    if (!question->interrupted_ns)
+        question->interrupted_ns = now;
+    else if (now - question->interrupted_ns > 1000000000)
+        runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
+}
+
+static bool fault_done(struct runtime *runtime, void *context)
+{
+    struct fault_question *question = context;
+    question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
+    question->first = false;
+    return question->answer != FAULT_WAIT;
+}
+
+static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
+{
+    struct region *region = region_at(&runtime->node->regions, offset);
+    runtime->stats.wait_fault_ns += waited_ns;
+    if (region)
+        region->stats.wait_fault_ns += waited_ns;
+}
+
+static int serve_fault(void *context, uint64_t offset, bool write)
+{
+    struct runtime *runtime = context;
+    if (the_state == RUNTIME_ENDED)
+        return touched_after_end(runtime, offset);
+    struct fault_question question = {.offset = offset, .write = write, .first = true, .interrupts = fault_interrupts()};
+    struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, offset);
+    progress_lock(runtime);
+    while (!progress_wait(runtime, fault_done, &question, runtime_now_ns() + 100 * 1000 * 1000))
+        look_at_interrupt(runtime, &question);
+    count_fault_wait(runtime, offset, watchdog_end(wait));
+    progress_unlock(runtime);
+    return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
+}
+
+static void print_waits(void)
+{
+    struct runtime *runtime = runtime_current;
+    if (runtime)
+        atomic_store(&runtime->print_waits, true);
+}
+
+/* ---- init ---------------------------------------------------------------------------------------------------- */
+
+/* Everybody maps the range at the same place, or nobody does. */
+static bool map_at(struct runtime *runtime, uint64_t bytes)
+{
+    for (unsigned k = 0;; k++) {
+        void *address = memory_candidate(k, bytes);
+        if (!address)
+            return false;
+        int error = memory_map(&runtime->memory, address, bytes);
+        bool all = transport_agree_min(runtime->transport, error == 0) == 1;
+        if (all)
+            return true;
+        if (error == 0)
+            memory_unmap(&runtime->memory);
+    }
+}
+
+static int map_range(struct runtime *runtime)
+{
+    uint64_t asked = runtime->options.range_bytes;
+    uint64_t bytes = asked ? asked : RANGE_BYTES;
+    for (; bytes >= RANGE_BYTES_MIN || bytes == asked; bytes /= 2)
+        if (map_at(runtime, bytes))
+            return DSM_OK;
+        else if (asked)
+            break;
+    return runtime_error(DSM_E_ENVIRONMENT,
+                         "no range of %llu bytes of addresses is free at the same place on all ranks; is the address space "
+                         "limited (ulimit -v)? A smaller range can be asked for with DSM_RANGE_BYTES",
+                         (unsigned long long)(asked ? asked : RANGE_BYTES_MIN));
+}
+
+static int check_same(struct runtime *runtime, const char *what, uint64_t value)
+{
+    uint64_t low = transport_agree_min(runtime->transport, value), high = transport_agree_max(runtime->transport, value);
+    if (low == high)
+        return DSM_OK;
+    return runtime_error(DSM_E_ARGUMENT, "%s differs between ranks: %llu here, from %llu to %llu; set it alike on all",
+                         what, (unsigned long long)value, (unsigned long long)low, (unsigned long long)high);
+}
+
+static int check_options(struct runtime *runtime)
+{
+    const struct dsm_options *options = &runtime->options;
+    int error = check_same(runtime, "the way of progress (DSM_PROGRESS)", (uint64_t)options->progress);
+    if (!error)
+        error = check_same(runtime, "the size of the address range (DSM_RANGE_BYTES)", options->range_bytes);
+    if (!error)
+        error = check_same(runtime, "the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes);
+    if (!error)
+        error = check_same(runtime, "the format of messages (another version of dsm?)", MESSAGE_MAGIC);
+    return error;
+}
+
+static int open_bells(struct runtime *runtime)
+{
+    size_t size = (size_t)runtime->size;
+    struct doorbell_address mine, *all = calloc(size, sizeof *all);
+    uint64_t token = 0;
+    int error = doorbell_open(&runtime->doorbell, &mine);
+    if (getrandom(&token, sizeof token, 0) != sizeof token)
+        token = (uint64_t)runtime_now_ns();
+    bool all_open = transport_agree_min(runtime->transport, error == 0 && all) == 1;
+    if (!all_open) {
+        free(all);
+        return runtime_error(DSM_E_ENVIRONMENT, "a rank cannot open a datagram socket for its doorbell%s%s; "
+                                                "DSM_PROGRESS=poll works without", error ? ": " : "",
+                             error ? strerror(-error) : "");
+    }
+    transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
+    transport_broadcast(runtime->transport, &token, (int)sizeof token);
+    error = doorbell_connect(runtime->doorbell, all, runtime->rank, runtime->size, token);
+    free(all);
+    if (transport_agree_min(runtime->transport, error == 0) != 1)
+        return runtime_error(DSM_E_ENVIRONMENT, "a rank cannot use the addresses of the doorbells; DSM_PROGRESS=poll works "
+                                                "without");
+    return DSM_OK;
+}
+
+/* Where a firewall swallows datagrams, polling is slow but works. */
+static void test_bells(struct runtime *runtime)
+{
+    int others = 0;
+    for (int peer = 0; peer < runtime->size; peer++)
+        others += !doorbell_same_host(runtime->doorbell, peer);
+    if (transport_agree_max(runtime->transport, (uint64_t)others) == 0)
+        return;
+    doorbell_test_ring(runtime->doorbell);
+    uint64_t missing = (uint64_t)doorbell_test_missing(runtime->doorbell, BELL_TEST_NS);
+    missing = transport_agree_max(runtime->transport, missing);
+    if (missing == 0)
+        return;
+    runtime->options.progress = DSM_PROGRESS_POLL;
+    if (runtime->rank == 0)
+        write_all("dsm: datagrams do not pass between the hosts (a firewall?), so ranks poll every 100 us instead of being "
+                  "woken: allow UDP between them, or set DSM_PROGRESS=poll to silence this\n");
+}
+
+static bool more_ranks_than_cores(const struct runtime *runtime)
+{
+    int here = 0;
+    cpu_set_t cores;
+    for (int peer = 0; peer < runtime->size; peer++)
+        here += doorbell_same_host(runtime->doorbell, peer);
+    return sched_getaffinity(0, sizeof cores, &cores) == 0 && here > CPU_COUNT(&cores);
+}
+
+static void make_node(struct runtime *runtime)
+{
+    struct port port = {
+        .context = runtime,
+        .view = runtime->memory.system,
+        .range_bytes = runtime->memory.bytes,
+        .granule_bytes = GRANULE_BYTES,
+        .edges_max = memory_mappings_max() / 2,
+        .protect = port_protect,
+        .discard = port_discard,
+        .chunk = port_chunk,
+        .chunk_free = port_chunk_free,
+        .panic = port_panic,
+    };
+    struct node_options options = {
+        .rank = runtime->rank,
+        .size = runtime->size,
+        .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
+        .ahead_bytes_max = AHEAD_BYTES,
+        .policy.check_all = runtime->options.check >= 2,
+    };
+    runtime->node = node_new(&options, &port);
+}
+
+static int start_threads(struct runtime *runtime)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    pthread_sigmask(SIG_SETMASK, &all, &before);    /* signals are for the program's own threads */
+    int error = pthread_create(&runtime->service, NULL, progress_service, runtime);
+    if (!error)
+        error = pthread_create(&runtime->watchdog, NULL, watchdog_thread, runtime);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error ? runtime_error(DSM_E_ENVIRONMENT, "cannot start a thread: %s", strerror(error)) : DSM_OK;
+}
+
+static void init_mutex(struct runtime *runtime)
+{
+    pthread_mutexattr_t mutex;
+    pthread_mutexattr_init(&mutex);
+    pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(&runtime->mutex, &mutex);
+    pthread_mutexattr_destroy(&mutex);
+    pthread_condattr_t changed;
+    pthread_condattr_init(&changed);
+    pthread_condattr_setclock(&changed, CLOCK_MONOTONIC);
+    pthread_cond_init(&runtime->changed, &changed);
+    pthread_condattr_destroy(&changed);
+}
+
+static int start(struct runtime *runtime, const void *mpi_comm)
+{
+    char text[512];
+    struct transport_buffers buffers = {
+        .context = runtime, .take = buffer_take, .give = buffer_give, .broken = transport_broken};
+    if (transport_open(&runtime->transport, mpi_comm, &buffers, text, (int)sizeof text) != 0)
+        return runtime_error(DSM_E_ENVIRONMENT, "%s", text);
+    runtime->rank = transport_rank(runtime->transport);
+    runtime->size = transport_size(runtime->transport);
+    runtime->peers = calloc((size_t)runtime->size, sizeof *runtime->peers);
+    if (!runtime->peers)
+        return runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
+    int error = check_options(runtime);
+    if (!error)
+        error = map_range(runtime);
+    if (!error)
+        error = open_bells(runtime);
+    if (error)
+        return error;
+    if (runtime->options.progress == DSM_PROGRESS_DOORBELL)
+        test_bells(runtime);
+    if (runtime->options.oversubscribed < 0)
+        runtime->options.oversubscribed = more_ranks_than_cores(runtime);
+    make_node(runtime);
+    error = fault_install(runtime->memory.application, runtime->memory.bytes, serve_fault, runtime);
+    if (error)
+        return runtime_error(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
+    fault_watch_interrupt();
+    fault_watch_usr1(print_waits);
+    return start_threads(runtime);
+}
+
+int dsm_init(const void *mpi_comm, const struct dsm_options *options)
+{
+    if (the_state == RUNTIME_ACTIVE)
+        return runtime_error(DSM_E_STATE, "dsm has been started already");
+    if (the_state == RUNTIME_ENDED)
+        return runtime_error(DSM_E_STATE, "dsm was finalized; it starts once per process");
+    struct runtime *runtime = calloc(1, sizeof *runtime);
+    if (!runtime)
+        return runtime_error(DSM_E_MEMORY, "no memory for the runtime");
+    runtime->options = *options;
+    init_mutex(runtime);
+    runtime_current = runtime;
+    int error = start(runtime, mpi_comm);
+    if (error)
+        runtime_current = NULL;     /* what it had is left: ranks that fail alike end, or go on without dsm */
+    else
+        the_state = RUNTIME_ACTIVE;
+    return error;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------- */
+
+void runtime_end(struct runtime *runtime)
+{
+    atomic_store(&runtime->stopping, true);
+    doorbell_ring(runtime->doorbell, runtime->rank);
+    pthread_join(runtime->service, NULL);
+    pthread_join(runtime->watchdog, NULL);
+    transport_close(runtime->transport);
+    runtime->transport = NULL;
+    doorbell_close(runtime->doorbell);
+    /* The range stays reserved and the names of the arrays stay known, so that a late access can be explained. */
+    the_state = RUNTIME_ENDED;
+    memory_protect(&runtime->memory, 0, runtime->memory.bytes, MEMORY_NONE);
+    memory_discard(&runtime->memory, 0, runtime->memory.bytes);
+}

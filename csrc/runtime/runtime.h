@@ -1,0 +1,121 @@
+/* runtime - joins the protocol to the machine: one per process.
+ *
+ * Thread map
+ *   application threads   enter through dsm.h or through a fault; while they wait they make progress themselves
+ *   service thread        asleep until the doorbell rings; answers for a rank that computes
+ *   watchdog thread       asleep; now and then looks for a thread that has waited too long, and prints a line
+ *
+ * One mutex guards the node, the transport and everything below that does not say otherwise.  At most one thread polls the
+ * transport at a time; other waiting threads sleep until it tells them that something changed.
+ *
+ * Invariants
+ *  1. Whoever gives up the mutex has given the node's outbox to the transport (progress_flush).
+ *  2. Nobody touches the application view while holding the mutex.
+ */
+#ifndef RUNTIME_RUNTIME_H
+#define RUNTIME_RUNTIME_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dsm.h"
+#include "machine/doorbell.h"
+#include "machine/fault.h"
+#include "machine/memory.h"
+#include "machine/transport.h"
+#include "protocol/node.h"
+
+enum { WAITS_MAX = 256 };
+
+enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT_COUNTER };
+
+/* A thread that waits, for the watchdog; `kind` is written last and read first. */
+struct wait {
+    _Atomic int kind;               /* enum wait_kind */
+    uint64_t object;                /* offset of the page, number of the lock or counter, kind of the meeting */
+    int64_t since_ns;
+    int64_t told_ns;                /* last line about it */
+};
+
+/* What is known of how a peer answers. */
+struct peer {
+    bool by_service;                /* its last answer came from its service thread: it computes */
+    int64_t ring_at_ns;             /* a request went out that it may sleep through; 0: none */
+};
+
+struct runtime {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;         /* something happened that a sleeping waiter may wait for */
+    struct node *node;
+    struct transport *transport;
+    struct memory memory;
+    struct doorbell *doorbell;
+    struct peer *peers;
+    struct dsm_options options;
+    int rank, size;
+
+    bool polling;                   /* some thread polls the transport */
+    unsigned sleepers;              /* threads that sleep on `changed` */
+    uint64_t generation;            /* counts the node's wakes */
+    unsigned rings_due;             /* peers with ring_at_ns */
+    int64_t polled_ns;              /* when the transport was last empty */
+    enum meeting_kind meeting;      /* that an application thread is in; 0: none */
+
+    pthread_t service, watchdog;
+    _Atomic bool stopping;
+    _Atomic bool print_waits;       /* SIGUSR1 */
+    _Atomic bool dying;
+
+    struct wait waits[WAITS_MAX];
+
+    struct {                        /* counted here, not in the node */
+        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bells_rung, bells_heard;
+        uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
+    } stats;
+};
+
+enum runtime_state { RUNTIME_NEW, RUNTIME_ACTIVE, RUNTIME_ENDED };
+
+/* The one pointer of the process: a signal handler has no other way to its state.  NULL before dsm_init. */
+extern struct runtime *runtime_current;
+
+enum runtime_state runtime_state(void);
+int64_t runtime_now_ns(void);
+
+/* Remember why a call fails, for dsm_last_error of this thread; returns `error`. */
+int runtime_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Print the text with this rank and the protocol's last events, and end all ranks.  Any thread; does not return. */
+void runtime_die(const struct runtime *runtime, const char *text, int status, bool events) __attribute__((noreturn));
+
+/* Print the text with this rank to standard error, and go on. */
+void runtime_warn(const struct runtime *runtime, const char *text);
+
+/* Stop the threads and close the transport, after the last meeting. */
+void runtime_end(struct runtime *runtime);
+
+/* ---- progress.c ---------------------------------------------------------------------------------------------- */
+
+void progress_lock(struct runtime *runtime);
+void progress_unlock(struct runtime *runtime);
+/* Send what the node wants sent, and tell waiters of a wake.  Under the mutex. */
+void progress_flush(struct runtime *runtime);
+/* Receive all that is there; true when there was anything.  Under the mutex. */
+bool progress_poll(struct runtime *runtime);
+/* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first.  Under the
+ * mutex, which is given up in between. */
+bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
+                   int64_t deadline_ns);
+void *progress_service(void *runtime);
+
+/* ---- watchdog.c ---------------------------------------------------------------------------------------------- */
+
+struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object);
+/* Returns for how long it was, in nanoseconds. */
+uint64_t watchdog_end(struct wait *wait);
+void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns);
+void *watchdog_thread(void *runtime);
+
+#endif

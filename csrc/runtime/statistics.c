@@ -1,0 +1,105 @@
+/* One table of names joins what the node counts to what dsm.h shows, so that no field can be forgotten in one place. */
+#include <string.h>
+
+#include "runtime/runtime.h"
+
+#define OF_REGION(X)                                                                                                      \
+    X(faults_read) X(faults_write) X(faults_local) X(fetches) X(fetch_requests) X(pages_received) X(pages_served)          \
+        X(diffs_received) X(diffs_served) X(diffs_made) X(diff_bytes_received) X(diff_bytes_served) X(twins_made)          \
+            X(notices_received) X(invalidations)
+
+#define OF_NODE(X)                                                                                                        \
+    OF_REGION(X)                                                                                                          \
+    X(intervals_closed) X(barriers) X(collections) X(lock_acquires) X(lock_acquires_local) X(lock_grants)                 \
+        X(counter_operations) X(protects)
+
+#define OF_RUNTIME(X)                                                                                                     \
+    X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bells_rung) X(bells_heard) X(wait_fault_ns)   \
+        X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns)
+
+static struct runtime *started(void)
+{
+    if (runtime_state() == RUNTIME_NEW)
+        runtime_error(DSM_E_STATE, "statistics before init");
+    return runtime_state() == RUNTIME_NEW ? NULL : runtime_current;
+}
+
+int dsm_stats(struct dsm_stats *stats)
+{
+    struct runtime *runtime = started();
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    *stats = (struct dsm_stats){
+        .memory_bytes = runtime->node->pool.bytes_used,
+        .memory_bytes_max = runtime->node->pool.bytes_used_max,
+    };
+#define COPY(field) stats->field = runtime->node->stats.field;
+    OF_NODE(COPY)
+#undef COPY
+#define COPY(field) stats->field = runtime->stats.field;
+    OF_RUNTIME(COPY)
+#undef COPY
+    progress_unlock(runtime);
+    return DSM_OK;
+}
+
+int dsm_stats_of_region(uint32_t id, struct dsm_stats *stats)
+{
+    struct runtime *runtime = started();
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    const struct region *region = region_find(&runtime->node->regions, id);
+    *stats = (struct dsm_stats){0};
+    if (region) {
+        stats->wait_fault_ns = region->stats.wait_fault_ns;
+#define COPY(field) stats->field = region->stats.field;
+        OF_REGION(COPY)
+#undef COPY
+    }
+    progress_unlock(runtime);
+    return region ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "no array %u", id);
+}
+
+int dsm_stats_of_lock(uint32_t id, struct dsm_stats *stats)
+{
+    struct runtime *runtime = started();
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    const struct lock *lock = lock_find(runtime->node, id);
+    *stats = (struct dsm_stats){0};
+    if (lock) {
+        stats->lock_acquires = lock->stats.acquires;
+        stats->lock_acquires_local = lock->stats.acquires_local;
+        stats->lock_grants = lock->stats.grants;
+        stats->wait_lock_ns = lock->stats.wait_ns;
+    }
+    progress_unlock(runtime);
+    return lock ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "no lock %u", id);
+}
+
+int dsm_stats_reset(void)
+{
+    struct runtime *runtime = started();
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    struct node *node = runtime->node;
+    memset(&node->stats, 0, sizeof node->stats);
+    memset(&runtime->stats, 0, sizeof runtime->stats);
+    for (uint32_t i = 0; i < node->regions.count; i++)
+        memset(&node->regions.live[i]->stats, 0, sizeof node->regions.live[i]->stats);
+    for (uint32_t i = 0; i < node->lock_count; i++)
+        memset(&node->locks[i]->stats, 0, sizeof node->locks[i]->stats);
+    node->pool.bytes_used_max = node->pool.bytes_used;
+    progress_unlock(runtime);
+    return DSM_OK;
+}
+
+void dsm_print_waits(void)
+{
+    if (runtime_state() == RUNTIME_ACTIVE)
+        watchdog_print(runtime_current, 0, 0);
+}

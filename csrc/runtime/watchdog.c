@@ -1,0 +1,161 @@
+/* A thread of its own, because the others may be the ones that hang: a fault inside an MPI call that holds MPI's locks
+ * stops every thread that calls MPI, the service thread as well.  So nothing here calls MPI, and the mutex is only tried. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/runtime.h"
+
+enum { TICK_NS = 200 * 1000 * 1000, TRIES = 100, LINE_BYTES = 512 };
+
+struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object)
+{
+    static struct wait untold;      /* more threads wait than the table holds: they wait unobserved */
+    for (int i = 0; i < WAITS_MAX; i++) {
+        int none = WAIT_NONE;
+        struct wait *wait = &runtime->waits[i];
+        if (atomic_load_explicit(&wait->kind, memory_order_relaxed) == WAIT_NONE &&
+            atomic_compare_exchange_strong(&wait->kind, &none, -1)) {
+            wait->object = object;
+            wait->since_ns = runtime_now_ns();
+            wait->told_ns = 0;
+            atomic_store(&wait->kind, (int)kind);
+            return wait;
+        }
+    }
+    untold.since_ns = runtime_now_ns();
+    return &untold;
+}
+
+uint64_t watchdog_end(struct wait *wait)
+{
+    uint64_t waited = (uint64_t)(runtime_now_ns() - wait->since_ns);
+    atomic_store(&wait->kind, WAIT_NONE);
+    return waited;
+}
+
+/* ---- words --------------------------------------------------------------------------------------------------- */
+
+struct line {
+    char text[LINE_BYTES];
+    size_t used;
+};
+
+static void say(struct line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct line *line, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vsnprintf(line->text + line->used, sizeof line->text - line->used, format, arguments);
+    va_end(arguments);
+    if (n > 0)
+        line->used += (size_t)n < sizeof line->text - line->used ? (size_t)n : sizeof line->text - line->used - 1;
+}
+
+static void say_page(struct line *line, const struct runtime *runtime, const struct wait *wait, bool known)
+{
+    say(line, "in a %s fault", atomic_load(&wait->kind) == WAIT_READ ? "read" : "write");
+    struct region *region = known ? region_at(&runtime->node->regions, wait->object) : NULL;
+    if (!region) {
+        say(line, " at offset %llu of the shared range", (unsigned long long)wait->object);
+        return;
+    }
+    uint64_t index = (wait->object - region->offset) / region->page_bytes;
+    struct page *page = region_page_if(region, index);
+    say(line, " on array %u '%s', page %llu (bytes %llu to %llu)", region->id, region->name, (unsigned long long)index,
+        (unsigned long long)(index * region->page_bytes), (unsigned long long)((index + 1) * region->page_bytes - 1));
+    if (page && page->fetch && page->fetch->awaited)
+        say(line, ", for an answer of rank %d", page->fetch->peer);
+    else if (runtime->node->collection.holding)
+        say(line, ", for the end of a garbage collection");
+}
+
+static void say_lock(struct line *line, const struct runtime *runtime, const struct wait *wait, bool known)
+{
+    say(line, "for lock %llu", (unsigned long long)wait->object);
+    struct lock *lock = known ? lock_find(runtime->node, (uint32_t)wait->object) : NULL;
+    if (lock && lock->held)
+        say(line, ", held by another thread of this rank");
+    else if (lock)
+        say(line, ", asked of its manager, rank %u", lock->id % (uint32_t)runtime->size);
+}
+
+static void say_meeting(struct line *line, const struct runtime *runtime, const struct wait *wait, bool known)
+{
+    say(line, "in %s", meeting_kind_name((enum meeting_kind)wait->object));
+    if (!known)
+        return;
+    const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
+    bool missing = false;
+    for (int k = 0; k < MEETING_CHILDREN; k++) {
+        node_id child = meeting_child(runtime->rank, k, runtime->size);
+        if (child != NODE_NONE && meeting->own && !meeting->children[k]) {
+            say(line, missing ? ", rank %d" : ", for rank %d", child);
+            missing = true;
+        }
+    }
+    if (!missing && runtime->rank)
+        say(line, ", for ranks that tell rank %d", meeting_parent(runtime->rank));
+}
+
+static void tell(struct runtime *runtime, struct wait *wait, int64_t now, bool known)
+{
+    struct line line = {.used = 0};
+    say(&line, "dsm: rank %d of %d has waited %.1f s ", runtime->rank, runtime->size,
+        (double)(now - wait->since_ns) * 1e-9);
+    switch (atomic_load(&wait->kind)) {
+    case WAIT_READ:
+    case WAIT_WRITE: say_page(&line, runtime, wait, known); break;
+    case WAIT_LOCK: say_lock(&line, runtime, wait, known); break;
+    case WAIT_MEETING: say_meeting(&line, runtime, wait, known); break;
+    case WAIT_COUNTER: say(&line, "for counter %llu of rank %llu", (unsigned long long)wait->object,
+                           (unsigned long long)wait->object % (unsigned long long)runtime->size); break;
+    default: return;                /* it has ended meanwhile */
+    }
+    if (!known)
+        say(&line, "; the runtime is held by a thread inside MPI: was unpinned shared memory given to an MPI call? "
+                   "Use dsm.pinned(view) around the call");
+    say(&line, "\n");
+    wait->told_ns = now;
+    ssize_t written = write(STDERR_FILENO, line.text, line.used);
+    (void)written;
+}
+
+void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns)
+{
+    int64_t now = runtime_now_ns();
+    bool known = false, tried = false;
+    for (int i = 0; i < WAITS_MAX; i++) {
+        struct wait *wait = &runtime->waits[i];
+        if (atomic_load(&wait->kind) <= WAIT_NONE || now - wait->since_ns < longer_than_ns)
+            continue;
+        if (wait->told_ns && now - wait->told_ns < again_after_ns)
+            continue;
+        for (int k = 0; k < TRIES && !known && !tried; k++) {
+            known = pthread_mutex_trylock(&runtime->mutex) == 0;
+            if (!known)
+                nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+        }
+        tried = true;
+        tell(runtime, wait, now, known);
+    }
+    if (known)
+        pthread_mutex_unlock(&runtime->mutex);
+}
+
+void *watchdog_thread(void *context)
+{
+    struct runtime *runtime = context;
+    int64_t longest = (int64_t)(runtime->options.watchdog_s * 1e9);
+    while (!atomic_load(&runtime->stopping)) {
+        nanosleep(&(struct timespec){.tv_nsec = TICK_NS}, NULL);
+        if (atomic_exchange(&runtime->print_waits, false))
+            watchdog_print(runtime, 0, 0);
+        /* A wait that goes on is told again, but rarely: once is enough to act on. */
+        if (longest > 0)
+            watchdog_print(runtime, longest, 10 * longest);
+    }
+    return NULL;
+}
