@@ -1,7 +1,7 @@
 """Groups of similar handwritten digits, by k-means (Lloyd 1982) on the images that scikit-learn brings along.
 
 Each rank finds the nearest centre for its block of images and adds them up.  The sums are shared, and a lock guards
-them; the centres are shared, and rank 0 renews them between two barriers.  Pixels are whole numbers from 0 to 16, so the
+them; the centres are shared, and rank 0 renews them between two barriers.  Pixels are whole numbers up to 16, so the
 sums are exact in any order, and the result is the same as the serial one, bit by bit.
 
     mpiexec -n 4 python kmeans.py                   # or: python -m dsm run -n 4 kmeans.py

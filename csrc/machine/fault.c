@@ -48,7 +48,7 @@ struct fault {
     bool interrupt_watched, usr1_watched;
     atomic_uint interrupts;
     void (*print)(void);
-    void *stack;            /* the alternate stack of thread `stack_owner` */
+    void *stack;            /* the alternate stack of thread `stack_owner`, who was given one last */
     pid_t stack_owner;
     stack_t stack_before;
 };
@@ -304,12 +304,9 @@ stack_give(struct fault *fault)
     stack_t ours = {.ss_sp = base, .ss_size = STACK_BYTES};
     if (sigaltstack(&ours, NULL) != 0)
         return -errno;
-    if (!again && !fault->stack) {
-        fault->stack = base;
-        fault->stack_owner = thread;
-    }
-    if (base == fault->stack)
-        fault->stack_before = now;
+    fault->stack = base;
+    fault->stack_owner = thread;
+    fault->stack_before = now;
     return 0;
 }
 

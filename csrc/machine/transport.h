@@ -1,8 +1,8 @@
 /* transport - the protocol's messages over MPI.
  *
  * Works on a duplicate of the user's communicator, so that no message of the user's can be taken for one of ours.
- * Nothing here blocks: sends are posted and remembered, receives are matched (MPI_Improbe, so that any thread may do it) and
- * handed out in the order in which their sender sent them, large ones when they are complete.
+ * Nothing here blocks: sends are posted and remembered, receives are matched (MPI_Improbe, so that any thread may do
+ * it) and handed out in the order in which their sender sent them, large ones when they are complete.
  * All functions are called under the runtime's mutex, but for those that say otherwise.
  *
  * Invariants

@@ -6,6 +6,9 @@
  * only if its last answer came from its service thread; otherwise it probably waits in a loop like this one, and is rung
  * when it does not answer for about two round trips.  Replies, grants and barriers are never rung: their receiver waits.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>

@@ -1,5 +1,8 @@
 /* Start and end.  Everything that all ranks must agree on before the protocol can run (thread level, address range,
  * options, bells) is settled here with plain MPI collectives; afterwards the protocol's own meetings take over. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "runtime/runtime.h"
 
 #include <errno.h>

@@ -1,5 +1,8 @@
 /* A thread of its own, because the others may be the ones that hang: a fault inside an MPI call that holds MPI's locks
  * stops every thread that calls MPI, the service thread as well.  So nothing here calls MPI, and the mutex is only tried. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

@@ -54,7 +54,9 @@ def test_dtypes(shared, dtype):
 def test_shapes_and_orders(shared, shape, order):
     a = shared.zeros(shape, np.int32, order=order)
     like = np.zeros(shape, np.int32, order=order)
-    assert (a.shape, a.strides, a.size) == (like.shape, like.strides, like.size)
+    assert (a.shape, a.size) == (like.shape, like.size)
+    if a.size:
+        assert a.strides == like.strides
     assert a.flags.f_contiguous == like.flags.f_contiguous
     everybody_writes(a)
 
@@ -129,12 +131,12 @@ def test_numpy_operations_that_write_in_place(shared):
     if dsm.rank() == 0:
         np.copyto(a, np.arange(4096.0).reshape(64, 64)[::-1])
         np.negative(a, out=a)
-        a.sort(axis=None)
+        a.reshape(-1).sort()
         a[a < -4000] = 0
         np.add.at(a, ([0, 0, 1], [0, 0, 1]), 1)
     dsm.barrier()
     expected = -np.arange(4096.0).reshape(64, 64)[::-1]
-    expected.sort(axis=None)
+    expected.reshape(-1).sort()
     expected[expected < -4000] = 0
     np.add.at(expected, ([0, 0, 1], [0, 0, 1]), 1)
     assert np.array_equal(a, expected)
