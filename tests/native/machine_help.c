@@ -1,0 +1,380 @@
+/* What tests of the machine layer need in C: servers of faults, threads that fault, handlers of strangers, crashes. */
+#define _GNU_SOURCE
+#include "doorbell.h"
+#include "fault.h"
+#include "memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct help {
+    struct memory *memory;
+    uint64_t unit_bytes;
+    volatile uint64_t reads, writes;
+};
+
+/* ---- a server that opens the unit, as far as was asked for ----------------------------------------------------- */
+
+static int
+serve(void *context, uint64_t offset, bool write)
+{
+    struct help *help = context;
+    __atomic_fetch_add(write ? &help->writes : &help->reads, 1, __ATOMIC_RELAXED);
+    errno = ENOTTY;
+    uint64_t first = offset / help->unit_bytes * help->unit_bytes;
+    return memory_protect(help->memory, first, help->unit_bytes, write ? MEMORY_WRITE : MEMORY_READ) == 0;
+}
+
+int
+help_install(struct help *help)
+{
+    return fault_install(help->memory->application, help->memory->bytes, serve, help);
+}
+
+struct stack_test {
+    struct help *help;
+    size_t stack_bytes, before, during, after;
+    int result;
+};
+
+/* The alternate stack that the calling thread has; 0: none. */
+size_t
+help_altstack_bytes(void)
+{
+    stack_t now;
+    return sigaltstack(NULL, &now) == 0 && !(now.ss_flags & SS_DISABLE) ? now.ss_size : 0;
+}
+
+static void *
+stack_test(void *argument)
+{
+    struct stack_test *test = argument;
+    stack_t small = {.ss_sp = malloc(test->stack_bytes + 1), .ss_size = test->stack_bytes};
+    if (test->stack_bytes > 0 && sigaltstack(&small, NULL) != 0)
+        test->result = -errno;
+    test->before = help_altstack_bytes();
+    if (test->result == 0)
+        test->result = help_install(test->help);
+    test->during = help_altstack_bytes();
+    fault_remove();
+    test->after = help_altstack_bytes();
+    return NULL;
+}
+
+/* Install on a thread that has an alternate stack of so many bytes (0: none), and report which it has when. */
+int
+help_install_on_stack_of(struct help *help, size_t stack_bytes, size_t *before, size_t *during, size_t *after)
+{
+    struct stack_test test = {.help = help, .stack_bytes = stack_bytes};
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, stack_test, &test) != 0)
+        return -EAGAIN;
+    pthread_join(thread, NULL);
+    *before = test.before, *during = test.during, *after = test.after;
+    return test.result;
+}
+
+/* ---- threads that fault ---------------------------------------------------------------------------------------- */
+
+struct hammer {
+    struct help *help;
+    int number, rounds;
+};
+
+static void *
+hammer(void *argument)
+{
+    struct hammer *mine = argument;
+    struct memory *memory = mine->help->memory;
+    for (int round = 0; round < mine->rounds; round++)
+        for (uint64_t offset = 0; offset < memory->bytes; offset += mine->help->unit_bytes) {
+            volatile uint32_t *word = (void *)(memory->application + offset);
+            word[mine->number]++;
+            memory_protect(memory, offset, mine->help->unit_bytes, MEMORY_NONE);
+        }
+    return NULL;
+}
+
+/* Each thread counts in its own word of every unit, and closes it under the others.  The words that are wrong in the
+ * end. */
+uint64_t
+help_hammer(struct help *help, int threads, int rounds)
+{
+    pthread_t ids[16];
+    struct hammer arguments[16];
+    for (int i = 0; i < threads; i++) {
+        arguments[i] = (struct hammer){.help = help, .number = i, .rounds = rounds};
+        pthread_create(&ids[i], NULL, hammer, &arguments[i]);
+    }
+    for (int i = 0; i < threads; i++)
+        pthread_join(ids[i], NULL);
+    uint64_t wrong = 0;
+    for (uint64_t offset = 0; offset < help->memory->bytes; offset += help->unit_bytes)
+        for (int i = 0; i < threads; i++)
+            wrong += ((uint32_t *)(help->memory->system + offset))[i] != (uint32_t)rounds;
+    return wrong;
+}
+
+int
+help_errno_kept(struct help *help)
+{
+    errno = EDOM;
+    *(volatile unsigned char *)help->memory->application = 1;
+    return errno == EDOM;
+}
+
+/* ---- handlers of strangers ------------------------------------------------------------------------------------- */
+
+static unsigned char *neighbour;
+static volatile int neighbour_served, neighbour_wrong;
+
+static void
+neighbour_handler(int signal, siginfo_t *info, void *context)
+{
+    if (signal != SIGSEGV || info->si_addr != neighbour || !context)
+        neighbour_wrong++;
+    neighbour_served++;
+    mprotect(neighbour, 4096, PROT_READ | PROT_WRITE);
+}
+
+/* Another library that serves faults of its own was there first: it goes on working.  The faults it was given. */
+int
+help_neighbour_served(struct help *help, int faults)
+{
+    struct sigaction theirs = {.sa_flags = SA_SIGINFO, .sa_sigaction = neighbour_handler}, before;
+    neighbour = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sigaction(SIGSEGV, &theirs, &before);
+    int result = help_install(help);
+    for (int i = 0; result == 0 && i < faults; i++) {
+        mprotect(neighbour, 4096, PROT_NONE);
+        *(volatile unsigned char *)neighbour = 1;
+        memory_protect(help->memory, 0, help->unit_bytes, MEMORY_NONE);
+        *(volatile unsigned char *)help->memory->application = 1;
+    }
+    fault_remove();
+    struct sigaction now;
+    sigaction(SIGSEGV, &before, &now);
+    munmap(neighbour, 4096);
+    return result == 0 && neighbour_wrong == 0 && now.sa_sigaction == neighbour_handler ? neighbour_served : -1;
+}
+
+static volatile int plain_calls;
+
+static void
+plain_handler(int signal)
+{
+    plain_calls += signal == SIGSEGV;
+}
+
+/* Sent by kill() it is nobody's fault, so a former handler without SA_SIGINFO gets it. */
+int
+help_sent_signal_reaches_former(struct help *help)
+{
+    struct sigaction theirs = {.sa_handler = plain_handler}, before;
+    sigaction(SIGSEGV, &theirs, &before);
+    int result = help_install(help);
+    raise(SIGSEGV);
+    raise(SIGSEGV);
+    fault_remove();
+    sigaction(SIGSEGV, &before, NULL);
+    return result == 0 ? plain_calls : -1;
+}
+
+static struct sigaction thief_before;
+
+static void
+thief_handler(int signal)
+{
+    static const char text[] = "thief was here\n";
+    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)ignored;
+    sigaction(signal, &thief_before, NULL);
+}
+
+/* Takes SIGSEGV, and when one comes puts back who was there before and lets the instruction fault again. */
+void
+help_polite_thief(void)
+{
+    struct sigaction thief = {.sa_handler = thief_handler};
+    sigaction(SIGSEGV, &thief, &thief_before);
+}
+
+/* ---- crashes --------------------------------------------------------------------------------------------------- */
+
+int
+help_overflow(int depth)
+{
+    volatile char frame[4096];
+    frame[0] = (char)depth;
+    return depth < 0 ? 0 : help_overflow(depth + 1) + frame[0];
+}
+
+void
+help_crash(void)
+{
+    volatile uintptr_t nowhere = 64;
+    *(volatile int *)nowhere = 1;
+}
+
+/* Bytes behind the end of a file give what exhausted memory gives. */
+void
+help_bus_error(struct memory *memory)
+{
+    if (ftruncate(memory->file, 4096) == 0)
+        *(volatile char *)(memory->system + 65536) = 1;
+}
+
+bool
+help_runs_from_range(struct help *help)
+{
+    void (*function)(void);
+    void *start = help->memory->application;
+    memcpy(&function, &start, sizeof function);
+    function();
+    return true;
+}
+
+/* A child has neither view: a touch kills it. */
+int
+help_fork_is_clean(struct memory *memory)
+{
+    for (int view = 0; view < 2; view++) {
+        pid_t child = fork();
+        if (child == 0) {
+            *(volatile char *)(view ? memory->system : memory->application) = 1;
+            _exit(0);
+        }
+        int status;
+        if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
+            return 0;
+    }
+    return 1;
+}
+
+/* ---- SIGINT, SIGUSR1 -------------------------------------------------------------------------------------------- */
+
+static volatile int former_calls;
+
+static void
+former_interrupt(int signal)
+{
+    former_calls += signal == SIGINT;
+}
+
+int
+help_interrupts_former(void)
+{
+    struct sigaction theirs = {.sa_handler = former_interrupt}, before, after;
+    sigaction(SIGINT, &theirs, &before);
+    former_calls = 0;
+    int result = fault_watch_interrupt();
+    bool early = fault_interrupted();
+    raise(SIGINT);
+    raise(SIGINT);
+    unsigned seen = fault_interrupts();
+    bool noted = fault_interrupted();
+    fault_remove();
+    sigaction(SIGINT, &before, &after);
+    return result == 0 && !early && noted && seen == 2 && after.sa_handler == former_interrupt ? former_calls : -1;
+}
+
+static volatile int printed, user_calls;
+
+static void
+print(void)
+{
+    printed++;
+}
+
+static void
+user_handler(int signal)
+{
+    user_calls += signal == SIGUSR1;
+}
+
+/* How often we print on one SIGUSR1, with or without a handler of the user's. */
+int
+help_usr1(bool handled)
+{
+    struct sigaction theirs = {.sa_handler = handled ? user_handler : SIG_DFL}, before;
+    sigaction(SIGUSR1, &theirs, &before);
+    printed = user_calls = 0;
+    int result = fault_watch_usr1(print);
+    raise(SIGUSR1);
+    fault_remove();
+    sigaction(SIGUSR1, &before, NULL);
+    return result == 0 && user_calls == handled ? printed : -1;
+}
+
+/* ---- doorbell --------------------------------------------------------------------------------------------------- */
+
+struct ringer {
+    struct doorbell *bell;
+    int rounds;
+    struct timespec rung;
+    volatile int turn;
+};
+
+static void *
+ring(void *argument)
+{
+    struct ringer *ringer = argument;
+    for (int i = 0; i < ringer->rounds; i++) {
+        while (ringer->turn != 2 * i)
+            usleep(10);
+        usleep(200);
+        clock_gettime(CLOCK_MONOTONIC, &ringer->rung);
+        ringer->turn = 2 * i + 1;
+        doorbell_ring(ringer->bell, 0);
+    }
+    return NULL;
+}
+
+/* Mean time from ringing rank 0 to its waking; -1 when a bell was lost. */
+double
+help_wake_us(struct doorbell *bell, int rounds)
+{
+    struct ringer ringer = {.bell = bell, .rounds = rounds, .turn = -1};
+    pthread_t thread;
+    double sum_us = 0;
+    if (pthread_create(&thread, NULL, ring, &ringer) != 0)
+        return -1;
+    for (int i = 0; i < rounds; i++) {
+        struct timespec woken;
+        ringer.turn = 2 * i;
+        if (!doorbell_wait(bell, INT64_C(5000000000)))
+            sum_us = -1e30;
+        clock_gettime(CLOCK_MONOTONIC, &woken);
+        while (ringer.turn != 2 * i + 1)
+            usleep(10);
+        sum_us += 1e6 * (double)(woken.tv_sec - ringer.rung.tv_sec);
+        sum_us += 1e-3 * (double)(woken.tv_nsec - ringer.rung.tv_nsec);
+    }
+    pthread_join(thread, NULL);
+    return sum_us < 0 ? -1 : sum_us / rounds;
+}
+
+/* Send a stranger's datagram to the abstract socket of an address: its name is the only "dsm-" in the bytes. */
+int
+help_forge(const struct doorbell_address *address, const void *data, size_t bytes)
+{
+    const unsigned char *name = memmem(address->bytes, sizeof address->bytes, "dsm-", 4);
+    struct sockaddr_un there = {.sun_family = AF_UNIX};
+    if (!name)
+        return -1;
+    memcpy(there.sun_path + 1, name, 20);
+    int file = socket(AF_UNIX, SOCK_DGRAM, 0);
+    ssize_t sent = sendto(file, data, bytes, 0, (struct sockaddr *)&there, (socklen_t)(sizeof(sa_family_t) + 21));
+    close(file);
+    return sent == (ssize_t)bytes ? 0 : -errno;
+}
