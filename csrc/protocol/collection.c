@@ -61,8 +61,8 @@ static void for_all_pages(struct node *node, void (*what)(struct node *node, str
 /* The owner keeps a page alive; what is pinned must not go away under its user. */
 static void validate_page(struct node *node, struct page *page)
 {
-    if ((page->owner == node->rank || page_pinned(page)) && !page->fetch && node->fetch_count < VALIDATING_MAX &&
-        !page_valid(page))
+    bool kept = page->owner == node->rank || page_pinned(page) || page->owed;
+    if (kept && !page->fetch && node->fetch_count < VALIDATING_MAX && !page_valid(page))
         fetch_start(node, page, true);
 }
 
@@ -92,12 +92,19 @@ static void forget(struct node *node, stamp root_stamp)
 {
     node->collection.floor = root_stamp;
     for_all_pages(node, forget_page);
-    node->collection.holding = false;
+    node->collection.holding = node->collection.owing = false;
     node->collection.wanted = false;
     node->collection.phase = COLLECTION_IDLE;
     node->collection.count++;
     node->collection.threshold_bytes = collection_bytes(node) + node->options.budget_bytes;
     node->stats.collections++;
+    meeting_resume(node);
+    lock_resume(node);
+}
+
+bool collection_silent(const struct node *node)
+{
+    return node->collection.phase >= COLLECTION_CUTTING;
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------------- */

@@ -10,6 +10,11 @@
  *        -> FORGETTING   fourth departure: diffs, twins, vectors are forgotten; faults go on
  *        -> IDLE
  *
+ * From CUTTING to FORGETTING no notice may be new: the owner would find its copy stale, and drop it.  A page pinned for
+ * writing stays open all the same, so what is written to it after it was served is owed a notice.  Until it can be given,
+ * everybody is served the same snapshot, and nothing leaves the node that would order the writes before anything elsewhere:
+ * neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
+ *
  * Stamps at or below that of the last departure are implied from then on: a slower node that still names them is not
  * believed (reader_vector's floor).
  */
@@ -33,6 +38,7 @@ enum collection_phase {
 struct collection {
     enum collection_phase phase;
     bool holding;                   /* no fault may start, no page may be opened */
+    bool owing;                     /* some page is owed a notice: no grant and no arrival of threads before FORGETTING */
     bool wanted;                    /* node 0 was told, or is node 0 */
     uint64_t threshold_bytes;       /* of pool memory */
     stamp floor;                    /* stamp of the last collection */
@@ -45,6 +51,8 @@ void collection_step(struct node *node);
 uint64_t collection_bytes(const struct node *node);
 /* Node 0: start one now, unless one is under way.  Other nodes: ask for one. */
 void collection_want(struct node *node);
+/* No notice may be new now. */
+bool collection_silent(const struct node *node);
 /* A departure of the collection's meeting; `stamp` is the root's. */
 void collection_departed(struct node *node, stamp stamp);
 void collection_receive_want(struct node *node);

@@ -420,7 +420,7 @@ static void put_page(struct node *node, struct message *reply, struct page *page
     message_put_u64(reply, &node->pool, tag);
     message_put_vector(reply, &node->pool, &page->have);
     if (whole) {
-        const unsigned char *source = page->pins_write ? page->twin : node->port.view + page_offset(page);
+        const unsigned char *source = page_stays_open(page) ? page->twin : node->port.view + page_offset(page);
         message_put_bytes(reply, &node->pool, source, page->region->page_bytes);
         node->stats.pages_served++;
         page->region->stats.pages_served++;

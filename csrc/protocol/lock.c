@@ -65,8 +65,14 @@ static void grant(struct node *node, struct lock *lock)
 /* The token goes on when no thread here uses it or wants it. */
 static void hand_on(struct node *node, struct lock *lock)
 {
-    if (lock->waiting != NODE_NONE && lock->token && !lock->held && !lock->queue)
+    if (lock->waiting != NODE_NONE && lock->token && !lock->held && !lock->queue && !node->collection.owing)
         grant(node, lock);
+}
+
+void lock_resume(struct node *node)
+{
+    for (uint32_t i = 0; i < node->lock_count; i++)
+        hand_on(node, node->locks[i]);
 }
 
 static void ask(struct node *node, struct lock *lock, bool trying)
@@ -163,7 +169,7 @@ void lock_release(struct node *node, struct lock *lock)
 {
     lock->held = false;
     node_event(node, EVENT_RELEASE, NULL, lock->id, node->rank);
-    if (lock->waiting != NODE_NONE)
+    if (lock->waiting != NODE_NONE && !node->collection.owing)
         grant(node, lock);          /* a node that waits goes before our own threads */
     node->wake = true;
 }

@@ -59,6 +59,9 @@ void lock_receive_pass(struct node *node, const struct message *message);
 void lock_receive_grant(struct node *node, struct message *message);
 void lock_receive_busy(struct node *node, const struct message *message);
 
+/* A collection has ended: grants that had to wait for it (collection.h). */
+void lock_resume(struct node *node);
+
 void lock_add(struct node *node, uint32_t id);
 void lock_fini(struct node *node, struct lock *lock);
 void lock_check(const struct lock *lock, const struct port *port);

@@ -229,7 +229,6 @@ static struct message *own_arrival(struct node *node, enum meeting_class which, 
     struct message *message = message_new(&node->pool, node->rank, MESSAGE_ARRIVE, RING_NEVER, 256);
     message_put_u32(message, &node->pool, which);
     put_tally(node, message, &tally);
-    node_put_intervals(node, message, NULL);
     return message;
 }
 
@@ -291,7 +290,7 @@ static void arrival_complete(struct node *node, enum meeting_class which)
 static void look_if_complete(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
-    if (!meeting->own)
+    if (!meeting->own || meeting->deferred)
         return;
     for (int k = 0; k < MEETING_CHILDREN; k++)
         if (meeting_child(node->rank, k, node->size) != NODE_NONE && !meeting->children[k])
@@ -299,16 +298,33 @@ static void look_if_complete(struct node *node, enum meeting_class which)
     arrival_complete(node, which);
 }
 
+static void finish_arrival(struct node *node, enum meeting_class which)
+{
+    node_close_interval(node);
+    node_put_intervals(node, node->meetings[which].own, NULL);
+    look_if_complete(node, which);
+}
+
+void meeting_resume(struct node *node)
+{
+    struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    if (!meeting->deferred)
+        return;
+    meeting->deferred = false;
+    finish_arrival(node, MEETING_THREADS);
+}
+
 void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot)
 {
     struct meeting *meeting = &node->meetings[which];
     if (meeting->state != MEETING_IDLE)
         node_panic(node, "meeting: arrived at %s while another is under way", meeting_kind_name(ballot->kind));
-    node_close_interval(node);
     node_event(node, EVENT_ARRIVE, NULL, (uint64_t)ballot->kind, meeting_parent(node->rank));
     meeting->state = MEETING_ARRIVED;
     meeting->own = own_arrival(node, which, ballot);
-    look_if_complete(node, which);
+    meeting->deferred = which == MEETING_THREADS && node->collection.owing;
+    if (!meeting->deferred)
+        finish_arrival(node, which);
 }
 
 void meeting_receive_arrive(struct node *node, struct message *message)

@@ -58,6 +58,7 @@ enum meeting_outcome {
 struct meeting {
     enum { MEETING_IDLE, MEETING_ARRIVED, MEETING_DEPARTED } state;
     struct message *own;            /* this node's arrival, in the form of a message */
+    bool deferred;                  /* it has no intervals yet, because a notice is owed (collection.h) */
     struct message *children[MEETING_CHILDREN];
     enum meeting_outcome outcome;
     char text[MEETING_TEXT_BYTES];  /* of an outcome that is not AGREED */
@@ -69,6 +70,8 @@ const char *meeting_kind_name(enum meeting_kind kind);
 
 /* Arrive.  Closes the interval. */
 void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot);
+/* A collection has ended: complete an arrival that had to wait for it. */
+void meeting_resume(struct node *node);
 /* True after the departure: the meeting is IDLE again, outcome, text and result can be read. */
 bool meeting_take(struct node *node, enum meeting_class which);
 

@@ -306,7 +306,7 @@ bool page_open(struct node *node, struct page *page)
 
 void page_shut(struct node *node, struct page *page)
 {
-    if (page->access == ACCESS_WRITE && !page->pins_write)
+    if (page->access == ACCESS_WRITE && !page_stays_open(page))
         page_protect(node, page, ACCESS_READ);
 }
 
@@ -328,21 +328,22 @@ static void seal_pinned(struct node *node, struct page *page, stamp tag)
     }
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
-    if (node->collection.holding)
-        page->owed = true;
+    if (collection_silent(node))
+        page->owed = node->collection.owing = true;
     else
         node_mark_dirty(node, page);
 }
 
 stamp page_seal(struct node *node, struct page *page)
 {
+    if (page->owed)
+        return vector_get(&page->have, node->rank);     /* the same snapshot for everybody until the collection ends */
     stamp tag = node_tick(node);
     page_fill(page, &node->port);
     if (page->pins_write) {
         seal_pinned(node, page, tag);
     } else {
         page->writable = false;
-        page->owed = false;
         if (page->twin) {
             page_cut(page, node->port.view + page_offset(page), &node->pool, tag);
             page_twin_drop(page, &node->pool);
@@ -487,7 +488,8 @@ static void make_stale(struct node *node, struct page *page)
         return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_pins_valid) */
     page->writable = false;
     if (page->pins_read) {
-        page_shut(node, page);
+        if (page->access == ACCESS_WRITE)
+            page_protect(node, page, ACCESS_READ);
         return;
     }
     if (page->access != ACCESS_NONE) {

@@ -15,6 +15,11 @@ bool page_pinned(const struct page *page)
     return page->pins_read || page->pins_write;
 }
 
+bool page_stays_open(const struct page *page)
+{
+    return page->pins_write || page->owed;
+}
+
 uint64_t page_offset(const struct page *page)
 {
     return page->region->offset + page->index * page->region->page_bytes;

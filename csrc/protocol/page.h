@@ -55,6 +55,8 @@ struct page {
 
 bool page_valid(const struct page *page);
 bool page_pinned(const struct page *page);
+/* It is served from its twin, the snapshot that others were sent last, and not protected. */
+bool page_stays_open(const struct page *page);
 uint64_t page_offset(const struct page *page);
 bool page_twin_constant(const struct page *page);
 
