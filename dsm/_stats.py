@@ -110,7 +110,8 @@ def stats(reset: bool = False) -> Stats:
 
 def print_summary() -> None:
     """Print one line with this rank's totals to standard error, for ``DSM_STATS=1``.  Local."""
-    print(stats(), file=sys.stderr, flush=True)
+    sys.stderr.write(f"{stats()}\n")  # in one piece, because all ranks write to one terminal
+    sys.stderr.flush()
 
 
 def _numbers(runtime: Runtime, call: Any, *arguments: int) -> dict[str, int]:
