@@ -100,6 +100,8 @@ static void heard_from(struct runtime *runtime, int peer, bool by_service)
 void progress_flush(struct runtime *runtime)
 {
     struct node *node = runtime->node;
+    if (runtime->trace >= 0 && runtime->traced < node->event_count)
+        trace_write(runtime);
     for (struct message *message = node_take_outbox(node), *next; message; message = next) {
         next = message->next;
         message_header(message)->by_service = is_service;

@@ -303,6 +303,15 @@ static int check_same(struct runtime *runtime, const char *what, uint64_t value)
                          what, (unsigned long long)value, (unsigned long long)low, (unsigned long long)high);
 }
 
+/* One rank that cannot go on must not leave the others waiting for it. */
+static int agreed(struct runtime *runtime, int error)
+{
+    bool all = transport_agree_min(runtime->transport, error == 0) == 1;
+    if (!all && !error)
+        return runtime_error(DSM_E_ENVIRONMENT, "another rank could not start; its own message says why");
+    return error;
+}
+
 static int check_options(struct runtime *runtime)
 {
     const struct dsm_options *options = &runtime->options;
@@ -434,6 +443,8 @@ static int start(struct runtime *runtime, const void *mpi_comm)
     if (!runtime->peers)
         return runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     int error = check_options(runtime);
+    if (!error)
+        error = agreed(runtime, trace_open(runtime));
     if (!error)
         error = map_range(runtime);
     if (!error)

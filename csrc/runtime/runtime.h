@@ -68,6 +68,9 @@ struct runtime {
     _Atomic bool print_waits;       /* SIGUSR1 */
     _Atomic bool dying;
 
+    int trace;                      /* file of DSM_TRACE, or -1 */
+    uint64_t traced;                /* events written so far */
+
     struct wait waits[WAITS_MAX];
 
     struct {                        /* counted here, not in the node */
@@ -109,6 +112,13 @@ bool progress_poll(struct runtime *runtime);
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
                    int64_t deadline_ns);
 void *progress_service(void *runtime);
+
+/* ---- trace.c ------------------------------------------------------------------------------------------------- */
+
+/* 0, or an error with its text. */
+int trace_open(struct runtime *runtime);
+/* Write the node's events since the last time.  Under the mutex. */
+void trace_write(struct runtime *runtime);
 
 /* ---- watchdog.c ---------------------------------------------------------------------------------------------- */
 
