@@ -78,7 +78,7 @@ access_told(const ucontext_t *context)
 static enum access_kind
 access_told(const ucontext_t *context)
 {
-    enum { ESR_MAGIC = 0x45535201, EC_SHIFT = 26, EC_MASK = 0x3f, EC_INSTRUCTION_ABORT = 0x20 };
+    enum { SYNDROME_MAGIC = 0x45535201, EC_SHIFT = 26, EC_MASK = 0x3f, EC_INSTRUCTION_ABORT = 0x20 };
     enum { WRITE_NOT_READ = 1 << 6, CACHE_MAINTENANCE = 1 << 8 };
     const unsigned char *at = (const unsigned char *)context->uc_mcontext.__reserved;
     const unsigned char *end = at + sizeof context->uc_mcontext.__reserved;
@@ -86,7 +86,7 @@ access_told(const ucontext_t *context)
         uint32_t magic, size;
         memcpy(&magic, at, sizeof magic);
         memcpy(&size, at + 4, sizeof size);
-        if (magic == ESR_MAGIC) {
+        if (magic == SYNDROME_MAGIC) {
             uint64_t syndrome;
             memcpy(&syndrome, at + 8, sizeof syndrome);
             if (((syndrome >> EC_SHIFT) & EC_MASK) == EC_INSTRUCTION_ABORT)
