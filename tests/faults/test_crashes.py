@@ -1,0 +1,111 @@
+"""Real segmentation faults stay what they are, with faulthandler's traceback; fork is survived."""
+
+import re
+
+CRASH = """
+import ctypes, faulthandler
+def crash_in_user_code():
+    ctypes.string_at(8)
+"""
+
+
+def test_segmentation_fault_of_the_program(run):
+    job = run(
+        2,
+        CRASH
+        + """
+faulthandler.enable()
+a = dsm.zeros(100_000)
+a[dsm.rank() :: 2] = 1
+dsm.barrier()
+assert a.sum() == a.size
+if dsm.rank() == 1:
+    crash_in_user_code()
+dsm.barrier()
+""",
+    )
+    assert job.status != 0, job
+    assert "Fatal Python error: Segmentation fault" in job.err
+    assert re.search(r'File ".*", line \d+ in crash_in_user_code', job.err)
+
+
+def test_segmentation_fault_without_faulthandler(run):
+    job = run(0, CRASH + "a = dsm.zeros(10)\na[0] = 1\ncrash_in_user_code()")
+    assert job.status == -11, job
+
+
+def test_faulthandler_enabled_after_init(run):
+    """It steals SIGSEGV: told at the next barrier; pages are still fetched, and crashes still traced."""
+    job = run(
+        2,
+        CRASH
+        + """
+a = dsm.zeros(100_000)
+faulthandler.enable()
+dsm.barrier()
+a[dsm.rank() :: 2] = 1
+dsm.barrier()
+assert a.sum() == a.size
+print("went on", flush=True)
+dsm.barrier()
+if dsm.rank() == 1:
+    crash_in_user_code()
+dsm.barrier()
+""",
+    )
+    assert job.out.count("went on") == 2, job
+    assert re.search(r"dsm: .*faulthandler", job.err)
+    assert "Fatal Python error: Segmentation fault" in job.err
+    assert "crash_in_user_code" in job.err
+
+
+def test_fork(run):
+    """A child has no shared memory, is told so, and its end does not end the rank's dsm."""
+    job = run(
+        2,
+        """
+        a = dsm.zeros(10_000, name="of the parent")
+        a[dsm.rank() :: 2] = 1
+        dsm.barrier()
+        child = os.fork()
+        if child == 0:
+            try:
+                dsm.barrier()
+            except RuntimeError as error:
+                assert "forked" in str(error)
+                print("child was told", flush=True)
+            os._exit(5)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        toucher = os.fork()
+        if toucher == 0:
+            a[5]
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(toucher, 0)[1]) != 0
+        assert a.sum() == a.size
+        dsm.barrier()
+        print("parent went on", flush=True)
+        """,
+    )
+    assert job.status == 0, job
+    assert job.out.count("child was told") == job.out.count("parent went on") == 2
+
+
+def test_multiprocessing_by_spawn(run, tmp_path):
+    (tmp_path / "square.py").write_text("def square(x):\n    return x * x\n")
+    job = run(
+        2,
+        """
+        import multiprocessing
+        sys.path.insert(0, os.getcwd())
+        if __name__ == "__main__":
+            from square import square
+            a = dsm.zeros(2)
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                a[dsm.rank()] = pool.map(square, [3 + dsm.rank()])[0]
+            dsm.barrier()
+            assert a.tolist() == [9, 16]
+            print("spawned", flush=True)
+        """,
+    )
+    assert job.status == 0, job
+    assert job.out.count("spawned") == 2

@@ -1,0 +1,130 @@
+"""Whole programs: the examples, parts of COMM_WORLD, and everything again with a collection at every opportunity."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HANDOVERS = int(os.environ.get("DSM_TEST_HANDOVERS", "20000"))  # the long run has a million
+
+
+@pytest.mark.parametrize(
+    ("program", "result"),
+    [
+        (
+            ["tsp.py"],
+            r"burma14: shortest tour 3323,(.|\n)*ulysses16: shortest tour 6859,(.|\n)*gr17: shortest tour 2085,",
+        ),
+        (["heat.py", "--size", "200", "--steps", "60"], r"the same as serial bit by bit"),
+        (["kmeans.py"], r"1797 images in 10 groups, the same as serial bit by bit"),
+        (["histogram.py"], r"the same as serial on every rank"),
+        (["primes.py", "--below", "1000000"], r"78498 below 1000000"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_examples(run, program, result, ranks):
+    job = run(ranks, [str(ROOT / "examples" / program[0]), *program[1:]], seconds=60)
+    assert job.status == 0, job
+    assert re.search(result, job.out), job
+    assert f"dsm stats of rank 0 of {ranks}: " in job.out
+
+
+def test_parts_of_the_world(run):
+    """Two groups share memory each for itself, and one rank takes no part."""
+    job = run(
+        5,
+        """
+        world = MPI.COMM_WORLD
+        part = world.Split(MPI.UNDEFINED if world.rank == 4 else world.rank % 2, key=-world.rank)
+        if world.rank == 4:
+            world.Barrier()
+            sys.exit(0)
+        dsm.init(part)
+        assert (dsm.rank(), dsm.size()) == (part.rank, 2)
+        a, lock, counter = dsm.zeros(5000, int), dsm.Lock(), dsm.Counter()
+        for _ in range(50):
+            with lock:
+                a[:] += 1 + world.rank % 2
+            counter.next()
+        dsm.barrier()
+        assert (a == 100 * (1 + world.rank % 2)).all() and counter.value == 100
+        world.Barrier()
+        print("part", world.rank % 2, flush=True)
+        """,
+    )
+    assert job.status == 0, job
+    assert job.out.count("part 0") == job.out.count("part 1") == 2
+
+
+def test_all_again_with_collections_all_the_time(run):
+    tests = [str(ROOT / "tests" / "mpi" / f"test_{name}.py") for name in ("sharing", "locks", "pinned", "random")]
+    job = run(
+        3,
+        ["-m", "pytest", "--with-mpi", "-q", "--rootdir", str(ROOT), *tests],
+        env={
+            "DSM_COLLECT_BYTES": "1",
+            "DSM_CHECK": "2",
+            "DSM_TEST_PROGRAMS": "15",
+            "DSM_TEST_HANDOVERS": "600",
+        },
+        seconds=110,
+    )
+    assert job.status == 0, job
+    assert re.search(r"\d+ passed", job.out), job
+    assert "failed" not in job.out
+
+
+def test_memory_of_a_program_with_locks_only_is_bounded(run):
+    """With a budget of 256 KiB: collections happen without any barrier, and keep it."""
+    job = run(
+        3,
+        f"""
+        lock = dsm.Lock()
+        a = dsm.zeros(8 * 512, int, page_size=4096)
+        turns = {HANDOVERS} // dsm.size()
+        for turn in range(turns):
+            with lock:
+                a[turn % a.size] += 1
+                a[-1] += 1
+        used = dsm.stats()
+        dsm.barrier()
+        assert a.sum() == 2 * turns * dsm.size()
+        print(f"\\n{{used['collections']}} collections, {{used['memory_bytes_max']}} bytes\\n", end="", flush=True)
+        """,
+        env={"DSM_COLLECT_BYTES": str(256 << 10)},
+        seconds=60 + HANDOVERS / 1000,
+    )
+    assert job.status == 0, job
+    found = re.findall(r"(\d+) collections, (\d+) bytes", job.out)
+    assert len(found) == 3
+    for collections, bytes_max in found:
+        assert int(collections) >= 3
+        assert int(bytes_max) < 4 << 20
+
+
+@pytest.mark.parametrize("progress", ["spin", "poll"])
+def test_other_ways_of_progress(run, progress):
+    """A rank that computes answers whatever wakes it."""
+    job = run(
+        2,
+        """
+        a = dsm.zeros(100_000)
+        dsm.local(a)[:] = 1 + dsm.rank()
+        dsm.barrier()
+        if dsm.rank() == 0:
+            stop = time.time() + 2
+            while time.time() < stop and not MPI.COMM_WORLD.iprobe(source=1):
+                sum(range(1000))
+            assert MPI.COMM_WORLD.iprobe(source=1), "no answer while this rank computed"
+            MPI.COMM_WORLD.recv(source=1)
+        else:
+            assert a.sum() == 150_000
+            MPI.COMM_WORLD.send("read", dest=0)
+        dsm.barrier()
+        """,
+        env={"DSM_PROGRESS": progress},
+    )
+    assert job.status == 0, job

@@ -1,0 +1,175 @@
+"""Calls out of season, and touching memory that is gone."""
+
+import re
+
+import pytest
+
+
+def test_after_finalize(run):
+    job = run(
+        2,
+        """
+        a, lock, counter = dsm.zeros(10), dsm.Lock(), dsm.Counter()
+        dsm.finalize()
+        for call in (dsm.finalize, dsm.barrier, lock.acquire, lock.release, counter.next, dsm.stats, dsm.Lock,
+                     lambda: dsm.zeros(3), lambda: dsm.free(a), lambda: dsm.pinned(a), lambda: dsm.info(a), dsm.init):
+            try:
+                call()
+            except RuntimeError as error:
+                assert "finalized" in str(error), error
+            else:
+                raise AssertionError(call)
+        print("refused", flush=True)
+        """,
+    )
+    assert job.status == 0, job
+    assert job.out.count("refused") == 2
+
+
+def test_before_init(run):
+    job = run(
+        0,
+        """
+        for call in (dsm.finalize, dsm.stats):
+            try:
+                call()
+            except RuntimeError as error:
+                assert "not started" in str(error), error
+            else:
+                raise AssertionError(call)
+        assert (dsm.rank(), dsm.size(), dsm.is_shared(np.zeros(3))) == (0, 1, False)
+        print("refused")
+        """,
+    )
+    assert job.status == 0, job
+    assert "refused" in job.out
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+@pytest.mark.parametrize("access", ["a[0]", "a[700] = 1"])
+@pytest.mark.parametrize("end", ["dsm.free(a)", "dsm.finalize()"])
+def test_touching_memory_that_is_gone(run, ranks, access, end):
+    job = run(
+        ranks,
+        f"""
+        a = dsm.zeros(1000, name="velocities")
+        a[0] = 1
+        dsm.barrier()
+        {end}
+        if MPI.COMM_WORLD.rank == 0:
+            {access}
+            print("survived", flush=True)
+        elif "free" in {end!r}:
+            dsm.barrier()
+        """,
+        seconds=20,
+    )
+    assert job.status != 0, job
+    assert "survived" not in job.out
+    assert re.search(rf"dsm: rank 0 of {max(ranks, 1)}: .*'velocities'.*{re.escape(end.split('(')[0])}", job.err), job
+
+
+def test_one_rank_without_mpiexec(run):
+    job = run(
+        0,
+        """
+        a, lock, counter = dsm.full(10_000, 3), dsm.RLock(), dsm.Counter()
+        with lock:
+            a[::7] += counter.next() + 1
+        dsm.barrier()
+        assert a[::7].sum() == 4 * len(a[::7]) and a.sum() == 30_000 + len(a[::7])
+        dsm.free(a)
+        print("one rank")
+        """,
+        env={"DSM_STATS": "1"},
+    )
+    assert job.status == 0, job
+    assert "one rank" in job.out
+    assert "dsm stats of rank 0 of 1" in job.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DSM_PAGE_SIZE", "5000"),
+        ("DSM_PAGE_SIZE", "large"),
+        ("DSM_PROGRESS", "telepathy"),
+        ("DSM_WATCHDOG_S", "-1"),
+        ("DSM_CHECK", "3"),
+    ],
+)
+def test_malformed_environment(run, name, value):
+    job = run(0, "dsm.init()", env={name: value})
+    assert job.status != 0
+    assert re.search(rf"ValueError: .*{name}.*{value}", job.err), job
+
+
+def test_environment_that_differs_between_ranks(run):
+    job = run(
+        2,
+        """
+        os.environ["DSM_PAGE_SIZE"] = str(4096 << MPI.COMM_WORLD.rank)
+        try:
+            dsm.zeros(10)
+        except ValueError as error:
+            assert "4096" in str(error) and "8192" in str(error), error
+            print("told", flush=True)
+        dsm.barrier()
+        """,
+    )
+    assert job.status == 0, job
+    assert job.out.count("told") == 2
+
+
+def test_address_range_that_is_exhausted(run):
+    job = run(
+        2,
+        """
+        dsm.init()
+        for turn in range(3):
+            try:
+                dsm.zeros(1 << 30, np.uint8)
+            except MemoryError as error:
+                assert "DSM_RANGE_BYTES" in str(error), error
+                print("told", flush=True)
+            a = dsm.ones(1 << 20, np.uint8)
+            assert a[-1] == 1
+            dsm.barrier()
+        """,
+        env={"DSM_RANGE_BYTES": str(256 << 20)},
+    )
+    assert job.status == 0, job
+    assert job.out.count("told") == 6
+
+
+def test_mpi_without_threads(run):
+    job = run(2, "pass", env={"MPI4PY_RC_THREAD_LEVEL": "single"})
+    assert job.status == 0, job
+    job = run(2, "dsm.init()", env={"MPI4PY_RC_THREAD_LEVEL": "single"})
+    assert job.status != 0
+    assert "DSMError" in job.err
+    assert "MPI_THREAD_MULTIPLE" in job.err
+
+
+def test_mpiexec_of_another_mpi(run):
+    """Every process believes that it is alone; only the environment tells that it is not."""
+    job = run(
+        0,
+        """
+        try:
+            dsm.init()
+        except dsm.DSMError as error:
+            assert "mpiexec" in str(error) and "python -m dsm run" in str(error), error
+            print("told", flush=True)
+        """,
+        env=another_launcher(),
+    )
+    assert "told" in job.out, job
+
+
+def another_launcher():
+    from dsm import _launch
+
+    if "Open MPI" in _launch.loaded_mpi().library:
+        return {"PMI_RANK": "1", "PMI_SIZE": "4"}
+    return {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4"}
