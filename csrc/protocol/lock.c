@@ -19,7 +19,7 @@ void lock_add(struct node *node, uint32_t id)
     node->locks = pool_grow(&node->pool, node->locks, &node->lock_capacity, id + 1, sizeof(struct lock *));
     struct lock *lock = pool_take_zeroed(&node->pool, sizeof *lock);
     lock->id = id;
-    lock->waiting = NODE_NONE;
+    lock->waiting = lock->ahead = NODE_NONE;
     lock->tail = manager_of(node, lock);
     lock->token = lock->tail == node->rank;
     node->locks[id] = lock;
@@ -42,6 +42,8 @@ void lock_check(const struct lock *lock, const struct port *port)
         port->panic(port->context, "lock: invariant 1: held without the token");
     if (lock->asked && lock->token)
         port->panic(port->context, "lock: invariant 2: asked for a token that is here");
+    if (lock->withdrawing && !(lock->asked && lock->asked_trying))
+        port->panic(port->context, "lock: invariant 4: withdraws a request that it did not make");
 }
 
 /* ---- the token ----------------------------------------------------------------------------------------------- */
@@ -62,26 +64,50 @@ static void grant(struct node *node, struct lock *lock)
     node_send(node, message);
 }
 
-/* The token goes on when no thread here uses it or wants it. */
-static void hand_on(struct node *node, struct lock *lock)
+static void refuse(struct node *node, struct lock *lock)
 {
-    if (lock->waiting != NODE_NONE && lock->token && !lock->held && !lock->queue && !node->collection.owing)
-        grant(node, lock);
+    struct message *busy = message_new(&node->pool, lock->waiting, MESSAGE_BUSY, RING_NEVER, 8);
+    message_put_u32(busy, &node->pool, lock->id);
+    lock->waiting = NODE_NONE;
+    vector_clear(&lock->waiting_vector, &node->pool);
+    node_send(node, busy);
+}
+
+/* The token goes on when no thread here uses it or wants it.  A node that only tries is refused when it would have to wait
+ * for a thread; it does not wait for a try that is not answered, nor for the end of a collection. */
+static void answer_waiting(struct node *node, struct lock *lock)
+{
+    if (lock->waiting == NODE_NONE)
+        return;
+    bool firm = lock->asked && !lock->asked_trying;
+    if (lock->token && !lock->held && !lock->queue) {
+        if (!node->collection.owing)
+            grant(node, lock);
+    } else if (lock->waiting_trying && (lock->token || firm)) {
+        refuse(node, lock);
+    }
 }
 
 void lock_resume(struct node *node)
 {
     for (uint32_t i = 0; i < node->lock_count; i++)
-        hand_on(node, node->locks[i]);
+        answer_waiting(node, node->locks[i]);
+}
+
+/* Requests travel as: lock, who, trying, what it knows. */
+static void put_request(struct node *node, struct message *message, const struct lock *lock, node_id who, bool trying)
+{
+    message_put_u32(message, &node->pool, lock->id);
+    message_put_u32(message, &node->pool, (uint32_t)who);
+    message_put_u32(message, &node->pool, trying);
 }
 
 static void ask(struct node *node, struct lock *lock, bool trying)
 {
     lock->asked = true;
+    lock->asked_trying = trying;
     struct message *message = message_new(&node->pool, manager_of(node, lock), MESSAGE_ACQUIRE, RING_LATER, 64);
-    message_put_u32(message, &node->pool, lock->id);
-    message_put_u32(message, &node->pool, (uint32_t)node->rank);
-    message_put_u32(message, &node->pool, trying);
+    put_request(node, message, lock, node->rank, trying);
     node_put_known(node, message);
     node_send(node, message);
 }
@@ -124,12 +150,12 @@ static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *wa
     node->wake = true;              /* somebody else may be the first now */
 }
 
-/* One answer is enough for this thread: is it no? */
+/* One answer is enough for this thread: is it no?  Not because of another try: if that fails, this one asks for itself. */
 static bool is_refused(const struct lock *lock, const struct lock_waiter *waiter)
 {
     if (waiter->refused || lock->queue != waiter || lock->token)
         return true;
-    return lock->asked && !waiter->asked;
+    return lock->asked && !lock->asked_trying;
 }
 
 enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket)
@@ -146,6 +172,7 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
         }
         node_event(node, EVENT_ACQUIRE, NULL, lock->id, node->rank);
         dequeue(node, lock, waiter);
+        answer_waiting(node, lock);
         return LOCK_TAKEN;
     }
     if (waiter->trying && is_refused(lock, waiter)) {
@@ -162,7 +189,7 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
 void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
 {
     dequeue(node, lock, waiter_of(node, lock, ticket));
-    hand_on(node, lock);
+    answer_waiting(node, lock);
 }
 
 void lock_release(struct node *node, struct lock *lock)
@@ -193,6 +220,15 @@ static struct request read_request(struct node *node, const struct message *mess
     return request;
 }
 
+static void pass_on(struct node *node, const struct message *request, node_id to)
+{
+    struct message *pass = message_new(&node->pool, to, MESSAGE_PASS, RING_LATER, 64);
+    struct reader body = message_reader(request);
+    uint64_t bytes = reader_left(&body);
+    message_put_bytes(pass, &node->pool, reader_bytes(&body, bytes), bytes);
+    node_send(node, pass);
+}
+
 void lock_receive_acquire(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message), peek = reader;
@@ -205,11 +241,7 @@ void lock_receive_acquire(struct node *node, struct message *message)
         node_malformed(node, message);
     node_id last = request.lock->tail;
     request.lock->tail = request.who;
-    struct message *pass = message_new(&node->pool, last, MESSAGE_PASS, RING_LATER, 64);
-    struct reader body = message_reader(message);
-    uint64_t bytes = reader_left(&body);
-    message_put_bytes(pass, &node->pool, reader_bytes(&body, bytes), bytes);
-    node_send(node, pass);
+    pass_on(node, message, last);
 }
 
 void lock_receive_pass(struct node *node, const struct message *message)
@@ -217,29 +249,70 @@ void lock_receive_pass(struct node *node, const struct message *message)
     struct reader reader = message_reader(message);
     struct request request = read_request(node, message, &reader);
     struct lock *lock = request.lock;
+    if (lock->withdrawing) {
+        pass_on(node, message, lock->ahead);
+        return;
+    }
+    if (!lock->token && !lock->asked)
+        node_panic(node, "lock %u: rank %d waits behind this one, which has no token to come", lock->id, request.who);
     if (lock->waiting != NODE_NONE)
         node_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
     lock->waiting = request.who;
+    lock->waiting_trying = request.trying;
     reader_vector(&reader, &node->pool, node->size, 0, &lock->waiting_vector);
     if (reader.bad)
         node_malformed(node, message);
-    hand_on(node, lock);
-    if (request.trying && lock->waiting != NODE_NONE) {
-        struct message *busy = message_new(&node->pool, request.who, MESSAGE_BUSY, RING_NEVER, 8);
-        message_put_u32(busy, &node->pool, lock->id);
-        node_send(node, busy);
-    }
+    answer_waiting(node, lock);
 }
 
 void lock_receive_busy(struct node *node, const struct message *message)
 {
     struct reader reader = message_reader(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
-    if (reader.bad || !lock)
+    if (reader.bad || !lock || !lock->asked || !lock->asked_trying || lock->withdrawing)
         node_malformed(node, message);
     for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
         if (waiter->trying && waiter->asked)
             waiter->refused = true;
+    lock->withdrawing = true;
+    lock->ahead = message->peer;
+    struct message *withdraw = message_new(&node->pool, manager_of(node, lock), MESSAGE_WITHDRAW, RING_LATER, 8);
+    message_put_u32(withdraw, &node->pool, lock->id);
+    message_put_u32(withdraw, &node->pool, (uint32_t)lock->ahead);
+    node_send(node, withdraw);
+    if (lock->waiting != NODE_NONE) {
+        struct message *pass = message_new(&node->pool, lock->ahead, MESSAGE_PASS, RING_LATER, 64);
+        put_request(node, pass, lock, lock->waiting, lock->waiting_trying);
+        message_put_vector(pass, &node->pool, &lock->waiting_vector);
+        lock->waiting = NODE_NONE;
+        vector_clear(&lock->waiting_vector, &node->pool);
+        node_send(node, pass);
+    }
+    node->wake = true;
+}
+
+void lock_receive_withdraw(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock *lock = lock_find(node, reader_u32(&reader));
+    uint32_t ahead = reader_u32(&reader);
+    if (reader.bad || !lock || manager_of(node, lock) != node->rank || ahead >= (uint32_t)node->size)
+        node_malformed(node, message);
+    if (lock->tail == message->peer)
+        lock->tail = (node_id)ahead;
+    struct message *withdrawn = message_new(&node->pool, message->peer, MESSAGE_WITHDRAWN, RING_NEVER, 8);
+    message_put_u32(withdrawn, &node->pool, lock->id);
+    node_send(node, withdrawn);
+}
+
+void lock_receive_withdrawn(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock *lock = lock_find(node, reader_u32(&reader));
+    if (reader.bad || !lock || !lock->withdrawing)
+        node_malformed(node, message);
+    lock->withdrawing = lock->asked = false;
+    lock->ahead = NODE_NONE;
     node->wake = true;
 }
 
@@ -255,11 +328,11 @@ void lock_receive_grant(struct node *node, struct message *message)
         node_keep_early(node, message);
         return;
     }
-    if (!lock || lock->token)
+    if (!lock || lock->token || !lock->asked || lock->withdrawing)
         node_malformed(node, message);
     node_learn(node, message, &reader);
     lock->token = true;
     lock->asked = false;
-    hand_on(node, lock);
+    answer_waiting(node, lock);
     node->wake = true;
 }

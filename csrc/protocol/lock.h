@@ -9,9 +9,19 @@
  * The manager of a lock (its number modulo the size) knows which node asked last and passes a request on to it; so the
  * nodes that wait form a chain, each knowing the one behind it (Keleher 1994, 3.4).  Threads of one node queue at home.
  *
+ * Trying.  A request of a thread that only tries is answered with the token or with BUSY.  BUSY is said by a node that holds
+ * the token for a thread, or whose own request is firm: it keeps its place in the chain until the next request reaches it.
+ * Who is refused leaves the chain again, so that the next try finds the lock as it is then:
+ *
+ *   ASKED  -- BUSY from `ahead` -->  WITHDRAWING  -- the manager has taken note -->  REMOTE
+ *
+ * What still comes up behind a node that is WITHDRAWING goes on to `ahead`; the manager, if nobody asked since, names `ahead`
+ * as the end of the chain, and by then everything it sent to the node that leaves has arrived there.  Behind a try that is
+ * not answered yet a request waits: it goes on to `ahead` with the BUSY, or is answered when the token comes.
+ *
  * Invariants (lock_check)
  *  1. held implies token.  2. asked implies not token.  3. A node waits behind another at most once (one request per node
- *  and lock is outstanding).
+ *  and lock is outstanding).  4. withdrawing implies asked, by a thread that tries.
  */
 #ifndef PROTOCOL_LOCK_H
 #define PROTOCOL_LOCK_H
@@ -36,8 +46,12 @@ struct lock_stats {
 struct lock {
     uint32_t id;
     bool token, held, asked;
+    bool asked_trying;              /* the request that is under way was made by a thread that tries; */
+    bool withdrawing;               /* it was refused, by `ahead` */
+    node_id ahead;
     node_id tail;                   /* at the manager: who asked last */
     node_id waiting;                /* the node that gets the token next, or NODE_NONE */
+    bool waiting_trying;            /* one answer is enough for it */
     struct vector waiting_vector;   /* what it knew when it asked */
     struct lock_waiter *queue, *queue_last;
     struct lock_stats stats;
@@ -58,6 +72,8 @@ void lock_receive_acquire(struct node *node, struct message *message);
 void lock_receive_pass(struct node *node, const struct message *message);
 void lock_receive_grant(struct node *node, struct message *message);
 void lock_receive_busy(struct node *node, const struct message *message);
+void lock_receive_withdraw(struct node *node, const struct message *message);
+void lock_receive_withdrawn(struct node *node, const struct message *message);
 
 /* A collection has ended: grants that had to wait for it (collection.h). */
 void lock_resume(struct node *node);

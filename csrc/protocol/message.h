@@ -11,6 +11,8 @@
  *   PASS           manager         last who asked           the same        (lock.c)
  *   GRANT          holder          next node                intervals       (lock.c)
  *   BUSY           last who asked  who only tried           lock            (lock.c)
+ *   WITHDRAW       who was refused manager of the lock      lock, by whom   (lock.c)
+ *   WITHDRAWN      manager         who was refused          lock            (lock.c)
  *   ARRIVE         child           parent of the tree       ballot, intervals   (meeting.c)
  *   DEPART         parent          children                 outcome, intervals  (meeting.c)
  *   ADD, SUM       a node          home of the counter, and back            (counter.c)
@@ -29,6 +31,8 @@ enum message_kind {
     MESSAGE_PASS,
     MESSAGE_GRANT,
     MESSAGE_BUSY,
+    MESSAGE_WITHDRAW,
+    MESSAGE_WITHDRAWN,
     MESSAGE_ARRIVE,
     MESSAGE_DEPART,
     MESSAGE_ADD,

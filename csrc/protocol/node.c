@@ -784,6 +784,8 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_PASS: lock_receive_pass(node, message); return;
     case MESSAGE_GRANT: lock_receive_grant(node, message); return;
     case MESSAGE_BUSY: lock_receive_busy(node, message); return;
+    case MESSAGE_WITHDRAW: lock_receive_withdraw(node, message); return;
+    case MESSAGE_WITHDRAWN: lock_receive_withdrawn(node, message); return;
     case MESSAGE_ARRIVE: meeting_receive_arrive(node, message); return;
     case MESSAGE_DEPART: meeting_receive_depart(node, message); return;
     case MESSAGE_ADD: counter_receive_add(node, message); return;

@@ -50,6 +50,8 @@ struct thread {
     bool blocked, in_fault, done;
     uint64_t sleep_until, ticket, patience;
     uint64_t add_low;               /* counter: sum of what was certainly added before */
+    uint64_t changes;               /* lock: of lock_truth when this try began, */
+    bool was_free;                  /* and whether the lock was free then */
     struct pin pins[SIM_PINS_MAX];
     int pin_count;
 };
@@ -85,6 +87,7 @@ struct counter_truth {
 struct lock_truth {
     uint32_t id;
     const struct thread *holder;
+    uint64_t changes;               /* whenever a thread wants, takes, releases or gives up */
 };
 
 struct sim {
@@ -534,6 +537,24 @@ static void wait_for_pins(struct thread *thread)
 
 /* ---- locks and counters ------------------------------------------------------------------------------------------- */
 
+static unsigned grants_under_way(struct sim *sim, uint32_t lock);
+
+/* No thread holds it or wants it, the token rests, and nothing keeps it there: a try must succeed. */
+static bool lock_is_free(struct sim *sim, const struct lock_truth *truth)
+{
+    unsigned resting = 0;
+    if (truth->holder || grants_under_way(sim, truth->id))
+        return false;
+    for (int rank = 0; rank < sim->program.nodes; rank++) {
+        const struct node *node = sim->nodes[rank].node;
+        const struct lock *lock = lock_find(node, truth->id);
+        if (!lock || lock->queue || (lock->asked && !lock->asked_trying) || node->collection.owing)
+            return false;
+        resting += lock->token && lock->waiting == NODE_NONE;
+    }
+    return resting == 1;
+}
+
 static void do_acquire(struct thread *thread)
 {
     struct sim_node *home = thread->home;
@@ -548,6 +569,9 @@ static void do_acquire(struct thread *thread)
         return;
     }
     if (thread->stage == STAGE_BEGIN) {
+        thread->was_free = op->value == SIM_TRYING && lock_is_free(sim, truth);
+        thread->changes = ++truth->changes;
+        sim->stats.tries_of_free_locks += thread->was_free;
         thread->ticket = lock_enqueue(home->node, lock, op->value == SIM_TRYING);
         thread->stage = STAGE_WAIT;
         thread->patience = sim->step + op->pattern;
@@ -562,6 +586,7 @@ static void do_acquire(struct thread *thread)
             fail(sim, home->rank, "thread %d was given lock %u, which a thread of node %d holds", thread->number, truth->id,
                  truth->holder->home->rank);
         truth->holder = thread;
+        truth->changes++;
         thread->stage = STAGE_PINS;
         settle(home);
         return;
@@ -569,6 +594,8 @@ static void do_acquire(struct thread *thread)
     if (answer == LOCK_REFUSED) {
         if (op->value != SIM_TRYING)
             fail(sim, home->rank, "an acquire of lock %u was refused", truth->id);
+        if (thread->was_free && thread->changes == truth->changes)
+            fail(sim, home->rank, "a try of lock %u was refused, and it was free all the time", truth->id);
         sim->stats.tries_refused++;
     } else if (op->value == SIM_PATIENT || sim->step < thread->patience) {
         thread->blocked = op->value == SIM_PATIENT;
@@ -579,6 +606,7 @@ static void do_acquire(struct thread *thread)
         lock_cancel(home->node, lock, thread->ticket);
         sim->stats.acquires_cancelled++;
     }
+    truth->changes++;
     settle(home);
     thread->at = op->jump;
     thread->stage = STAGE_BEGIN;
@@ -592,6 +620,7 @@ static void do_release(struct thread *thread)
     if (!lock || !lock->held || truth->holder != thread)
         fail(home->sim, home->rank, "lock %u is not held by its holder", truth->id);
     truth->holder = NULL;
+    truth->changes++;
     TRACE(home->sim, "node %d.%d releases lock %u", home->rank, thread->number, truth->id);
     lock_release(home->node, lock);
     settle(home);

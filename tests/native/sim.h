@@ -42,6 +42,7 @@ struct sim_knobs {
     int64_t bystanders;         /* permille of the changes of protection that others use to read and write */
     int64_t edges;              /* mappings that the simulated kernel has room for; 0: plenty */
     int64_t edges_told;         /* 1: the port names that limit, 0: protection just fails */
+    int64_t tries;              /* permille of the critical sections that only try to enter; as many are impatient */
     int64_t pins;               /* permille of the operations that pin something first */
     int64_t changes;            /* permille of the phases that allocate, free, or disagree at their end */
     int64_t counters;           /* 0 to 3 */
@@ -57,7 +58,7 @@ struct sim_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
     uint64_t pages_received, diffs_received, diffs_made, twins_made, intervals_closed, notices_received, invalidations;
     uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, early;
-    uint64_t tries, tries_refused, acquires_cancelled;
+    uint64_t tries, tries_of_free_locks, tries_refused, acquires_cancelled;
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
     uint64_t prefetches, protects, protects_failed, checks;

@@ -70,14 +70,15 @@ static double now(void)
 
 static void print_stats(const struct sim_stats *stats, double seconds)
 {
-    static const char *const kinds[16] = {"",     "fetch",  "reply",  "acquire", "pass", "grant",        "busy",
-                                          "arrive", "depart", "add",  "sum",     "want_collect", "collect"};
+    static const char *const kinds[16] = {"",     "fetch",    "reply",     "acquire", "pass",   "grant", "busy",
+                                          "withdraw", "withdrawn", "arrive",  "depart", "add",   "sum", "want_collect",
+                                          "collect"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
     SHOW(programs); SHOW(steps); SHOW(deliveries); SHOW(messages); SHOW(message_bytes); SHOW(node_runs); SHOW(reads);
     SHOW(writes); SHOW(bystander_accesses); SHOW(faults_read); SHOW(faults_write); SHOW(faults_local); SHOW(fetches);
     SHOW(fetch_requests); SHOW(pages_received); SHOW(diffs_received); SHOW(diffs_made); SHOW(twins_made);
     SHOW(intervals_closed); SHOW(notices_received); SHOW(invalidations); SHOW(collections); SHOW(cuts);
-    SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(early); SHOW(tries);
+    SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(early); SHOW(tries); SHOW(tries_of_free_locks);
     SHOW(tries_refused); SHOW(acquires_cancelled); SHOW(counter_adds); SHOW(pins_read); SHOW(pins_write);
     SHOW(pins_waited); SHOW(meetings); SHOW(disagreements); SHOW(refusals); SHOW(allocations);
     SHOW(allocations_without_space); SHOW(frees); SHOW(addresses_reused); SHOW(prefetches); SHOW(protects);
@@ -85,7 +86,9 @@ static void print_stats(const struct sim_stats *stats, double seconds)
 #undef SHOW
     for (int kind = 1; kind < 16 && kinds[kind]; kind++)
         printf("  messages: %-16s %14llu\n", kinds[kind], (unsigned long long)stats->kind_messages[kind]);
-    printf("  %.1f s, %.0f programs a minute\n", seconds, 60 * (double)stats->programs / seconds);
+    double cpu_s = (double)clock() / CLOCKS_PER_SEC;
+    printf("  %.1f s, %.1f s of processor time, %.0f programs a minute of it\n", seconds, cpu_s,
+           60 * (double)stats->programs / cpu_s);
 }
 
 int main(int count, char **texts)

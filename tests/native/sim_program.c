@@ -20,7 +20,7 @@ static const struct {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
     KNOB(nodes), KNOB(regions), KNOB(page_bytes), KNOB(phases), KNOB(lock_threads), KNOB(prefetch), KNOB(collect),
     KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(whole), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
-    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(pins), KNOB(changes), KNOB(counters), KNOB(values), KNOB(check),
+    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters), KNOB(values), KNOB(check),
     KNOB(steps_max),
 #undef KNOB
 };
@@ -88,14 +88,14 @@ static int64_t pick(struct sim_random *random, const int64_t *choices, size_t by
 /* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */
 void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
 {
-    CHOOSE(nodes, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 9);
+    CHOOSE(nodes, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 9);
     CHOOSE(regions, 1, 1, 1, 2, 3);
     CHOOSE(page_bytes, 64, 64, 128, 256);
     CHOOSE(phases, 1, 2, 3, 4, 5, 6);
     CHOOSE(lock_threads, 0, 1, 1, 2);
     CHOOSE(prefetch, 0, 1);
-    CHOOSE(collect, 0, 0, 30, 100, 1000);
-    CHOOSE(budget_bytes, 1, 2000, 20000, 20000, 1 << 30, 1 << 30, 1 << 30, 1 << 30);
+    CHOOSE(collect, 0, 0, 30, 100, 300, 1000, 1000, 1000);
+    CHOOSE(budget_bytes, 1, 2000, 20000, 20000, 20000, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30);
     CHOOSE(ahead_bytes, 0, 0, 256, 4096);
     CHOOSE(whole, 0, 0, 1, 2, 3, 3);
     CHOOSE(stay_open, 0, 0, 0, 500);
@@ -105,11 +105,12 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(bystanders, 0, 300, 1000);
     CHOOSE(edges, 0, 0, 0, 24, 48);
     CHOOSE(edges_told, 0, 1);
+    CHOOSE(tries, 0, 200, 200, 450);
     CHOOSE(pins, 0, 0, 0, 50, 200);
     CHOOSE(changes, 0, 300, 700);
     CHOOSE(counters, 0, 0, 1, 2);
     CHOOSE(values, 2, 3, 255, 255);
-    CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 2);
+    CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
     CHOOSE(steps_max, 3000000);
 }
 
@@ -217,7 +218,7 @@ static void emit_write(struct maker *maker, uint32_t cell)
 static void emit_section(struct maker *maker, uint32_t lock, const uint32_t *cells, uint32_t count)
 {
     uint32_t patience = SIM_PATIENT;
-    if (chance(maker, 400))
+    if (chance(maker, 2 * maker->knobs->tries))
         patience = chance(maker, 500) ? SIM_IMPATIENT : SIM_TRYING;
     uint32_t acquire = emit(maker, SIM_ACQUIRE, lock, patience, 1 + below(maker, 60));
     for (uint32_t i = 1 + below(maker, 2); i > 0; i--) {
