@@ -1,6 +1,6 @@
 /* An arrival is a tally: the ballots that were brought below this node of the tree, equal ones counted once.  Inner nodes
- * merge the tallies of their children with their own; the root reads the last one and decides.  Intervals are not looked
- * at on the way, only copied behind the tally.
+ * merge the tallies of their children with their own; the root reads the last one and decides.  Of the intervals each is
+ * passed on once.
  *
  *   ARRIVE := uint32 class, tally, uint32 intervals, interval*
  *   DEPART := uint32 class, uint32 outcome, uint64 root stamp, text, variant, ids, uint32 intervals, interval*
@@ -232,21 +232,74 @@ static struct message *own_arrival(struct node *node, enum meeting_class which, 
     return message;
 }
 
+/* The intervals of an arrival that was read before: the reader stands at their count. */
+static struct reader intervals_of(const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct tally skipped;
+    reader_u32(&reader);
+    read_tally(&reader, &skipped);
+    return reader;
+}
+
+/* The longest list of a node's intervals among the arrivals, and who brought it. */
+struct tail {
+    stamp stamp;
+    uint32_t from;
+    uint32_t unused;
+};
+
+/* The bytes of the next interval, and whose it is. */
+static const void *next_interval(struct node *node, const struct message *message, struct reader *reader,
+                                 struct interval *head, uint64_t *bytes)
+{
+    const unsigned char *start = reader->at;
+    const void *fixed = reader_bytes(reader, sizeof *head);
+    if (fixed)
+        memcpy(head, fixed, sizeof *head);
+    if (!fixed || head->node < 0 || head->node >= node->size ||
+        !reader_bytes(reader, head->run_count * (uint64_t)sizeof(struct run)))
+        node_malformed(node, message);
+    *bytes = (uint64_t)(reader->at - start);
+    return start;
+}
+
+static void find_tails(struct node *node, struct message *const *from, uint32_t froms, struct tail *tails)
+{
+    struct interval head;
+    uint64_t bytes;
+    for (uint32_t i = 0; i < froms; i++) {
+        struct reader reader = intervals_of(from[i]);
+        for (uint32_t k = 0, count = reader_u32(&reader); k < count; k++) {
+            next_interval(node, from[i], &reader, &head, &bytes);
+            if (head.stamp > tails[head.node].stamp)
+                tails[head.node] = (struct tail){.stamp = head.stamp, .from = i};
+        }
+    }
+}
+
+/* Every interval once.  What one arrival lists of a node begins where a cut ended and has no hole, so the list that
+ * reaches furthest has all that the others have (but for what an earlier cut, which comes down first, has published). */
 static void copy_intervals(struct node *node, struct message *to, struct message *const *from, uint32_t froms)
 {
     uint32_t total = 0;
-    uint64_t count_at = to->wire_bytes;
+    uint64_t count_at = to->wire_bytes, bytes, room = (uint64_t)node->size * sizeof(struct tail);
+    struct tail *tails = pool_take_zeroed(&node->pool, room);
+    struct interval head;
+    find_tails(node, from, froms, tails);
     message_put_u32(to, &node->pool, 0);
     for (uint32_t i = 0; i < froms; i++) {
-        struct reader reader = message_reader(from[i]);
-        struct tally skipped;
-        reader_u32(&reader);
-        read_tally(&reader, &skipped);
-        total += reader_u32(&reader);
-        uint64_t bytes = reader_left(&reader);
-        message_put_bytes(to, &node->pool, reader_bytes(&reader, bytes), bytes);
+        struct reader reader = intervals_of(from[i]);
+        for (uint32_t k = 0, count = reader_u32(&reader); k < count; k++) {
+            const void *interval = next_interval(node, from[i], &reader, &head, &bytes);
+            if (tails[head.node].from != i)
+                continue;
+            message_put_bytes(to, &node->pool, interval, bytes);
+            total++;
+        }
     }
     memcpy(to->wire + count_at, &total, sizeof total);
+    pool_give(&node->pool, tails, room);
 }
 
 static void depart(struct node *node, enum meeting_class which, const struct tally *tally, struct message *const *from,
@@ -301,7 +354,7 @@ static void look_if_complete(struct node *node, enum meeting_class which)
 static void finish_arrival(struct node *node, enum meeting_class which)
 {
     node_close_interval(node);
-    node_put_intervals(node, node->meetings[which].own, NULL);
+    node_put_intervals(node, node->meetings[which].own, &(struct vector){0});
     look_if_complete(node, which);
 }
 

@@ -448,9 +448,9 @@ void node_put_intervals(struct node *node, struct message *message, const struct
     uint32_t count = 0;
     uint64_t count_at = message->wire_bytes;
     message_put_u32(message, &node->pool, 0);
-    for (node_id q = known ? 0 : node->rank; q < (known ? node->size : node->rank + 1); q++) {
+    for (node_id q = 0; q < node->size; q++) {
         const struct log *log = &node->logs[q];
-        uint32_t from = known && log->count ? log_after(log, vector_get(known, q)) : 0;
+        uint32_t from = log->count ? log_after(log, vector_get(known, q)) : 0;
         for (uint32_t i = from; i < log->count; i++) {
             const struct interval *interval = log->items[log->first + i];
             message_put_bytes(message, &node->pool, interval, interval_bytes(interval));

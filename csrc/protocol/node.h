@@ -175,7 +175,7 @@ void node_close_interval(struct node *node);
 void node_mark_dirty(struct node *node, struct page *page);
 /* Make the region inaccessible and forget all that this node knows of it. */
 void node_remove_region(struct node *node, struct region *region);
-/* Put the intervals above the vector's entries (or, without one, this node's own since the last cut) into the message. */
+/* Put the intervals above the vector's entries, and above the last cut, into the message. */
 void node_put_intervals(struct node *node, struct message *message, const struct vector *known);
 /* Take in write notices: the acquire side of every synchronisation. */
 void node_learn(struct node *node, const struct message *message, struct reader *reader);
