@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from dsm import _doctor, _launch
@@ -29,6 +30,9 @@ def main(arguments: list[str]) -> int:
     except DSMError as error:
         print(f"dsm: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, as in `| head`, has seen enough
+        return 0
     asked = name in ("-h", "--help", "help")
     print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2

@@ -39,8 +39,10 @@ _VARIABLES = (
 _MAP_COUNT_DEFAULT = 65530
 _PROBE_S = 60
 
+# argv[1] is where this very package was imported from, installed or not.
 _PROBE = """
-import json
+import json, sys
+sys.path.insert(0, sys.argv[1])
 report = {}
 try:
     from dsm import _mpi
@@ -75,7 +77,7 @@ def probe() -> dict[str, Any]:
     """Start MPI and the core on one rank, in a process of its own, and return what it reports.  Local."""
     try:
         tried = subprocess.run(
-            [sys.executable, "-c", _PROBE],
+            [sys.executable, "-P", "-c", _PROBE, str(Path(__file__).resolve().parents[1])],
             capture_output=True,
             text=True,
             check=False,

@@ -35,9 +35,10 @@ def test_four_hosts_agree(hosts, progress):
         assert f"rank {rank} of 4 on n{rank + 1}: all is right" in output
 
 
-@pytest.mark.parametrize("example", ["heat.py", "tsp.py"])
+@pytest.mark.parametrize("example", ["heat.py --size 256 --steps 50", "tsp.py burma14"])
 def test_examples_on_four_hosts(hosts, example):
-    status, output = hosts.run([sys.executable, str(EXAMPLES / example)], 110)
+    script, *arguments = example.split()
+    status, output = hosts.run([sys.executable, str(EXAMPLES / script), *arguments], 110)
     assert status == 0, output
 
 
