@@ -138,27 +138,27 @@ class SharedStack:
         self.sizes = dsm.zeros((capacity, 2), np.int64, name="task sizes")  # cities and length of each task
         self.state = dsm.zeros(2, np.int64, name="stack height, busy ranks")
 
-    def push(self, tasks, done=0):
-        with self.lock:
-            for tour, length in tasks:
-                top = self.state[0]
-                self.tasks[top, : len(tour)] = tour
-                self.sizes[top] = len(tour), length
-                self.state[0] += 1
-            self.state[1] -= done
+    def exchange(self, tasks, busy):
+        """Put new tasks on the stack and take one off; None when no rank can make any more.
 
-    def pop(self):
-        """A task, or None when nobody can make one any more."""
+        `busy` tells whether this rank counted as busy until now.
+        """
         while True:
             with self.lock:
-                height, busy = self.state.tolist()
+                height, ranks_busy = self.state.tolist()
+                for tour, length in tasks:
+                    self.tasks[height, : len(tour)] = tour
+                    self.sizes[height] = len(tour), length
+                    height += 1
+                ranks_busy += (height > 0) - busy
+                self.state[:] = max(height - 1, 0), ranks_busy
                 if height:
-                    self.state[:] = height - 1, busy + 1
                     cities, length = self.sizes[height - 1].tolist()
                     return self.tasks[height - 1, :cities].tolist(), length
-            if not busy:
+            if not ranks_busy:
                 return None
-            time.sleep(0.001)
+            tasks, busy = [], False
+            time.sleep(0.005)
 
 
 def solve(distance, depth, capacity, charge):
@@ -170,23 +170,23 @@ def solve(distance, depth, capacity, charge):
     best_lock = dsm.Lock()
     best = dsm.full(1, math.inf, name="best length")
     best_tour = dsm.zeros(n, np.int8, name="best tour")
+    new_tasks, tasks = [], 0
     if dsm.rank() == 0:
-        stack.push([([0], 0)])
+        stack.state[1] = dsm.size()  # all ranks are busy until they find the stack empty
+        new_tasks = [([0], 0)]
     dsm.barrier()
-    tasks = 0
-    while task := stack.pop():
-        tasks += 1
+    while task := stack.exchange(new_tasks, busy=True):
+        tasks, new_tasks = tasks + 1, []
         with best_lock:
             bound = float(best[0])
         if len(task[0]) < depth:
-            stack.push(reversed(list(search.children(*task, bound))), done=1)
+            new_tasks = list(search.children(*task, bound))[::-1]
             continue
         tour, length = search.finish(*task, bound)
         if tour:
             with best_lock:
                 if length < best[0]:
                     best[0], best_tour[:] = length, tour
-        stack.push([], done=1)
     dsm.barrier()
     return int(best[0]) - 2 * int(charges.sum()), best_tour.tolist(), tasks
 
@@ -194,7 +194,7 @@ def solve(distance, depth, capacity, charge):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("instances", nargs="*", default=list(OPTIMUM), help="names in examples/data, or files")
-    parser.add_argument("--depth", type=int, default=5, help="cities of a task that a rank finishes alone")
+    parser.add_argument("--depth", type=int, default=3, help="cities of a task that a rank finishes alone")
     parser.add_argument(
         "--charge", type=float, default=0.5, help="share of the charges on cities: 0 searches long, 1 not"
     )

@@ -90,22 +90,25 @@ def test_fork(run):
     assert job.out.count("child was told") == job.out.count("parent went on") == 2
 
 
+SPAWN = """
+import multiprocessing
+import dsm  # the children import it too: that starts neither dsm nor MPI
+
+def square(x):
+    return x * x
+
+if __name__ == "__main__":
+    a = dsm.zeros(2)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        a[dsm.rank()] = pool.map(square, [3 + dsm.rank()])[0]
+    dsm.barrier()
+    assert a.tolist() == [9, 16]
+    print("spawned", flush=True)
+"""
+
+
 def test_multiprocessing_by_spawn(run, tmp_path):
-    (tmp_path / "square.py").write_text("def square(x):\n    return x * x\n")
-    job = run(
-        2,
-        """
-        import multiprocessing
-        sys.path.insert(0, os.getcwd())
-        if __name__ == "__main__":
-            from square import square
-            a = dsm.zeros(2)
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                a[dsm.rank()] = pool.map(square, [3 + dsm.rank()])[0]
-            dsm.barrier()
-            assert a.tolist() == [9, 16]
-            print("spawned", flush=True)
-        """,
-    )
+    (tmp_path / "spawn.py").write_text(SPAWN)
+    job = run(2, [str(tmp_path / "spawn.py")])
     assert job.status == 0, job
     assert job.out.count("spawned") == 2
