@@ -62,6 +62,11 @@ struct chunk {
     uint64_t unused;
 };
 
+/* What a node, a lock or a meeting knows, in the sense of happens-before: the number of the latest write under each lock. */
+struct knowledge {
+    uint64_t write[SIM_LOCKS_MAX];
+};
+
 struct sim_node {
     struct sim *sim;
     int rank;
@@ -71,6 +76,8 @@ struct sim_node {
     struct chunk *chunks;
     uint64_t edges;
     bool started;
+    struct knowledge knowledge;
+    uint64_t meetings;              /* that its main thread has arrived at */
 };
 
 struct sum {
@@ -86,12 +93,30 @@ struct counter_truth {
 
 struct lock_truth {
     uint32_t id;
+    struct knowledge knowledge;     /* of those who released it */
     const struct thread *holder;
     uint64_t changes;               /* whenever a thread wants, takes, releases or gives up */
 };
 
+/* A write of one byte of a lock thread's cell. */
+struct past_write {
+    uint64_t number;
+    uint32_t byte, value;
+};
+
+struct history {
+    struct past_write *items;
+    uint32_t count, capacity;
+};
+
 struct sim {
     uint64_t seed, step;
+    struct history history[SIM_CELLS_MAX];
+    uint64_t writes;                /* of lock threads' cells */
+    struct {
+        uint64_t number;
+        struct knowledge knowledge;
+    } met[2];                       /* the meeting under way, and the one that somebody may not have left yet */
     struct sim_knobs knobs;
     struct sim_random random;
     struct sim_program program;
@@ -361,6 +386,47 @@ static void deliver(struct sim *sim, int index)
 
 /* ---- accesses --------------------------------------------------------------------------------------------------- */
 
+static void learn(struct knowledge *to, const struct knowledge *from)
+{
+    for (int lock = 0; lock < SIM_LOCKS_MAX; lock++)
+        if (from->write[lock] > to->write[lock])
+            to->write[lock] = from->write[lock];
+}
+
+static void remember_write(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
+{
+    struct sim *sim = home->sim;
+    struct history *history = &sim->history[cell];
+    if (history->count == history->capacity) {
+        history->capacity = history->capacity ? 2 * history->capacity : 32;
+        history->items = realloc(history->items, history->capacity * sizeof *history->items);
+        if (!history->items)
+            abort();
+    }
+    history->items[history->count++] = (struct past_write){++sim->writes, byte, value};
+    home->knowledge.write[sim->program.cells[cell].guard] = sim->writes;
+}
+
+/* Nothing older than what happens-before the peek, and nothing that was never written. */
+static bool may_peek(const struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
+{
+    const struct sim *sim = home->sim;
+    const struct history *history = &sim->history[cell];
+    const struct sim_slot *slot = &sim->program.slots[sim->program.cells[cell].slot];
+    uint64_t known = home->knowledge.write[sim->program.cells[cell].guard];
+    for (uint32_t i = history->count; i-- > 0;) {
+        const struct past_write *past = &history->items[i];
+        if (past->byte != byte)
+            continue;
+        if (past->value == value)
+            return true;
+        if (past->number <= known)
+            return false;
+    }
+    uint64_t at = sim->program.cells[cell].offset + byte;
+    return value == (slot->initial_bytes ? slot->initial[at % slot->initial_bytes] : 0);
+}
+
 static const struct sim_op *op_of(const struct thread *thread)
 {
     return &thread->script->ops.items[thread->at];
@@ -397,13 +463,21 @@ static bool access_cell(struct thread *thread)
         if (write) {
             home->view[offset] = slot->truth[at] = (unsigned char)op->value;
             sim->stats.writes++;
+            if (cell->guard >= 0)
+                remember_write(home, op->what, thread->byte, op->value);
             TRACE(sim, "node %d.%d writes %d at %llu", home->rank, thread->number, op->value, (unsigned long long)offset);
             continue;
         }
         sim->stats.reads++;
         TRACE(sim, "node %d.%d reads %d at %llu", home->rank, thread->number, home->view[offset],
               (unsigned long long)offset);
-        if (home->view[offset] != slot->truth[at])
+        if (op->kind == SIM_PEEK) {
+            sim->stats.peeks++;
+            if (!may_peek(home, op->what, thread->byte, home->view[offset]))
+                fail(sim, home->rank, "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never written; "
+                     "the latest is %d", thread->number, home->view[offset], (unsigned long long)offset, slot->region,
+                     (unsigned long long)at, slot->truth[at]);
+        } else if (home->view[offset] != slot->truth[at])
             fail(sim, home->rank, "thread %d read %d at offset %llu (region %u, byte %llu, page %llu), expected %d",
                  thread->number, home->view[offset], (unsigned long long)offset, slot->region, (unsigned long long)at,
                  (unsigned long long)(at / slot->page_bytes), slot->truth[at]);
@@ -431,7 +505,7 @@ static void bystanders(struct sim_node *home)
             thread->sleep_until > sim->step)
             continue;
         const struct sim_op *op = op_of(thread);
-        if ((op->kind != SIM_READ && op->kind != SIM_WRITE) ||
+        if ((op->kind != SIM_READ && op->kind != SIM_WRITE && op->kind != SIM_PEEK) ||
             !sim->program.slots[sim->program.cells[op->what].slot].truth)
             continue;
         sim->stats.bystander_accesses++;
@@ -523,16 +597,19 @@ static void do_unpin(struct thread *thread)
     next_op(thread);
 }
 
-/* The end of an acquire or a barrier: what is pinned is brought up to date. */
-static void wait_for_pins(struct thread *thread)
+/* The end of an acquire or a barrier: what is pinned is brought up to date, and only then the call returns, knowing what
+ * those knew from whom it came. */
+static void wait_for_pins(struct thread *thread, const struct knowledge *source)
 {
     bool valid = node_pins_valid(thread->home->node);
     thread->blocked = !valid;
     pump(thread->home);
-    if (valid)
-        next_op(thread);
-    else
+    if (!valid) {
         thread->home->sim->stats.pins_waited++;
+        return;
+    }
+    learn(&thread->home->knowledge, source);
+    next_op(thread);
 }
 
 /* ---- locks and counters ------------------------------------------------------------------------------------------- */
@@ -565,7 +642,7 @@ static void do_acquire(struct thread *thread)
     if (!lock)
         fail(sim, home->rank, "lock %u is not known", truth->id);
     if (thread->stage == STAGE_PINS) {
-        wait_for_pins(thread);
+        wait_for_pins(thread, &truth->knowledge);
         return;
     }
     if (thread->stage == STAGE_BEGIN) {
@@ -621,6 +698,7 @@ static void do_release(struct thread *thread)
         fail(home->sim, home->rank, "lock %u is not held by its holder", truth->id);
     truth->holder = NULL;
     truth->changes++;
+    learn(&truth->knowledge, &thread->home->knowledge);
     TRACE(home->sim, "node %d.%d releases lock %u", home->rank, thread->number, truth->id);
     lock_release(home->node, lock);
     settle(home);
@@ -791,13 +869,24 @@ static void departed(struct thread *thread, const struct sim_op *op)
     }
 }
 
+static void arrive_knowing(struct sim_node *home)
+{
+    struct sim *sim = home->sim;
+    uint64_t number = ++home->meetings;
+    if (sim->met[number % 2].number != number) {
+        sim->met[number % 2].number = number;
+        memset(&sim->met[number % 2].knowledge, 0, sizeof(struct knowledge));
+    }
+    learn(&sim->met[number % 2].knowledge, &home->knowledge);
+}
+
 static void do_meet(struct thread *thread)
 {
     struct sim_node *home = thread->home;
     struct sim *sim = home->sim;
     const struct sim_op *op = op_of(thread);
     if (thread->stage == STAGE_PINS) {
-        wait_for_pins(thread);
+        wait_for_pins(thread, &sim->met[home->meetings % 2].knowledge);
         return;
     }
     if (thread->stage == STAGE_BEGIN) {
@@ -807,6 +896,7 @@ static void do_meet(struct thread *thread)
         }
         struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)home->rank);
         TRACE(sim, "node %d.%d arrives at %s", home->rank, thread->number, meeting_kind_name(ballot.kind));
+        arrive_knowing(home);
         meeting_arrive(home->node, MEETING_THREADS, &ballot);
         thread->stage = STAGE_WAIT;
         settle(home);
@@ -1024,7 +1114,7 @@ static void finish(struct thread *thread)
 static void run_thread(struct thread *thread)
 {
     static void (*const actions[SIM_OPS])(struct thread *) = {
-        [SIM_WRITE] = do_access,   [SIM_READ] = do_access,     [SIM_ACQUIRE] = do_acquire, [SIM_RELEASE] = do_release,
+        [SIM_WRITE] = do_access,   [SIM_READ] = do_access, [SIM_PEEK] = do_access,    [SIM_ACQUIRE] = do_acquire, [SIM_RELEASE] = do_release,
         [SIM_ADD] = do_add,        [SIM_PIN] = do_pin,         [SIM_UNPIN] = do_unpin,     [SIM_MEET] = do_meet,
         [SIM_FORGET] = do_forget,  [SIM_START] = do_start,     [SIM_GATE] = do_gate,       [SIM_JOIN] = do_join,
         [SIM_PREFETCH] = do_prefetch, [SIM_COLLECT] = do_collect,
@@ -1254,6 +1344,8 @@ static void clean_up(struct sim *sim)
     }
     for (int i = 0; i < SIM_COUNTERS_MAX; i++)
         free(sim->counters[i].sums);
+    for (int i = 0; i < SIM_CELLS_MAX; i++)
+        free(sim->history[i].items);
     sim_program_free(&sim->program);
     free(sim);
 }

@@ -12,8 +12,12 @@
  *   blocked      a thread was told to wait, and asks again only after its node said `wake`
  *   bystander    another thread of the node, which goes on reading and writing while the protocol changes protection
  *
+ *   peek         a read of what lock threads write, without their lock: a race, but not without a promise
+ *
  * The oracle: in a race-free program every read returns the latest write in the order of the schedule, which is the order
- * of real time; locks are exclusive, counters exact, nothing deadlocks, and at the end all memory is given back.
+ * of real time.  A peek returns nothing older than the latest write that happens-before it, and nothing that was never
+ * written; happens-before follows releases, acquires and meetings from node to node.  Locks are exclusive, counters exact,
+ * a try of a free lock succeeds, nothing deadlocks, and at the end all memory is given back.
  */
 #ifndef TESTS_NATIVE_SIM_H
 #define TESTS_NATIVE_SIM_H
@@ -54,7 +58,7 @@ struct sim_knobs {
 /* Sums over runs. */
 struct sim_stats {
     uint64_t programs, steps, deliveries, messages, message_bytes, node_runs;
-    uint64_t reads, writes, bystander_accesses;
+    uint64_t reads, writes, peeks, bystander_accesses;
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
     uint64_t pages_received, diffs_received, diffs_made, twins_made, intervals_closed, notices_received, invalidations;
     uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, early;
@@ -109,11 +113,13 @@ struct sim_slot {
 
 struct sim_cell {
     uint32_t slot, offset, bytes;
+    int guard;                  /* lock of the lock threads that use it, or -1: cell of the main threads */
 };
 
 enum sim_op_kind {
     SIM_WRITE,                  /* what: cell, value, pattern: which bytes */
     SIM_READ,                   /* what: cell */
+    SIM_PEEK,                   /* what: cell of a lock thread */
     SIM_ACQUIRE,                /* what: lock, value: enum sim_patience, pattern: steps, jump: where to go without it */
     SIM_RELEASE,                /* what: lock */
     SIM_ADD,                    /* what: counter, value: delta */

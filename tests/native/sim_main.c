@@ -75,7 +75,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
                                           "collect"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
     SHOW(programs); SHOW(steps); SHOW(deliveries); SHOW(messages); SHOW(message_bytes); SHOW(node_runs); SHOW(reads);
-    SHOW(writes); SHOW(bystander_accesses); SHOW(faults_read); SHOW(faults_write); SHOW(faults_local); SHOW(fetches);
+    SHOW(writes); SHOW(peeks); SHOW(bystander_accesses); SHOW(faults_read); SHOW(faults_write); SHOW(faults_local); SHOW(fetches);
     SHOW(fetch_requests); SHOW(pages_received); SHOW(diffs_received); SHOW(diffs_made); SHOW(twins_made);
     SHOW(intervals_closed); SHOW(notices_received); SHOW(invalidations); SHOW(collections); SHOW(cuts);
     SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(early); SHOW(tries); SHOW(tries_of_free_locks);

@@ -11,7 +11,7 @@
 
 #include "protocol/meeting.h"
 
-enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14, NOBODY = 255 };
+enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14 };
 
 static const struct {
     const char *name;
@@ -125,7 +125,6 @@ struct maker {
     uint32_t live;                      /* bits: slots that exist, as far as a program can know */
     uint32_t permanent;                 /* number of slots that are never freed */
     uint32_t freed;                     /* bits: slots that were freed and are not forgotten */
-    uint8_t guard[SIM_CELLS_MAX];       /* lock of a lock thread's cell, or NOBODY */
     enum { ROLE_OWN, ROLE_READ, ROLE_LOCK } role[SIM_CELLS_MAX];
     uint8_t whose[SIM_CELLS_MAX];       /* writer, or lock */
     int pins[SIM_NODES_MAX];            /* of the main threads */
@@ -197,7 +196,7 @@ static void add_cells(struct maker *maker, uint32_t slot)
         if (at + length > bytes)
             break;
         program->cells[program->cell_count++] =
-            (struct sim_cell){.slot = slot, .offset = (uint32_t)at, .bytes = length};
+            (struct sim_cell){.slot = slot, .offset = (uint32_t)at, .bytes = length, .guard = -1};
         at += length;
         if (chance(maker, 300))
             at += below(maker, 8);
@@ -237,9 +236,31 @@ static uint32_t usable_cells(struct maker *maker, uint32_t *cells)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < maker->program->cell_count; i++)
-        if (maker->guard[i] == NOBODY && (maker->live >> maker->program->cells[i].slot & 1))
+        if (maker->program->cells[i].guard < 0 && (maker->live >> maker->program->cells[i].slot & 1))
             cells[count++] = i;
     return count;
+}
+
+static uint32_t guarded_cells(const struct maker *maker, uint32_t lock, uint32_t *cells)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < maker->program->cell_count; i++)
+        if (maker->program->cells[i].guard == (int)lock)
+            cells[count++] = i;
+    return count;
+}
+
+/* A main thread looks at what the lock threads do: with their lock, or without. */
+static void emit_look(struct maker *maker)
+{
+    uint32_t cells[SIM_CELLS_MAX], lock = maker->main_locks + below(maker, 2);
+    uint32_t count = guarded_cells(maker, lock, cells);
+    if (count == 0)
+        return;
+    if (chance(maker, 400))
+        emit_section(maker, lock, cells, count);
+    else
+        emit(maker, SIM_PEEK, cells[below(maker, count)], 0, 0);
 }
 
 static void emit_unpins(struct maker *maker, int node)
@@ -300,9 +321,13 @@ static void emit_phase(struct maker *maker)
             if (maker->freed >> slot & 1)
                 emit(maker, SIM_FORGET, slot, 0, 0);
         uint32_t wanted = below(maker, OPS_PER_PHASE_MAX);
+        while (chance(maker, 500))
+            emit_look(maker);
         for (uint32_t i = 0; i < wanted && count > 0; i++) {
             emit_pin_or_not(maker, node, cells, count);
             emit_use(maker, node, cells[below(maker, count)], cells, count);
+            if (chance(maker, 150))
+                emit_look(maker);
             if (maker->program->counter_count > 0 && chance(maker, 100))
                 emit(maker, SIM_ADD, below(maker, maker->program->counter_count), 1 + below(maker, 3), 0);
             if (chance(maker, 200))
@@ -390,10 +415,8 @@ static void add_lock_thread(struct maker *maker, int node)
     add_script(maker, node, 0);
     emit(maker, SIM_GATE, 0, 0, 0);
     for (uint32_t i = 3 + below(maker, 15); i > 0; i--) {
-        uint32_t cells[SIM_CELLS_MAX], count = 0, lock = maker->main_locks + below(maker, 2);
-        for (uint32_t cell = 0; cell < maker->program->cell_count; cell++)
-            if (maker->guard[cell] == lock)
-                cells[count++] = cell;
+        uint32_t cells[SIM_CELLS_MAX], lock = maker->main_locks + below(maker, 2);
+        uint32_t count = guarded_cells(maker, lock, cells);
         if (count == 0)
             continue;
         int pin = chance(maker, maker->knobs->pins);
@@ -448,7 +471,6 @@ void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs
 {
     struct maker maker = {.program = program, .knobs = knobs, .random = random};
     memset(program, 0, sizeof *program);
-    memset(maker.guard, NOBODY, sizeof maker.guard);
     program->nodes = (int)knobs->nodes;
     maker.main_locks = 1 + below(&maker, 3);
     program->lock_count = maker.main_locks + 2;
@@ -459,7 +481,7 @@ void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs
     if (knobs->lock_threads)
         for (uint32_t cell = 0; cell < program->cell_count; cell++)
             if (chance(&maker, 300))
-                maker.guard[cell] = (uint8_t)(maker.main_locks + below(&maker, 2));
+                program->cells[cell].guard = (int)(maker.main_locks + below(&maker, 2));
     add_other_threads(&maker);
     for (int64_t phase = 0; phase < knobs->phases; phase++) {
         emit_phase(&maker);
@@ -482,8 +504,8 @@ void sim_program_free(struct sim_program *program)
 const char *sim_op_name(enum sim_op_kind kind)
 {
     static const char *const names[SIM_OPS] = {
-        "write", "read",   "acquire", "release", "add",   "pin",  "unpin",    "meet",
-        "forget", "idle", "start",   "gate",    "join", "prefetch", "collect",
+        "write",  "read", "peek",  "acquire", "release", "add",      "pin",     "unpin",
+        "meet",   "forget", "idle", "start",   "gate",    "join",     "prefetch", "collect",
     };
     return (unsigned)kind < SIM_OPS ? names[kind] : "?";
 }
