@@ -77,7 +77,7 @@ class Job:
         while len(found := re.findall(pattern, self.out + self.err)) < times:
             if self.process.poll() is not None or time.monotonic() > end:
                 self.kill()
-                pytest.fail(f"{pattern!r} {len(found)} times instead of {times}, then {self}")
+                pytest.fail(f"{pattern!r} {len(found)} times instead of {times}, then {self!r}")
             time.sleep(0.02)
 
     def wait(self, seconds=40):
@@ -86,7 +86,7 @@ class Job:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            pytest.fail(f"still running after {seconds} s: {self}")
+            pytest.fail(f"still running after {seconds} s: {self!r}")
         self.ended_at = time.time()
         for reader in self._readers:
             reader.join(5)
@@ -115,13 +115,13 @@ class Job:
             if time.monotonic() > end:
                 text = [" ".join(process.cmdline()) for process in left]
                 self.kill()
-                pytest.fail(f"processes are left: {text}\n{self}")
+                pytest.fail(f"processes are left: {text}\n{self!r}")
             time.sleep(0.05)
         new = {name for name in set(os.listdir("/dev/shm")) - self.shm_before if not name.startswith(LEFT_BY_MPI)}
         left = {name for name in new if not in_use(f"/dev/shm/{name}")}
-        assert not left, f"files are left in /dev/shm: {left}\n{self}"
+        assert not left, f"files are left in /dev/shm: {left}\n{self!r}"
 
-    def __str__(self):
+    def __repr__(self):
         return f"status {self.status}\n--- out ---\n{self.out}\n--- err ---\n{self.err}"
 
 

@@ -61,7 +61,7 @@ REASONS = {
     "exit with text": r"dsm: rank 1 of 3: sys\.exit\('cannot go on'\)",
     "interrupt": r"dsm: rank 1 of 3: .*KeyboardInterrupt",
     "kill": r"(?i)signal:? 9|signal 9|\bkilled\b",  # what mpiexec says of it
-    "vanish": r"(?i)exit code:? 7|exit status|exited|non-zero",
+    "vanish": r"BAD TERMINATION|exited|non-zero",
 }
 
 
