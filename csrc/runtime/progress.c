@@ -11,8 +11,9 @@
 #endif
 #include <errno.h>
 #include <sched.h>
-#include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "runtime/runtime.h"
 
@@ -22,6 +23,10 @@ enum {
     SLEEP_NS = 100 * 1000 * 1000,           /* behind a bell that got lost */
     POLL_NS = 100 * 1000,
     SIBLING_NS = 1000 * 1000,
+    SLICE_NS = 100 * 1000,
+    LINGER_NS = 100 * 1000,                 /* a bell was heard and no message seen */
+    LATE_NS = 1000 * 1000,
+    RINGS_MAX = 3,
     SPINS = 100,
     BATCH = 64
 };
@@ -42,25 +47,42 @@ void progress_unlock(struct runtime *runtime)
 
 /* ---- bells --------------------------------------------------------------------------------------------------- */
 
+static void stop_ringing(struct runtime *runtime, struct peer *known)
+{
+    if (known->ring_at_ns)
+        runtime->rings_due--;
+    known->ring_at_ns = 0;
+    known->rung = 0;
+}
+
 static void ring(struct runtime *runtime, int peer)
 {
-    if (runtime->peers[peer].ring_at_ns) {
-        runtime->peers[peer].ring_at_ns = 0;
-        runtime->rings_due--;
-    }
-    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
-        return;
     runtime->stats.bells_rung++;
     doorbell_ring(runtime->doorbell, peer);
+}
+
+/* The time of a bell has come.  It is repeated some times, ever later: a datagram may get lost, or come before MPI shows
+ * the message. */
+static void ring_peer(struct runtime *runtime, int peer)
+{
+    static const int64_t again_ns[RINGS_MAX] = {2000 * 1000, 10 * 1000 * 1000, 40 * 1000 * 1000};
+    struct peer *known = &runtime->peers[peer];
+    ring(runtime, peer);
+    if (known->rung == RINGS_MAX) {
+        stop_ringing(runtime, known);
+        return;
+    }
+    if (!known->ring_at_ns)
+        runtime->rings_due++;
+    known->ring_at_ns = runtime_now_ns() + again_ns[known->rung++];
 }
 
 static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
 {
     struct peer *known = &runtime->peers[peer];
-    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
-        return;
     if (known->by_service) {
-        ring(runtime, peer);
+        stop_ringing(runtime, known);
+        ring_peer(runtime, peer);
     } else if (!known->ring_at_ns) {
         known->ring_at_ns = runtime_now_ns() + after_ns;
         runtime->rings_due++;
@@ -69,6 +91,8 @@ static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
 
 static void ring_for(struct runtime *runtime, const struct message *message)
 {
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+        return;
     int64_t after = message_header(message)->kind == MESSAGE_FETCH ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
     switch ((enum ring)message->ring) {
     case RING_NEVER: break;
@@ -77,22 +101,30 @@ static void ring_for(struct runtime *runtime, const struct message *message)
     }
 }
 
-/* `at_ns` is now, or the end of time: then all that are due at all. */
-static void ring_due(struct runtime *runtime, int64_t at_ns)
+static void ring_due(struct runtime *runtime, int64_t now_ns)
 {
     for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++)
-        if (runtime->peers[peer].ring_at_ns && runtime->peers[peer].ring_at_ns <= at_ns)
+        if (runtime->peers[peer].ring_at_ns && runtime->peers[peer].ring_at_ns <= now_ns)
+            ring_peer(runtime, peer);
+}
+
+/* Where nobody waits for the answer a bell is not repeated. */
+static void ring_once(struct runtime *runtime, int64_t now_ns)
+{
+    for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++) {
+        struct peer *known = &runtime->peers[peer];
+        bool due = known->ring_at_ns && known->ring_at_ns <= now_ns;
+        if (due && known->rung == 0)
             ring(runtime, peer);
+        if (due || known->rung)
+            stop_ringing(runtime, known);
+    }
 }
 
 static void heard_from(struct runtime *runtime, int peer, bool by_service)
 {
-    struct peer *known = &runtime->peers[peer];
-    known->by_service = by_service;
-    if (known->ring_at_ns) {
-        known->ring_at_ns = 0;
-        runtime->rings_due--;
-    }
+    runtime->peers[peer].by_service = by_service;
+    stop_ringing(runtime, &runtime->peers[peer]);
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------------ */
@@ -175,6 +207,20 @@ static void relax_core(const struct runtime *runtime, unsigned spins)
 #endif
 }
 
+/* Nobody may be left to look after these: peers that have not answered, sends that MPI has not finished, and a bell that
+ * the service thread left to this thread, whose last look may have been too early for the message. */
+static void leave_to_service(struct runtime *runtime)
+{
+    if (runtime->rings_due && !runtime->polling)
+        ring_once(runtime, INT64_MAX);
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+        return;
+    bool late = runtime->bell_ns && runtime_now_ns() - runtime->bell_ns < LATE_NS;
+    runtime->bell_ns = 0;
+    if (late || transport_sends_pending(runtime->transport))
+        doorbell_ring(runtime->doorbell, runtime->rank);
+}
+
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
                    int64_t deadline_ns)
 {
@@ -208,11 +254,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
         }
     }
 over:
-    /* Nobody may be left to look after these: peers that have not answered, sends that MPI has not finished. */
-    if (runtime->rings_due && !runtime->polling)
-        ring_due(runtime, INT64_MAX);
-    if (transport_sends_pending(runtime->transport) && runtime->options.progress == DSM_PROGRESS_DOORBELL)
-        doorbell_ring(runtime->doorbell, runtime->rank);
+    leave_to_service(runtime);
     if (runtime->sleepers)
         pthread_cond_signal(&runtime->changed);
     return finished;
@@ -225,6 +267,16 @@ static bool is_busy(const struct runtime *runtime)
 {
     return transport_sends_pending(runtime->transport) || runtime->rings_due ||
            runtime->node->collection.phase != COLLECTION_IDLE;
+}
+
+/* Who rang has sent before, but MPI may need a few looks before it shows the message: one look, and then sleep, would
+ * leave it until the slow poll. */
+static bool poll_after_bell(struct runtime *runtime, bool heard)
+{
+    bool any = progress_poll(runtime);
+    for (int64_t end_ns = heard && !any ? runtime_now_ns() + LINGER_NS : 0; !any && runtime_now_ns() < end_ns;)
+        any = progress_poll(runtime);
+    return any;
 }
 
 /* Until the next look.  True: a bell was heard. */
@@ -241,12 +293,26 @@ static bool pause_service(struct runtime *runtime, bool busy)
     return doorbell_wait(runtime->doorbell, busy ? POLL_NS : SLEEP_NS);
 }
 
+/* Ask the scheduler for short slices (Linux 6.12): who runs briefly and seldom goes before a computation when it wakes. */
+static void ask_for_short_slices(void)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    } attributes = {.size = 48, .policy = SCHED_OTHER, .runtime_ns = SLICE_NS};
+    syscall(SYS_sched_setattr, 0, &attributes, 0);  /* an older kernel ignores or refuses it: nothing is lost */
+}
+
 void *progress_service(void *context)
 {
     struct runtime *runtime = context;
     unsigned quiet = 0;             /* looks without a message since there was one */
     bool busy = false;
     is_service = true;
+    ask_for_short_slices();
     while (!atomic_load(&runtime->stopping)) {
         bool heard = false;
         if (busy && quiet < SPINS)
@@ -256,10 +322,12 @@ void *progress_service(void *context)
         progress_lock(runtime);
         runtime->stats.bells_heard += heard;
         busy = false;
-        if (!runtime->polling && runtime->transport) {
-            quiet = progress_poll(runtime) ? 0 : quiet + 1;
+        if (runtime->polling && heard)
+            runtime->bell_ns = runtime_now_ns();
+        if (!runtime->polling) {
+            quiet = poll_after_bell(runtime, heard) ? 0 : quiet + 1;
             if (runtime->rings_due)
-                ring_due(runtime, runtime_now_ns());
+                ring_once(runtime, runtime_now_ns());
             busy = is_busy(runtime);
         }
         if (!busy)

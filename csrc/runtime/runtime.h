@@ -42,6 +42,7 @@ struct wait {
 /* What is known of how a peer answers. */
 struct peer {
     bool by_service;                /* its last answer came from its service thread: it computes */
+    uint8_t rung;                   /* how often since the request */
     int64_t ring_at_ns;             /* a request went out that it may sleep through; 0: none */
 };
 
@@ -60,6 +61,7 @@ struct runtime {
     unsigned sleepers;              /* threads that sleep on `changed` */
     uint64_t generation;            /* counts the node's wakes */
     unsigned rings_due;             /* peers with ring_at_ns */
+    int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
     int64_t polled_ns;              /* when the transport was last empty */
     enum meeting_kind meeting;      /* that an application thread is in; 0: none */
 
