@@ -454,6 +454,16 @@ static void forward(struct node *node, const struct message *message, enum meeti
     }
 }
 
+/* Callers have checked what they call with; what comes from the wire is checked again. */
+static bool can_carry_out(const struct node *node, const struct variant *agreed)
+{
+    if (agreed->kind != MEETING_ALLOCATE)
+        return true;
+    uint64_t page_bytes = agreed->numbers[1], granule = node->port.granule_bytes, value_bytes = agreed->value.count;
+    return page_bytes >= granule && (page_bytes & (page_bytes - 1)) == 0 &&
+           (value_bytes == 0 || (value_bytes <= granule && granule % value_bytes == 0));
+}
+
 static void carry_out(struct node *node, struct meeting *meeting, const struct variant *agreed, const uint32_t *forgotten,
                       uint32_t forgotten_count)
 {
@@ -515,13 +525,14 @@ void meeting_receive_depart(struct node *node, struct message *message)
     struct variant agreed = read_variant(&reader);
     uint32_t forgotten[MEETING_FORGOTTEN_MAX], forgotten_count = read_ids(&reader, forgotten);
     if (reader.bad || which >= MEETING_CLASSES || outcome > MEETING_NO_SPACE ||
-        node->meetings[which].state != MEETING_ARRIVED || text.count >= MEETING_TEXT_BYTES)
+        node->meetings[which].state != MEETING_ARRIVED || text.count >= MEETING_TEXT_BYTES ||
+        (outcome == MEETING_AGREED && !can_carry_out(node, &agreed)))
         node_malformed(node, message);
     forward(node, message, (enum meeting_class)which);
     struct meeting *meeting = &node->meetings[which];
     struct reader intervals = reader;
     node_learn(node, message, &reader);
-    node_pass_cut(node, intervals);
+    node_pass_cut(node, message, intervals);
     meeting->outcome = (enum meeting_outcome)outcome;
     if (text.count)
         memcpy(meeting->text, text.bytes, text.count);

@@ -571,7 +571,7 @@ static void choose_owner(struct node *node, const struct interval *interval, str
 }
 
 /* Call `what` for every page that the list names, in intervals that were not in an earlier cut. */
-static void for_cut_pages(struct node *node, struct reader reader,
+static void for_cut_pages(struct node *node, const struct message *message, struct reader reader,
                           void (*what)(struct node *node, const struct interval *interval, struct page *page))
 {
     uint32_t count = reader_u32(&reader);
@@ -581,7 +581,7 @@ static void for_cut_pages(struct node *node, struct reader reader,
             return;
         if (interval->stamp > node->cut[interval->node])
             for (uint32_t r = 0; r < interval->run_count; r++) {
-                struct region *region = region_find(&node->regions, interval->runs[r].region);
+                struct region *region = region_of_run(node, message, &interval->runs[r]);
                 for (uint64_t k = 0; region && k < interval->runs[r].pages; k++)
                     what(node, interval, region_page(region, &node->pool, interval->runs[r].first + k));
             }
@@ -602,10 +602,10 @@ static void raise_cut(struct node *node, struct reader reader)
     }
 }
 
-void node_pass_cut(struct node *node, struct reader reader)
+void node_pass_cut(struct node *node, const struct message *message, struct reader reader)
 {
-    for_cut_pages(node, reader, note_writer);
-    for_cut_pages(node, reader, choose_owner);
+    for_cut_pages(node, message, reader, note_writer);
+    for_cut_pages(node, message, reader, choose_owner);
     raise_cut(node, reader);
     for (node_id q = 0; q < node->size; q++)
         log_trim(&node->logs[q], &node->pool, node->cut[q]);

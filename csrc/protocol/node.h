@@ -180,7 +180,7 @@ void node_put_intervals(struct node *node, struct message *message, const struct
 /* Take in write notices: the acquire side of every synchronisation. */
 void node_learn(struct node *node, const struct message *message, struct reader *reader);
 /* The same list in the departure of a meeting, which all nodes see alike: choose owners, trim logs. */
-void node_pass_cut(struct node *node, struct reader reader);
+void node_pass_cut(struct node *node, const struct message *message, struct reader reader);
 /* What this node knows, as entries above the last cut. */
 void node_put_known(struct node *node, struct message *message);
 

@@ -17,6 +17,7 @@ enum {
     RETRIES_PER_STEP = 4,
     CHUNKS_KEPT = 64,
     CHUNK_KEPT_BYTES = 1 << 20,
+    CHUNK_BYTES_MAX = 64 << 20,
     EVENTS_SHOWN = 40,
     CHECK_PERIOD = 61
 };
@@ -129,7 +130,7 @@ struct sim {
     int active[SIM_NODES_MAX * SIM_NODES_MAX], active_count;
     struct lock_truth locks[SIM_LOCKS_MAX];
     struct counter_truth counters[SIM_COUNTERS_MAX];
-    bool trace, ending;
+    bool trace, ending, damaged;
     int touched;                    /* node of this step */
     jmp_buf escape;
     char *failure;
@@ -196,6 +197,8 @@ static void *port_chunk(void *context, size_t bytes)
 {
     struct sim_node *home = context;
     struct chunk *chunk;
+    if (bytes > CHUNK_BYTES_MAX)
+        fail(home->sim, home->rank, "a chunk of %zu bytes", bytes);
 #ifndef SIM_SANITIZE
     if (bytes == CHUNK_KEPT_BYTES && kept_count > 0) {
         chunk = kept[--kept_count];
@@ -368,11 +371,37 @@ static void settle(struct sim_node *home)
     pump(home);
 }
 
+/* Cut it short, or overwrite a few fields; mostly so that the header still agrees with the length. */
+static void damage(struct sim *sim, struct parcel *parcel)
+{
+    static const uint32_t values[] = {0, 1, 2, 0x7fffffff, 0x80000000, 0xffffffff, 16, 64};
+    struct message_header header;
+    sim->damaged = true;
+    sim->stats.damages++;
+    if (sim_random_chance(&sim->random, 300))
+        parcel->bytes = sim_random_below(&sim->random, (uint32_t)parcel->bytes);
+    else
+        for (uint32_t i = 1 + sim_random_below(&sim->random, 3); i > 0; i--) {
+            uint32_t value = values[sim_random_below(&sim->random, 8)];
+            if (sim_random_chance(&sim->random, 300))
+                value = (uint32_t)sim_random_next(&sim->random);
+            uint64_t at = 4 * sim_random_below(&sim->random, (uint32_t)parcel->bytes / 4);
+            memcpy(parcel->data + at, &value, sizeof value);
+        }
+    if (parcel->bytes >= sizeof header && sim_random_chance(&sim->random, 900)) {
+        memcpy(&header, parcel->data, sizeof header);
+        header.bytes = parcel->bytes;
+        memcpy(parcel->data, &header, sizeof header);
+    }
+}
+
 static void deliver(struct sim *sim, int index)
 {
     int from = index / SIM_NODES_MAX, to = index % SIM_NODES_MAX;
     struct sim_node *home = &sim->nodes[to];
     struct parcel *parcel = channel_take(sim, index);
+    if (sim_random_chance(&sim->random, sim->knobs.damage))
+        damage(sim, parcel);
     const struct message_header *header = (const void *)parcel->data;
     TRACE(sim, "node %d  receives kind %d stamp %llu from %d", to, header->kind, (unsigned long long)header->stamp, from);
     void *wire = pool_take(&home->node->pool, parcel->bytes);
@@ -1377,14 +1406,17 @@ int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_
         sim->stats.steps = sim->step;
         add_stats(total, &sim->stats);
     }
+    bool damaged = sim->damaged;
+    total->programs_damaged += damaged;
+    total->damages_noticed += damaged && failed;
     clean_up(sim);
-    return failed ? -1 : 0;
+    return !failed ? 0 : damaged ? 1 : -1;
 }
 
 uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total, char *failure)
 {
     for (uint64_t i = 0; i < runs; i++)
-        if (sim_run(first + i, knobs, 0, total, failure))
+        if (sim_run(first + i, knobs, 0, total, failure) < 0)
             return i;
     return runs;
 }

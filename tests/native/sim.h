@@ -51,6 +51,7 @@ struct sim_knobs {
     int64_t changes;            /* permille of the phases that allocate, free, or disagree at their end */
     int64_t counters;           /* 0 to 3 */
     int64_t values;             /* number of different values written, 2 to 255 */
+    int64_t damage;             /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
     int64_t check;              /* 0: at the end, 1: at times, 2: after every step */
     int64_t steps_max;          /* an endless run is a failure */
 };
@@ -66,6 +67,7 @@ struct sim_stats {
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
     uint64_t prefetches, protects, protects_failed, checks;
+    uint64_t damages, programs_damaged, damages_noticed;
     uint64_t kind_messages[16];
     uint64_t pool_bytes_max;
 };
@@ -79,7 +81,8 @@ int sim_knob_set(struct sim_knobs *knobs, const char *name, int64_t value);
 /* Name of a knob, NULL behind the last. */
 const char *sim_knob_name(int index);
 
-/* Run the program of one seed and add to `total`.  0, or -1: it failed, and `failure` (SIM_FAILURE_BYTES) says how.
+/* Run the program of one seed and add to `total`.  0, or -1: it failed, and `failure` (SIM_FAILURE_BYTES) says how; 1: it
+ * failed after a message had been damaged, as it should.
  * `trace`: print every step to standard output. */
 int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_stats *total, char *failure);
 

@@ -82,7 +82,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(tries_refused); SHOW(acquires_cancelled); SHOW(counter_adds); SHOW(pins_read); SHOW(pins_write);
     SHOW(pins_waited); SHOW(meetings); SHOW(disagreements); SHOW(refusals); SHOW(allocations);
     SHOW(allocations_without_space); SHOW(frees); SHOW(addresses_reused); SHOW(prefetches); SHOW(protects);
-    SHOW(protects_failed); SHOW(checks); SHOW(pool_bytes_max);
+    SHOW(protects_failed); SHOW(checks); SHOW(damages); SHOW(programs_damaged); SHOW(damages_noticed); SHOW(pool_bytes_max);
 #undef SHOW
     for (int kind = 1; kind < 16 && kinds[kind]; kind++)
         printf("  messages: %-16s %14llu\n", kinds[kind], (unsigned long long)stats->kind_messages[kind]);
@@ -102,7 +102,7 @@ int main(int count, char **texts)
     double start = now();
     uint64_t i = 0, failed = 0;
     for (; arguments.seconds > 0 ? now() - start < arguments.seconds : i < arguments.runs; i++)
-        if (sim_run(arguments.seed + i, &arguments.knobs, arguments.trace, &stats, failure)) {
+        if (sim_run(arguments.seed + i, &arguments.knobs, arguments.trace, &stats, failure) < 0) {
             printf("FAILED after %llu programs, commit %s: %s\n", (unsigned long long)i, SIM_COMMIT, failure);
             fflush(stdout);
             if (++failed >= arguments.failures)

@@ -20,7 +20,7 @@ static const struct {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
     KNOB(nodes), KNOB(regions), KNOB(page_bytes), KNOB(phases), KNOB(lock_threads), KNOB(prefetch), KNOB(collect),
     KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(whole), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
-    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters), KNOB(values), KNOB(check),
+    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters), KNOB(values), KNOB(damage), KNOB(check),
     KNOB(steps_max),
 #undef KNOB
 };
@@ -110,6 +110,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(changes, 0, 300, 700);
     CHOOSE(counters, 0, 0, 1, 2);
     CHOOSE(values, 2, 3, 255, 255);
+    CHOOSE(damage, 0);
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
     CHOOSE(steps_max, 3000000);
 }
