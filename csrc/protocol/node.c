@@ -191,41 +191,55 @@ bool node_take_wake(struct node *node)
 
 /* ---- protection ---------------------------------------------------------------------------------------------- */
 
-/* Tell the kernel again what the pages of a region may, pinned ones; everything else: nothing. */
+/* What must not fail: memory that stayed accessible against what is recorded would be written without a notice. */
+static void tell_kernel(struct node *node, uint64_t offset, uint64_t bytes, enum access access)
+{
+    node->stats.protects++;
+    if (node->port.protect(node->port.context, offset, bytes, access) != 0)
+        node_panic(node, "the kernel has no room for the mappings of the pages that are pinned (vm.max_map_count)");
+}
+
+static bool region_pinned(const struct node *node, const struct region *region)
+{
+    const struct page *page = node->pinned;
+    while (page && page->region != region)
+        page = page->pin_next;
+    return page != NULL;
+}
+
+/* Tell the kernel again what the pinned pages of a region may; everything else: nothing. */
 static void relax_region(struct node *node, struct region *region)
 {
     uint64_t bytes = region->pages * region->page_bytes;
-    bool pins = false;
     for (struct page_block *block = region->touched; block; block = block->next)
-        for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
-            if (page_pinned(&block->pages[k]))
-                pins = true;
-            else
+        for (int k = 0; k < REGION_BLOCK_PAGES; k++)
+            if (!page_pinned(&block->pages[k]))
                 block->pages[k].access = ACCESS_NONE;
-        }
     node->edges -= region->edges;
     region->edges = 0;
     uint64_t from = region->offset;
-    for (struct page *page = pins ? node->pinned : NULL; page; page = page->pin_next)
+    for (struct page *page = node->pinned; page; page = page->pin_next)
         if (page->region == region) {
             /* The list ascends (node_pin): the bytes before this page, then the page itself. */
             if (page_offset(page) > from)
-                node->port.protect(node->port.context, from, page_offset(page) - from, ACCESS_NONE);
-            node->port.protect(node->port.context, page_offset(page), region->page_bytes, (enum access)page->access);
+                tell_kernel(node, from, page_offset(page) - from, ACCESS_NONE);
+            tell_kernel(node, page_offset(page), region->page_bytes, (enum access)page->access);
             from = page_offset(page) + region->page_bytes;
             region->edges += 2;
         }
     if (from < region->offset + bytes)
-        node->port.protect(node->port.context, from, region->offset + bytes - from, ACCESS_NONE);
+        tell_kernel(node, from, region->offset + bytes - from, ACCESS_NONE);
     node->edges += region->edges;
 }
 
 static void relax(struct node *node)
 {
     node->batch.bytes = 0;
-    for (uint32_t i = 0; i < node->regions.count; i++)
-        relax_region(node, node->regions.live[i]);
-    node->stats.protects += node->regions.count;
+    /* Those without pins first: they become one mapping each, which makes room for the others. */
+    for (int pinned = 0; pinned < 2; pinned++)
+        for (uint32_t i = 0; i < node->regions.count; i++)
+            if (region_pinned(node, node->regions.live[i]) == pinned)
+                relax_region(node, node->regions.live[i]);
 }
 
 void page_protect_flush(struct node *node)
@@ -709,6 +723,8 @@ enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, boo
     if (answer == FAULT_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ)) {
         answer = answer_fault(node, page, write);   /* the kernel had no room, and everything was made inaccessible */
         node_settle(node);
+        if (answer == FAULT_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ))
+            node_panic(node, "the kernel has no room for one more mapping beside the pinned pages (vm.max_map_count)");
     }
     return answer;
 }

@@ -11,7 +11,7 @@
 
 #include "protocol/meeting.h"
 
-enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14 };
+enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14, EDGES_FOR_PINS = 28 };
 
 static const struct {
     const char *name;
@@ -103,10 +103,13 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(deliver, 100, 300, 500, 500, 800, 950);
     CHOOSE(stalls, 0, 0, 5, 50);
     CHOOSE(bystanders, 0, 300, 1000);
-    CHOOSE(edges, 0, 0, 0, 24, 48);
     CHOOSE(edges_told, 0, 1);
     CHOOSE(tries, 0, 200, 200, 450);
     CHOOSE(pins, 0, 0, 0, 50, 200);
+    int edges_free = knobs->edges < 0;
+    CHOOSE(edges, 0, 0, 0, 6, 12);
+    if (edges_free && knobs->edges > 0 && knobs->pins > 0)
+        knobs->edges = EDGES_FOR_PINS;  /* pinned pages need theirs at all times */
     CHOOSE(changes, 0, 300, 700);
     CHOOSE(counters, 0, 0, 1, 2);
     CHOOSE(values, 2, 3, 255, 255);
