@@ -39,7 +39,12 @@ def sources():
 def directory():
     """Where the module of this state of the sources goes, inside the ignored build directory."""
     digest = hashlib.sha256()
-    for path in [*sources(), *sorted(PROTOCOL.glob("*.h")), *(HERE / name for name in OWN_HEADERS), pathlib.Path(__file__)]:
+    for path in [
+        *sources(),
+        *sorted(PROTOCOL.glob("*.h")),
+        *(HERE / name for name in OWN_HEADERS),
+        pathlib.Path(__file__),
+    ]:
         digest.update(path.read_bytes())
     return ROOT / "build" / "tests" / f"protocol-{digest.hexdigest()[:16]}-{sys.implementation.cache_tag}"
 

@@ -1,0 +1,543 @@
+"""The protocol without MPI: its parts, and many nodes of it under the simulator's network, memory and schedules."""
+
+import itertools
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from native import native_build
+
+GRANULE = 64
+HEADER = np.dtype(
+    [("magic", "u4"), ("kind", "u1"), ("by_service", "u1"), ("unused", "u2"), ("count", "u4"), ("sender", "u4"),
+     ("stamp", "u8"), ("bytes", "u8")]
+)  # fmt: skip
+INTERVAL = np.dtype([("node", "i4"), ("runs", "u4"), ("stamp", "u8")])
+
+
+@pytest.fixture(scope="module")
+def native():
+    """Return cffi's (ffi, lib); each state of the sources is compiled once."""
+    return native_build.load()
+
+
+@pytest.fixture(scope="module")
+def ffi(native):
+    return native[0]
+
+
+@pytest.fixture(scope="module")
+def lib(native):
+    return native[1]
+
+
+@pytest.fixture
+def box(lib):
+    box = lib.box_new(64 * 1024, GRANULE)
+    yield box
+    lib.box_free(box)
+
+
+# --- the simulator ---------------------------------------------------------------------------------------------------
+
+
+def run(ffi, lib, seed, runs, **knobs):
+    """Run programs and return their statistics as a dict; a failure fails the test with the simulator's words."""
+    settings, stats = ffi.new("struct sim_knobs *"), ffi.new("struct sim_stats *")
+    failure = ffi.new("char[]", lib.SIM_FAILURE_BYTES)
+    lib.sim_knobs_default(settings)
+    for name, value in knobs.items():
+        assert lib.sim_knob_set(settings, name.encode(), value) == 0
+    if lib.sim_run_many(seed, runs, settings, stats, failure) < runs:
+        pytest.fail(f"knobs said: {knobs}; {ffi.string(failure).decode()}")
+    return {name: getattr(stats, name) for name, _ in ffi.typeof("struct sim_stats").fields if name != "kind_messages"}
+
+
+def test_random_programs(ffi, lib):
+    stats = run(ffi, lib, 0, 1500)
+    assert stats["programs"] == 1500
+    # What must have happened often in so many programs, else the simulator has become blind to it.
+    often = ("reads", "writes", "peeks", "fetches", "pages_received", "diffs_received", "diffs_made", "invalidations",
+             "collections", "lock_grants", "lock_acquires_local", "tries", "tries_of_free_locks", "tries_refused",
+             "acquires_cancelled", "counter_adds", "pins_read", "pins_write", "prefetches", "faults_local", "checks",
+             "bystander_accesses", "meetings", "allocations")  # fmt: skip
+    assert {name: stats[name] for name in often if stats[name] < 1500} == {}
+    seldom = ("early", "pins_waited", "disagreements", "refusals", "frees", "addresses_reused", "protects_failed")
+    assert {name: stats[name] for name in seldom if stats[name] < 5} == {}
+
+
+def test_a_seed_replays_exactly(ffi, lib):
+    assert run(ffi, lib, 12345, 50) == run(ffi, lib, 12345, 50)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"nodes": 2, "regions": 1, "page_bytes": 64, "check": 2},
+        {"nodes": 9, "phases": 2},
+        {"nodes": 1, "lock_threads": 2},
+        {"budget_bytes": 1, "nodes": 3, "steps_max": 10_000_000},
+        {"collect": 30, "pins": 300, "lock_threads": 2, "nodes": 3},
+        {"edges": 28, "edges_told": 0, "pins": 100},
+        {"edges": 6, "edges_told": 1, "pins": 0, "open_early": 300},
+        {"whole": 1},
+        {"whole": 2, "stay_open": 500},
+        {"whole": 3, "open_early": 300},
+        {"bystanders": 1000, "deliver": 100},
+        {"stalls": 100, "deliver": 950, "prefetch": 1, "ahead_bytes": 4096},
+        {"tries": 450, "lock_threads": 2},
+        {"changes": 1000, "phases": 8},
+        {"values": 2, "counters": 3},
+    ],
+    ids=str,
+)
+def test_corners(ffi, lib, knobs):
+    stats = run(ffi, lib, 500_000, 80, **knobs)
+    assert stats["reads"] > 80
+
+
+def test_one_node_sends_nothing(ffi, lib):
+    assert run(ffi, lib, 0, 100, nodes=1)["messages"] == 0
+
+
+def test_protection_that_fails_is_met(ffi, lib):
+    assert run(ffi, lib, 0, 100, edges=4, edges_told=0, pins=0)["protects_failed"] > 1000
+
+
+def test_damaged_messages_are_noticed_and_survived(ffi, lib):
+    stats = run(ffi, lib, 0, 400, damage=2, steps_max=60_000)
+    assert stats["programs_damaged"] > 100
+    assert stats["damages_noticed"] > stats["programs_damaged"] / 2  # others hit what nobody looks at any more
+
+
+def test_unknown_knob(ffi, lib):
+    assert lib.sim_knob_set(ffi.new("struct sim_knobs *"), b"nonsense", 1) == -1
+
+
+# --- diff ------------------------------------------------------------------------------------------------------------
+
+
+def cut(ffi, lib, page, twin):
+    """Cut the diff between two arrays of bytes; returns its body."""
+    body = np.full(lib.diff_bytes_max(page.size) + 1, 0xEE, np.uint8)
+    pointers = [ffi.from_buffer("unsigned char[]", a) for a in (page, twin, body)]
+    size = lib.diff_cut(pointers[0], pointers[1], page.size, twin.size, pointers[2])
+    assert size <= lib.diff_bytes_max(page.size)
+    assert body[size] == 0xEE
+    return body[:size].copy()
+
+
+def apply(ffi, lib, page, body):
+    lib.diff_apply(ffi.from_buffer("unsigned char[]", page), ffi.from_buffer("unsigned char[]", body), body.size)
+
+
+@st.composite
+def pages(draw):
+    """Make a page and its twin, which repeats, and which differ in runs that love the borders of words and blocks."""
+    size = draw(st.sampled_from([64, 128, 256, 1024, 4096]))
+    twin_size = draw(st.sampled_from([size, GRANULE]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    twin = rng.integers(0, 256, twin_size, np.uint8)
+    page = np.tile(twin, size // twin_size)
+    for _ in range(draw(st.integers(0, 8))):
+        start = draw(st.one_of(st.integers(0, size - 1), st.integers(0, size // 8 - 1).map(lambda word: 8 * word)))
+        length = draw(st.sampled_from([1, 2, 7, 8, 9, 63, 64, 65, 200, size]))
+        page[start : start + length] += np.uint8(draw(st.integers(1, 255)))
+    return page, twin
+
+
+@hypothesis.given(pages())
+def test_diff_is_exact_to_the_byte(native, page_and_twin):
+    ffi, lib = native
+    page, twin = page_and_twin
+    body = cut(ffi, lib, page, twin)
+    full = np.tile(twin, page.size // twin.size)
+    restored = full.copy()
+    assert lib.diff_valid(ffi.from_buffer("unsigned char[]", body), body.size, page.size)
+    apply(ffi, lib, restored, body)
+    assert np.array_equal(restored, page)
+    # What did not change belongs to somebody else: it must stay as it is on the receiver's page.
+    changed, other = page != full, np.random.default_rng(0).integers(0, 256, page.size, np.uint8)
+    target = other.copy()
+    apply(ffi, lib, target, body)
+    assert np.array_equal(target, np.where(changed, page, other))
+    assert body.size <= 16 * np.ceil(page.size / 64) + changed.sum()
+    assert (body.size == 0) == (not changed.any())
+
+
+@hypothesis.given(pages(), st.data())
+def test_diff_from_the_wire_is_not_believed(native, page_and_twin, data):
+    """Whatever is called valid can be applied without touching a byte outside of the page."""
+    ffi, lib = native
+    page, twin = page_and_twin
+    body = cut(ffi, lib, page, twin)
+    for _ in range(data.draw(st.integers(0, 3))):
+        if body.size:
+            body[data.draw(st.integers(0, body.size - 1))] = data.draw(st.integers(0, 255))
+    body = body[: data.draw(st.integers(0, body.size))].copy()
+    if lib.diff_valid(ffi.from_buffer("unsigned char[]", body), body.size, page.size):
+        room = np.full(3 * page.size, 0x55, np.uint8)
+        apply(ffi, lib, room[page.size : 2 * page.size], body)
+        assert (room[: page.size] == 0x55).all()
+        assert (room[2 * page.size :] == 0x55).all()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [0, 0],  # a mask is missing
+        [0, 0, 0, 0],  # a mask of nothing
+        [0, 2] + [7] * 16,  # two blocks are said, one is there
+        [2, 1] + [7] * 16,  # beyond a page of two blocks
+        [1, 0, 1, 0],  # the byte is missing
+        [1, 1] + [7] * 16 + [0, 1] + [7] * 16,  # blocks descend
+        [0, 0xFFFFFFFF] + [7] * 16,
+        [0xFFFFFFFF, 1] + [7] * 16,
+    ],
+)
+def test_bad_diffs(ffi, lib, words):
+    body = np.array(words, np.uint32).view(np.uint8)
+    assert not lib.diff_valid(ffi.from_buffer("unsigned char[]", body), body.size, 128)
+
+
+def test_diff_of_a_page_that_changed_altogether(ffi, lib):
+    page = np.full(4096, 1, np.uint8)
+    assert cut(ffi, lib, page, np.zeros(4096, np.uint8)).size == 4096 + 8
+
+
+# --- vector ----------------------------------------------------------------------------------------------------------
+
+
+stamps = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 2**63)), max_size=30)
+
+
+@hypothesis.given(stamps, stamps, st.integers(-1, 9))
+def test_vectors_are_maxima(native, raises, others, excepted):
+    ffi, lib = native
+    box = lib.box_new(4096, GRANULE)
+    vectors = [ffi.new("struct vector *") for _ in range(2)]
+    models = [{}, {}]
+    for vector, model, steps in zip(vectors, models, (raises, others), strict=True):
+        for node, stamp in steps:
+            lib.vector_raise(vector, ffi.addressof(box.pool), node, stamp)
+            model[node] = max(model.get(node, 0), stamp)
+        assert {node: lib.vector_get(vector, node) for node in range(10)} == {n: model.get(n, 0) for n in range(10)}
+        assert lib.box_vector_check(box, vector) == ffi.NULL
+        assert vector.count == len(model)
+    covers = all(models[0].get(n, 0) >= s for n, s in models[1].items() if n != excepted)
+    assert lib.vector_covers(vectors[0], vectors[1], excepted) == covers
+    lib.vector_copy(vectors[0], ffi.addressof(box.pool), vectors[1])
+    assert all(lib.vector_get(vectors[0], n) == models[1].get(n, 0) for n in range(10))
+    for vector in vectors:
+        lib.vector_clear(vector, ffi.addressof(box.pool))
+        assert (vector.count, lib.vector_get(vector, 3)) == (0, 0)
+    assert box.pool.bytes_used == 0
+    lib.pool_fini(ffi.addressof(box.pool))
+    lib.box_free(box)
+
+
+# --- pool ------------------------------------------------------------------------------------------------------------
+
+
+@hypothesis.given(st.lists(st.one_of(st.integers(1, 300), st.integers(1, 400_000)), min_size=1, max_size=60), st.data())
+def test_blocks_do_not_overlap(native, sizes, data):
+    ffi, lib = native
+    box = lib.box_new(4096, GRANULE)
+    pool = ffi.addressof(box.pool)
+    live = {}
+    for number, size in enumerate(sizes):
+        zeroed = data.draw(st.booleans())
+        block = (lib.pool_take_zeroed if zeroed else lib.pool_take)(pool, size)
+        assert int(ffi.cast("uintptr_t", block)) % 16 == 0
+        array = np.frombuffer(ffi.buffer(block, size), np.uint8)
+        assert not (zeroed and array.any())
+        array[:] = number % 251
+        live[number] = (block, array)
+        if data.draw(st.booleans()):
+            gone = data.draw(st.sampled_from(sorted(live)))
+            block, array = live.pop(gone)
+            assert (array == gone % 251).all()
+            lib.pool_give(pool, block, array.size)
+    used = sum(1 << max(4, int(array.size - 1).bit_length()) for _, array in live.values())
+    assert box.pool.bytes_used == used <= box.pool.bytes_used_max
+    for number, (block, array) in live.items():
+        assert (array == number % 251).all()
+        lib.pool_give(pool, block, array.size)
+    assert box.pool.bytes_used == 0
+    lib.pool_fini(pool)
+    assert box.chunk_count == 0
+    lib.box_free(box)
+
+
+def test_a_growing_array_keeps_its_content(ffi, lib, box):
+    pool, capacity, array = ffi.addressof(box.pool), ffi.new("uint32_t *"), ffi.NULL
+    for count in range(1, 1000):
+        array = lib.pool_grow(pool, array, capacity, count, 8)
+        numbers = ffi.cast("uint64_t *", array)
+        numbers[count - 1] = count
+        assert capacity[0] >= count
+        assert count < 3 or (numbers[0], numbers[count // 2]) == (1, count // 2 + 1)
+    lib.pool_give(pool, array, capacity[0] * 8)
+    assert box.pool.bytes_used == 0
+
+
+# --- message ---------------------------------------------------------------------------------------------------------
+
+
+def message_with(ffi, lib, box, body):
+    message = lib.message_new(ffi.addressof(box.pool), 1, lib.MESSAGE_GRANT, lib.RING_NEVER, 4)
+    lib.message_put_bytes(message, ffi.addressof(box.pool), body, len(body))
+    return message
+
+
+@hypothesis.given(st.binary(max_size=64), st.lists(st.sampled_from([4, 8, 3, 0, 100, 2**64 - 1]), max_size=12))
+def test_a_reader_stops_at_the_end(native, body, sizes):
+    ffi, lib = native
+    box = lib.box_new(4096, GRANULE)
+    message = message_with(ffi, lib, box, body)
+    reader = ffi.new("struct reader *", lib.message_reader(message))
+    at, bad = 0, False
+    for size in sizes:
+        bad = bad or at + size > len(body)
+        if size in (4, 8):
+            value = (lib.reader_u32 if size == 4 else lib.reader_u64)(reader)
+            assert value == (0 if bad else int.from_bytes(body[at : at + size], "little"))
+        else:
+            found = lib.reader_bytes(reader, size)
+            assert (found == ffi.NULL) == bad
+            assert bad or ffi.buffer(found, size)[:] == body[at : at + size]
+        at += 0 if bad else size
+        assert reader.bad == bad
+        if bad:
+            break
+    assert lib.reader_left(reader) == len(body) - at or bad
+    lib.message_free(message, ffi.addressof(box.pool))
+    assert box.pool.bytes_used == 0
+    lib.box_free(box)
+
+
+@hypothesis.given(stamps, st.integers(0, 2**62), st.integers(0, 400))
+def test_vectors_travel(native, entries, floor, kept):
+    ffi, lib = native
+    box = lib.box_new(4096, GRANULE)
+    pool = ffi.addressof(box.pool)
+    vector, read = ffi.new("struct vector *"), ffi.new("struct vector *")
+    for node, stamp in entries:
+        lib.vector_raise(vector, pool, node, stamp)
+    message = message_with(ffi, lib, box, b"")
+    lib.message_put_vector(message, pool, vector)
+    body = message.wire_bytes - HEADER.itemsize
+    lib.message_shrink(message, max(0, body - kept))
+    reader = ffi.new("struct reader *", lib.message_reader(message))
+    lib.reader_vector(reader, pool, 10, floor, read)
+    assert reader.bad == (kept < body)
+    for node in range(10):
+        stamp, found = lib.vector_get(vector, node), lib.vector_get(read, node)
+        assert found == (stamp if stamp > floor else 0) or (reader.bad and found == 0)
+    lib.box_free(box)
+
+
+def test_a_node_beyond_the_job_is_not_believed(ffi, lib, box):
+    message = message_with(ffi, lib, box, np.array([1, 10, 5, 0], np.uint32).tobytes())
+    reader, vector = ffi.new("struct reader *", lib.message_reader(message)), ffi.new("struct vector *")
+    lib.reader_vector(reader, ffi.addressof(box.pool), 10, 0, vector)
+    assert reader.bad
+    assert vector.count == 0
+
+
+def wire(lib, kind, sender, body, *, magic=None, said=None, stamp=1):
+    header = np.zeros(1, HEADER)
+    header["magic"] = lib.MESSAGE_MAGIC if magic is None else magic
+    header["kind"], header["sender"], header["stamp"], header["count"] = kind, sender, stamp, 1
+    header["bytes"] = HEADER.itemsize + len(body) if said is None else said
+    return header.tobytes() + body
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lib: b"",
+        lambda lib: b"x" * 31,
+        lambda lib: wire(lib, lib.MESSAGE_PASS, 1, b"", magic=1),
+        lambda lib: wire(lib, lib.MESSAGE_PASS, 2, b""),
+        lambda lib: wire(lib, lib.MESSAGE_PASS, 1, b"", said=33),
+        lambda lib: wire(lib, 0, 1, b""),
+        lambda lib: wire(lib, 200, 1, b""),
+    ],
+)
+def test_not_a_message(ffi, lib, box, make):
+    node = lib.box_node(box, 0, 3)
+    text = make(lib)
+    died = lib.box_receive(box, node, 1, text, len(text))
+    assert died != ffi.NULL
+    assert "malformed" in ffi.string(died).decode()
+
+
+@hypothesis.given(st.integers(1, 16), st.binary(max_size=120), st.booleans())
+def test_random_bodies_die_clearly_or_do_nothing(native, kind, body, arrived):
+    ffi, lib = native
+    box = lib.box_new(64 * 1024, GRANULE)
+    node = lib.box_node(box, 0, 3)
+    if arrived:
+        assert lib.box_barrier(box, node) == ffi.NULL
+    text = wire(lib, kind, 1, body)
+    died = lib.box_receive(box, node, 1, text, len(text))
+    if died == ffi.NULL:
+        assert lib.box_node_free(box, node) == ffi.NULL
+        assert box.chunk_count == 0
+    else:
+        assert len(ffi.string(died)) > 10
+    lib.box_free(box)
+
+
+@pytest.mark.parametrize("kept", range(200))
+def test_a_departure_cut_short(native, kept):
+    """All prefixes of a real message: nothing but the whole of it is taken."""
+    ffi, lib = native
+    boxes = [lib.box_new(64 * 1024, GRANULE) for _ in range(2)]
+    nodes = [lib.box_node(box, rank, 2) for rank, box in enumerate(boxes)]
+    text = ffi.new("unsigned char[4096]")
+    for rank in (1, 0):
+        assert lib.box_barrier(boxes[rank], nodes[rank]) == ffi.NULL
+    size = lib.box_take(nodes[1], text, 4096)
+    assert size > HEADER.itemsize
+    assert lib.box_receive(boxes[0], nodes[0], 1, text, size) == ffi.NULL
+    size = lib.box_take(nodes[0], text, 4096)
+    assert HEADER.itemsize < size < 200
+    whole = ffi.buffer(text, size)[:]
+    if kept < size:
+        cut = wire(lib, lib.MESSAGE_DEPART, 0, whole[HEADER.itemsize : max(kept, HEADER.itemsize)])
+        died = lib.box_receive(boxes[1], nodes[1], 0, cut, len(cut))
+        assert died != ffi.NULL
+        assert "malformed" in ffi.string(died).decode()
+    else:
+        assert lib.box_receive(boxes[1], nodes[1], 0, whole, size) == ffi.NULL
+    for box in boxes:
+        lib.box_free(box)
+
+
+# --- interval logs ---------------------------------------------------------------------------------------------------
+
+
+def append(ffi, lib, box, log, stamp, node=0, runs=1):
+    interval = ffi.cast("struct interval *", lib.pool_take(ffi.addressof(box.pool), INTERVAL.itemsize + 16 * runs))
+    interval.node, interval.run_count, interval.stamp = node, runs, stamp
+    assert lib.interval_bytes(interval) == INTERVAL.itemsize + 16 * runs
+    lib.log_append(log, ffi.addressof(box.pool), interval)
+
+
+@hypothesis.given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3), st.booleans()), max_size=60))
+def test_logs_are_windows(native, steps):
+    ffi, lib = native
+    box = lib.box_new(4096, GRANULE)
+    log, model, stamp, cut = ffi.new("struct log *"), [], 0, 0
+    for more, back, trims in steps:
+        stamp += more
+        append(ffi, lib, box, log, stamp)
+        model.append(stamp)
+        if trims:
+            cut = max(cut, stamp - back)
+            lib.log_trim(log, ffi.addressof(box.pool), cut)
+            model = [s for s in model if s > cut]
+        assert [log.items[log.first + i].stamp for i in range(log.count)] == model
+        assert lib.box_log_check(box, log, cut) == ffi.NULL
+        for after in (0, cut, stamp - 1, stamp):
+            assert lib.log_after(log, after) == sum(s <= after for s in model)
+    lib.log_fini(log, ffi.addressof(box.pool))
+    assert box.pool.bytes_used == 0
+    lib.box_free(box)
+
+
+@pytest.mark.parametrize(("stamps", "cut"), [([5, 5], 0), ([5, 4], 0), ([3, 4], 3)])
+def test_log_check(ffi, lib, box, stamps, cut):
+    log = ffi.new("struct log *")
+    for stamp in stamps:
+        append(ffi, lib, box, log, stamp)
+    assert lib.box_log_check(box, log, cut) != ffi.NULL
+
+
+# --- regions ---------------------------------------------------------------------------------------------------------
+
+
+def regions_of(ffi, lib, box):
+    regions = ffi.new("struct regions *")
+    lib.regions_init(regions, ffi.addressof(box.pool))
+    return regions
+
+
+actions = st.lists(
+    st.tuples(
+        st.sampled_from("aaafb"), st.integers(1, 9000), st.sampled_from([64, 128, 512, 4096]), st.integers(0, 99)
+    ),
+    max_size=40,
+)
+
+
+@hypothesis.given(actions)
+def test_all_nodes_choose_the_same_addresses(native, steps):
+    """Allocate, free and bury alike on two nodes, one of which touches pages; no two regions may ever meet."""
+    ffi, lib = native
+    boxes = [lib.box_new(64 * 1024, GRANULE) for _ in range(2)]
+    pools = [ffi.addressof(box.pool) for box in boxes]
+    both = [regions_of(ffi, lib, box) for box in boxes]
+    live, graves, ids = {}, [], set()
+    for action, size, page, which in steps:
+        if action == "a":
+            found = [
+                lib.region_add(regions, pool, size, page, ffi.NULL, 0, b"")
+                for regions, pool in zip(both, pools, strict=True)
+            ]
+            assert (found[0] == ffi.NULL) == (found[1] == ffi.NULL)
+            if found[0] == ffi.NULL:
+                continue
+            assert (found[0].id, found[0].offset) == (found[1].id, found[1].offset)
+            assert found[0].offset % page == 0
+            assert found[0].id not in ids
+            ids.add(found[0].id)
+            live[found[0].id] = range(found[0].offset, found[0].offset + found[0].pages * page)
+            touched = lib.region_page(found[0], pools[0], which % found[0].pages)
+            assert lib.page_offset(touched) == found[0].offset + which % found[0].pages * page
+            assert lib.region_page_if(found[1], 0) == ffi.NULL
+        elif action == "f" and live:
+            gone = sorted(live)[which % len(live)]
+            for regions, pool in zip(both, pools, strict=True):
+                lib.region_remove(regions, pool, lib.region_find(regions, gone))
+                assert lib.region_find(regions, gone) == ffi.NULL
+                assert lib.region_at(regions, live[gone].start) == ffi.NULL
+                assert lib.region_grave_at(regions, live[gone].start).id == gone
+            graves.append((gone, live.pop(gone)))
+        elif action == "b" and graves:
+            gone, _ = graves.pop(which % len(graves))
+            for regions, pool in zip(both, pools, strict=True):
+                lib.region_bury(regions, pool, gone)
+        taken = sorted([*live.values(), *(addresses for _, addresses in graves)], key=lambda r: r.start)
+        for low, high in itertools.pairwise(taken):
+            assert low.stop + GRANULE <= high.start
+        for region, addresses in live.items():
+            for regions in both:
+                assert lib.region_at(regions, addresses.start).id == region
+                assert lib.region_at(regions, addresses.stop - 1).id == region
+                assert lib.region_at(regions, addresses.stop) == ffi.NULL
+    for box, regions, pool in zip(boxes, both, pools, strict=True):
+        lib.regions_fini(regions, pool)
+        assert box.pool.bytes_used == 0
+        lib.box_free(box)
+
+
+def test_buried_addresses_are_used_again(ffi, lib, box):
+    regions, pool = regions_of(ffi, lib, box), ffi.addressof(box.pool)
+    first = lib.region_add(regions, pool, 60 * 1024, 4096, ffi.NULL, 0, b"first")
+    assert first.offset == 0
+    assert lib.region_add(regions, pool, 60 * 1024, 4096, ffi.NULL, 0, b"second") == ffi.NULL
+    lib.region_remove(regions, pool, first)
+    assert lib.region_add(regions, pool, 60 * 1024, 4096, ffi.NULL, 0, b"second") == ffi.NULL
+    lib.region_bury(regions, pool, 1)
+    second = lib.region_add(regions, pool, 60 * 1024, 4096, ffi.NULL, 0, b"second")
+    assert (second.id, second.offset) == (2, 0)
+
+
+def test_sizes_that_wrap_find_no_room(ffi, lib, box):
+    regions, pool = regions_of(ffi, lib, box), ffi.addressof(box.pool)
+    for size in (2**64 - 1, 2**64 - 4096, 2**63):
+        assert lib.region_add(regions, pool, size, 4096, ffi.NULL, 0, b"") == ffi.NULL
