@@ -23,6 +23,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -82,6 +83,7 @@ struct doorbell {
     uint64_t token;
     int rank, size;
     struct peer *peers;
+    atomic_bool farewell;       /* some rank said that it ends */
     int64_t limit_ns;           /* the time limit that `local` has now */
 };
 
@@ -353,9 +355,26 @@ doorbell_ring(struct doorbell *bell, int peer)
     send_to(bell, &bell->peers[peer], &bell->token, sizeof bell->token);
 }
 
+/* A farewell is the token with every bit turned. */
+void
+doorbell_farewell(struct doorbell *bell, int peer)
+{
+    uint64_t farewell = ~bell->token;
+    if (bell->peers[peer].same_host)
+        send_to(bell, &bell->peers[peer], &farewell, sizeof farewell);
+}
+
+bool
+doorbell_farewell_heard(const struct doorbell *bell)
+{
+    return atomic_load(&bell->farewell);
+}
+
 static bool
 is_bell(struct doorbell *bell, const struct test_bell *datagram, ssize_t bytes)
 {
+    if (bytes == (ssize_t)sizeof bell->token && datagram->token == ~bell->token)
+        atomic_store(&bell->farewell, true);
     if (bytes == (ssize_t)sizeof bell->token)
         return datagram->token == bell->token;
     if (bytes != (ssize_t)sizeof *datagram || datagram->token != bell->token || datagram->rank >= (uint32_t)bell->size)

@@ -35,6 +35,10 @@ void doorbell_ring(struct doorbell *bell, int peer);
 /* Sleep until rung or until the time is over.  True when rung.  Takes all bells that lie there. */
 bool doorbell_wait(struct doorbell *bell, int64_t wait_ns);
 
+/* Tell a rank of this host that this one ends, and why has been said; and whether any rank has told so. */
+void doorbell_farewell(struct doorbell *bell, int peer);
+bool doorbell_farewell_heard(const struct doorbell *bell);
+
 /* Self-test at start: every rank rings all ranks of other hosts (doorbell_test_ring), and after a while asks from how
  * many of them no bell was heard (0 when all is well; a firewall swallows datagrams). */
 void doorbell_test_ring(struct doorbell *bell);

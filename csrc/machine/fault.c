@@ -451,10 +451,13 @@ fault_interrupted(void)
 static void
 on_usr1(int signal, siginfo_t *info, void *context)
 {
-    (void)signal, (void)info, (void)context;
     int saved_errno = errno;
     struct fault *fault = atomic_load(&the_fault);
+    struct sigaction *before = &fault->usr1_before;
     fault->print();
+    /* MPICH has a handler of its own here; the default would end the process that was only asked a question. */
+    if ((before->sa_flags & SA_SIGINFO) || before->sa_handler != SIG_DFL)
+        hand_on(before, signal, info, context);
     errno = saved_errno;
 }
 
@@ -467,7 +470,7 @@ fault_watch_usr1(void (*print)(void))
         return -ENOMEM;
     if (sigaction(SIGUSR1, NULL, &now) != 0)
         return -errno;
-    if ((now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_usr1)
         return 0;
     fault->print = print;
     fault->usr1_before = now;

@@ -39,7 +39,7 @@ bool fault_interrupted(void);
 /* How many there were: a wait that began after n of them has ended when there are more. */
 unsigned fault_interrupts(void);
 
-/* Call `print` (async-signal-safe) on SIGUSR1, unless somebody handles it already. */
+/* Call `print` (async-signal-safe) on SIGUSR1, and then the handler that was there before, if there was one. */
 int fault_watch_usr1(void (*print)(void));
 
 #endif

@@ -79,7 +79,7 @@ static int meeting_error(const struct meeting *meeting)
 static int meet(struct runtime *runtime, const struct ballot *ballot, double slice_s, uint32_t *result)
 {
     progress_lock(runtime);
-    if (runtime->meeting && runtime->meeting != ballot->kind) {
+    if (runtime->meeting && (runtime->meeting != ballot->kind || !pthread_equal(runtime->meeting_thread, pthread_self()))) {
         enum meeting_kind other = runtime->meeting;
         progress_unlock(runtime);
         return runtime_error(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
@@ -88,12 +88,14 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
     struct wait *wait = watchdog_begin(runtime, WAIT_MEETING, (uint64_t)ballot->kind);
     if (!runtime->meeting) {
         runtime->meeting = ballot->kind;
+        runtime->meeting_thread = pthread_self();
         meeting_arrive(runtime->node, MEETING_THREADS, ballot);
         node_settle(runtime->node);
         progress_flush(runtime);
     }
     int error = DSM_AGAIN;
-    if (progress_wait(runtime, meeting_done, NULL, deadline_of(slice_s))) {
+    bool done = progress_wait(runtime, meeting_done, NULL, deadline_of(slice_s));
+    if (done) {
         const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
         runtime->meeting = 0;
         error = meeting_error(meeting);
@@ -101,7 +103,7 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
             *result = meeting->result;
         refresh_pins(runtime);
     }
-    runtime->stats.wait_barrier_ns += watchdog_end(wait);
+    runtime->stats.wait_barrier_ns += watchdog_end(wait, done);
     progress_unlock(runtime);
     return error;
 }
@@ -281,7 +283,7 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
         struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, at);
         progress_lock(runtime);
         progress_wait(runtime, pin_done, &question, -1);
-        runtime->stats.wait_fault_ns += watchdog_end(wait);
+        runtime->stats.wait_fault_ns += watchdog_end(wait, true);
         progress_unlock(runtime);
     }
     return DSM_OK;
@@ -350,7 +352,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
         bool done = progress_wait(runtime, lock_done, &question, deadline_of(slice_s));
-        uint64_t waited = watchdog_end(wait);
+        uint64_t waited = watchdog_end(wait, done);
         runtime->stats.wait_lock_ns += waited;
         lock->stats.wait_ns += waited;
         if (!done)
@@ -479,7 +481,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     struct counter_question question = {.ticket = *ticket, .before = before};
     struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
     bool done = progress_wait(runtime, counter_done, &question, deadline_of(slice_s));
-    runtime->stats.wait_counter_ns += watchdog_end(wait);
+    runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     if (done)
         *ticket = 0;
     progress_unlock(runtime);

@@ -293,8 +293,7 @@ static bool pause_service(struct runtime *runtime, bool busy)
     return doorbell_wait(runtime->doorbell, busy ? POLL_NS : SLEEP_NS);
 }
 
-/* Ask the scheduler for short slices (Linux 6.12): who runs briefly and seldom goes before a computation when it wakes. */
-static void ask_for_short_slices(void)
+void progress_short_slices(void)
 {
     struct {
         uint32_t size, policy;
@@ -312,7 +311,7 @@ void *progress_service(void *context)
     unsigned quiet = 0;             /* looks without a message since there was one */
     bool busy = false;
     is_service = true;
-    ask_for_short_slices();
+    progress_short_slices();
     while (!atomic_load(&runtime->stopping)) {
         bool heard = false;
         if (busy && quiet < SPINS)

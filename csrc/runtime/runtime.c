@@ -21,7 +21,7 @@
 #define BUDGET_BYTES ((uint64_t)64 << 20)
 #define AHEAD_BYTES ((uint64_t)1 << 20)
 
-enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000 };
+enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000, BROKEN_S = 2 };
 
 struct runtime *runtime_current;
 static enum runtime_state the_state = RUNTIME_NEW;
@@ -101,6 +101,8 @@ void runtime_die(const struct runtime *runtime, const char *text, int status, bo
     write_all(line);
     if (events && runtime && runtime->node)
         write_events(runtime->node);
+    for (int peer = 0; runtime && runtime->doorbell && peer < runtime->size; peer++)
+        doorbell_farewell(runtime->doorbell, peer);
     if (runtime && runtime->transport)
         transport_abort(runtime->transport, status);
     _exit(status);
@@ -168,9 +170,14 @@ static void buffer_give(void *context, void *buffer, uint64_t bytes)
     pool_give_apart(&runtime->node->pool, buffer, bytes);
 }
 
+/* MPI fails when a rank dies under it, often before anybody has said which: who knows (the dead rank's neighbour, or
+ * mpiexec) goes first. */
 static void transport_broken(void *context, const char *text)
 {
-    runtime_die(context, text, 1, true);
+    char line[1024];
+    nanosleep(&(struct timespec){.tv_sec = BROKEN_S}, NULL);
+    snprintf(line, sizeof line, "%s (has another rank died? then mpiexec or another rank says which)", text);
+    runtime_die(context, line, 1, true);
 }
 
 /* ---- faults -------------------------------------------------------------------------------------------------- */
@@ -249,7 +256,7 @@ static int serve_fault(void *context, uint64_t offset, bool write)
     progress_lock(runtime);
     while (!progress_wait(runtime, fault_done, &question, runtime_now_ns() + 100 * 1000 * 1000))
         look_at_interrupt(runtime, &question);
-    count_fault_wait(runtime, offset, watchdog_end(wait));
+    count_fault_wait(runtime, offset, watchdog_end(wait, true));
     progress_unlock(runtime);
     return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
 }
@@ -455,6 +462,7 @@ static int start(struct runtime *runtime, const void *mpi_comm)
         test_bells(runtime);
     if (runtime->options.oversubscribed < 0)
         runtime->options.oversubscribed = more_ranks_than_cores(runtime);
+    watchdog_choose_neighbour(runtime);
     make_node(runtime);
     error = fault_install(runtime->memory.application, runtime->memory.bytes, serve_fault, runtime);
     if (error)

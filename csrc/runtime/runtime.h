@@ -35,7 +35,8 @@ enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT
 struct wait {
     _Atomic int kind;               /* enum wait_kind */
     uint64_t object;                /* offset of the page, number of the lock or counter, kind of the meeting */
-    int64_t since_ns;
+    int64_t since_ns;               /* when it began, slices before this one included */
+    int64_t slice_ns;               /* when this slice began */
     int64_t told_ns;                /* last line about it */
 };
 
@@ -64,7 +65,9 @@ struct runtime {
     int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
     int64_t polled_ns;              /* when the transport was last empty */
     enum meeting_kind meeting;      /* that an application thread is in; 0: none */
+    pthread_t meeting_thread;
 
+    int neighbour, neighbour_file;  /* the next rank of this host, and its process (a pidfd), watched; -1: none */
     pthread_t service, watchdog;
     _Atomic bool stopping;
     _Atomic bool print_waits;       /* SIGUSR1 */
@@ -114,6 +117,8 @@ bool progress_poll(struct runtime *runtime);
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
                    int64_t deadline_ns);
 void *progress_service(void *runtime);
+/* Ask the scheduler for short slices (Linux 6.12): who runs briefly and seldom goes before a computation when it wakes. */
+void progress_short_slices(void);
 
 /* ---- trace.c ------------------------------------------------------------------------------------------------- */
 
@@ -125,9 +130,11 @@ void trace_write(struct runtime *runtime);
 /* ---- watchdog.c ---------------------------------------------------------------------------------------------- */
 
 struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object);
-/* Returns for how long it was, in nanoseconds. */
-uint64_t watchdog_end(struct wait *wait);
+/* Returns how long this slice was, in nanoseconds.  Not done: the thread will come back for the same. */
+uint64_t watchdog_end(struct wait *wait, bool done);
 void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns);
 void *watchdog_thread(void *runtime);
+/* Choose the next rank of this host to watch.  Collective. */
+void watchdog_choose_neighbour(struct runtime *runtime);
 
 #endif

@@ -3,9 +3,13 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,28 +17,46 @@
 
 enum { TICK_NS = 200 * 1000 * 1000, TRIES = 100, LINE_BYTES = 512 };
 
+/* The wait that this thread left at the end of a slice, to look at Python's signals. */
+static _Thread_local struct {
+    enum wait_kind kind;            /* WAIT_NONE: it was done */
+    uint64_t object;
+    int64_t since_ns, told_ns;
+} left;
+
+static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
+{
+    bool again = left.kind == kind && left.object == object;
+    wait->slice_ns = runtime_now_ns();
+    wait->since_ns = again ? left.since_ns : wait->slice_ns;
+    wait->told_ns = again ? left.told_ns : 0;
+    wait->object = object;
+}
+
 struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object)
 {
-    static struct wait untold;      /* more threads wait than the table holds: they wait unobserved */
+    static _Thread_local struct wait untold;    /* more threads wait than the table holds: this one unobserved */
     for (int i = 0; i < WAITS_MAX; i++) {
         int none = WAIT_NONE;
         struct wait *wait = &runtime->waits[i];
         if (atomic_load_explicit(&wait->kind, memory_order_relaxed) == WAIT_NONE &&
             atomic_compare_exchange_strong(&wait->kind, &none, -1)) {
-            wait->object = object;
-            wait->since_ns = runtime_now_ns();
-            wait->told_ns = 0;
+            begin(wait, kind, object);
             atomic_store(&wait->kind, (int)kind);
             return wait;
         }
     }
-    untold.since_ns = runtime_now_ns();
+    begin(&untold, kind, object);
     return &untold;
 }
 
-uint64_t watchdog_end(struct wait *wait)
+uint64_t watchdog_end(struct wait *wait, bool done)
 {
-    uint64_t waited = (uint64_t)(runtime_now_ns() - wait->since_ns);
+    uint64_t waited = (uint64_t)(runtime_now_ns() - wait->slice_ns);
+    left.kind = done ? WAIT_NONE : (enum wait_kind)atomic_load(&wait->kind);
+    left.object = wait->object;
+    left.since_ns = wait->since_ns;
+    left.told_ns = wait->told_ns;
     atomic_store(&wait->kind, WAIT_NONE);
     return waited;
 }
@@ -148,12 +170,68 @@ void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t aga
         pthread_mutex_unlock(&runtime->mutex);
 }
 
+/* ---- the neighbour --------------------------------------------------------------------------------------------- */
+
+/* A process number means something only inside its namespace. */
+struct process {
+    uint64_t number, names;
+};
+
+static struct process own_process(void)
+{
+    struct stat names = {0};
+    stat("/proc/self/ns/pid", &names);
+    return (struct process){.number = (uint64_t)getpid(), .names = (uint64_t)names.st_ino};
+}
+
+/* A rank that is killed cannot say so, and what mpiexec says names no rank: so each rank watches the next one of its
+ * host, as one file that becomes readable. */
+void watchdog_choose_neighbour(struct runtime *runtime)
+{
+    struct process own = own_process(), *all = calloc((size_t)runtime->size, sizeof *all);
+    runtime->neighbour_file = -1;
+    if (transport_agree_min(runtime->transport, all != NULL) != 1) {
+        free(all);
+        return;
+    }
+    transport_gather(runtime->transport, &own, (int)sizeof own, all);
+    for (int k = 1; k < runtime->size && runtime->neighbour_file < 0; k++) {
+        int peer = (runtime->rank + k) % runtime->size;
+        if (!doorbell_same_host(runtime->doorbell, peer) || all[peer].names != own.names)
+            continue;
+        runtime->neighbour = peer;
+        runtime->neighbour_file = (int)syscall(SYS_pidfd_open, (pid_t)all[peer].number, 0);
+        break;
+    }
+    free(all);
+}
+
+/* Sleep for a while, or until the neighbour is gone. */
+static void look_at_neighbour(struct runtime *runtime)
+{
+    enum { TICK_MS = TICK_NS / 1000000 };
+    struct pollfd gone = {.fd = runtime->neighbour_file, .events = POLLIN};
+    if (poll(&gone, 1, TICK_MS) <= 0 || atomic_load(&runtime->stopping))
+        return;
+    /* There is a millisecond before mpiexec kills this rank, too.  A farewell was sent before its sender died. */
+    doorbell_wait(runtime->doorbell, 0);
+    if (!doorbell_farewell_heard(runtime->doorbell) && !atomic_load(&runtime->stopping)) {
+        char text[160];
+        snprintf(text, sizeof text, "rank %d is gone without finalize: it was killed, crashed, or left by os._exit",
+                 runtime->neighbour);
+        runtime_die(runtime, text, 1, false);
+    }
+    close(runtime->neighbour_file);
+    runtime->neighbour_file = -1;
+}
+
 void *watchdog_thread(void *context)
 {
     struct runtime *runtime = context;
     int64_t longest = (int64_t)(runtime->options.watchdog_s * 1e9);
+    progress_short_slices();
     while (!atomic_load(&runtime->stopping)) {
-        nanosleep(&(struct timespec){.tv_nsec = TICK_NS}, NULL);
+        look_at_neighbour(runtime);
         if (atomic_exchange(&runtime->print_waits, false))
             watchdog_print(runtime, 0, 0);
         /* A wait that goes on is told again, but rarely: once is enough to act on. */
