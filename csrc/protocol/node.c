@@ -640,6 +640,7 @@ void node_remove_region(struct node *node, struct region *region)
         if (node->dirty[i]->region != region)
             node->dirty[kept++] = node->dirty[i];
     node->dirty_count = kept;
+    node->pinned_last = NULL;
     for (struct page **link = &node->pinned; *link;) {
         if ((*link)->region == region)
             *link = (*link)->pin_next;
@@ -739,15 +740,33 @@ static struct page *page_at(struct node *node, uint64_t offset)
     return region_page(region, &node->pool, (offset - region->offset) / region->page_bytes);
 }
 
+/* The list ascends, and so do most pins: the search begins at the last one. */
+static void insert_pinned(struct node *node, struct page *page)
+{
+    struct page **link = &node->pinned;
+    if (node->pinned_last && page_offset(node->pinned_last) < page_offset(page))
+        link = &node->pinned_last->pin_next;
+    while (*link && page_offset(*link) < page_offset(page))
+        link = &(*link)->pin_next;
+    page->pin_next = *link;
+    *link = page;
+    node->pinned_last = page;
+}
+
+static void remove_pinned(struct node *node, struct page *page)
+{
+    struct page **link = &node->pinned;
+    while (*link != page)
+        link = &(*link)->pin_next;
+    *link = page->pin_next;
+    node->pinned_last = NULL;
+}
+
 void node_pin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
     if (!page_pinned(page)) {
-        struct page **link = &node->pinned;
-        while (*link && page_offset(*link) < page_offset(page))
-            link = &(*link)->pin_next;
-        page->pin_next = *link;
-        *link = page;
+        insert_pinned(node, page);
     }
     if (!write) {
         page->pins_read++;
@@ -766,10 +785,7 @@ void node_unpin(struct node *node, uint64_t offset, bool write)
         node_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page->index, page->region->id);
     --*pins;
     if (!page_pinned(page)) {
-        struct page **link = &node->pinned;
-        while (*link != page)
-            link = &(*link)->pin_next;
-        *link = page->pin_next;
+        remove_pinned(node, page);
     }
     if (!page_valid(page))
         make_stale(node, page);

@@ -91,7 +91,8 @@ struct node {
     struct regions regions;
     struct fetch *fetches;          /* under way */
     uint32_t fetch_count;
-    struct page *pinned;            /* list */
+    struct page *pinned;            /* list, in ascending order of addresses */
+    struct page *pinned_last;       /* where the last one was put in, or NULL */
 
     struct lock **locks;
     uint32_t lock_count, lock_capacity;
