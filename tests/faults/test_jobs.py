@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HANDOVERS = int(os.environ.get("DSM_TEST_HANDOVERS", "20000"))  # the long run has a million
+HANDOVERS = int(os.environ.get("DSM_TEST_HANDOVERS", "5000"))  # the long run has a million
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ PAGE = 4096
 PAGES = 4
 LOCKS = 3
 SECOND_LOCKS = 2
-PROGRAMS = int(os.environ.get("DSM_TEST_PROGRAMS", "40"))
+PROGRAMS = int(os.environ.get("DSM_TEST_PROGRAMS", max(12, 80 // dsm.size())))
 
 
 class Program:
