@@ -61,7 +61,7 @@ REASONS = {
     "exit with text": r"dsm: rank 1 of 3: sys\.exit\('cannot go on'\)",
     "interrupt": r"dsm: rank 1 of 3: .*KeyboardInterrupt",
     "kill": r"(?i)signal:? 9|signal 9|\bkilled\b",  # what mpiexec says of it
-    "vanish": r"BAD TERMINATION|exited|non-zero",
+    "vanish": r"",  # os._exit: nothing of ours runs any more; the launcher hands the status on, not always with words
 }
 
 
@@ -82,6 +82,8 @@ def test_one_rank_ends(run, how, phase):
         assert 'raise LookupError("no such galaxy")' in job.err
     if how == "exit":
         assert job.status == 3
+    if how == "vanish":
+        assert job.status == 7
     if how == "exit with text":
         assert "cannot go on" in job.err
     if how not in ("kill", "vanish"):

@@ -78,7 +78,7 @@ def test_all_again_with_collections_all_the_time(run):
 
 
 def test_memory_of_a_program_with_locks_only_is_bounded(run):
-    """With a budget of 256 KiB: collections happen without any barrier, and keep it."""
+    """With a budget of 64 KiB: collections happen without any barrier, and keep it."""
     job = run(
         3,
         f"""
@@ -94,7 +94,7 @@ def test_memory_of_a_program_with_locks_only_is_bounded(run):
         assert a.sum() == 2 * turns * dsm.size()
         print(f"\\n{{used['collections']}} collections, {{used['memory_bytes_max']}} bytes\\n", end="", flush=True)
         """,
-        env={"DSM_COLLECT_BYTES": str(256 << 10)},
+        env={"DSM_COLLECT_BYTES": str(64 << 10)},
         seconds=60 + HANDOVERS / 1000,
     )
     assert job.status == 0, job
@@ -102,7 +102,7 @@ def test_memory_of_a_program_with_locks_only_is_bounded(run):
     assert len(found) == 3
     for collections, bytes_max in found:
         assert int(collections) >= 3
-        assert int(bytes_max) < 4 << 20
+        assert int(bytes_max) < 2 << 20
 
 
 @pytest.mark.parametrize("progress", ["spin", "poll"])
