@@ -36,7 +36,7 @@ enum dsm_progress { DSM_PROGRESS_DOORBELL = 0, DSM_PROGRESS_SPIN = 1, DSM_PROGRE
 
 struct dsm_options {
     int32_t progress;           /* enum dsm_progress */
-    int32_t check;              /* 0; 1: cheap invariants; 2: every *_check after every step */
+    int32_t check;              /* 0; 1: every *_check after every collective call; 2: after every step */
     int32_t oversubscribed;     /* 1: more ranks than cores on this host, -1: find out, 0: no */
     double watchdog_s;          /* a longer wait prints a line; 0: never */
     uint64_t range_bytes;       /* address space to reserve; 0: the default */

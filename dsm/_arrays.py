@@ -692,7 +692,7 @@ def free(a: AnyArray) -> None:
     refusal = runtime.ffi.NULL
     if others:
         arrays = "1 other array" if others == 1 else f"{others} other arrays"
-        refusal = runtime.ffi.new("char[]", f"rank {runtime.rank} has {arrays} over it".encode())
+        refusal = runtime.ffi.new("char[]", f"has {arrays} over it".encode())
     what = runtime.ffi.new("char[]", f"free({region.label})".encode())
     runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, refusal, what, slice_s))
     region.freed = True  # _forget follows when `a` ends

@@ -550,6 +550,8 @@ void meeting_receive_depart(struct node *node, struct message *message)
         open_early(node);
     }
     node_deliver_early(node);
+    if (node->policy.check_meetings)
+        node_check(node);
     node->wake = true;
 }
 

@@ -25,6 +25,7 @@ struct policy {
     uint32_t open_early_permille;   /* open a page before it is written (R10) */
     uint32_t random_state;
     bool check_all;                 /* every *_check after each step */
+    bool check_meetings;            /* and after each departure of threads */
 };
 
 struct node_options {

@@ -405,6 +405,7 @@ static void make_node(struct runtime *runtime)
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
         .ahead_bytes_max = AHEAD_BYTES,
         .policy.check_all = runtime->options.check >= 2,
+        .policy.check_meetings = runtime->options.check >= 1,
     };
     runtime->node = node_new(&options, &port);
 }
