@@ -1,0 +1,318 @@
+"""Take one rule out of the protocol at a time, and show which random program of the simulator notices.
+
+    python tests/native/planted.py [--programs 5000] [--only WORD]
+
+Prints a table: the fault, after how many programs it was caught, and how.  It is the evidence that the simulator can
+fail.  A fault is a replacement in a copy of the sources, so the sources themselves stay as they are read; a text that is
+no longer found exactly once ends the run, so that the table keeps up with them.
+
+Not in the table, because the simulator cannot see them: faults in what happens at the same time as one entry into a node
+(a whole page copied over a page that another thread writes, a snapshot read twice).  There an entry is one instant, but
+for the changes of protection.
+"""
+
+import argparse
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import typing
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Fault(typing.NamedTuple):
+    """One line of the protocol that is wrong, and knobs of programs that can notice."""
+
+    name: str
+    file: str
+    rule: str
+    without: str
+    knobs: tuple[str, ...] = ()
+    also: tuple[tuple[str, str, str], ...] = ()  # file, rule, without: where a rule is kept in two places
+
+
+FAULTS = (
+    Fault(
+        "R1 no stamp taken from a message",
+        "node.c",
+        "        node->stamp = header->stamp;    /* R1 */\n",
+        "        (void)0;\n",
+    ),
+    Fault(
+        "R2 diffs applied as they come",
+        "fetch.c",
+        "    sort_parts(fetch->parts, fetch->part_count);\n    for",
+        "    (void)sort_parts;\n    for",
+    ),
+    Fault(
+        "R2 diffs not applied to the twin",
+        "fetch.c",
+        "        if (page->twin)\n            diff_apply(page->twin, part->body, part->bytes);\n",
+        "",
+    ),
+    Fault(
+        "R3 diffs of an open interval not completed",
+        "fetch.c",
+        "        vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);\n",
+        "        (void)page;\n",
+    ),
+    Fault(
+        "R4 page not protected when served",
+        "node.c",
+        "    if (page->access == ACCESS_WRITE && !page_stays_open(page))\n",
+        "    if (page->access > ACCESS_WRITE)\n",
+    ),
+    Fault(
+        "R4 diff cut before the kernel was told",
+        "fetch.c",
+        "    page_protect_flush(node);\n    struct message *reply",
+        "    struct message *reply",
+        ("--bystanders=1000",),
+    ),
+    Fault(
+        "R6 whole page taken though it lacks something",
+        "fetch.c",
+        "(page->copy && !vector_covers(have, &page->have, node->rank))",
+        "false",
+        ("--whole=2",),
+        (("fetch.c", "vector_covers(&page->have, &request->have, reply->peer)", "true"),),
+    ),
+    Fault(
+        "R6 own sealed diffs lost under a whole page",
+        "fetch.c",
+        "        if (diff->tag > known)\n            diff_apply(view",
+        "        if (false)\n            diff_apply(view",
+        ("--whole=2",),
+    ),
+    Fault(
+        "R6 twin not moved to the new base",
+        "fetch.c",
+        "        memcpy(page->twin, view, page_bytes);\n",
+        "",
+        ("--whole=2",),
+    ),
+    Fault(
+        "R7 logs emptied at a cut, not cut",
+        "node.c",
+        "        log_trim(&node->logs[q], &node->pool, node->cut[q]);\n",
+        "        log_trim(&node->logs[q], &node->pool, UINT64_MAX);\n",
+    ),
+    Fault("R7 a grant from beyond the cut taken at once", "lock.c", "    if (cuts > node->cuts) {", "    if (false) {"),
+    Fault(
+        "R7 old intervals choose owners again",
+        "node.c",
+        "        if (interval->stamp > node->cut[interval->node])\n            for",
+        "        if (true)\n            for",
+    ),
+    Fault(
+        "R7 the last writer always becomes the owner",
+        "node.c",
+        "    if (page->cut_stamp && !page->cut_owner_wrote)",
+        "    if (page->cut_stamp && node->rank % 2)",
+    ),
+    Fault(
+        "R7 an arrival carries only its node's own intervals",
+        "meeting.c",
+        "    node_put_intervals(node, node->meetings[which].own, &(struct vector){0});\n",
+        "    struct vector others = {0};\n"
+        "    for (node_id q = 0; q < node->size; q++)\n"
+        "        if (q != node->rank && node->vt[q])\n"
+        "            vector_raise(&others, &node->pool, q, node->vt[q]);\n"
+        "    node_put_intervals(node, node->meetings[which].own, &others);\n"
+        "    vector_clear(&others, &node->pool);\n",
+        ("--lock_threads=2", "--deliver=300"),
+    ),
+    Fault(
+        "R8 stale copies survive a collection",
+        "collection.c",
+        "    page->copy = false;\n    page->fresh = false;\n    page_twin_drop(page, &node->pool);\n",
+        "    (void)node;\n",
+    ),
+    Fault(
+        "R8 faults go on during a collection",
+        "node.c",
+        "        if (node->collection.holding)\n            return FAULT_WAIT;\n        fetch_start",
+        "        fetch_start",
+    ),
+    Fault(
+        "R8 copies dropped before the owners are up to date",
+        "collection.c",
+        "        if (node->fetch_count == 0) {\n            collection->phase = COLLECTION_DROPPING;",
+        "        if (true) {\n            collection->phase = COLLECTION_DROPPING;",
+        ("--collect=100",),
+    ),
+    Fault(
+        "R8 no second cut",
+        "collection.c",
+        "        collection->phase = COLLECTION_CUTTING;\n        arrive(node);",
+        "        collection->phase = COLLECTION_VALIDATING;",
+        ("--collect=100",),
+    ),
+    Fault(
+        "R8 vectors from before a collection believed",
+        "fetch.c",
+        "    reader_vector(&body, &node->pool, node->size, node->collection.floor, &theirs);",
+        "    reader_vector(&body, &node->pool, node->size, 0, &theirs);",
+        ("--collect=100",),
+    ),
+    Fault(
+        "R8 a leak: diffs are forgotten, not given back",
+        "collection.c",
+        "    page_diffs_drop(page, &node->pool);\n",
+        "    page->diffs = page->diffs_last = NULL;\n",
+    ),
+    Fault(
+        "R10 pages opened while a collection runs",
+        "node.c",
+        "    if (node->collection.holding)\n        return false;\n",
+        "",
+    ),
+    Fault(
+        "R10 a page opened early without a notice",
+        "node.c",
+        "    node_mark_dirty(node, page);\n    page->writable = true;\n",
+        "    page->writable = true;\n",
+    ),
+    Fault(
+        "R11 a page fetched twice at a time",
+        "node.c",
+        "            page->fetch->ahead = false;\n            return FAULT_WAIT;\n",
+        "            page->fetch->ahead = false;\n",
+    ),
+    Fault(
+        "pins: what is owed a notice is granted away",
+        "node.c",
+        "        page->owed = node->collection.owing = true;\n",
+        "        page->owed = true;\n",
+        ("--pins=200", "--collect=100"),
+    ),
+    Fault(
+        "pins: an acquire does not wait for them",
+        "node.c",
+        "            valid = false;\n",
+        "",
+        ("--pins=300",),
+    ),
+    Fault(
+        "locks: token handed on while a thread holds it",
+        "lock.c",
+        "    if (lock->token && !lock->held && !lock->queue) {",
+        "    if (lock->token && !lock->queue) {",
+    ),
+    Fault(
+        "locks: grant carries only the holder's own notices",
+        "lock.c",
+        "    node_put_intervals(node, message, &lock->waiting_vector);\n",
+        "    struct vector others = {0};\n"
+        "    for (node_id q = 0; q < node->size; q++)\n"
+        "        if (q != node->rank && node->vt[q])\n"
+        "            vector_raise(&others, &node->pool, q, node->vt[q]);\n"
+        "    node_put_intervals(node, message, &others);\n"
+        "    vector_clear(&others, &node->pool);\n",
+    ),
+    Fault("locks: grant without closing the interval", "lock.c", "    node_close_interval(node);\n", ""),
+    Fault(
+        "locks: a request that overtakes the home's departure is malformed",
+        "node.c",
+        "    return number == next && node->meetings[MEETING_THREADS].state == MEETING_ARRIVED;",
+        "    (void)node;\n    return number == next && number == UINT32_MAX;",
+    ),
+    Fault(
+        "locks: a refused try stays in the chain",
+        "lock.c",
+        "    if (lock->tail == message->peer)\n",
+        "    if (lock->tail == NODE_NONE)\n",
+        ("--tries=450",),
+    ),
+    Fault(
+        "locks: a try behind another try is refused",
+        "lock.c",
+        "    return lock->asked && !lock->asked_trying;\n",
+        "    return lock->asked && !waiter->asked;\n",
+        ("--tries=450", "--lock_threads=2"),
+    ),
+    Fault(
+        "counters: the sum is sent before adding",
+        "counter.c",
+        "    node->counters[counter].value = (int64_t)((uint64_t)before + (uint64_t)delta);\n",
+        "    node->counters[counter].value = (int64_t)((uint64_t)before + (uint64_t)(delta > 2 ? 2 : delta));\n",
+    ),
+    Fault(
+        "protection: a notice leaves the page accessible",
+        "node.c",
+        "        page_protect(node, page, ACCESS_NONE);\n        node->stats.invalidations++;",
+        "        node->stats.invalidations++;",
+    ),
+    Fault(
+        "protection: a failure to protect is ignored",
+        "node.c",
+        "bytes, node->batch.access) != 0)\n",
+        "bytes, node->batch.access) == 77)\n",
+        ("--edges=6", "--edges_told=0", "--pins=0"),
+    ),
+    Fault(
+        "protection: a fault is done though everything was made inaccessible",
+        "node.c",
+        "    if (answer == FAULT_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ)) {\n        answer",
+        "    if (false) {\n        answer",
+        ("--edges=6", "--edges_told=0", "--pins=0"),
+    ),
+    Fault(
+        "diff: the last block is not looked at",
+        "diff.c",
+        "blocks = page_bytes / DIFF_BLOCK_BYTES;",
+        "blocks = (page_bytes - 1) / DIFF_BLOCK_BYTES;",
+    ),
+    Fault(
+        "diff: words, not bytes",
+        "diff.c",
+        "(((high >> 7) * 0x0102040810204080u) >> 56)",
+        "(high ? 255u : 0u)",
+    ),
+)
+
+
+def planted(fault, folder):
+    """Make a copy of the sources with the fault in it, and compile the simulator from it; returns the program."""
+    tree = folder / re.sub(r"\W+", "-", fault.name)
+    for part in ("csrc/protocol", "tests/native"):
+        shutil.copytree(ROOT / part, tree / part)
+    for file, rule, without in ((fault.file, fault.rule, fault.without), *fault.also):
+        path = tree / "csrc/protocol" / file
+        text = path.read_text()
+        if text.count(rule) != 1:
+            sys.exit(f"{fault.name}: its text is {text.count(rule)} times in {file}")
+        path.write_text(text.replace(rule, without))
+    command = ["make", "-s", "-f", str(tree / "tests/native/sim.mk"), "sim", f"SIM_BUILD={tree / 'build'}", "CC=cc -w"]
+    subprocess.run(command, check=True)
+    return tree / "build" / "sim"
+
+
+def main():
+    """Print the table; the status is the number of faults that were not caught."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--programs", type=int, default=5000)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for fault in FAULTS:
+            if arguments.only not in fault.name:
+                continue
+            program = planted(fault, pathlib.Path(folder))
+            command = [program, f"--runs={arguments.programs}", "--quiet", *fault.knobs]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+            caught = re.search(r"FAILED after (\d+) programs, commit \S+: (seed \d+), step \d+, (.*)", done.stdout)
+            missed += not caught and done.returncode >= 0
+            how = f"{caught[1]:>5} programs, {caught[2]}: {caught[3][:90]}" if caught else "NOT CAUGHT"
+            if done.returncode < 0:
+                how = f"the simulator died of signal {-done.returncode}"
+            print(f"{fault.name:72} {how}", flush=True)
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
