@@ -191,55 +191,49 @@ bool node_take_wake(struct node *node)
 
 /* ---- protection ---------------------------------------------------------------------------------------------- */
 
-/* What must not fail: memory that stayed accessible against what is recorded would be written without a notice. */
-static void tell_kernel(struct node *node, uint64_t offset, uint64_t bytes, enum access access)
+/* Tell the kernel again what the pinned pages of a region may; everything else: nothing.  False: some of it failed. */
+static bool relax_region(struct node *node, struct region *region)
 {
-    node->stats.protects++;
-    if (node->port.protect(node->port.context, offset, bytes, access) != 0)
-        node_panic(node, "the kernel has no room for the mappings of the pages that are pinned (vm.max_map_count)");
-}
-
-static bool region_pinned(const struct node *node, const struct region *region)
-{
-    const struct page *page = node->pinned;
-    while (page && page->region != region)
-        page = page->pin_next;
-    return page != NULL;
-}
-
-/* Tell the kernel again what the pinned pages of a region may; everything else: nothing. */
-static void relax_region(struct node *node, struct region *region)
-{
-    uint64_t bytes = region->pages * region->page_bytes;
+    const struct port *port = &node->port;
+    uint64_t from = region->offset, end = from + region->pages * region->page_bytes, edges = 0, calls = 1;
+    bool done = true;
     for (struct page_block *block = region->touched; block; block = block->next)
         for (int k = 0; k < REGION_BLOCK_PAGES; k++)
             if (!page_pinned(&block->pages[k]))
                 block->pages[k].access = ACCESS_NONE;
-    node->edges -= region->edges;
-    region->edges = 0;
-    uint64_t from = region->offset;
-    for (struct page *page = node->pinned; page; page = page->pin_next)
-        if (page->region == region) {
-            /* The list ascends (node_pin): the bytes before this page, then the page itself. */
-            if (page_offset(page) > from)
-                tell_kernel(node, from, page_offset(page) - from, ACCESS_NONE);
-            tell_kernel(node, page_offset(page), region->page_bytes, (enum access)page->access);
-            from = page_offset(page) + region->page_bytes;
-            region->edges += 2;
-        }
-    if (from < region->offset + bytes)
-        tell_kernel(node, from, region->offset + bytes - from, ACCESS_NONE);
-    node->edges += region->edges;
+    for (const struct page *page = node->pinned; page; page = page->pin_next) {
+        if (page->region != region)
+            continue;
+        /* The list ascends (node_pin): the bytes before this page, then the page itself. */
+        uint64_t at = page_offset(page);
+        if (at > from)
+            done &= port->protect(port->context, from, at - from, ACCESS_NONE) == 0;
+        done &= port->protect(port->context, at, region->page_bytes, (enum access)page->access) == 0;
+        from = at + region->page_bytes;
+        edges += 2;
+        calls += 2;
+    }
+    if (from < end)
+        done &= port->protect(port->context, from, end - from, ACCESS_NONE) == 0;
+    node->edges = node->edges - region->edges + edges;
+    region->edges = edges;
+    node->stats.protects += calls;
+    return done;
 }
 
+/* What fails in the first round, because the regions after it still take up the room, must not fail in the second: memory
+ * that stays accessible against what is recorded would be written without a notice. */
 static void relax(struct node *node)
 {
+    bool done = false;
     node->batch.bytes = 0;
-    /* Those without pins first: they become one mapping each, which makes room for the others. */
-    for (int pinned = 0; pinned < 2; pinned++)
+    for (int round = 0; round < 2 && !done; round++) {
+        done = true;
         for (uint32_t i = 0; i < node->regions.count; i++)
-            if (region_pinned(node, node->regions.live[i]) == pinned)
-                relax_region(node, node->regions.live[i]);
+            done &= relax_region(node, node->regions.live[i]);
+    }
+    if (!done)
+        node_panic(node, "the kernel has no room for the mappings of the pages that are pinned (vm.max_map_count)");
 }
 
 void page_protect_flush(struct node *node)

@@ -1,14 +1,14 @@
 """Take one rule out of the protocol at a time, and show which random program of the simulator notices.
 
-    python tests/native/planted.py [--programs 5000] [--only WORD]
+    python tests/native/planted.py [--programs 6000] [--only WORD]
 
 Prints a table: the fault, after how many programs it was caught, and how.  It is the evidence that the simulator can
-fail.  A fault is a replacement in a copy of the sources, so the sources themselves stay as they are read; a text that is
-no longer found exactly once ends the run, so that the table keeps up with them.
+fail.  A fault is a replacement in a copy of the sources, so the sources themselves stay as they are read; a text that
+is no longer found exactly once ends the run, so that the table keeps up with them.
 
-Not in the table, because the simulator cannot see them: faults in what happens at the same time as one entry into a node
-(a whole page copied over a page that another thread writes, a snapshot read twice).  There an entry is one instant, but
-for the changes of protection.
+Not in the table, because the simulator cannot see them: faults in what happens at the same time as one entry into a
+node (a whole page copied over a page that another thread writes, a snapshot read twice).  There an entry is one
+instant, but for the changes of protection.
 """
 
 import argparse
@@ -294,7 +294,7 @@ def planted(fault, folder):
 def main():
     """Print the table; the status is the number of faults that were not caught."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--programs", type=int, default=5000)
+    parser.add_argument("--programs", type=int, default=6000)
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     missed = 0
