@@ -2,8 +2,8 @@
 
     python -m dsm run -n 2 benchmarks/latency.py [--rounds 7] [--times 200]
 
-Every figure is a median over the rounds of the mean of `times` operations; the rounds take turns, so that all of them see
-the same machine.  Rank 0 measures; the columns after the median are the smallest and the largest round.
+Every figure is a median over the rounds of the mean of `times` operations; the rounds take turns, so that all of
+them see the same machine.  Rank 0 measures; the columns after the median are the smallest and the largest round.
 """
 
 import argparse

@@ -15,9 +15,9 @@
  *
  *   ASKED  -- BUSY from `ahead` -->  WITHDRAWING  -- the manager has taken note -->  REMOTE
  *
- * What still comes up behind a node that is WITHDRAWING goes on to `ahead`; the manager, if nobody asked since, names `ahead`
- * as the end of the chain, and by then everything it sent to the node that leaves has arrived there.  Behind a try that is
- * not answered yet a request waits: it goes on to `ahead` with the BUSY, or is answered when the token comes.
+ * What still comes up behind a node that is WITHDRAWING goes on to `ahead`; the manager, if nobody asked since, names
+ * `ahead` as the end of the chain, and by then everything it sent to the node that leaves has arrived there.  Behind a
+ * try that is not answered yet a request waits: it goes on to `ahead` with the BUSY, or is answered when the token comes.
  *
  * Invariants (lock_check)
  *  1. held implies token.  2. asked implies not token.  3. A node waits behind another at most once (one request per node

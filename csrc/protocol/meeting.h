@@ -3,7 +3,8 @@
  * Nodes form a tree (MEETING_CHILDREN to a parent, node 0 at the root).  An arrival goes up when a node and all its
  * children have arrived, with all intervals that they know since the last cut: another thread of a node that arrived
  * early may have gone on under locks, and who saw that before arriving must be able to rely on everybody seeing it after.
- * The root answers with a departure that goes down and lists the intervals of all.  So a meeting of 1,000 nodes costs ten hops, and every node handles each notice once.
+ * The root answers with a departure that goes down and lists the intervals of all.  So a meeting of 1,000 nodes costs
+ * ten hops, five up and five down, and every node handles each notice once.
  * Two meetings may be under way at a time, one of application threads and one of the collection; each node sees all
  * departures in the same order, because they come down one tree over channels that keep their order.
  *

@@ -70,7 +70,8 @@ void page_twin_own(struct page *page, struct pool *pool);
 void page_twin_drop(struct page *page, struct pool *pool);
 void page_diffs_drop(struct page *page, struct pool *pool);
 
-/* Cut the diff between `now` (the page, or a snapshot of it) and the twin, and keep it under `tag`.  Nothing is kept when nothing changed. */
+/* Cut the diff between `now` (the page, or a snapshot of it) and the twin, and keep it under
+ * `tag`.  Nothing is kept when nothing changed. */
 void page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
 
 void page_check(const struct page *page, const struct port *port);

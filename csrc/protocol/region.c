@@ -181,7 +181,8 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
 
     uint32_t count = regions->count;
     regions->live = pool_grow(pool, regions->live, &regions->capacity, count + 1, sizeof(struct region *));
-    regions->by_offset = pool_grow(pool, regions->by_offset, &regions->by_offset_capacity, count + 1, sizeof(struct region *));
+    regions->by_offset = pool_grow(pool, regions->by_offset, &regions->by_offset_capacity, count + 1,
+                                   sizeof(struct region *));
     list_insert(regions->by_offset, position_by_offset(regions, offset), count, region);
     regions->live[count] = region;
     regions->count++;

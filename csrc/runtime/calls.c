@@ -115,8 +115,8 @@ int dsm_barrier(double slice_s)
         return DSM_E_STATE;
     if (fault_stolen()) {
         fault_retake();
-        runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and passes real "
-                 "segmentation faults on. Enable faulthandler before dsm.init()");
+        runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and "
+                              "passes real segmentation faults on. Enable faulthandler before dsm.init()");
     }
     return meet(runtime, &(struct ballot){.kind = MEETING_BARRIER}, slice_s, NULL);
 }

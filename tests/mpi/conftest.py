@@ -75,6 +75,12 @@ def exact_counts():
     return not os.environ.get("DSM_COLLECT_BYTES")
 
 
+@pytest.fixture(scope="session")
+def quick_steps():
+    """Whether a step takes no time that grows with the pages: checks of everything and endless collections do."""
+    return not os.environ.get("DSM_COLLECT_BYTES") and os.environ.get("DSM_CHECK") != "2"
+
+
 @pytest.fixture
 def in_threads():
     """Run functions at the same time, each in a thread, and raise what one of them raises."""
