@@ -77,6 +77,7 @@ def test_all_again_with_collections_all_the_time(run):
     assert "failed" not in job.out
 
 
+@pytest.mark.timeout(120 + HANDOVERS / 100)
 def test_memory_of_a_program_with_locks_only_is_bounded(run):
     """With a budget of 64 KiB: collections happen without any barrier, and keep it."""
     job = run(
@@ -95,7 +96,7 @@ def test_memory_of_a_program_with_locks_only_is_bounded(run):
         print(f"\\n{{used['collections']}} collections, {{used['memory_bytes_max']}} bytes\\n", end="", flush=True)
         """,
         env={"DSM_COLLECT_BYTES": str(64 << 10)},
-        seconds=60 + HANDOVERS / 1000,
+        seconds=60 + HANDOVERS / 100,
     )
     assert job.status == 0, job
     found = re.findall(r"(\d+) collections, (\d+) bytes", job.out)

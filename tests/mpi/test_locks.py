@@ -400,6 +400,7 @@ def test_tickets_are_unique(comm, in_threads):
     comm.Barrier()
 
 
+@pytest.mark.timeout(120 + HANDOVERS / 200)
 def test_memory_of_a_program_with_locks_only_is_bounded(shared, comm):
     """No barrier ever trims the logs: only a collection does."""
     lock = dsm.Lock()
