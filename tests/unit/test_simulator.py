@@ -114,7 +114,7 @@ def test_damaged_messages_are_noticed_and_survived(ffi, lib):
 def test_room_for_mappings_goes_to_pinned_pages(ffi, lib):
     """Once the kernel was told of a pinned page before the rest of its region had become one mapping."""
     stats = run(ffi, lib, 0, 300, edges=12, edges_told=0, pins=200)
-    assert stats["protects_failed"] > 100
+    assert stats["protects_failed"] > 20
     assert stats["pins_write"] > 100
 
 
