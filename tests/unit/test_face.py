@@ -30,7 +30,7 @@ def python(code, **environ):
     """Run a program on one rank; return what it did."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DSM_")}
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
         env=environment | environ,
         capture_output=True,
         text=True,

@@ -273,9 +273,9 @@ def test_an_interrupt_is_noted_and_reaches_who_was_there_before(lib):
     assert lib.help_interrupts_former() == 2
 
 
-def test_usr1_prints_unless_somebody_handles_it(lib):
-    assert lib.help_usr1(False) == 1
-    assert lib.help_usr1(True) == 0
+@pytest.mark.parametrize("handled", [False, True])
+def test_usr1_prints_and_reaches_who_was_there_before(lib, handled):
+    assert lib.help_usr1(handled) == 1
 
 
 # ---- crashes, in processes of their own ------------------------------------------------------------------------------
