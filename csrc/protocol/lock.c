@@ -106,6 +106,7 @@ static void ask(struct node *node, struct lock *lock, bool trying)
 {
     lock->asked = true;
     lock->asked_trying = trying;
+    node_event(node, EVENT_ASK, NULL, lock->id, manager_of(node, lock));
     struct message *message = message_new(&node->pool, manager_of(node, lock), MESSAGE_ACQUIRE, RING_LATER, 64);
     put_request(node, message, lock, node->rank, trying);
     node_put_known(node, message);
@@ -192,6 +193,14 @@ void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
     answer_waiting(node, lock);
 }
 
+bool lock_standing(const struct node *node)
+{
+    for (uint32_t i = 0; i < node->lock_count; i++)
+        if (node->locks[i]->asked && !node->locks[i]->queue)
+            return true;
+    return false;
+}
+
 void lock_release(struct node *node, struct lock *lock)
 {
     lock->held = false;
@@ -249,6 +258,7 @@ void lock_receive_pass(struct node *node, const struct message *message)
     struct reader reader = message_reader(message);
     struct request request = read_request(node, message, &reader);
     struct lock *lock = request.lock;
+    node_event(node, EVENT_PASS, NULL, lock->id, request.who);
     if (lock->withdrawing) {
         pass_on(node, message, lock->ahead);
         return;
@@ -331,6 +341,7 @@ void lock_receive_grant(struct node *node, struct message *message)
     if (!lock || lock->token || !lock->asked || lock->withdrawing)
         node_malformed(node, message);
     node_learn(node, message, &reader);
+    node_event(node, EVENT_TOKEN, NULL, lock->id, message->peer);
     lock->token = true;
     lock->asked = false;
     answer_waiting(node, lock);

@@ -64,6 +64,8 @@ struct lock *lock_find(const struct node *node, uint32_t id);
 uint64_t lock_enqueue(struct node *node, struct lock *lock, bool trying);
 /* Is it this thread's turn?  TAKEN and REFUSED end the ticket. */
 enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket);
+/* Some lock was asked for by a thread that has left the line: its grant will come when nobody waits for it. */
+bool lock_standing(const struct node *node);
 /* Out of the line.  A request that is under way stands: the token then serves another thread, goes on, or rests. */
 void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket);
 void lock_release(struct node *node, struct lock *lock);

@@ -107,7 +107,7 @@ const char *node_event_name(enum event_kind kind)
 {
     static const char *const names[EVENT_KINDS] = {
         "none", "fault read", "fault write", "fetch", "serve", "install", "apply", "seal", "open",
-        "stale", "close", "acquire", "release", "grant", "arrive", "depart", "collect",
+        "stale", "close", "acquire", "release", "ask", "pass", "grant", "token", "arrive", "depart", "collect",
     };
     return kind < EVENT_KINDS ? names[kind] : "unknown";
 }

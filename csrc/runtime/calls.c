@@ -305,6 +305,7 @@ int dsm_unpin(void *address, uint64_t bytes, bool write)
     for (uint64_t at = offset / page_bytes * page_bytes; at <= last; at += page_bytes)
         node_unpin(runtime->node, at, write);
     progress_flush(runtime);
+    progress_leave(runtime);
     progress_unlock(runtime);
     return DSM_OK;
 }
@@ -349,6 +350,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     struct lock_question question = {.lock = lock, .ticket = ticket};
     if (lock_done(runtime, &question)) {
         progress_flush(runtime);    /* the token was here: no wait, no time taken */
+        progress_leave(runtime);
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
         bool done = progress_wait(runtime, lock_done, &question, deadline_of(slice_s));
@@ -396,9 +398,12 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
     struct lock *lock = lock_of(runtime, id);
     if (lock && *ticket) {
         lock_cancel(runtime->node, lock, *ticket);
+        runtime->standing = true;
+        doorbell_ring(runtime->doorbell, runtime->rank);    /* the service thread looks after the request now */
         *ticket = 0;
         node_settle(runtime->node);
         progress_flush(runtime);
+        progress_leave(runtime);
     }
     progress_unlock(runtime);
     return lock ? DSM_OK : DSM_E_ARGUMENT;
@@ -424,6 +429,7 @@ int dsm_release(uint32_t id)
         lock_release(runtime->node, lock);
         node_settle(runtime->node);
         progress_flush(runtime);
+        progress_leave(runtime);
     }
     progress_unlock(runtime);
     return error;

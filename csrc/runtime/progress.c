@@ -22,9 +22,11 @@ enum {
     RING_LOCK_AFTER_NS = 100 * 1000,        /* the holder polls when it releases */
     SLEEP_NS = 100 * 1000 * 1000,           /* behind a bell that got lost */
     POLL_NS = 100 * 1000,
+    STANDING_NS = 1000 * 1000,              /* a grant for a thread that timed out is not rung, and others wait behind it */
     SIBLING_NS = 1000 * 1000,
     SLICE_NS = 100 * 1000,
-    LINGER_NS = 100 * 1000,                 /* a bell was heard and no message seen */
+    LOOKS_HEARD = 300,
+    LOOKS_MORE = 10,
     LATE_NS = 1000 * 1000,
     RINGS_MAX = 3,
     SPINS = 100,
@@ -207,9 +209,7 @@ static void relax_core(const struct runtime *runtime, unsigned spins)
 #endif
 }
 
-/* Nobody may be left to look after these: peers that have not answered, sends that MPI has not finished, and a bell that
- * the service thread left to this thread, whose last look may have been too early for the message. */
-static void leave_to_service(struct runtime *runtime)
+void progress_leave(struct runtime *runtime)
 {
     if (runtime->rings_due && !runtime->polling)
         ring_once(runtime, INT64_MAX);
@@ -254,7 +254,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
         }
     }
 over:
-    leave_to_service(runtime);
+    progress_leave(runtime);
     if (runtime->sleepers)
         pthread_cond_signal(&runtime->changed);
     return finished;
@@ -269,13 +269,19 @@ static bool is_busy(const struct runtime *runtime)
            runtime->node->collection.phase != COLLECTION_IDLE;
 }
 
-/* Who rang has sent before, but MPI may need a few looks before it shows the message: one look, and then sleep, would
- * leave it until the slow poll. */
-static bool poll_after_bell(struct runtime *runtime, bool heard)
+/* Who rang has sent before, but MPI does not show the message at the first look (with MPICH 5 nearly always at the second),
+ * and a bell may have been for another message than the one that is found: one look, and then sleep, would leave it until
+ * the slow poll, or the one after that. */
+static bool poll_patiently(struct runtime *runtime, bool heard)
 {
-    bool any = progress_poll(runtime);
-    for (int64_t end_ns = heard && !any ? runtime_now_ns() + LINGER_NS : 0; !any && runtime_now_ns() < end_ns;)
-        any = progress_poll(runtime);
+    bool any = false;
+    int looks = heard ? LOOKS_HEARD : LOOKS_MORE;
+    for (int empty = 0; empty < looks; empty++)
+        if (progress_poll(runtime)) {
+            any = true;
+            looks = LOOKS_MORE;
+            empty = 0;
+        }
     return any;
 }
 
@@ -290,7 +296,7 @@ static bool pause_service(struct runtime *runtime, bool busy)
         nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
         return false;
     }
-    return doorbell_wait(runtime->doorbell, busy ? POLL_NS : SLEEP_NS);
+    return doorbell_wait(runtime->doorbell, busy ? POLL_NS : runtime->standing ? STANDING_NS : SLEEP_NS);
 }
 
 void progress_short_slices(void)
@@ -324,10 +330,11 @@ void *progress_service(void *context)
         if (runtime->polling && heard)
             runtime->bell_ns = runtime_now_ns();
         if (!runtime->polling) {
-            quiet = poll_after_bell(runtime, heard) ? 0 : quiet + 1;
+            quiet = poll_patiently(runtime, heard) ? 0 : quiet + 1;
             if (runtime->rings_due)
                 ring_once(runtime, runtime_now_ns());
             busy = is_busy(runtime);
+            runtime->standing = runtime->standing && lock_standing(runtime->node);
         }
         if (!busy)
             quiet = 0;

@@ -468,6 +468,7 @@ static int start(struct runtime *runtime, const void *mpi_comm)
     error = fault_install(runtime->memory.application, runtime->memory.bytes, serve_fault, runtime);
     if (error)
         return runtime_error(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
+    fault_explain_view(runtime->memory.system);
     fault_watch_interrupt();
     fault_watch_usr1(print_waits);
     return start_threads(runtime);

@@ -61,6 +61,7 @@ struct runtime {
     bool polling;                   /* some thread polls the transport */
     unsigned sleepers;              /* threads that sleep on `changed` */
     uint64_t generation;            /* counts the node's wakes */
+    bool standing;                  /* there may be requests for locks whose thread has timed out */
     unsigned rings_due;             /* peers with ring_at_ns */
     int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
     int64_t polled_ns;              /* when the transport was last empty */
@@ -110,6 +111,10 @@ void progress_lock(struct runtime *runtime);
 void progress_unlock(struct runtime *runtime);
 /* Send what the node wants sent, and tell waiters of a wake.  Under the mutex. */
 void progress_flush(struct runtime *runtime);
+/* The thread goes back to its own work.  Nobody may be left to look after these: peers that were asked and not rung yet,
+ * sends that MPI has not finished, and a bell that the service thread left to this thread, whose last look may have been
+ * too early for the message.  Under the mutex. */
+void progress_leave(struct runtime *runtime);
 /* Receive all that is there; true when there was anything.  Under the mutex. */
 bool progress_poll(struct runtime *runtime);
 /* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first.  Under the
