@@ -82,8 +82,6 @@ def test_one_rank_ends(run, how, phase):
         assert 'raise LookupError("no such galaxy")' in job.err
     if how == "exit":
         assert job.status == 3
-    if how == "vanish":
-        assert job.status == 7
     if how == "exit with text":
         assert "cannot go on" in job.err
     if how not in ("kill", "vanish"):
