@@ -180,9 +180,8 @@ static bool install(struct node *node, struct page *page, const unsigned char *b
         own_bytes = diff_cut(view, page->twin, page_bytes, page_bytes, own);
     }
     memcpy(view, bytes, page_bytes);
-    for (const struct diff *diff = page->diffs; diff; diff = diff->next)
-        if (diff->tag > known)
-            diff_apply(view, diff->body, diff->bytes);
+    for (const struct diff *diff = page_diffs_after(page, known); diff; diff = diff->next)
+        diff_apply(view, diff->body, diff->bytes);
     if (own) {
         memcpy(page->twin, view, page_bytes);
         diff_apply(view, own, own_bytes);
@@ -380,25 +379,23 @@ static uint64_t diffs_since(const struct page *page, stamp since, uint32_t *coun
 {
     uint64_t bytes = 0;
     *count = 0;
-    for (const struct diff *diff = page->diffs; diff; diff = diff->next)
-        if (diff->tag > since) {
-            bytes += diff->bytes + 2 * sizeof(uint64_t);
-            ++*count;
-        }
+    for (const struct diff *diff = page_diffs_after(page, since); diff; diff = diff->next) {
+        bytes += diff->bytes + 2 * sizeof(uint64_t);
+        ++*count;
+    }
     return bytes;
 }
 
 static void put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
 {
     message_put_u32(reply, &node->pool, count);
-    for (const struct diff *diff = page->diffs; diff; diff = diff->next)
-        if (diff->tag > since) {
-            message_put_u64(reply, &node->pool, diff->tag);
-            message_put_u64(reply, &node->pool, diff->bytes);
-            message_put_bytes(reply, &node->pool, diff->body, diff->bytes);
-            node->stats.diff_bytes_served += diff->bytes;
-            page->region->stats.diff_bytes_served += diff->bytes;
-        }
+    for (const struct diff *diff = page_diffs_after(page, since); diff; diff = diff->next) {
+        message_put_u64(reply, &node->pool, diff->tag);
+        message_put_u64(reply, &node->pool, diff->bytes);
+        message_put_bytes(reply, &node->pool, diff->body, diff->bytes);
+        node->stats.diff_bytes_served += diff->bytes;
+        page->region->stats.diff_bytes_served += diff->bytes;
+    }
     node->stats.diffs_served += count;
     page->region->stats.diffs_served += count;
 }

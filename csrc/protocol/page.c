@@ -91,7 +91,7 @@ void page_cut(struct page *page, const unsigned char *now, struct pool *pool, st
     uint64_t bytes = diff_cut(now, page->twin, page_bytes, twin_bytes, body);
     if (bytes) {
         struct diff *diff = pool_take(pool, sizeof *diff + bytes);
-        *diff = (struct diff){.tag = tag, .bytes = bytes};
+        *diff = (struct diff){.previous = page->diffs_last, .tag = tag, .bytes = bytes};
         memcpy(diff->body, body, bytes);
         if (page->diffs_last)
             page->diffs_last->next = diff;
@@ -101,6 +101,14 @@ void page_cut(struct page *page, const unsigned char *now, struct pool *pool, st
         page->diff_bytes += bytes;
     }
     pool_give(pool, body, room);
+}
+
+struct diff *page_diffs_after(const struct page *page, stamp tag)
+{
+    struct diff *first = NULL;
+    for (struct diff *diff = page->diffs_last; diff && diff->tag > tag; diff = diff->previous)
+        first = diff;
+    return first;
 }
 
 void page_check(const struct page *page, const struct port *port)

@@ -74,6 +74,9 @@ void page_diffs_drop(struct page *page, struct pool *pool);
  * `tag`.  Nothing is kept when nothing changed. */
 void page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
 
+/* The first of the diffs that were cut after `tag`, or NULL.  Looks from the latest: a reader lacks few of many. */
+struct diff *page_diffs_after(const struct page *page, stamp tag);
+
 void page_check(const struct page *page, const struct port *port);
 
 #endif

@@ -83,8 +83,8 @@ FAULTS = (
     Fault(
         "R6 own sealed diffs lost under a whole page",
         "fetch.c",
-        "        if (diff->tag > known)\n            diff_apply(view",
-        "        if (false)\n            diff_apply(view",
+        "diff = page_diffs_after(page, known); diff;",
+        "diff = NULL; diff;",
         ("--whole=2",),
     ),
     Fault(
