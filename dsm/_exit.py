@@ -66,13 +66,16 @@ class _Hooks:
     def _end_by_exception(
         self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        self._excepthook(kind, error, traceback)
         if self.abort is None or hasattr(sys, "ps1") or sys.flags.interactive:
-            return  # at a prompt an exception does not end the program
-        if issubclass(kind, KeyboardInterrupt):
-            self.abort("interrupted (KeyboardInterrupt)", STATUS_INTERRUPTED)
-        else:
-            self.abort(f"uncaught {describe(error)}", 1)
+            self._excepthook(kind, error, traceback)  # at a prompt an exception does not end the program
+            return
+        try:
+            self._excepthook(kind, error, traceback)
+        finally:  # also when a second Ctrl-C comes while the first is printed
+            if issubclass(kind, KeyboardInterrupt):
+                self.abort("interrupted (KeyboardInterrupt)", STATUS_INTERRUPTED)
+            else:
+                self.abort(f"uncaught {describe(error)}", 1)
 
     def _end_by_exit(self, code: object = None, /) -> NoReturn:
         if self.abort is None or threading.current_thread() is not threading.main_thread():
