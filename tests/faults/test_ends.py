@@ -175,3 +175,34 @@ def test_different_collective_calls(run):
     )
     assert job.status == 0, job
     assert job.out.count("told") == 3
+
+
+TWICE = """
+import os
+import signal
+import sys
+import time
+
+import dsm
+
+class Slow:
+    def write(self, text):
+        os.kill(os.getpid(), signal.SIGINT)  # the second one comes while the first is printed
+        time.sleep(0.01)
+        return len(text)
+
+    def flush(self):
+        pass
+
+dsm.init()
+if dsm.rank() == 1:
+    sys.stderr = Slow()
+    raise KeyboardInterrupt
+dsm.barrier()
+"""
+
+
+def test_second_interrupt_while_the_first_is_printed(run):
+    job = run(3, TWICE)
+    assert job.status != 0
+    assert "dsm: rank 1 of 3: interrupted (KeyboardInterrupt)" in job.err
