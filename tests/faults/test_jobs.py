@@ -52,7 +52,7 @@ def test_parts_of_the_world(run):
         dsm.barrier()
         assert (a == 100 * (1 + world.rank % 2)).all() and counter.value == 100
         world.Barrier()
-        print("part", world.rank % 2, flush=True)
+        print(f"part {world.rank % 2}", flush=True)
         """,
     )
     assert job.status == 0, job
