@@ -6,6 +6,7 @@ job of several ranks the first failure is printed by the rank that has it, and e
 
 import os
 import sys
+import time
 
 import hypothesis
 import pytest
@@ -52,6 +53,7 @@ def _end_job(report, what):
     for title, text in report.sections:
         print(f"--- {title} ---\n{text}", file=sys.__stderr__)
     sys.__stderr__.flush()
+    time.sleep(0.3)  # mpiexec forwards what was printed; the abort would overtake it
     world.Abort(3)
 
 
