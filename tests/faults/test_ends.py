@@ -125,18 +125,19 @@ def test_one_rank_comes_to_its_end_early(run):
     job = run(
         3,
         """
-        a = dsm.zeros((3, 5000), name="results")
+        a, guarded = dsm.zeros((3, 5000), name="results"), dsm.zeros(5000)
         lock, counter = dsm.Lock(), dsm.Counter()
         a[dsm.rank()] = dsm.rank() + 1
         if dsm.rank() == 0:
-            lock.acquire()
-            lock.release()
+            with lock:
+                guarded += 1
         dsm.barrier()
         if dsm.rank() > 0:
             time.sleep(1)
             assert (a.sum(axis=1) == [5000, 10000, 15000]).all()
             with lock:
-                a[0] += 1
+                assert guarded.min() == guarded.max() >= 1
+                guarded += 1
             counter.next()
             print("fetched from a rank that is done", flush=True)
         """,
