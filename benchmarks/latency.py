@@ -60,7 +60,7 @@ def remote_faults(pages: np.ndarray, times: int, computing: bool, stride: int) -
 
 
 def turns(lock: dsm.Lock, cell: np.ndarray, times: int, with_data: bool) -> float:
-    """Mean time of one hand-over of the lock between ranks 0 and 1 that want it all the time."""
+    """Mean time of one turn with the lock that ranks 0 and 1 want all the time; without data many turns are local."""
     dsm.barrier()
     start = time.perf_counter()
     if comm.rank < 2:
@@ -113,8 +113,8 @@ def main() -> None:
         "remote fault, 4 KiB, peer waits, scattered": lambda: remote_faults(pages, times, False, 7),
         "remote fault, 4 KiB, peer waits, sequential": lambda: remote_faults(pages, times, False, 1),
         "remote fault, 4 KiB, peer computes, scattered": lambda: remote_faults(pages, times, True, 7),
-        "lock hand-over": lambda: turns(lock, cell, times, False),
-        "lock hand-over with one value": lambda: turns(lock, cell, times, True),
+        "lock taken, two ranks compete (mostly local)": lambda: turns(lock, cell, times, False),
+        "lock turn with one value, two ranks compete": lambda: turns(lock, cell, times, True),
         "MPI barrier": lambda: mean_of(comm.Barrier, times),
         "dsm barrier, clean": lambda: mean_of(dsm.barrier, times),
         "dsm barrier, 64 pages dirty on each rank": lambda: dirty_barrier(pages, max(1, times // 10)),
