@@ -175,27 +175,36 @@ bool node_not_made_yet(const struct node *node, uint32_t number, uint32_t next);
 void node_keep_early(struct node *node, struct message *message);
 void node_deliver_early(struct node *node);
 
-void node_close_interval(struct node *node);
-/* The page belongs to the open interval. */
-void node_mark_dirty(struct node *node, struct page *page);
 /* Make the region inaccessible and forget all that this node knows of it. */
 void node_remove_region(struct node *node, struct region *region);
+
+/* notices.c */
+void node_close_interval(struct node *node);
 /* Put the intervals above the vector's entries, and above the last cut, into the message. */
 void node_put_intervals(struct node *node, struct message *message, const struct vector *known);
+/* What this node knows, as entries above the last cut. */
+void node_put_known(struct node *node, struct message *message);
 /* Take in write notices: the acquire side of every synchronisation. */
 void node_learn(struct node *node, const struct message *message, struct reader *reader);
 /* The same list in the departure of a meeting, which all nodes see alike: choose owners, trim logs. */
 void node_pass_cut(struct node *node, const struct message *message, struct reader reader);
-/* What this node knows, as entries above the last cut. */
-void node_put_known(struct node *node, struct message *message);
 
+/* protection.c */
 void page_protect(struct node *node, struct page *page, enum access access);
+/* Make all of a region that is about to go inaccessible. */
+void region_protect(struct node *node, struct region *region);
 void page_protect_flush(struct node *node);
+
+/* opening.c */
+/* The page belongs to the open interval. */
+void node_mark_dirty(struct node *node, struct page *page);
 /* A write fault, or one ahead of its time: the page belongs to the open interval. False: a collection is under way. */
 bool page_open(struct node *node, struct page *page);
 /* Before a page is served: protect it (batched) ... */
 void page_shut(struct node *node, struct page *page);
 /* ... and, after page_protect_flush, cut what was written.  Returns the tag. */
 stamp page_seal(struct node *node, struct page *page);
+/* Something was written elsewhere that this copy lacks: take the access away, as far as pins allow. */
+void page_make_stale(struct node *node, struct page *page);
 
 #endif

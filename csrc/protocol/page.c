@@ -1,4 +1,4 @@
-/* What a page can do with itself alone; who asks whom is fetch.c, what the kernel is told is node.c. */
+/* What a page can do with itself alone; who asks whom is fetch.c, what the kernel is told is protection.c. */
 #include "protocol/page.h"
 
 #include <string.h>

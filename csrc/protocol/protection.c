@@ -1,0 +1,106 @@
+/* Protection is told to the kernel in batches of neighbouring pages.  A batch is flushed before its protection is relied
+ * on: before a diff is cut, and before the caller gives up the mutex.  When the kernel has no room for another mapping,
+ * everything is made inaccessible, which is always allowed (pins excepted) and is one mapping; threads fault again.
+ */
+#include "protocol/node.h"
+
+/* Tell the kernel again what the pinned pages of a region may; everything else: nothing.  False: some of it failed. */
+static bool relax_region(struct node *node, struct region *region)
+{
+    const struct port *port = &node->port;
+    uint64_t from = region->offset, end = from + region->pages * region->page_bytes, edges = 0, calls = 1;
+    bool done = true;
+    for (struct page_block *block = region->touched; block; block = block->next)
+        for (int k = 0; k < REGION_BLOCK_PAGES; k++)
+            if (!page_pinned(&block->pages[k]))
+                block->pages[k].access = ACCESS_NONE;
+    for (const struct page *page = node->pinned; page; page = page->pin_next) {
+        if (page->region != region)
+            continue;
+        /* The list ascends (node_pin): the bytes before this page, then the page itself. */
+        uint64_t at = page_offset(page);
+        if (at > from)
+            done &= port->protect(port->context, from, at - from, ACCESS_NONE) == 0;
+        done &= port->protect(port->context, at, region->page_bytes, (enum access)page->access) == 0;
+        from = at + region->page_bytes;
+        edges += 2;
+        calls += 2;
+    }
+    if (from < end)
+        done &= port->protect(port->context, from, end - from, ACCESS_NONE) == 0;
+    node->edges = node->edges - region->edges + edges;
+    region->edges = edges;
+    node->stats.protects += calls;
+    return done;
+}
+
+/* What fails in the first round, because the regions after it still take up the room, must not fail in the second: memory
+ * that stays accessible against what is recorded would be written without a notice. */
+static void relax(struct node *node)
+{
+    bool done = false;
+    node->batch.bytes = 0;
+    for (int round = 0; round < 2 && !done; round++) {
+        done = true;
+        for (uint32_t i = 0; i < node->regions.count; i++)
+            done &= relax_region(node, node->regions.live[i]);
+    }
+    if (!done)
+        node_panic(node, "the kernel has no room for the mappings of the pages that are pinned (vm.max_map_count)");
+}
+
+void page_protect_flush(struct node *node)
+{
+    if (node->batch.bytes == 0)
+        return;
+    uint64_t offset = node->batch.offset, bytes = node->batch.bytes;
+    node->batch.bytes = 0;
+    node->stats.protects++;
+    if (node->edges > node->port.edges_max ||
+        node->port.protect(node->port.context, offset, bytes, node->batch.access) != 0)
+        relax(node);
+}
+
+void region_protect(struct node *node, struct region *region)
+{
+    page_protect_flush(node);
+    if (node->port.protect(node->port.context, region->offset, region->pages * region->page_bytes, ACCESS_NONE) != 0)
+        relax(node);
+    node->edges -= region->edges;
+}
+
+static enum access access_at(const struct region *region, uint64_t index)
+{
+    const struct page *page = index < region->pages ? region_page_if(region, index) : NULL;
+    return page ? (enum access)page->access : ACCESS_NONE;
+}
+
+static uint64_t edges_around(const struct page *page)
+{
+    enum access before = page->index ? access_at(page->region, page->index - 1) : ACCESS_NONE;
+    enum access after = access_at(page->region, page->index + 1);
+    return (uint64_t)(before != page->access) + (uint64_t)(after != page->access);
+}
+
+void page_protect(struct node *node, struct page *page, enum access access)
+{
+    if (page->access == access)
+        return;
+    uint64_t edges = edges_around(page);
+    page->access = (uint8_t)access;
+    uint64_t now = edges_around(page);
+    page->region->edges += now - edges;
+    node->edges += now - edges;
+    uint64_t offset = page_offset(page), bytes = page->region->page_bytes;
+    if (node->batch.bytes && node->batch.access == access && node->batch.offset + node->batch.bytes == offset) {
+        node->batch.bytes += bytes;
+        return;
+    }
+    page_protect_flush(node);
+    /* A flush may have made everything inaccessible, this page included, unless it is pinned. */
+    if (page->access != access)
+        return;
+    node->batch.offset = offset;
+    node->batch.bytes = bytes;
+    node->batch.access = access;
+}
