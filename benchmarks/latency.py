@@ -75,6 +75,23 @@ def turns(lock: dsm.Lock, cell: np.ndarray, times: int, with_data: bool) -> floa
     return took
 
 
+def strict_turns(lock: dsm.Lock, cell: np.ndarray, times: int) -> float:
+    """Mean time from one rank's increment under the lock to the other's; who comes out of turn tries again."""
+    if comm.rank == 0:
+        cell[0] = 0
+    dsm.barrier()
+    start = time.perf_counter()
+    done = comm.rank >= 2
+    while not done:
+        with lock:
+            done = cell[0] >= 2 * times
+            if not done and cell[0] % 2 == comm.rank:
+                cell[0] += 1
+    took = (time.perf_counter() - start) / (2 * times) * 1e6
+    dsm.barrier()
+    return took
+
+
 def mean_of(operation: Callable[[], object], times: int) -> float:
     comm.Barrier()
     start = time.perf_counter()
@@ -115,6 +132,7 @@ def main() -> None:
         "remote fault, 4 KiB, peer computes, scattered": lambda: remote_faults(pages, times, True, 7),
         "lock taken, two ranks compete (mostly local)": lambda: turns(lock, cell, times, False),
         "lock turn with one value, two ranks compete": lambda: turns(lock, cell, times, True),
+        "lock hand-over with one value, strict turns": lambda: strict_turns(lock, cell, times),
         "MPI barrier": lambda: mean_of(comm.Barrier, times),
         "dsm barrier, clean": lambda: mean_of(dsm.barrier, times),
         "dsm barrier, 64 pages dirty on each rank": lambda: dirty_barrier(pages, max(1, times // 10)),
