@@ -253,14 +253,30 @@ static bool pin_done(struct runtime *runtime, void *context)
     return question->answer != FAULT_WAIT;
 }
 
-/* The offset and page size of the bytes, which must lie in one region. */
-static int pin_range(struct runtime *runtime, void *address, uint64_t bytes, uint64_t *offset, uint64_t *page_bytes)
+/* Pages, by the offset of the first and the one behind the last. */
+struct span {
+    struct runtime *runtime;
+    uint64_t from, end, page_bytes;
+};
+
+/* The pages of the bytes, which must lie in one region; of no bytes none. */
+static int span_of(const char *call, void *address, uint64_t bytes, struct span *span)
 {
-    *offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
+    struct runtime *runtime = running(call);
+    if (!runtime)
+        return DSM_E_STATE;
+    *span = (struct span){.runtime = runtime, .page_bytes = 1};
+    if (bytes == 0)
+        return DSM_OK;
+    uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
     progress_lock(runtime);
-    const struct region *region = *offset < runtime->memory.bytes ? region_at(&runtime->node->regions, *offset) : NULL;
-    bool fits = region && *offset - region->offset + bytes <= region->pages * region->page_bytes;
-    *page_bytes = fits ? region->page_bytes : 0;
+    const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
+    bool fits = region && offset - region->offset + bytes <= region->pages * region->page_bytes;
+    if (fits) {
+        span->page_bytes = region->page_bytes;
+        span->from = offset / region->page_bytes * region->page_bytes;
+        span->end = offset + bytes;
+    }
     progress_unlock(runtime);
     return fits ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "%llu bytes at %p do not lie in one shared array",
                                          (unsigned long long)bytes, address);
@@ -268,45 +284,33 @@ static int pin_range(struct runtime *runtime, void *address, uint64_t bytes, uin
 
 int dsm_pin(void *address, uint64_t bytes, bool write)
 {
-    struct runtime *runtime = running("pinned");
-    uint64_t offset, page_bytes;
-    if (!runtime)
-        return DSM_E_STATE;
-    if (bytes == 0)
-        return DSM_OK;
-    int error = pin_range(runtime, address, bytes, &offset, &page_bytes);
+    struct span span;
+    int error = span_of("pinned", address, bytes, &span);
     if (error)
         return error;
-    uint64_t last = offset + bytes - 1;
-    for (uint64_t at = offset / page_bytes * page_bytes; at <= last; at += page_bytes) {
+    for (uint64_t at = span.from; at < span.end; at += span.page_bytes) {
         struct pin_question question = {.offset = at, .write = write, .first = true};
-        struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, at);
-        progress_lock(runtime);
-        progress_wait(runtime, pin_done, &question, -1);
-        runtime->stats.wait_fault_ns += watchdog_end(wait, true);
-        progress_unlock(runtime);
+        struct wait *wait = watchdog_begin(span.runtime, write ? WAIT_WRITE : WAIT_READ, at);
+        progress_lock(span.runtime);
+        progress_wait(span.runtime, pin_done, &question, -1);
+        span.runtime->stats.wait_fault_ns += watchdog_end(wait, true);
+        progress_unlock(span.runtime);
     }
     return DSM_OK;
 }
 
 int dsm_unpin(void *address, uint64_t bytes, bool write)
 {
-    struct runtime *runtime = running("the end of pinned");
-    uint64_t offset, page_bytes;
-    if (!runtime)
-        return DSM_E_STATE;
-    if (bytes == 0)
-        return DSM_OK;
-    int error = pin_range(runtime, address, bytes, &offset, &page_bytes);
+    struct span span;
+    int error = span_of("the end of pinned", address, bytes, &span);
     if (error)
         return error;
-    uint64_t last = offset + bytes - 1;
-    progress_lock(runtime);
-    for (uint64_t at = offset / page_bytes * page_bytes; at <= last; at += page_bytes)
-        node_unpin(runtime->node, at, write);
-    progress_flush(runtime);
-    progress_leave(runtime);
-    progress_unlock(runtime);
+    progress_lock(span.runtime);
+    for (uint64_t at = span.from; at < span.end; at += span.page_bytes)
+        node_unpin(span.runtime->node, at, write);
+    progress_flush(span.runtime);
+    progress_leave(span.runtime);
+    progress_unlock(span.runtime);
     return DSM_OK;
 }
 
