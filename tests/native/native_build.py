@@ -16,7 +16,7 @@ NAME = "_dsm_protocol"
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
 HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "region.h")
 OWN_HEADERS = ("sim.h", "native_unit.h")
-OWN_SOURCES = ("sim.c", "sim_program.c", "native_unit.c")
+OWN_SOURCES = ("sim.c", "sim_program.c", "sim_written.c", "native_unit.c")
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 

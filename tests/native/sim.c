@@ -50,6 +50,7 @@ struct thread {
     enum stage stage;
     bool blocked, in_fault, done;
     uint64_t sleep_until, ticket, patience;
+    uint32_t observation;           /* under way */
     uint64_t add_low;               /* counter: sum of what was certainly added before */
     uint64_t changes;               /* lock: of lock_truth when this try began, */
     bool was_free;                  /* and whether the lock was free then */
@@ -63,9 +64,10 @@ struct chunk {
     uint64_t unused;
 };
 
-/* What a node, a lock or a meeting knows, in the sense of happens-before: the number of the latest write under each lock. */
+/* What a node, a lock or a meeting knows, in the sense of happens-before: how many of each node's writes (a vector clock).
+ * The threads of a node share its memory, so what one of them knows all know. */
 struct knowledge {
-    uint64_t write[SIM_LOCKS_MAX];
+    uint32_t writes[SIM_NODES_MAX];
 };
 
 struct sim_node {
@@ -99,10 +101,11 @@ struct lock_truth {
     uint64_t changes;               /* whenever a thread wants, takes, releases or gives up */
 };
 
-/* A write of one byte of a lock thread's cell. */
+/* A write of one byte of a cell that is not the main threads'. */
 struct past_write {
-    uint64_t number;
+    struct knowledge knowledge;     /* of its node, this write included */
     uint32_t byte, value;
+    int node;
 };
 
 struct history {
@@ -113,7 +116,8 @@ struct history {
 struct sim {
     uint64_t seed, step;
     struct history history[SIM_CELLS_MAX];
-    uint64_t writes;                /* of lock threads' cells */
+    struct sim_observation *observations;
+    uint32_t observation_room, *observed;
     struct {
         uint64_t number;
         struct knowledge knowledge;
@@ -417,9 +421,9 @@ static void deliver(struct sim *sim, int index)
 
 static void learn(struct knowledge *to, const struct knowledge *from)
 {
-    for (int lock = 0; lock < SIM_LOCKS_MAX; lock++)
-        if (from->write[lock] > to->write[lock])
-            to->write[lock] = from->write[lock];
+    for (int node = 0; node < SIM_NODES_MAX; node++)
+        if (from->writes[node] > to->writes[node])
+            to->writes[node] = from->writes[node];
 }
 
 static void remember_write(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
@@ -432,28 +436,46 @@ static void remember_write(struct sim_node *home, uint32_t cell, uint32_t byte, 
         if (!history->items)
             abort();
     }
-    history->items[history->count++] = (struct past_write){++sim->writes, byte, value};
-    home->knowledge.write[sim->program.cells[cell].guard] = sim->writes;
+    home->knowledge.writes[home->rank]++;
+    history->items[history->count++] =
+        (struct past_write){.knowledge = home->knowledge, .byte = byte, .value = value, .node = home->rank};
 }
 
-/* Nothing older than what happens-before the peek, and nothing that was never written. */
+/* Does the write happen before what is known here? */
+static bool knows(const struct knowledge *knowledge, const struct past_write *write)
+{
+    return knowledge->writes[write->node] >= write->knowledge.writes[write->node];
+}
+
+/* Does another write of this byte happen after `write` (NULL: the initial value) and before the reader? */
+static bool overwritten(const struct history *history, const struct past_write *write, uint32_t byte,
+                        const struct knowledge *reader)
+{
+    for (uint32_t i = history->count; i-- > 0;) {
+        const struct past_write *other = &history->items[i];
+        if (other == write)
+            return false;           /* what is before it in real time does not happen after it */
+        if (other->byte == byte && knows(reader, other) && (!write || knows(&other->knowledge, write)))
+            return true;
+    }
+    return false;
+}
+
+/* The value of some write that no other one overwrote, as far as happens-before orders them: so never out of thin air, never
+ * older than a write that happens before the read, never from before a write of the same node. */
 static bool may_peek(const struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
 {
     const struct sim *sim = home->sim;
     const struct history *history = &sim->history[cell];
     const struct sim_slot *slot = &sim->program.slots[sim->program.cells[cell].slot];
-    uint64_t known = home->knowledge.write[sim->program.cells[cell].guard];
     for (uint32_t i = history->count; i-- > 0;) {
         const struct past_write *past = &history->items[i];
-        if (past->byte != byte)
-            continue;
-        if (past->value == value)
+        if (past->byte == byte && past->value == value && !overwritten(history, past, byte, &home->knowledge))
             return true;
-        if (past->number <= known)
-            return false;
     }
     uint64_t at = sim->program.cells[cell].offset + byte;
-    return value == (slot->initial_bytes ? slot->initial[at % slot->initial_bytes] : 0);
+    return value == (slot->initial_bytes ? slot->initial[at % slot->initial_bytes] : 0) &&
+           !overwritten(history, NULL, byte, &home->knowledge);
 }
 
 static const struct sim_op *op_of(const struct thread *thread)
@@ -469,6 +491,22 @@ static bool pinned_by(const struct thread *thread, uint64_t offset, bool write)
             return true;
     }
     return false;
+}
+
+static void observe(struct thread *thread, unsigned char value)
+{
+    struct sim *sim = thread->home->sim;
+    if (!sim->observations)
+        return;
+    uint32_t number = thread->at - thread->script->first;
+    if (thread->byte == 0) {
+        thread->observation = (*sim->observed)++;
+        if (thread->observation < sim->observation_room)
+            sim->observations[thread->observation] =
+                (struct sim_observation){.thread = (uint32_t)(thread - sim->threads), .op = number};
+    }
+    if (thread->byte < SIM_OBSERVED_BYTES && thread->observation < sim->observation_room)
+        sim->observations[thread->observation].value |= (uint64_t)value << 8 * thread->byte;
 }
 
 /* Read or write as many bytes of the cell as the protection allows; true when all are done. */
@@ -492,7 +530,7 @@ static bool access_cell(struct thread *thread)
         if (write) {
             home->view[offset] = slot->truth[at] = (unsigned char)op->value;
             sim->stats.writes++;
-            if (cell->guard >= 0)
+            if (cell->guard != SIM_MAIN)
                 remember_write(home, op->what, thread->byte, op->value);
             TRACE(sim, "node %d.%d writes %d at %llu", home->rank, thread->number, op->value, (unsigned long long)offset);
             continue;
@@ -500,6 +538,7 @@ static bool access_cell(struct thread *thread)
         sim->stats.reads++;
         TRACE(sim, "node %d.%d reads %d at %llu", home->rank, thread->number, home->view[offset],
               (unsigned long long)offset);
+        observe(thread, home->view[offset]);
         if (op->kind == SIM_PEEK) {
             sim->stats.peeks++;
             if (!may_peek(home, op->what, thread->byte, home->view[offset]))
@@ -991,6 +1030,25 @@ static void do_collect(struct thread *thread)
     thread->sleep_until = sim->step + 1 + sim_random_below(&sim->random, 2 * op_of(thread)->value);
 }
 
+static void do_hint(struct thread *thread)
+{
+    const struct sim_cell *cell = &thread->home->sim->program.cells[op_of(thread)->what];
+    const struct sim_slot *slot = &thread->home->sim->program.slots[cell->slot];
+    if (slot->truth) {
+        node_fault(thread->home->node, slot->offset + cell->offset, false, true);
+        pump(thread->home);
+        thread->home->sim->stats.prefetches++;
+    }
+    next_op(thread);
+}
+
+static void do_want(struct thread *thread)
+{
+    collection_want(thread->home->node);
+    settle(thread->home);
+    next_op(thread);
+}
+
 /* ---- the global invariants ---------------------------------------------------------------------------------------- */
 
 static bool grants_lock(unsigned kind, const unsigned char *wire, uint32_t lock)
@@ -1147,6 +1205,7 @@ static void run_thread(struct thread *thread)
         [SIM_ADD] = do_add,        [SIM_PIN] = do_pin,         [SIM_UNPIN] = do_unpin,     [SIM_MEET] = do_meet,
         [SIM_FORGET] = do_forget,  [SIM_START] = do_start,     [SIM_GATE] = do_gate,       [SIM_JOIN] = do_join,
         [SIM_PREFETCH] = do_prefetch, [SIM_COLLECT] = do_collect,
+        [SIM_HINT] = do_hint,      [SIM_WANT] = do_want,
     };
     struct sim *sim = thread->home->sim;
     sim->current = thread;
@@ -1291,11 +1350,16 @@ static void set_up_node(struct sim *sim, int rank)
     home->node = node_new(&options, &port);
 }
 
-static void set_up(struct sim *sim)
+/* `written`: the program, or NULL: the seed makes one. */
+static void set_up(struct sim *sim, const struct sim_program *written)
 {
     struct sim_random maker = {.state = sim->seed};
-    sim_knobs_choose(&sim->knobs, &maker);
-    sim_program_make(&sim->program, &sim->knobs, &maker);
+    if (written) {
+        sim_program_complete(&sim->program, written, &sim->knobs, &maker);
+    } else {
+        sim_knobs_choose(&sim->knobs, &maker);
+        sim_program_make(&sim->program, &sim->knobs, &maker);
+    }
     sim->random.state = sim_random_next(&maker);
     for (int i = 0; i < SIM_NODES_MAX * SIM_NODES_MAX; i++)
         sim->channels[i].active_at = -1;
@@ -1387,7 +1451,7 @@ static void add_stats(struct sim_stats *to, const struct sim_stats *from)
     to->pool_bytes_max = max;
 }
 
-int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_stats *total, char *failure)
+static struct sim *sim_new(uint64_t seed, const struct sim_knobs *knobs, int trace, char *failure)
 {
     struct sim *sim = calloc(1, sizeof *sim);
     if (!sim)
@@ -1396,9 +1460,15 @@ int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_
     sim->knobs = *knobs;
     sim->trace = trace;
     sim->failure = failure;
+    return sim;
+}
+
+/* To the end, and away with it. */
+static int run(struct sim *sim, const struct sim_program *written, struct sim_stats *total)
+{
     int failed = setjmp(sim->escape);
     if (!failed) {
-        set_up(sim);
+        set_up(sim, written);
         while (sim->unfinished)
             run_step(sim);
         end_nodes(sim);
@@ -1411,6 +1481,23 @@ int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_
     total->damages_noticed += damaged && failed;
     clean_up(sim);
     return !failed ? 0 : damaged ? 1 : -1;
+}
+
+int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_stats *total, char *failure)
+{
+    return run(sim_new(seed, knobs, trace, failure), NULL, total);
+}
+
+int sim_run_program(const struct sim_program *program, uint64_t seed, const struct sim_knobs *knobs, int trace,
+                    struct sim_stats *total, char *failure, struct sim_observation *observations, uint32_t room,
+                    uint32_t *count)
+{
+    struct sim *sim = sim_new(seed, knobs, trace, failure);
+    sim->observations = observations;
+    sim->observation_room = room;
+    sim->observed = count;
+    *count = 0;
+    return run(sim, program, total);
 }
 
 uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total, char *failure)

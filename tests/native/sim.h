@@ -74,6 +74,34 @@ struct sim_stats {
 
 enum { SIM_FAILURE_BYTES = 16384 };
 
+/* What a thread of a program does, one after the other. */
+enum sim_op_kind {
+    SIM_WRITE,                  /* what: cell, value, pattern: which bytes (0: all) */
+    SIM_READ,                   /* what: cell; must be the latest write in real time */
+    SIM_PEEK,                   /* what: cell, without the lock that its writers hold: what happens-before allows */
+    SIM_ACQUIRE,                /* what: lock, value: enum sim_patience, pattern: steps, jump: where to go without it */
+    SIM_RELEASE,                /* what: lock */
+    SIM_ADD,                    /* what: counter, value: delta */
+    SIM_PIN,                    /* what: cell, value: 1 for writing */
+    SIM_UNPIN,                  /* the last pin */
+    SIM_MEET,                   /* what: meeting kind, value: slot, lock or counter, pattern: how ballots differ, jump: by whom */
+    SIM_FORGET,                 /* what: slot */
+    SIM_IDLE,                   /* value: steps */
+    SIM_START,                  /* the other threads of the node may begin */
+    SIM_GATE,                   /* wait for SIM_START */
+    SIM_JOIN,                   /* wait for the other threads of the program on this node */
+    SIM_PREFETCH,               /* value: mean pause; for ever */
+    SIM_COLLECT,                /* value: mean pause; for ever */
+    SIM_HINT,                   /* what: cell; start to fetch its first page, and go on */
+    SIM_WANT,                   /* ask for a collection, once */
+    SIM_OPS
+};
+
+enum sim_patience { SIM_PATIENT, SIM_IMPATIENT, SIM_TRYING };
+
+/* `what` of SIM_MEET. */
+enum { SIM_BARRIER = 1, SIM_ALLOCATE = 2, SIM_FREE = 3 };
+
 /* All knobs left to the seed. */
 void sim_knobs_default(struct sim_knobs *knobs);
 /* 0, or -1: there is no such knob. */
@@ -89,6 +117,39 @@ int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_
 /* Run seeds first, first + 1, ...; the number of runs that passed before one failed. */
 uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total, char *failure);
 
+/* ---- programs that are written down -------------------------------------------------------------------------------- */
+
+struct sim_program;
+
+/* What a thread read: threads by their index, operations by theirs in the thread; up to 8 bytes, the first one lowest. */
+struct sim_observation {
+    uint32_t thread, op;
+    uint64_t value;
+};
+
+/* A program of `nodes` nodes whose main threads do nothing yet.  Regions, locks and counters are made before the threads
+ * begin; when all have ended, the nodes meet and finalize.  Every function below that returns an int returns the index of
+ * what it made, or -1: there is no room for it, or nothing of that index. */
+struct sim_program *sim_program_new(int nodes);
+void sim_program_delete(struct sim_program *program);
+int sim_program_slot(struct sim_program *program, uint64_t bytes, uint64_t page_bytes);
+/* A slot that the threads allocate themselves: SIM_MEET, SIM_ALLOCATE, slot. */
+int sim_program_slot_later(struct sim_program *program, uint64_t bytes, uint64_t page_bytes);
+int sim_program_cell(struct sim_program *program, int slot, uint32_t offset, uint32_t bytes);
+int sim_program_locks(struct sim_program *program, int count);
+int sim_program_counters(struct sim_program *program, int count);
+/* The first one of a node is its main thread, the only one that may meet. */
+int sim_program_thread(struct sim_program *program, int node);
+int sim_program_op(struct sim_program *program, int thread, int kind, uint32_t what, uint32_t value, uint32_t pattern,
+                   uint32_t jump);
+
+/* Run it once, the schedule by seed; as sim_run.  Knobs that shape programs are not looked at; `prefetch` and `collect` add
+ * their helpers.  The first `room` of what SIM_READ and SIM_PEEK saw go to `observations`, in the order of the schedule;
+ * *count is how many there were. */
+int sim_run_program(const struct sim_program *program, uint64_t seed, const struct sim_knobs *knobs, int trace,
+                    struct sim_stats *total, char *failure, struct sim_observation *observations, uint32_t room,
+                    uint32_t *count);
+
 /* cffi: end */
 
 /* ---- the program ---------------------------------------------------------------------------------------------- */
@@ -101,6 +162,7 @@ enum {
     SIM_COUNTERS_MAX = 3,
     SIM_THREADS_MAX = 80,
     SIM_PINS_MAX = 4,
+    SIM_OBSERVED_BYTES = 8,
     SIM_GRANULE_BYTES = 64
 };
 
@@ -108,6 +170,7 @@ struct sim_slot {
     uint64_t bytes, page_bytes;
     unsigned char initial[16];
     uint32_t initial_bytes;     /* 0: zeros */
+    int later;                  /* not made before the threads begin */
     /* While it runs: */
     uint64_t offset;            /* of the region in the range */
     uint32_t region;
@@ -116,30 +179,14 @@ struct sim_slot {
 
 struct sim_cell {
     uint32_t slot, offset, bytes;
-    int guard;                  /* lock of the lock threads that use it, or -1: cell of the main threads */
+    int guard;                  /* lock of the threads that use it, or enum sim_guard */
 };
 
-enum sim_op_kind {
-    SIM_WRITE,                  /* what: cell, value, pattern: which bytes */
-    SIM_READ,                   /* what: cell */
-    SIM_PEEK,                   /* what: cell of a lock thread */
-    SIM_ACQUIRE,                /* what: lock, value: enum sim_patience, pattern: steps, jump: where to go without it */
-    SIM_RELEASE,                /* what: lock */
-    SIM_ADD,                    /* what: counter, value: delta */
-    SIM_PIN,                    /* what: cell, value: 1 for writing */
-    SIM_UNPIN,                  /* the last pin */
-    SIM_MEET,                   /* what: meeting kind, value: slot, lock or counter, pattern: how ballots differ, jump: by whom */
-    SIM_FORGET,                 /* what: slot */
-    SIM_IDLE,                   /* value: steps */
-    SIM_START,                  /* the other threads of the node may begin */
-    SIM_GATE,                   /* wait for SIM_START */
-    SIM_JOIN,                   /* wait for the other threads of the program on this node */
-    SIM_PREFETCH,               /* value: mean pause; for ever */
-    SIM_COLLECT,                /* value: mean pause; for ever */
-    SIM_OPS
+enum sim_guard {
+    SIM_MAIN = -1,              /* phases order the main threads' uses of it: every read sees the latest write */
+    SIM_ANYBODY = -2            /* nothing is known of who uses it: happens-before is watched */
 };
 
-enum sim_patience { SIM_PATIENT, SIM_IMPATIENT, SIM_TRYING };
 enum sim_ballots { SIM_ALIKE, SIM_OTHER_ARGUMENTS, SIM_OTHER_CALL, SIM_REFUSES };
 
 struct sim_op {
@@ -155,6 +202,7 @@ struct sim_ops {
 struct sim_script {
     int node;
     int helper;                 /* does not keep the run from ending */
+    uint32_t first, last;       /* operations of a program that was written down: [first, last) are its own */
     struct sim_ops ops;
 };
 
@@ -168,6 +216,7 @@ struct sim_program {
     int64_t counter_starts[SIM_COUNTERS_MAX];
     struct sim_script scripts[SIM_THREADS_MAX];
     uint32_t script_count;
+    uint32_t claimed;           /* bits: nodes whose main thread was asked for */
 };
 
 /* SplitMix64 (Steele, Lea, Flood 2014): every seed is a good one. */
@@ -183,6 +232,11 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random);
 /* A random race-free program. */
 void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs, struct sim_random *random);
 void sim_program_free(struct sim_program *program);
+uint32_t sim_ops_add(struct sim_ops *ops, struct sim_op op);
+/* A copy of a program that was written down, with what surrounds its threads' operations, and helpers if the knobs say so.
+ * Settles the knobs. */
+void sim_program_complete(struct sim_program *program, const struct sim_program *written, struct sim_knobs *knobs,
+                          struct sim_random *random);
 const char *sim_op_name(enum sim_op_kind kind);
 
 #endif

@@ -144,17 +144,21 @@ static int chance(struct maker *maker, int64_t permille)
     return sim_random_chance(maker->random, permille);
 }
 
-static uint32_t emit(struct maker *maker, enum sim_op_kind kind, uint32_t what, uint32_t value, uint32_t pattern)
+uint32_t sim_ops_add(struct sim_ops *ops, struct sim_op op)
 {
-    struct sim_ops *ops = maker->ops;
     if (ops->count == ops->capacity) {
         ops->capacity = ops->capacity ? 2 * ops->capacity : 64;
         ops->items = realloc(ops->items, ops->capacity * sizeof *ops->items);
         if (!ops->items)
             abort();
     }
-    ops->items[ops->count] = (struct sim_op){.kind = kind, .what = what, .value = value, .pattern = pattern};
+    ops->items[ops->count] = op;
     return ops->count++;
+}
+
+static uint32_t emit(struct maker *maker, enum sim_op_kind kind, uint32_t what, uint32_t value, uint32_t pattern)
+{
+    return sim_ops_add(maker->ops, (struct sim_op){.kind = kind, .what = what, .value = value, .pattern = pattern});
 }
 
 static struct sim_script *add_script(struct maker *maker, int node, int helper)
@@ -510,6 +514,7 @@ const char *sim_op_name(enum sim_op_kind kind)
     static const char *const names[SIM_OPS] = {
         "write",  "read", "peek",  "acquire", "release", "add",      "pin",     "unpin",
         "meet",   "forget", "idle", "start",   "gate",    "join",     "prefetch", "collect",
+        "hint",   "want",
     };
     return (unsigned)kind < SIM_OPS ? names[kind] : "?";
 }

@@ -1,0 +1,63 @@
+"""The simulator's face for tests in Python: programs that are written down, and what their threads saw."""
+
+from native import native_build
+
+
+class Failed(AssertionError):
+    """The simulator's words on what went wrong."""
+
+
+class Program:
+    """A program of `nodes` nodes; the methods return the index of what they add (see sim.h)."""
+
+    def __init__(self, nodes):
+        self.ffi, self.lib = native_build.load()
+        self.pointer = self.ffi.gc(self.lib.sim_program_new(nodes), self.lib.sim_program_delete)
+
+    def _made(self, index):
+        if index < 0:
+            raise ValueError("no room for it in the program, or it names what is not there")
+        return index
+
+    def slot(self, size, page_size=64, *, later=False):
+        make = self.lib.sim_program_slot_later if later else self.lib.sim_program_slot
+        return self._made(make(self.pointer, size, page_size))
+
+    def cell(self, slot, offset, size=1):
+        return self._made(self.lib.sim_program_cell(self.pointer, slot, offset, size))
+
+    def locks(self, count=1):
+        return self._made(self.lib.sim_program_locks(self.pointer, count))
+
+    def counters(self, count=1):
+        return self._made(self.lib.sim_program_counters(self.pointer, count))
+
+    def thread(self, node):
+        return self._made(self.lib.sim_program_thread(self.pointer, node))
+
+    def op(self, thread, kind, what=0, value=0, pattern=0, jump=0):
+        """`kind` as in enum sim_op_kind, without its prefix: "write", "barrier" (short for a meeting), ..."""
+        number = self.lib.SIM_MEET if kind == "barrier" else getattr(self.lib, f"SIM_{kind.upper()}")
+        return self._made(self.lib.sim_program_op(self.pointer, thread, number, what, value, pattern, jump))
+
+    def ops(self, thread, *ops):
+        """Several of them, as tuples; returns the index of the last."""
+        return [self.op(thread, *op) for op in ops][-1]
+
+    def knobs(self, **values):
+        knobs = self.ffi.new("struct sim_knobs *")
+        self.lib.sim_knobs_default(knobs)
+        for name, value in values.items():
+            if self.lib.sim_knob_set(knobs, name.encode(), value):
+                raise ValueError(f"no such knob: {name}")
+        return knobs
+
+    def run(self, seed=0, *, trace=False, room=256, **knobs):
+        """Run it once; returns what was seen: (thread, operation, value), in the order of the schedule."""
+        stats, failure = self.ffi.new("struct sim_stats *"), self.ffi.new("char[]", self.lib.SIM_FAILURE_BYTES)
+        seen, count = self.ffi.new("struct sim_observation[]", room), self.ffi.new("uint32_t *")
+        if self.lib.sim_run_program(
+            self.pointer, seed, self.knobs(**knobs), trace, stats, failure, seen, room, count
+        ):
+            raise Failed(self.ffi.string(failure).decode())
+        return [(seen[i].thread, seen[i].op, seen[i].value) for i in range(min(room, count[0]))]
