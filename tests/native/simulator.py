@@ -56,8 +56,6 @@ class Program:
         """Run it once; returns what was seen: (thread, operation, value), in the order of the schedule."""
         stats, failure = self.ffi.new("struct sim_stats *"), self.ffi.new("char[]", self.lib.SIM_FAILURE_BYTES)
         seen, count = self.ffi.new("struct sim_observation[]", room), self.ffi.new("uint32_t *")
-        if self.lib.sim_run_program(
-            self.pointer, seed, self.knobs(**knobs), trace, stats, failure, seen, room, count
-        ):
+        if self.lib.sim_run_program(self.pointer, seed, self.knobs(**knobs), trace, stats, failure, seen, room, count):
             raise Failed(self.ffi.string(failure).decode())
         return [(seen[i].thread, seen[i].op, seen[i].value) for i in range(min(room, count[0]))]
