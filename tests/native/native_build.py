@@ -16,7 +16,6 @@ NAME = "_dsm_protocol"
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
 HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "region.h")
 OWN_HEADERS = ("sim.h", "native_unit.h")
-OWN_SOURCES = ("sim.c", "sim_program.c", "sim_written.c", "native_unit.c")
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -33,7 +32,8 @@ def _declarations():
 
 def sources():
     """List the C files of the module."""
-    return [*sorted(PROTOCOL.glob("*.c")), *(HERE / name for name in OWN_SOURCES)]
+    simulator = (path for path in sorted(HERE.glob("sim*.c")) if path.name != "sim_main.c")
+    return [*sorted(PROTOCOL.glob("*.c")), *simulator, HERE / "native_unit.c"]
 
 
 def directory():
@@ -42,7 +42,7 @@ def directory():
     for path in [
         *sources(),
         *sorted(PROTOCOL.glob("*.h")),
-        *(HERE / name for name in OWN_HEADERS),
+        *sorted(HERE.glob("*.h")),
         pathlib.Path(__file__),
     ]:
         digest.update(path.read_bytes())

@@ -6,9 +6,9 @@ SIM_ROOT := $(SIM_DIR)../..
 SIM_BUILD ?= $(SIM_ROOT)/build/sim
 SIM_COMMIT := $(shell git -C $(SIM_ROOT) describe --always --dirty 2>/dev/null || echo unknown)
 SIM_FLAGS := -std=c11 -g -Wall -Wextra -Wconversion -Wshadow -I$(SIM_ROOT)/csrc -I$(SIM_DIR) -DSIM_COMMIT='"$(SIM_COMMIT)"'
-SIM_SOURCES := $(SIM_DIR)sim.c $(SIM_DIR)sim_program.c $(SIM_DIR)sim_written.c $(SIM_DIR)sim_main.c
+SIM_SOURCES := $(sort $(wildcard $(SIM_DIR)sim*.c))
 SIM_PROTOCOL := $(wildcard $(SIM_ROOT)/csrc/protocol/*.c)
-SIM_HEADERS := $(wildcard $(SIM_ROOT)/csrc/protocol/*.h) $(SIM_DIR)sim.h
+SIM_HEADERS := $(wildcard $(SIM_ROOT)/csrc/protocol/*.h) $(wildcard $(SIM_DIR)sim*.h)
 
 .PHONY: sim sim-asan
 sim: $(SIM_BUILD)/sim

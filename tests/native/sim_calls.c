@@ -1,0 +1,342 @@
+/* What a thread calls: locks, counters, meetings, collections, and waiting for each other. */
+#include "sim_world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- locks and counters ------------------------------------------------------------------------------------------- */
+
+/* The end of an acquire or a barrier: what is pinned is brought up to date, and only then the call returns, knowing what
+ * those knew from whom it came. */
+static void wait_for_pins(struct thread *thread, const struct knowledge *source)
+{
+    bool valid = node_pins_valid(thread->home->node);
+    thread->blocked = !valid;
+    sim_pump(thread->home);
+    if (!valid) {
+        thread->home->sim->stats.pins_waited++;
+        return;
+    }
+    sim_learn(&thread->home->knowledge, source);
+    next_op(thread);
+}
+
+void sim_do_acquire(struct thread *thread)
+{
+    struct sim_node *home = thread->home;
+    struct sim *sim = home->sim;
+    const struct sim_op *op = op_of(thread);
+    struct lock_truth *truth = &sim->locks[op->what];
+    struct lock *lock = lock_find(home->node, truth->id);
+    if (!lock)
+        sim_fail(sim, home->rank, "lock %u is not known", truth->id);
+    if (thread->stage == STAGE_PINS) {
+        wait_for_pins(thread, &truth->knowledge);
+        return;
+    }
+    if (thread->stage == STAGE_BEGIN) {
+        thread->was_free = op->value == SIM_TRYING && sim_lock_is_free(sim, truth);
+        thread->changes = ++truth->changes;
+        sim->stats.tries_of_free_locks += thread->was_free;
+        thread->ticket = lock_enqueue(home->node, lock, op->value == SIM_TRYING);
+        thread->stage = STAGE_WAIT;
+        thread->patience = sim->step + op->pattern;
+        sim->stats.tries += op->value == SIM_TRYING;
+        TRACE(sim, "node %d.%d wants lock %u (%u)", home->rank, thread->number, truth->id, op->value);
+        sim_settle(home);
+    }
+    enum lock_answer answer = lock_poll(home->node, lock, thread->ticket);
+    if (answer == LOCK_TAKEN) {
+        TRACE(sim, "node %d.%d takes lock %u", home->rank, thread->number, truth->id);
+        if (truth->holder)
+            sim_fail(sim, home->rank, "thread %d was given lock %u, which a thread of node %d holds", thread->number, truth->id,
+                 truth->holder->home->rank);
+        truth->holder = thread;
+        truth->changes++;
+        thread->stage = STAGE_PINS;
+        sim_settle(home);
+        return;
+    }
+    if (answer == LOCK_REFUSED) {
+        if (op->value != SIM_TRYING)
+            sim_fail(sim, home->rank, "an acquire of lock %u was refused", truth->id);
+        if (thread->was_free && thread->changes == truth->changes)
+            sim_fail(sim, home->rank, "a try of lock %u was refused, and it was free all the time", truth->id);
+        sim->stats.tries_refused++;
+    } else if (op->value == SIM_PATIENT || sim->step < thread->patience) {
+        thread->blocked = op->value == SIM_PATIENT;
+        sim_settle(home);
+        return;
+    } else {
+        TRACE(sim, "node %d.%d gives up lock %u", home->rank, thread->number, truth->id);
+        lock_cancel(home->node, lock, thread->ticket);
+        sim->stats.acquires_cancelled++;
+    }
+    truth->changes++;
+    sim_settle(home);
+    thread->at = op->jump;
+    thread->stage = STAGE_BEGIN;
+}
+
+void sim_do_release(struct thread *thread)
+{
+    struct sim_node *home = thread->home;
+    struct lock_truth *truth = &home->sim->locks[op_of(thread)->what];
+    struct lock *lock = lock_find(home->node, truth->id);
+    if (!lock || !lock->held || truth->holder != thread)
+        sim_fail(home->sim, home->rank, "lock %u is not held by its holder", truth->id);
+    truth->holder = NULL;
+    truth->changes++;
+    sim_learn(&truth->knowledge, &thread->home->knowledge);
+    TRACE(home->sim, "node %d.%d releases lock %u", home->rank, thread->number, truth->id);
+    lock_release(home->node, lock);
+    sim_settle(home);
+    next_op(thread);
+}
+
+static void counter_keep(struct counter_truth *truth, int64_t before, int64_t delta)
+{
+    if (truth->count == truth->capacity) {
+        truth->capacity = truth->capacity ? 2 * truth->capacity : 16;
+        truth->sums = realloc(truth->sums, truth->capacity * sizeof *truth->sums);
+        if (!truth->sums)
+            abort();
+    }
+    truth->sums[truth->count++] = (struct sum){before, delta};
+}
+
+void sim_do_add(struct thread *thread)
+{
+    struct sim_node *home = thread->home;
+    struct sim *sim = home->sim;
+    const struct sim_op *op = op_of(thread);
+    struct counter_truth *truth = &sim->counters[op->what];
+    int64_t delta = (int64_t)op->value, before = 0;
+    if (thread->stage == STAGE_BEGIN) {
+        thread->add_low = (uint64_t)truth->added;
+        truth->asked += delta;
+        thread->ticket = counter_add(home->node, truth->id, delta);
+        thread->stage = STAGE_WAIT;
+        sim_settle(home);
+    }
+    bool done = counter_poll(home->node, thread->ticket, &before);
+    thread->blocked = !done;
+    sim_settle(home);
+    if (!done)
+        return;
+    if (before < truth->start + (int64_t)thread->add_low || before + delta > truth->start + truth->asked)
+        sim_fail(sim, home->rank, "counter %u was %lld, possible is %lld to %lld", truth->id, (long long)before,
+             (long long)(truth->start + (int64_t)thread->add_low), (long long)(truth->start + truth->asked - delta));
+    truth->added += delta;
+    counter_keep(truth, before, delta);
+    sim->stats.counter_adds++;
+    next_op(thread);
+}
+
+/* ---- meetings ---------------------------------------------------------------------------------------------------- */
+
+static struct ballot ballot_of(const struct sim *sim, const struct sim_op *op, bool odd)
+{
+    const struct sim_slot *slot = &sim->program.slots[op->value % SIM_SLOTS_MAX];
+    struct ballot ballot = {.kind = (enum meeting_kind)op->what, .what = "a call"};
+    switch (ballot.kind) {
+    case MEETING_ALLOCATE:
+        ballot.numbers[0] = slot->bytes;
+        ballot.numbers[1] = slot->page_bytes;
+        ballot.numbers[2] = slot->initial_bytes;
+        ballot.value = slot->initial_bytes ? slot->initial : NULL;
+        ballot.name = "slot";
+        break;
+    case MEETING_FREE:
+        ballot.numbers[0] = slot->region;
+        break;
+    case MEETING_COUNTER_NEW:
+        ballot.numbers[0] = (uint64_t)sim->program.counter_starts[op->value % SIM_COUNTERS_MAX];
+        break;
+    default:
+        break;
+    }
+    if (odd && op->pattern == SIM_OTHER_ARGUMENTS)
+        ballot.what = "a call with other arguments";
+    if (odd && op->pattern == SIM_OTHER_CALL)
+        ballot = (struct ballot){.kind = MEETING_LOCK_NEW, .what = "another call"};
+    if (odd && op->pattern == SIM_REFUSES)
+        ballot.refusal = "an array is alive";
+    return ballot;
+}
+
+static void slot_allocated(struct thread *thread, struct sim_slot *slot, uint32_t id)
+{
+    struct sim_node *home = thread->home;
+    struct sim *sim = home->sim;
+    const struct region *region = region_find(&home->node->regions, id);
+    if (!region || region->bytes != slot->bytes || region->page_bytes != slot->page_bytes)
+        sim_fail(sim, home->rank, "region %u is not what was allocated", id);
+    if (!slot->truth) {
+        sim->stats.allocations++;
+        slot->region = id;
+        slot->offset = region->offset;
+        slot->truth = calloc(1, slot->bytes);
+        if (!slot->truth)
+            abort();
+        for (uint64_t i = 0; slot->initial_bytes && i < slot->bytes; i++)
+            slot->truth[i] = slot->initial[i % slot->initial_bytes];
+        for (uint32_t i = 0; i < sim->program.slot_count; i++)
+            sim->stats.addresses_reused += &sim->program.slots[i] != slot && sim->program.slots[i].region != 0 &&
+                                           sim->program.slots[i].offset == slot->offset;
+    }
+    if (slot->region != id || slot->offset != region->offset)
+        sim_fail(sim, home->rank, "region %u at %llu here is region %u at %llu elsewhere", id,
+             (unsigned long long)region->offset, slot->region, (unsigned long long)slot->offset);
+}
+
+static void departed(struct thread *thread, const struct sim_op *op)
+{
+    struct sim_node *home = thread->home;
+    struct sim *sim = home->sim;
+    const struct meeting *meeting = &home->node->meetings[MEETING_THREADS];
+    static const enum meeting_outcome expected[] = {MEETING_AGREED, MEETING_BALLOTS_DIFFER, MEETING_KINDS_DIFFER,
+                                                    MEETING_REFUSED};
+    sim->stats.meetings++;
+    if (op->what == MEETING_ALLOCATE && meeting->outcome == MEETING_NO_SPACE && op->pattern == SIM_ALIKE) {
+        sim->stats.allocations_without_space++;
+        return;
+    }
+    if (meeting->outcome != expected[op->pattern])
+        sim_fail(sim, home->rank, "%s ended with outcome %d, not %d: %s", meeting_kind_name((enum meeting_kind)op->what),
+             meeting->outcome, expected[op->pattern], meeting->text);
+    if (meeting->outcome != MEETING_AGREED) {
+        *(op->pattern == SIM_REFUSES ? &sim->stats.refusals : &sim->stats.disagreements) += 1;
+        if (!meeting->text[0])
+            sim_fail(sim, home->rank, "a disagreement without a text");
+        return;
+    }
+    uint32_t *known = op->what == MEETING_LOCK_NEW ? &sim->locks[op->value].id : &sim->counters[op->value % SIM_COUNTERS_MAX].id;
+    struct sim_slot *slot = &sim->program.slots[op->value % SIM_SLOTS_MAX];
+    switch (op->what) {
+    case MEETING_ALLOCATE:
+        slot_allocated(thread, slot, meeting->result);
+        break;
+    case MEETING_FREE:
+        if (region_find(&home->node->regions, slot->region))
+            sim_fail(sim, home->rank, "region %u was freed and lives", slot->region);
+        sim->stats.frees += slot->truth != NULL;
+        free(slot->truth);
+        slot->truth = NULL;
+        break;
+    case MEETING_LOCK_NEW:
+    case MEETING_COUNTER_NEW:
+        if (*known != UINT32_MAX && *known != meeting->result)
+            sim_fail(sim, home->rank, "number %u here is %u elsewhere", meeting->result, *known);
+        *known = meeting->result;
+        break;
+    default:
+        break;
+    }
+}
+
+static void arrive_knowing(struct sim_node *home)
+{
+    struct sim *sim = home->sim;
+    uint64_t number = ++home->meetings;
+    if (sim->met[number % 2].number != number) {
+        sim->met[number % 2].number = number;
+        memset(&sim->met[number % 2].knowledge, 0, sizeof(struct knowledge));
+    }
+    sim_learn(&sim->met[number % 2].knowledge, &home->knowledge);
+}
+
+void sim_do_meet(struct thread *thread)
+{
+    struct sim_node *home = thread->home;
+    struct sim *sim = home->sim;
+    const struct sim_op *op = op_of(thread);
+    if (thread->stage == STAGE_PINS) {
+        wait_for_pins(thread, &sim->met[home->meetings % 2].knowledge);
+        return;
+    }
+    if (thread->stage == STAGE_BEGIN) {
+        if (op->what == MEETING_FREE && !sim->program.slots[op->value].truth) {
+            next_op(thread);                /* the range had no room for it */
+            return;
+        }
+        struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)home->rank);
+        TRACE(sim, "node %d.%d arrives at %s", home->rank, thread->number, meeting_kind_name(ballot.kind));
+        arrive_knowing(home);
+        meeting_arrive(home->node, MEETING_THREADS, &ballot);
+        thread->stage = STAGE_WAIT;
+        sim_settle(home);
+    }
+    bool left = meeting_take(home->node, MEETING_THREADS);
+    thread->blocked = !left;
+    if (left) {
+        TRACE(sim, "node %d.%d departs from %s", home->rank, thread->number,
+              meeting_kind_name((enum meeting_kind)op->what));
+        departed(thread, op);
+        thread->stage = STAGE_PINS;
+    }
+    sim_settle(home);
+}
+
+void sim_do_forget(struct thread *thread)
+{
+    const struct sim_slot *slot = &thread->home->sim->program.slots[op_of(thread)->what];
+    struct regions *regions = &thread->home->node->regions;
+    for (uint32_t i = 0; i < regions->grave_count; i++)
+        if (slot->region && regions->graves[i].id == slot->region)
+            regions->graves[i].forgotten = true;
+    next_op(thread);
+}
+
+/* ---- collections, and the other threads ---------------------------------------------------------------------------- */
+
+void sim_do_collect(struct thread *thread)
+{
+    struct sim *sim = thread->home->sim;
+    if (thread->stage == STAGE_WAIT) {
+        TRACE(sim, "node %d wants a collection", thread->home->rank);
+        collection_want(thread->home->node);
+        sim_settle(thread->home);
+    }
+    thread->stage = STAGE_WAIT;
+    thread->sleep_until = sim->step + 1 + sim_random_below(&sim->random, 2 * op_of(thread)->value);
+}
+
+void sim_do_want(struct thread *thread)
+{
+    collection_want(thread->home->node);
+    sim_settle(thread->home);
+    next_op(thread);
+}
+
+void sim_do_gate(struct thread *thread)
+{
+    if (thread->home->started)
+        next_op(thread);
+    else
+        thread->blocked = true;
+}
+
+void sim_do_start(struct thread *thread)
+{
+    struct sim *sim = thread->home->sim;
+    thread->home->started = true;
+    for (int i = 0; i < sim->thread_count; i++)
+        if (sim->threads[i].home == thread->home)
+            sim->threads[i].blocked = false;
+    next_op(thread);
+}
+
+void sim_do_join(struct thread *thread)
+{
+    struct sim *sim = thread->home->sim;
+    for (int i = 0; i < sim->thread_count; i++) {
+        const struct thread *other = &sim->threads[i];
+        if (other != thread && other->home == thread->home && !other->script->helper && !other->done) {
+            thread->blocked = true;
+            return;
+        }
+    }
+    next_op(thread);
+}

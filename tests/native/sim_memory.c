@@ -1,0 +1,138 @@
+/* The memory of the simulated nodes: chunks that are counted, protection as a kernel keeps it, with as little room for
+ * mappings as the run wants. */
+#include "sim_world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- chunks of memory: every one is known, so that a leak is, too -------------------------------------------------- */
+
+#ifndef SIM_SANITIZE
+static struct chunk *kept[CHUNKS_KEPT];
+static int kept_count;
+#endif
+
+static void *port_chunk(void *context, size_t bytes)
+{
+    struct sim_node *home = context;
+    struct chunk *chunk;
+    if (bytes > CHUNK_BYTES_MAX)
+        sim_fail(home->sim, home->rank, "a chunk of %zu bytes", bytes);
+#ifndef SIM_SANITIZE
+    if (bytes == CHUNK_KEPT_BYTES && kept_count > 0) {
+        chunk = kept[--kept_count];
+        memset(chunk, 0, sizeof *chunk + bytes);
+    } else
+#endif
+        chunk = calloc(1, sizeof *chunk + bytes);
+    if (!chunk)
+        abort();
+    chunk->bytes = bytes;
+    chunk->next = home->chunks;
+    chunk->link = &home->chunks;
+    if (chunk->next)
+        chunk->next->link = &chunk->next;
+    home->chunks = chunk;
+    return chunk + 1;
+}
+
+static void chunk_release(struct chunk *chunk)
+{
+    if (chunk->next)
+        chunk->next->link = chunk->link;
+    *chunk->link = chunk->next;
+#ifndef SIM_SANITIZE
+    if (chunk->bytes == CHUNK_KEPT_BYTES && kept_count < CHUNKS_KEPT) {
+        kept[kept_count++] = chunk;
+        return;
+    }
+#endif
+    free(chunk);
+}
+
+void sim_chunks_free(struct sim_node *home)
+{
+    while (home->chunks)
+        chunk_release(home->chunks);
+}
+
+static void port_chunk_free(void *context, void *memory, size_t bytes)
+{
+    struct sim_node *home = context;
+    struct chunk *chunk = (struct chunk *)memory - 1;
+    if (chunk->bytes != bytes)
+        sim_fail(home->sim, home->rank, "chunk of %zu bytes given back as %zu", chunk->bytes, bytes);
+    chunk_release(chunk);
+}
+
+/* ---- memory and protection ------------------------------------------------------------------------------------- */
+
+void sim_bystanders(struct sim_node *home);
+
+static uint64_t edges_around(const struct sim_node *home, uint64_t first, uint64_t last)
+{
+    uint64_t edges = 0, granules = RANGE_BYTES / SIM_GRANULE_BYTES;
+    for (uint64_t i = first; i <= last; i++)
+        if (i > 0 && i < granules && home->access[i] != home->access[i - 1])
+            edges++;
+    return edges;
+}
+
+static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum access access)
+{
+    struct sim_node *home = context;
+    struct sim *sim = home->sim;
+    if (offset % SIM_GRANULE_BYTES || bytes % SIM_GRANULE_BYTES || !bytes || offset + bytes > RANGE_BYTES ||
+        (unsigned)access > ACCESS_WRITE)
+        sim_fail(sim, home->rank, "protect(%llu, %llu, %d)", (unsigned long long)offset, (unsigned long long)bytes, access);
+    uint64_t first = offset / SIM_GRANULE_BYTES, count = bytes / SIM_GRANULE_BYTES;
+    sim->stats.protects++;
+    sim_bystanders(home);
+    uint64_t before = edges_around(home, first, first + count);
+    unsigned char old[RANGE_BYTES / SIM_GRANULE_BYTES];
+    memcpy(old, home->access + first, count);
+    memset(home->access + first, (int)access, count);
+    uint64_t after = edges_around(home, first, first + count);
+    if (sim->knobs.edges > 0 && after > before && home->edges + after - before > (uint64_t)sim->knobs.edges) {
+        memcpy(home->access + first, old, count);
+        sim->stats.protects_failed++;
+        TRACE(sim, "node %d  protect %llu+%llu %d FAILS", home->rank, (unsigned long long)offset,
+              (unsigned long long)bytes, access);
+        return -1;
+    }
+    home->edges += after - before;
+    TRACE(sim, "node %d  protect %llu+%llu %d", home->rank, (unsigned long long)offset, (unsigned long long)bytes, access);
+    sim_bystanders(home);
+    return 0;
+}
+
+static void port_discard(void *context, uint64_t offset, uint64_t bytes)
+{
+    struct sim_node *home = context;
+    if (offset + bytes > RANGE_BYTES)
+        sim_fail(home->sim, home->rank, "discard beyond the range");
+    memset(home->view + offset, 0, bytes);
+}
+
+__attribute__((noreturn)) static void port_panic(void *context, const char *text)
+{
+    struct sim_node *home = context;
+    sim_fail(home->sim, home->rank, "panic: %s", text);
+}
+
+struct port sim_port(struct sim_node *home)
+{
+    const struct sim_knobs *knobs = &home->sim->knobs;
+    return (struct port){
+        .context = home,
+        .view = home->view,
+        .range_bytes = RANGE_BYTES,
+        .granule_bytes = SIM_GRANULE_BYTES,
+        .edges_max = knobs->edges > 0 && knobs->edges_told ? (uint64_t)knobs->edges : UINT32_MAX,
+        .protect = port_protect,
+        .discard = port_discard,
+        .chunk = port_chunk,
+        .chunk_free = port_chunk_free,
+        .panic = port_panic,
+    };
+}

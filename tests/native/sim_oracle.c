@@ -1,0 +1,214 @@
+/* What must hold: happens-before for every read, locks and counters as the threads saw them, and what is true of all nodes
+ * together after every step.  Nothing here is decided by the code that it judges; the nodes' states are only looked at. */
+#include "sim_world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- happens-before ---------------------------------------------------------------------------------------------- */
+
+void sim_learn(struct knowledge *to, const struct knowledge *from)
+{
+    for (int node = 0; node < SIM_NODES_MAX; node++)
+        if (from->writes[node] > to->writes[node])
+            to->writes[node] = from->writes[node];
+}
+
+void sim_remember(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
+{
+    struct sim *sim = home->sim;
+    struct history *history = &sim->history[cell];
+    if (history->count == history->capacity) {
+        history->capacity = history->capacity ? 2 * history->capacity : 32;
+        history->items = realloc(history->items, history->capacity * sizeof *history->items);
+        if (!history->items)
+            abort();
+    }
+    home->knowledge.writes[home->rank]++;
+    history->items[history->count++] =
+        (struct past_write){.knowledge = home->knowledge, .byte = byte, .value = value, .node = home->rank};
+}
+
+/* Does the write happen before what is known here? */
+static bool knows(const struct knowledge *knowledge, const struct past_write *write)
+{
+    return knowledge->writes[write->node] >= write->knowledge.writes[write->node];
+}
+
+/* Does another write of this byte happen after `write` (NULL: the initial value) and before the reader? */
+static bool overwritten(const struct history *history, const struct past_write *write, uint32_t byte,
+                        const struct knowledge *reader)
+{
+    for (uint32_t i = history->count; i-- > 0;) {
+        const struct past_write *other = &history->items[i];
+        if (other == write)
+            return false;           /* what is before it in real time does not happen after it */
+        if (other->byte == byte && knows(reader, other) && (!write || knows(&other->knowledge, write)))
+            return true;
+    }
+    return false;
+}
+
+/* The value of some write that no other one overwrote, as far as happens-before orders them: so never out of thin air, never
+ * older than a write that happens before the read, never from before a write of the same node. */
+bool sim_may_peek(const struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
+{
+    const struct sim *sim = home->sim;
+    const struct history *history = &sim->history[cell];
+    const struct sim_slot *slot = &sim->program.slots[sim->program.cells[cell].slot];
+    for (uint32_t i = history->count; i-- > 0;) {
+        const struct past_write *past = &history->items[i];
+        if (past->byte == byte && past->value == value && !overwritten(history, past, byte, &home->knowledge))
+            return true;
+    }
+    uint64_t at = sim->program.cells[cell].offset + byte;
+    return value == (slot->initial_bytes ? slot->initial[at % slot->initial_bytes] : 0) &&
+           !overwritten(history, NULL, byte, &home->knowledge);
+}
+
+/* ---- counters ---------------------------------------------------------------------------------------------------- */
+
+static int compare_sums(const void *left, const void *right)
+{
+    int64_t a = ((const struct sum *)left)->before, b = ((const struct sum *)right)->before;
+    return (a > b) - (a < b);
+}
+
+/* All that was added was added once: each sum begins where another ended. */
+void sim_check_counters(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->program.counter_count; i++) {
+        struct counter_truth *truth = &sim->counters[i];
+        int64_t value = truth->start;
+        if (truth->count)
+            qsort(truth->sums, truth->count, sizeof *truth->sums, compare_sums);
+        for (uint32_t k = 0; k < truth->count; k++) {
+            if (truth->sums[k].before != value)
+                sim_fail(sim, -1, "counter %u was %lld, where %lld should follow", truth->id,
+                     (long long)truth->sums[k].before, (long long)value);
+            value += truth->sums[k].delta;
+        }
+    }
+}
+
+/* ---- the global invariants ---------------------------------------------------------------------------------------- */
+
+static bool grants_lock(unsigned kind, const unsigned char *wire, uint32_t lock)
+{
+    uint32_t named;
+    if (kind != MESSAGE_GRANT)
+        return false;
+    memcpy(&named, wire + sizeof(struct message_header), sizeof named);
+    return named == lock;
+}
+
+/* How many grants of this lock are under way or wait for their cut. */
+static unsigned grants_under_way(struct sim *sim, uint32_t lock)
+{
+    unsigned grants = 0;
+    for (int i = 0; i < sim->active_count; i++)
+        for (const struct parcel *parcel = sim->channels[sim->active[i]].head; parcel; parcel = parcel->next) {
+            const struct message_header *header = (const void *)parcel->data;
+            grants += grants_lock(header->kind, parcel->data, lock);
+        }
+    for (int rank = 0; rank < sim->program.nodes; rank++)
+        for (const struct message *message = sim->nodes[rank].node->early; message; message = message->next)
+            grants += grants_lock(message_header(message)->kind, message->wire, lock);
+    return grants;
+}
+
+static void check_locks(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->program.lock_count; i++) {
+        struct lock_truth *truth = &sim->locks[i];
+        unsigned tokens = 0, known = 0;
+        if (truth->id == UINT32_MAX)
+            continue;
+        for (int rank = 0; rank < sim->program.nodes; rank++) {
+            const struct lock *lock = lock_find(sim->nodes[rank].node, truth->id);
+            if (!lock)
+                continue;
+            known++;
+            tokens += lock->token;
+            if (lock->held != (truth->holder && truth->holder->home->rank == rank))
+                sim_fail(sim, rank, "lock %u: held is %d", truth->id, lock->held);
+        }
+        if (known < (unsigned)sim->program.nodes)
+            continue;
+        tokens += grants_under_way(sim, truth->id);
+        if (tokens != 1)
+            sim_fail(sim, sim->touched, "lock %u has %u tokens", truth->id, tokens);
+    }
+}
+
+static void check_page(struct sim_node *home, const struct region *region, uint64_t index)
+{
+    const struct page *page = region_page_if(region, index);
+    uint64_t granules = region->page_bytes / SIM_GRANULE_BYTES;
+    uint64_t first = (region->offset + index * region->page_bytes) / SIM_GRANULE_BYTES;
+    unsigned told = page ? page->access : ACCESS_NONE, allowed = ACCESS_NONE;
+    if (page && page_valid(page))
+        allowed = page->writable ? ACCESS_WRITE : ACCESS_READ;
+    if (page && page_pinned(page)) {
+        unsigned pinned = page->pins_write ? ACCESS_WRITE : ACCESS_READ;
+        if (told < pinned)
+            sim_fail(home->sim, home->rank, "region %u page %llu is pinned and has access %u", region->id,
+                 (unsigned long long)index, told);
+        allowed = ACCESS_WRITE;
+    }
+    for (uint64_t i = 0; i < granules; i++)
+        if (home->access[first + i] != told || told > allowed)
+            sim_fail(home->sim, home->rank, "region %u page %llu: access %u, recorded %u, allowed %u", region->id,
+                 (unsigned long long)index, home->access[first + i], told, allowed);
+}
+
+static void check_memory(struct sim_node *home)
+{
+    const struct regions *regions = &home->node->regions;
+    uint64_t granule = 0;
+    for (uint32_t i = 0; i < regions->count; i++) {
+        const struct region *region = regions->by_offset[i];
+        for (; granule < region->offset / SIM_GRANULE_BYTES; granule++)
+            if (home->access[granule] != ACCESS_NONE)
+                sim_fail(home->sim, home->rank, "offset %llu belongs to nobody and is accessible",
+                     (unsigned long long)granule * SIM_GRANULE_BYTES);
+        for (uint64_t index = 0; index < region->pages; index++)
+            check_page(home, region, index);
+        granule += region->pages * region->page_bytes / SIM_GRANULE_BYTES;
+    }
+}
+
+void sim_check_node(struct sim *sim, int rank)
+{
+    sim->stats.checks++;
+    node_check(sim->nodes[rank].node);
+    check_memory(&sim->nodes[rank]);
+}
+
+void sim_check_step(struct sim *sim)
+{
+    if (sim->knobs.check == 2) {
+        sim_check_node(sim, sim->touched);
+        check_locks(sim);
+    } else if (sim->knobs.check == 1 && sim->step % CHECK_PERIOD == 0) {
+        for (int rank = 0; rank < sim->program.nodes; rank++)
+            sim_check_node(sim, rank);
+        check_locks(sim);
+    }
+}
+
+/* No thread holds it or wants it, the token rests, and nothing keeps it there: a try must succeed. */
+bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth)
+{
+    unsigned resting = 0;
+    if (truth->holder || grants_under_way(sim, truth->id))
+        return false;
+    for (int rank = 0; rank < sim->program.nodes; rank++) {
+        const struct node *node = sim->nodes[rank].node;
+        const struct lock *lock = lock_find(node, truth->id);
+        if (!lock || lock->queue || (lock->asked && !lock->asked_trying) || node->collection.owing)
+            return false;
+        resting += lock->token && lock->waiting == NODE_NONE;
+    }
+    return resting == 1;
+}

@@ -1,0 +1,210 @@
+/* sim_world - the insides of a run: who is where in its program, what is under way, what is known to be true.
+ *
+ *   sim.c           a run, step by step              sim_access.c   reads, writes, pins of a thread
+ *   sim_memory.c    chunks, protection               sim_calls.c    locks, counters, meetings of a thread
+ *   sim_network.c   channels                         sim_oracle.c   what must hold
+ */
+#ifndef TESTS_NATIVE_SIM_WORLD_H
+#define TESTS_NATIVE_SIM_WORLD_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "protocol/node.h"
+#include "sim.h"
+
+enum {
+    RANGE_BYTES = 32 * 1024,
+    RETRIES_PER_STEP = 4,
+    CHUNKS_KEPT = 64,
+    CHUNK_KEPT_BYTES = 1 << 20,
+    CHUNK_BYTES_MAX = 64 << 20,
+    EVENTS_SHOWN = 40,
+    CHECK_PERIOD = 61
+};
+
+struct parcel {
+    struct parcel *next;
+    uint64_t bytes;
+    unsigned char data[];
+};
+
+struct channel {
+    struct parcel *head, **tail;
+    uint64_t stalled_until;
+    int active_at;                  /* position in the list of channels that hold something, or -1 */
+};
+
+struct pin {
+    uint64_t page_offset, page_bytes, offset;
+    bool write;
+};
+
+enum stage { STAGE_BEGIN, STAGE_WAIT, STAGE_PINS };
+
+struct thread {
+    const struct sim_script *script;
+    struct sim_node *home;
+    int number;                     /* on its node */
+    uint32_t at;                    /* operation */
+    uint32_t byte;                  /* of the cell, how far it is */
+    enum stage stage;
+    bool blocked, in_fault, done;
+    uint64_t sleep_until, ticket, patience;
+    uint32_t observation;           /* under way */
+    uint64_t add_low;               /* counter: sum of what was certainly added before */
+    uint64_t changes;               /* lock: of lock_truth when this try began, */
+    bool was_free;                  /* and whether the lock was free then */
+    struct pin pins[SIM_PINS_MAX];
+    int pin_count;
+};
+
+struct chunk {
+    struct chunk *next, **link;
+    size_t bytes;
+    uint64_t unused;
+};
+
+/* What a node, a lock or a meeting knows, in the sense of happens-before: how many of each node's writes (a vector clock).
+ * The threads of a node share its memory, so what one of them knows all know. */
+struct knowledge {
+    uint32_t writes[SIM_NODES_MAX];
+};
+
+struct sim_node {
+    struct sim *sim;
+    int rank;
+    struct node *node;
+    unsigned char *view;
+    unsigned char access[RANGE_BYTES / SIM_GRANULE_BYTES];
+    struct chunk *chunks;
+    uint64_t edges;
+    bool started;
+    struct knowledge knowledge;
+    uint64_t meetings;              /* that its main thread has arrived at */
+};
+
+struct sum {
+    int64_t before, delta;
+};
+
+struct counter_truth {
+    uint32_t id;
+    int64_t start, asked, added;    /* sums of deltas */
+    struct sum *sums;
+    uint32_t count, capacity;
+};
+
+struct lock_truth {
+    uint32_t id;
+    struct knowledge knowledge;     /* of those who released it */
+    const struct thread *holder;
+    uint64_t changes;               /* whenever a thread wants, takes, releases or gives up */
+};
+
+/* A write of one byte of a cell that is not the main threads'. */
+struct past_write {
+    struct knowledge knowledge;     /* of its node, this write included */
+    uint32_t byte, value;
+    int node;
+};
+
+struct history {
+    struct past_write *items;
+    uint32_t count, capacity;
+};
+
+struct sim {
+    uint64_t seed, step;
+    struct history history[SIM_CELLS_MAX];
+    struct sim_observation *observations;
+    uint32_t observation_room, *observed;
+    struct {
+        uint64_t number;
+        struct knowledge knowledge;
+    } met[2];                       /* the meeting under way, and the one that somebody may not have left yet */
+    struct sim_knobs knobs;
+    struct sim_random random;
+    struct sim_program program;
+    struct sim_stats stats;
+    struct sim_node nodes[SIM_NODES_MAX];
+    struct thread threads[SIM_THREADS_MAX];
+    int thread_count, unfinished;
+    struct thread *current;
+    struct channel channels[SIM_NODES_MAX * SIM_NODES_MAX];
+    int active[SIM_NODES_MAX * SIM_NODES_MAX], active_count;
+    struct lock_truth locks[SIM_LOCKS_MAX];
+    struct counter_truth counters[SIM_COUNTERS_MAX];
+    bool trace, ending, damaged;
+    int touched;                    /* node of this step */
+    jmp_buf escape;
+    char *failure;
+};
+
+#define TRACE(sim, ...)                                                                                                 \
+    do {                                                                                                                \
+        if ((sim)->trace) {                                                                                             \
+            printf("%6llu  ", (unsigned long long)(sim)->step);                                                         \
+            printf(__VA_ARGS__);                                                                                        \
+            putchar('\n');                                                                                              \
+        }                                                                                                               \
+    } while (0)
+
+static inline const struct sim_op *op_of(const struct thread *thread)
+{
+    return &thread->script->ops.items[thread->at];
+}
+
+static inline void next_op(struct thread *thread)
+{
+    thread->at++;
+    thread->stage = STAGE_BEGIN;
+}
+
+/* sim.c */
+void sim_fail(struct sim *sim, int rank, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
+
+/* sim_memory.c */
+struct port sim_port(struct sim_node *home);
+/* Give back what a failed run has left. */
+void sim_chunks_free(struct sim_node *home);
+
+/* sim_network.c */
+struct channel *sim_channel(struct sim *sim, int from, int to);
+/* After every entry into a node: its messages go into the channels, its threads are woken. */
+void sim_pump(struct sim_node *home);
+/* The same after calls that do not settle themselves. */
+void sim_settle(struct sim_node *home);
+void sim_deliver(struct sim *sim, int index);
+
+/* sim_oracle.c */
+void sim_learn(struct knowledge *to, const struct knowledge *from);
+void sim_remember(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value);
+bool sim_may_peek(const struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value);
+bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth);
+void sim_check_counters(struct sim *sim);
+void sim_check_node(struct sim *sim, int rank);
+void sim_check_step(struct sim *sim);
+
+/* sim_access.c: one step of an operation each */
+void sim_bystanders(struct sim_node *home);
+void sim_do_access(struct thread *thread);
+void sim_do_pin(struct thread *thread);
+void sim_do_unpin(struct thread *thread);
+void sim_do_prefetch(struct thread *thread);
+void sim_do_hint(struct thread *thread);
+
+/* sim_calls.c */
+void sim_do_acquire(struct thread *thread);
+void sim_do_release(struct thread *thread);
+void sim_do_add(struct thread *thread);
+void sim_do_meet(struct thread *thread);
+void sim_do_forget(struct thread *thread);
+void sim_do_collect(struct thread *thread);
+void sim_do_want(struct thread *thread);
+void sim_do_gate(struct thread *thread);
+void sim_do_start(struct thread *thread);
+void sim_do_join(struct thread *thread);
+
+#endif
