@@ -42,6 +42,7 @@ struct dsm_options {
     uint64_t range_bytes;       /* address space to reserve; 0: the default */
     uint64_t budget_bytes;      /* protocol memory that starts a collection; 0: the default; 1: collect all the time */
     const char *trace_path;     /* NULL: no trace; the rank is appended */
+    uint64_t chaos_seed;        /* for tests: disturb messages, pages and collections at random; 0: no */
 };
 
 /* One allocation of shared memory. */

@@ -198,6 +198,7 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
             "range_bytes": chosen.range_bytes,
             "budget_bytes": chosen.collect_bytes,
             "trace_path": trace,
+            "chaos_seed": chosen.chaos_seed,
         },
     )
     return options, trace

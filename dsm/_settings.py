@@ -29,6 +29,7 @@ class Settings:
     trace: str | None
     collect_bytes: int
     range_bytes: int
+    chaos_seed: int
 
 
 def page_bytes_checked(value: object, source: str) -> int:
@@ -89,6 +90,7 @@ def settings(
         trace=environ.get("DSM_TRACE") or None,
         collect_bytes=_whole(environ, "DSM_COLLECT_BYTES", 0),
         range_bytes=_whole(environ, "DSM_RANGE_BYTES", 0),
+        chaos_seed=_whole(environ, "DSM_CHAOS", 0),
     )
 
 

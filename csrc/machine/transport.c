@@ -14,6 +14,7 @@
 #endif
 #include "transport.h"
 
+#include "chaos.h"
 #include "memory.h"
 
 #include <limits.h>
@@ -23,7 +24,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TAG = 0, RECEIVES_MAX = 64, SENDS_FIRST = 256 };
+/* Only chaos sends pieces that are not the last of their message. */
+enum { TAG = 0, TAG_MORE = 1, RECEIVES_MAX = 64, SENDS_FIRST = 256 };
 
 struct sent {
     void *buffer;
@@ -35,6 +37,7 @@ struct received {
     uint64_t bytes;
     int source;
     bool complete;
+    bool more;                  /* a piece that is not the last of its message */
 };
 
 /* Invariants
@@ -45,6 +48,7 @@ struct transport {
     MPI_Comm comm;
     int rank, size;
     struct transport_buffers buffers;
+    struct chaos *chaos;        /* NULL in production */
 
     unsigned sends_count, sends_capacity;
     MPI_Request *send_requests;
@@ -147,16 +151,14 @@ sends_poll(struct transport *transport)
     transport->sends_count = kept;
 }
 
-void
-transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+static void
+post(struct transport *transport, int peer, int tag, void *buffer, uint64_t bytes, uint64_t capacity)
 {
-    if (bytes > INT_MAX)
-        transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB was to be sent");
     if (transport->sends_count == transport->sends_capacity)
         sends_grow(transport);
     MPI_Request request;
     int done = 0;
-    check(transport, MPI_Isend(buffer, (int)bytes, MPI_BYTE, peer, TAG, transport->comm, &request), "MPI_Isend");
+    check(transport, MPI_Isend(buffer, (int)bytes, MPI_BYTE, peer, tag, transport->comm, &request), "MPI_Isend");
     check(transport, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
     if (done) {
         transport->buffers.give(transport->buffers.context, buffer, capacity);
@@ -166,10 +168,38 @@ transport_send(struct transport *transport, int peer, void *buffer, uint64_t byt
     transport->sends[transport->sends_count++] = (struct sent){.buffer = buffer, .capacity = capacity};
 }
 
-unsigned
-transport_sends_pending(const struct transport *transport)
+static void
+post_pieces(struct transport *transport, int peer, const void *buffer, uint64_t bytes)
 {
-    return transport->sends_count;
+    const unsigned char *from = buffer;
+    uint64_t piece;
+    do {
+        piece = chaos_piece(transport->chaos, bytes);
+        void *copy = transport->buffers.take(transport->buffers.context, piece);
+        memcpy(copy, from, piece);
+        post(transport, peer, piece < bytes ? TAG_MORE : TAG, copy, piece, piece);
+        from += piece;
+        bytes -= piece;
+    } while (bytes > 0);
+}
+
+void
+transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+{
+    if (bytes > INT_MAX)
+        transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB was to be sent");
+    if (!transport->chaos) {
+        post(transport, peer, TAG, buffer, bytes, capacity);
+        return;
+    }
+    post_pieces(transport, peer, buffer, bytes);
+    transport->buffers.give(transport->buffers.context, buffer, capacity);
+}
+
+unsigned
+transport_pending(const struct transport *transport)
+{
+    return transport->sends_count + (transport->chaos ? chaos_kept(transport->chaos) : 0);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------------- */
@@ -208,71 +238,80 @@ oldest_of_its_source(const struct transport *transport, unsigned place)
     return true;
 }
 
-static int
-receives_take(struct transport *transport, void **buffer, uint64_t *bytes)
+static bool
+receives_take(struct transport *transport, struct received *received)
 {
     for (unsigned i = 0; i < transport->receives_count; i++) {
-        struct received received = transport->receives[i];
-        if (!received.complete || !oldest_of_its_source(transport, i))
+        *received = transport->receives[i];
+        if (!received->complete || !oldest_of_its_source(transport, i))
             continue;
         receives_remove(transport, i);
-        *buffer = received.buffer;
-        *bytes = received.bytes;
-        return received.source;
+        return true;
     }
-    return -1;
+    return false;
 }
 
-/* Match the next message there is.  Its sender if it can be handed out at once, -1 if not; *found tells whether there
- * was one. */
-static int
-receive_matched(struct transport *transport, bool *found, void **buffer, uint64_t *bytes)
+/* Match the next message there is; *found tells whether there was one.  True: it can be handed out at once. */
+static bool
+receive_matched(struct transport *transport, bool *found, struct received *received)
 {
     MPI_Message message;
     MPI_Status status;
-    int flag = 0, count = 0, done = 0;
-    check(transport, MPI_Improbe(MPI_ANY_SOURCE, TAG, transport->comm, &flag, &message, &status), "MPI_Improbe");
+    int flag = 0, count = 0, done = 0, tag = transport->chaos ? MPI_ANY_TAG : TAG;
+    check(transport, MPI_Improbe(MPI_ANY_SOURCE, tag, transport->comm, &flag, &message, &status), "MPI_Improbe");
     *found = flag != 0;
     if (!flag)
-        return -1;
+        return false;
     check(transport, MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
     if (count == MPI_UNDEFINED || count < 0)
         transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB has arrived");
-    struct received received = {.bytes = (uint64_t)count, .source = status.MPI_SOURCE};
-    received.buffer = transport->buffers.take(transport->buffers.context, received.bytes);
+    *received = (struct received){
+        .bytes = (uint64_t)count, .source = status.MPI_SOURCE, .more = status.MPI_TAG == TAG_MORE};
+    received->buffer = transport->buffers.take(transport->buffers.context, received->bytes);
     MPI_Request request;
-    check(transport, MPI_Imrecv(received.buffer, count, MPI_BYTE, &message, &request), "MPI_Imrecv");
+    check(transport, MPI_Imrecv(received->buffer, count, MPI_BYTE, &message, &request), "MPI_Imrecv");
     check(transport, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
-    received.complete = done != 0;
-    if (done && transport->under_way[received.source] == 0) {
-        *buffer = received.buffer;
-        *bytes = received.bytes;
-        return received.source;
-    }
+    received->complete = done != 0;
+    if (done && transport->under_way[received->source] == 0)
+        return true;
     transport->receive_requests[transport->receives_count] = request;
-    transport->receives[transport->receives_count++] = received;
-    transport->under_way[received.source]++;
-    return -1;
+    transport->receives[transport->receives_count++] = *received;
+    transport->under_way[received->source]++;
+    return false;
 }
 
-int
-transport_receive(struct transport *transport, void **buffer, uint64_t *bytes)
+static bool
+receive(struct transport *transport, struct received *received)
 {
     if (transport->sends_count > 0)
         sends_poll(transport);
     if (transport->receives_count > 0) {
         receives_poll(transport);
-        int source = receives_take(transport, buffer, bytes);
-        if (source >= 0)
-            return source;
+        if (receives_take(transport, received))
+            return true;
     }
     bool found = true;
-    while (found && transport->receives_count < RECEIVES_MAX) {
-        int source = receive_matched(transport, &found, buffer, bytes);
-        if (source >= 0)
-            return source;
+    while (found && transport->receives_count < RECEIVES_MAX)
+        if (receive_matched(transport, &found, received))
+            return true;
+    return false;
+}
+
+int
+transport_receive(struct transport *transport, void **buffer, uint64_t *bytes)
+{
+    struct received received;
+    bool any = receive(transport, &received);
+    if (transport->chaos) {
+        for (; any; any = receive(transport, &received))
+            chaos_keep(transport->chaos, received.source, received.buffer, received.bytes, received.more);
+        return chaos_take(transport->chaos, buffer, bytes);
     }
-    return -1;
+    if (!any)
+        return -1;
+    *buffer = received.buffer;
+    *bytes = received.bytes;
+    return received.source;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
@@ -349,6 +388,7 @@ transport_delete(struct transport *transport)
         MPI_Comm_free(&transport->comm);
     memory_chunk_free(transport->send_requests, transport->sends_capacity * sizeof *transport->send_requests);
     memory_chunk_free(transport->sends, transport->sends_capacity * sizeof *transport->sends);
+    chaos_close(transport->chaos);
     free(transport->under_way);
     free(transport);
 }
@@ -390,6 +430,13 @@ transport_open(struct transport **transport, const void *mpi_comm, const struct 
 }
 
 int
+transport_disturb(struct transport *transport, uint64_t seed)
+{
+    transport->chaos = chaos_open(seed, transport->rank, transport->size, &transport->buffers);
+    return transport->chaos ? 0 : -1;
+}
+
+int
 transport_rank(const struct transport *transport)
 {
     return transport->rank;
@@ -421,7 +468,7 @@ transport_close(struct transport *transport)
         }
         if (begun && !met)
             check(transport, MPI_Test(&barrier, &met, MPI_STATUS_IGNORE), "MPI_Test");
-        left = left || transport->receives_count > 0;
+        left = left || transport->receives_count > 0 || transport_pending(transport) > 0;
     }
     transport_delete(transport);
 }

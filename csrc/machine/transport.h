@@ -32,6 +32,10 @@ int transport_open(struct transport **transport, const void *mpi_comm, const str
 int transport_rank(const struct transport *transport);
 int transport_size(const struct transport *transport);
 
+/* From here on messages are cut, delayed and mixed (chaos.h).  On all ranks, before the first message.  0, or -1 where
+ * there is no memory. */
+int transport_disturb(struct transport *transport, uint64_t seed);
+
 /* Send `bytes` of `buffer` (which came from `take` with `capacity` bytes); it goes back with `give` when MPI is
  * done. */
 void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity);
@@ -39,8 +43,9 @@ void transport_send(struct transport *transport, int peer, void *buffer, uint64_
 /* The next message that has arrived, if any: its sender, or -1.  The caller owns *buffer (taken with *bytes). */
 int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes);
 
-/* Sends that MPI has not finished; somebody has to go on calling transport_receive for them to end. */
-unsigned transport_sends_pending(const struct transport *transport);
+/* Sends that MPI has not finished, and messages that chaos holds back: somebody has to go on calling transport_receive for
+ * them to end. */
+unsigned transport_pending(const struct transport *transport);
 
 /* Complete all that is pending and free the duplicate.  Collective; after the protocol's own last meeting. */
 void transport_close(struct transport *transport);

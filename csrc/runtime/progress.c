@@ -161,6 +161,8 @@ void progress_flush(struct runtime *runtime)
 bool progress_poll(struct runtime *runtime)
 {
     bool any = false;
+    if (runtime->options.chaos_seed)
+        disturb(runtime);
     for (int i = 0; i < BATCH; i++) {
         void *buffer;
         uint64_t bytes;
@@ -217,7 +219,7 @@ void progress_leave(struct runtime *runtime)
         return;
     bool late = runtime->bell_ns && runtime_now_ns() - runtime->bell_ns < LATE_NS;
     runtime->bell_ns = 0;
-    if (late || transport_sends_pending(runtime->transport))
+    if (late || transport_pending(runtime->transport))
         doorbell_ring(runtime->doorbell, runtime->rank);
 }
 
@@ -265,7 +267,7 @@ over:
 /* Something is under way that wants more polling soon, whether or not a bell rings. */
 static bool is_busy(const struct runtime *runtime)
 {
-    return transport_sends_pending(runtime->transport) || runtime->rings_due ||
+    return transport_pending(runtime->transport) || runtime->rings_due ||
            runtime->node->collection.phase != COLLECTION_IDLE;
 }
 
@@ -296,7 +298,8 @@ static bool pause_service(struct runtime *runtime, bool busy)
         nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
         return false;
     }
-    return doorbell_wait(runtime->doorbell, busy ? POLL_NS : runtime->standing ? STANDING_NS : SLEEP_NS);
+    bool soon = runtime->standing || runtime->options.chaos_seed;
+    return doorbell_wait(runtime->doorbell, busy ? POLL_NS : soon ? STANDING_NS : SLEEP_NS);
 }
 
 void progress_short_slices(void)

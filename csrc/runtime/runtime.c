@@ -328,6 +328,8 @@ static int check_options(struct runtime *runtime)
     if (!error)
         error = check_same(runtime, "the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes);
     if (!error)
+        error = check_same(runtime, "the seed of chaos (DSM_CHAOS)", options->chaos_seed);
+    if (!error)
         error = check_same(runtime, "the format of messages (another version of dsm?)", MESSAGE_MAGIC);
     return error;
 }
@@ -407,6 +409,8 @@ static void make_node(struct runtime *runtime)
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };
+    if (runtime->options.chaos_seed)
+        disturb_options(runtime, &options);
     runtime->node = node_new(&options, &port);
 }
 
@@ -451,6 +455,8 @@ static int start(struct runtime *runtime, const void *mpi_comm)
     if (!runtime->peers)
         return runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     int error = check_options(runtime);
+    if (!error && runtime->options.chaos_seed && transport_disturb(runtime->transport, runtime->options.chaos_seed) != 0)
+        error = runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     if (!error)
         error = agreed(runtime, trace_open(runtime));
     if (!error)

@@ -74,6 +74,9 @@ struct runtime {
     _Atomic bool print_waits;       /* SIGUSR1 */
     _Atomic bool dying;
 
+    uint64_t dice;                  /* of DSM_CHAOS */
+    int64_t collect_ns;             /* when it wants the next collection */
+
     int trace;                      /* file of DSM_TRACE, or -1 */
     uint64_t traced;                /* events written so far */
 
@@ -124,6 +127,14 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
 void *progress_service(void *runtime);
 /* Ask the scheduler for short slices (Linux 6.12): who runs briefly and seldom goes before a computation when it wakes. */
 void progress_short_slices(void);
+
+/* ---- disturb.c ----------------------------------------------------------------------------------------------- */
+
+/* DSM_CHAOS: choose what the seed leaves open, before the node is made. */
+void disturb_options(struct runtime *runtime, struct node_options *options);
+/* Do something that the protocol must stand at any time: start a collection, or take the protection of pages away.
+ * Under the mutex. */
+void disturb(struct runtime *runtime);
 
 /* ---- trace.c ------------------------------------------------------------------------------------------------- */
 

@@ -96,6 +96,7 @@ def test_one_rank_without_mpiexec(run):
         ("DSM_PROGRESS", "telepathy"),
         ("DSM_WATCHDOG_S", "-1"),
         ("DSM_CHECK", "3"),
+        ("DSM_CHAOS", "-1"),
     ],
 )
 def test_malformed_environment(run, name, value):

@@ -12,7 +12,7 @@ from dsm import _launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "csrc" / "machine"
-SOURCES = [ROOT / "tests" / "native" / "transport_main.c", MACHINE / "transport.c", MACHINE / "memory.c"]
+SOURCES = [MACHINE / "transport.c", MACHINE / "chaos.c", MACHINE / "memory.c", ROOT / "tests/native/transport_main.c"]
 
 
 def find_mpicc():
@@ -33,9 +33,9 @@ def program(tmp_path_factory):
     return made
 
 
-def job(program, ranks, what):
+def job(program, ranks, what, seed=0):
     """Run the job; one that does not end in time is ended with all its processes."""
-    words, environ = _launch.command(ranks, [str(program), what])
+    words, environ = _launch.command(ranks, [str(program), what, str(seed)])
     process = subprocess.Popen(
         words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -67,6 +67,13 @@ def job(program, ranks, what):
 )
 def test_messages_come_out_whole_in_order_and_every_buffer_comes_back(program, what, ranks):
     code, out, err = job(program, ranks, what)
+    assert (code, out) == (0, "fine\n"), err
+
+
+@pytest.mark.parametrize(("what", "ranks"), [("random", 4), ("flood", 2), ("unreceived", 3), ("overtaking", 3)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_chaos_keeps_what_mpi_promises_and_nothing_else(program, what, ranks, seed):
+    code, out, err = job(program, ranks, what, seed)
     assert (code, out) == (0, "fine\n"), err
 
 

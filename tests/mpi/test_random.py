@@ -18,7 +18,7 @@ import dsm
 
 pytestmark = pytest.mark.mpi
 
-PAGE = 4096
+PAGE = int(os.environ.get("DSM_PAGE_SIZE") or 4096)
 PAGES = 4
 LOCKS = 3
 SECOND_LOCKS = 2

@@ -1,4 +1,6 @@
-/* A job that tests the transport alone, started by tests/faults/test_transport.py: transport_main WHAT.
+/* A job that tests the transport alone, started by tests/faults/test_transport.py: transport_main WHAT [SEED].
+ *
+ * With a seed (not 0) the messages are cut, delayed and mixed (chaos.h).
  *
  * Every rank checks what it receives and whether each buffer came back, and rank 0 prints "fine" after all agreed.
  */
@@ -21,6 +23,7 @@
     } while (0)
 
 static int world_rank, world_size;
+static uint64_t seed_of_chaos;
 
 /* ---- buffers that are counted ---------------------------------------------------------------------------------- */
 
@@ -64,6 +67,8 @@ open_on(MPI_Comm comm, struct pool *pool)
     char text[1024] = "";
     *pool = (struct pool){0};
     REQUIRE(transport_open(&pool->transport, &comm, &buffers, text, (int)sizeof text) == 0);
+    if (seed_of_chaos)
+        REQUIRE(transport_disturb(pool->transport, seed_of_chaos) == 0);
 }
 
 static void
@@ -140,7 +145,7 @@ exchange(MPI_Comm comm, uint64_t messages)
     unsigned seed = (unsigned)world_rank + 1;
     uint64_t *next = calloc((size_t)size, sizeof *next), *sent = calloc((size_t)size, sizeof *sent);
     uint64_t to_send = messages * (uint64_t)(size - 1), to_receive = to_send;
-    while (to_send + to_receive > 0 || transport_sends_pending(pool.transport) > 0) {
+    while (to_send + to_receive > 0 || transport_pending(pool.transport) > 0) {
         int burst = rand_r(&seed) % 8;
         while (to_send > 0 && burst-- > 0) {
             int peer = rand_r(&seed) % size;
@@ -194,7 +199,7 @@ test_flood(void)
     if (world_rank == world_size - 1)
         while (next[0] < MESSAGES)
             receive_next(&pool, next);
-    while (transport_sends_pending(pool.transport) > 0)
+    while (transport_pending(pool.transport) > 0)
         receive_next(&pool, next);
     close_and_check(&pool);
     free(next);
@@ -210,6 +215,33 @@ test_unreceived(void)
         for (int peer = 0; peer < world_size; peer++)
             if (peer != world_rank)
                 send_number(&pool, peer, i, i % 2 ? 300000 : 100);
+    close_and_check(&pool);
+}
+
+/* Rank 0 sends, and only then rank 1 does; still the second message comes first now and then. */
+static void
+test_overtaking(void)
+{
+    enum { ROUNDS = 200 };
+    struct pool pool;
+    uint64_t next[3] = {0, 0, 0};
+    int overtaken = 0;
+    open_on(MPI_COMM_WORLD, &pool);
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        for (int sender = 0; sender < 2; sender++) {
+            if (world_rank == sender)
+                send_number(&pool, 2, round, 100);
+            MPI_Barrier(MPI_COMM_WORLD);
+        }
+        while (world_rank == 2 && next[0] + next[1] < 2 * (round + 1)) {
+            receive_next(&pool, next);
+            overtaken += next[1] == round + 1 && next[0] == round;
+        }
+        while (world_rank < 2 && transport_pending(pool.transport) > 0)
+            receive_next(&pool, next);
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    REQUIRE(world_rank != 2 || overtaken > 0);
     close_and_check(&pool);
 }
 
@@ -367,6 +399,7 @@ static const struct {
     {"part", test_part},
     {"flood", test_flood},
     {"unreceived", test_unreceived},
+    {"overtaking", test_overtaking},
     {"collectives", test_collectives},
     {"null", test_null},
     {"intercommunicator", test_intercommunicator},
@@ -381,6 +414,7 @@ main(int argc, char **argv)
 {
     int provided, worst = 0, good = 0;
     const char *what = argc > 1 ? argv[1] : "";
+    seed_of_chaos = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
     MPI_Init_thread(&argc, &argv, strcmp(what, "level") == 0 ? MPI_THREAD_FUNNELED : MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
     MPI_Comm_size(MPI_COMM_WORLD, &world_size);

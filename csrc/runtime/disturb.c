@@ -1,0 +1,65 @@
+/* What DSM_CHAOS does to a node; what it does to messages is machine/chaos.c.  All of it is allowed at any time: a page may
+ * be less accessible than its state allows (page.h), and a collection may begin whenever a node wants one. */
+#include "machine/chaos.h"
+#include "runtime/runtime.h"
+
+enum { COLLECT_US_MAX = 30 * 1000, PAGES_ONE_IN = 16, BLOCKS_MAX = 64 };
+
+static uint64_t roll(struct runtime *runtime, uint64_t limit)
+{
+    return chaos_roll(&runtime->dice, limit);
+}
+
+void disturb_options(struct runtime *runtime, struct node_options *options)
+{
+    static const uint64_t budgets[] = {1, 16 << 10, 256 << 10, 64 << 20}, aheads[] = {0, 64 << 10, 1 << 20};
+    static const uint32_t permilles[] = {0, 50, 500};
+    runtime->dice = chaos_dice(~runtime->options.chaos_seed, runtime->rank);
+    if (!runtime->options.budget_bytes)
+        options->budget_bytes = budgets[roll(runtime, 4)];
+    options->ahead_bytes_max = aheads[roll(runtime, 3)];
+    options->policy.whole = (unsigned)roll(runtime, WHOLE_RANDOM + 1);
+    options->policy.stay_open_permille = permilles[roll(runtime, 3)];
+    options->policy.open_early_permille = permilles[roll(runtime, 3)];
+    options->policy.random_state = 1 + (uint32_t)roll(runtime, UINT32_MAX);     /* never 0 */
+}
+
+/* The next access faults again, and is served here. */
+static void take_access(struct runtime *runtime, struct page *page)
+{
+    enum access access = (enum access)roll(runtime, ACCESS_WRITE);
+    if (page->index < page->region->pages && !page_pinned(page) && page->access > access)
+        page_protect(runtime->node, page, access);
+}
+
+/* One page, or sixteen neighbours. */
+static void take_access_somewhere(struct runtime *runtime)
+{
+    const struct regions *regions = &runtime->node->regions;
+    if (regions->count == 0)
+        return;
+    struct page_block *block = regions->live[roll(runtime, regions->count)]->touched;
+    for (uint64_t skip = roll(runtime, BLOCKS_MAX); block && block->next && skip > 0; skip--)
+        block = block->next;
+    if (!block)
+        return;
+    if (roll(runtime, 4) != 0)
+        take_access(runtime, &block->pages[roll(runtime, REGION_BLOCK_PAGES)]);
+    else
+        for (int k = 0; k < REGION_BLOCK_PAGES; k++)
+            take_access(runtime, &block->pages[k]);
+    page_protect_flush(runtime->node);
+}
+
+void disturb(struct runtime *runtime)
+{
+    int64_t now = runtime_now_ns();
+    if (roll(runtime, PAGES_ONE_IN) == 0)
+        take_access_somewhere(runtime);
+    if (now < runtime->collect_ns)
+        return;
+    runtime->collect_ns = now + 1000 * (int64_t)roll(runtime, COLLECT_US_MAX);
+    collection_want(runtime->node);
+    node_settle(runtime->node);
+    progress_flush(runtime);
+}

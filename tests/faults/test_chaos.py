@@ -1,0 +1,72 @@
+"""`DSM_CHAOS`: the programs with invariants, and random programs against their oracle, on a bad network.
+
+``DSM_TEST_CHAOS=20`` runs them with 20 seeds for every number of ranks and every page size, and with the other tests of
+tests/mpi; without it one seed is run for three pairs of these.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+SEEDS = int(os.environ.get("DSM_TEST_CHAOS") or 0)
+PAGES = (4096, 64 << 10, 1 << 20)
+SHORT = ["invariants", "random"]
+LONG = [*SHORT, "sharing", "locks", "pinned", "threads", "arrays"]
+
+if SEEDS:
+    JOBS = [(ranks, page, seed) for seed in range(1, SEEDS + 1) for ranks in (2, 3, 4) for page in PAGES]
+else:
+    JOBS = [(4, PAGES[0], 1), (3, PAGES[1], 2), (2, PAGES[2], 3)]
+
+
+@pytest.mark.parametrize(("ranks", "page_bytes", "seed"), JOBS)
+def test_invariants_hold(run, ranks, page_bytes, seed):
+    tests = [str(TESTS / "mpi" / f"test_{name}.py") for name in (LONG if SEEDS else SHORT)]
+    job = run(
+        ranks,
+        ["-m", "pytest", "--with-mpi", "-q", "--rootdir", str(TESTS.parent), *tests],
+        env={"DSM_CHAOS": str(seed), "DSM_PAGE_SIZE": str(page_bytes), "DSM_CHECK": "1", "DSM_TEST_PROGRAMS": "4"},
+        seconds=110,
+    )
+    assert job.status == 0, job
+    assert re.search(r"\d+ passed", job.out), job
+    assert "failed" not in job.out
+
+
+QUIET = """
+a = dsm.zeros((40, 512))
+a += 1
+before = dsm.stats()
+turns, stop = 0, time.time() + 0.5
+while time.time() < stop:
+    a += 1
+    dsm.barrier()
+    turns += 1
+after = dsm.stats()
+faults = after["faults_write"] + after["faults_read"] - before["faults_write"] - before["faults_read"]
+assert (a == turns + 1).all()
+print(f"{faults} faults, {after['faults_local']} local, {after['collections']} collections")
+"""
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_it_disturbs_only_when_asked(run, seed):
+    """One rank alone: no page of it ever becomes stale, so what faults again was made inaccessible."""
+    job = run(1, QUIET, env={"DSM_CHAOS": seed})
+    assert job.status == 0, job
+    faults, local, collections = map(int, re.search(r"(\d+) faults, (\d+) local, (\d+) coll", job.out).groups())
+    if seed == "0":
+        assert (faults, collections) == (0, 0)
+    else:
+        assert faults > 10
+        assert collections > 0
+    assert local > faults
+
+
+def test_ranks_with_different_seeds_are_refused(run):
+    job = run(2, 'os.environ["DSM_CHAOS"] = str(MPI.COMM_WORLD.rank + 1)\ndsm.init()')
+    assert job.status != 0
+    assert re.search(r"ValueError: .*DSM_CHAOS", job.err), job
