@@ -27,7 +27,6 @@ static size_t describe_events(const struct sim_node *home, char *text, size_t ro
     return length < room ? length : room;
 }
 
-__attribute__((noreturn, format(printf, 3, 4)))
 void sim_fail(struct sim *sim, int rank, const char *format, ...)
 {
     char *text = sim->failure;
@@ -52,9 +51,11 @@ void sim_fail(struct sim *sim, int rank, const char *format, ...)
 
 /* ---- the schedule --------------------------------------------------------------------------------------------------- */
 
-static void finish(struct thread *thread)
+void sim_thread_may_be_done(struct thread *thread)
 {
     struct sim *sim = thread->home->sim;
+    if (thread->at < thread->script->ops.count || thread->done || sim->open)
+        return;
     thread->done = true;
     sim->unfinished--;
     for (int i = 0; i < sim->thread_count; i++)     /* who joins it */
@@ -62,27 +63,22 @@ static void finish(struct thread *thread)
             sim->threads[i].blocked = false;
 }
 
-static void sim_run_thread(struct thread *thread)
+void sim_run_thread(struct thread *thread)
 {
     static void (*const actions[SIM_OPS])(struct thread *) = {
-        [SIM_WRITE] = sim_do_access,   [SIM_READ] = sim_do_access, [SIM_PEEK] = sim_do_access,    [SIM_ACQUIRE] = sim_do_acquire, [SIM_RELEASE] = sim_do_release,
-        [SIM_ADD] = sim_do_add,        [SIM_PIN] = sim_do_pin,         [SIM_UNPIN] = sim_do_unpin,     [SIM_MEET] = sim_do_meet,
-        [SIM_FORGET] = sim_do_forget,  [SIM_START] = sim_do_start,     [SIM_GATE] = sim_do_gate,       [SIM_JOIN] = sim_do_join,
-        [SIM_PREFETCH] = sim_do_prefetch, [SIM_COLLECT] = sim_do_collect,
-        [SIM_HINT] = sim_do_hint,      [SIM_WANT] = sim_do_want,
+        [SIM_WRITE] = sim_do_access,      [SIM_READ] = sim_do_access,     [SIM_PEEK] = sim_do_access,
+        [SIM_ACQUIRE] = sim_do_acquire,   [SIM_RELEASE] = sim_do_release, [SIM_ADD] = sim_do_add,
+        [SIM_PIN] = sim_do_pin,           [SIM_UNPIN] = sim_do_unpin,     [SIM_MEET] = sim_do_meet,
+        [SIM_FORGET] = sim_do_forget,     [SIM_START] = sim_do_start,     [SIM_GATE] = sim_do_gate,
+        [SIM_JOIN] = sim_do_join,         [SIM_IDLE] = sim_do_idle,       [SIM_PREFETCH] = sim_do_prefetch,
+        [SIM_COLLECT] = sim_do_collect,   [SIM_HINT] = sim_do_hint,       [SIM_WANT] = sim_do_want,
     };
     struct sim *sim = thread->home->sim;
     sim->current = thread;
     sim->touched = thread->home->rank;
-    const struct sim_op *op = op_of(thread);
-    if (op->kind == SIM_IDLE) {
-        thread->sleep_until = sim->step + op->value;
-        next_op(thread);
-    } else
-        actions[op->kind](thread);
+    actions[op_of(thread)->kind](thread);
     sim->current = NULL;
-    if (thread->at == thread->script->ops.count)
-        finish(thread);
+    sim_thread_may_be_done(thread);
 }
 
 static int choose_channel(struct sim *sim)
@@ -133,13 +129,13 @@ static const char *state_name(const struct thread *thread)
     return thread->done ? "done" : thread->blocked ? "blocked" : "running";
 }
 
-__attribute__((noreturn)) static void fail_stuck(struct sim *sim, const char *what)
+void sim_fail_stuck(struct sim *sim, const char *what)
 {
     char text[4096];
     size_t length = 0;
     for (int i = 0; i < sim->thread_count && length < sizeof text; i++) {
         const struct thread *thread = &sim->threads[i];
-        if (thread->done)
+        if (thread->done || thread->at == thread->script->ops.count)
             continue;
         const struct sim_op *op = op_of(thread);
         length += (size_t)snprintf(text + length, sizeof text - length, "\n  thread %d.%d %s in %s %u, stage %d%s",
@@ -161,7 +157,7 @@ static void run_step(struct sim *sim)
     uint64_t wakes;
     sim->step++;
     if (sim->step > (uint64_t)sim->knobs.steps_max)
-        fail_stuck(sim, "no end in sight");
+        sim_fail_stuck(sim, "no end in sight");
     if (sim_random_chance(&sim->random, sim->knobs.stalls))
         stall_something(sim);
     struct thread *thread = choose_thread(sim, &wakes);
@@ -173,7 +169,7 @@ static void run_step(struct sim *sim)
     else if (wakes != UINT64_MAX)
         sim->step = wakes;
     else
-        fail_stuck(sim, "deadlock");
+        sim_fail_stuck(sim, "deadlock");
     sim_check_step(sim);
 }
 
@@ -203,12 +199,13 @@ static void set_up_node(struct sim *sim, int rank)
     home->node = node_new(&options, &port);
 }
 
-/* `written`: the program, or NULL: the seed makes one. */
-static void set_up(struct sim *sim, const struct sim_program *written)
+void sim_set_up(struct sim *sim, const struct sim_program *written)
 {
     struct sim_random maker = {.state = sim->seed};
     if (written) {
         sim_program_complete(&sim->program, written, &sim->knobs, &maker);
+        if (!sim->open)
+            sim_program_close(&sim->program);
     } else {
         sim_knobs_choose(&sim->knobs, &maker);
         sim_program_make(&sim->program, &sim->knobs, &maker);
@@ -260,8 +257,15 @@ static void add_node_stats(struct sim_stats *to, const struct node *node)
         to->pool_bytes_max = node->pool.bytes_used_max;
 }
 
-/* Everything is done: the nodes end, and nothing may be left. */
-static void end_nodes(struct sim *sim)
+static void add_stats(struct sim_stats *to, const struct sim_stats *from)
+{
+    uint64_t max = to->pool_bytes_max > from->pool_bytes_max ? to->pool_bytes_max : from->pool_bytes_max;
+    for (size_t i = 0; i < sizeof *to / sizeof(uint64_t); i++)
+        ((uint64_t *)to)[i] += ((const uint64_t *)from)[i];
+    to->pool_bytes_max = max;
+}
+
+void sim_end(struct sim *sim, struct sim_stats *total)
 {
     sim->ending = true;
     sim_check_counters(sim);
@@ -274,9 +278,12 @@ static void end_nodes(struct sim *sim)
         if (home->chunks)
             sim_fail(sim, rank, "a chunk of %zu bytes is leaked", home->chunks->bytes);
     }
+    sim->stats.programs = 1;
+    sim->stats.steps = sim->step;
+    add_stats(total, &sim->stats);
 }
 
-static void clean_up(struct sim *sim)
+void sim_delete(struct sim *sim)
 {
     for (int i = 0; i < SIM_NODES_MAX * SIM_NODES_MAX; i++)
         for (struct parcel *parcel = sim->channels[i].head, *next; parcel; parcel = next) {
@@ -291,19 +298,12 @@ static void clean_up(struct sim *sim)
         free(sim->counters[i].sums);
     for (int i = 0; i < SIM_CELLS_MAX; i++)
         free(sim->history[i].items);
+    free(sim->decisions);
     sim_program_free(&sim->program);
     free(sim);
 }
 
-static void add_stats(struct sim_stats *to, const struct sim_stats *from)
-{
-    uint64_t max = to->pool_bytes_max > from->pool_bytes_max ? to->pool_bytes_max : from->pool_bytes_max;
-    for (size_t i = 0; i < sizeof *to / sizeof(uint64_t); i++)
-        ((uint64_t *)to)[i] += ((const uint64_t *)from)[i];
-    to->pool_bytes_max = max;
-}
-
-static struct sim *sim_new(uint64_t seed, const struct sim_knobs *knobs, int trace, char *failure)
+struct sim *sim_new(uint64_t seed, const struct sim_knobs *knobs, int trace, char *failure)
 {
     struct sim *sim = calloc(1, sizeof *sim);
     if (!sim)
@@ -315,23 +315,28 @@ static struct sim *sim_new(uint64_t seed, const struct sim_knobs *knobs, int tra
     return sim;
 }
 
+void sim_watch(struct sim *sim, struct sim_observation *observations, uint32_t room, uint32_t *count)
+{
+    sim->observations = observations;
+    sim->observation_room = room;
+    sim->observed = count;
+    *count = 0;
+}
+
 /* To the end, and away with it. */
 static int run(struct sim *sim, const struct sim_program *written, struct sim_stats *total)
 {
     int failed = setjmp(sim->escape);
     if (!failed) {
-        set_up(sim, written);
+        sim_set_up(sim, written);
         while (sim->unfinished)
             run_step(sim);
-        end_nodes(sim);
-        sim->stats.programs = 1;
-        sim->stats.steps = sim->step;
-        add_stats(total, &sim->stats);
+        sim_end(sim, total);
     }
     bool damaged = sim->damaged;
     total->programs_damaged += damaged;
     total->damages_noticed += damaged && failed;
-    clean_up(sim);
+    sim_delete(sim);
     return !failed ? 0 : damaged ? 1 : -1;
 }
 
@@ -345,10 +350,7 @@ int sim_run_program(const struct sim_program *program, uint64_t seed, const stru
                     uint32_t *count)
 {
     struct sim *sim = sim_new(seed, knobs, trace, failure);
-    sim->observations = observations;
-    sim->observation_room = room;
-    sim->observed = count;
-    *count = 0;
+    sim_watch(sim, observations, room, count);
     return run(sim, program, total);
 }
 

@@ -150,6 +150,68 @@ int sim_run_program(const struct sim_program *program, uint64_t seed, const stru
                     struct sim_stats *total, char *failure, struct sim_observation *observations, uint32_t room,
                     uint32_t *count);
 
+/* ---- runs whose every step is decided ----------------------------------------------------------------------------- */
+
+/* A decision: i < SIM_THREAD_CHOICE delivers the next message from node i / 16 to node i % 16, others run thread
+ * i - SIM_THREAD_CHOICE by one step, an entry into the protocol or an access.  Only what the threads do between setup and
+ * final meeting is decided; the rest takes one fixed order.  Nothing is random: no stalls, no bystanders, knobs that are -1
+ * are as quiet as can be, SIM_IDLE is nothing, and an impatient acquire counts the steps of its own thread. */
+enum { SIM_THREAD_CHOICE = 256 };
+
+/* Run it with these decisions, and in a fixed fair order when there are no more. */
+int sim_run_decided(const struct sim_program *program, const struct sim_knobs *knobs, const uint16_t *decisions,
+                    uint32_t decision_count, int trace, struct sim_stats *total, char *failure,
+                    struct sim_observation *observations, uint32_t room, uint32_t *count);
+
+/* What the threads saw in a schedule, sorted by thread and, within one, in its order. */
+struct sim_outcome {
+    uint64_t schedules;         /* in which it was seen */
+    uint64_t hash;
+    uint32_t count;
+    struct sim_observation *seen;
+};
+
+struct sim_exploration {
+    uint64_t schedules;         /* that were run to the end */
+    uint64_t redundant;         /* that were given up, because all they could do was done before */
+    uint64_t classes;           /* of schedules that differ only in the order of steps of different nodes */
+    uint64_t *hashes, hash_room;/* of those classes: a table; 0 is nothing */
+    uint32_t decisions_max;     /* in one schedule */
+    int limited;                /* there are more schedules */
+    int failed;
+    struct sim_outcome *outcomes;
+    uint32_t outcome_count, outcome_capacity;
+    uint16_t *failing;          /* decisions of the schedule that failed, to be given to sim_run_decided */
+    uint32_t failing_count;
+};
+
+/* All schedules of a program, up to `limit` of them.  `depth`: only so many decisions are tried in all ways, and a fixed
+ * fair order follows; 0: all of them.  `reduce`: one of the schedules that differ only in the order of steps of different
+ * nodes (sim_explore.c says why that is enough).  Ends at the first failure. */
+struct sim_exploration *sim_explore(const struct sim_program *program, const struct sim_knobs *knobs, uint64_t limit,
+                                    uint32_t depth, int reduce, struct sim_stats *total, char *failure);
+void sim_exploration_delete(struct sim_exploration *exploration);
+
+/* The same by hand: a run that waits for decisions, and whose threads are told what to do while it runs. */
+struct sim;
+
+/* NULL: it failed already. */
+struct sim *sim_open(const struct sim_program *program, const struct sim_knobs *knobs, int trace, char *failure);
+/* One more operation for a thread; -1: refused. */
+int sim_open_op(struct sim *sim, int thread, int kind, uint32_t what, uint32_t value, uint32_t pattern);
+/* The decisions that can be taken; their number. */
+uint32_t sim_open_choices(const struct sim *sim, uint16_t *choices, uint32_t room);
+/* 0, or -1: it failed, and can only be closed. */
+int sim_open_choose(struct sim *sim, uint16_t choice);
+/* 1: the thread has done all it was told to. */
+int sim_open_idle(const struct sim *sim, int thread);
+int sim_open_holds(const struct sim *sim, int thread, int lock);
+/* What the last read of this thread saw. */
+uint64_t sim_open_seen(const struct sim *sim, int thread);
+/* Everything that is begun is ended (no lock may be held then), the nodes meet and finalize; 0, or -1: something failed, now
+ * or before. */
+int sim_close(struct sim *sim, struct sim_stats *total);
+
 /* cffi: end */
 
 /* ---- the program ---------------------------------------------------------------------------------------------- */
@@ -233,10 +295,12 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random);
 void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs, struct sim_random *random);
 void sim_program_free(struct sim_program *program);
 uint32_t sim_ops_add(struct sim_ops *ops, struct sim_op op);
-/* A copy of a program that was written down, with what surrounds its threads' operations, and helpers if the knobs say so.
- * Settles the knobs. */
+/* A copy of a program that was written down, with what comes before its threads' operations, and helpers if the knobs say
+ * so.  Settles the knobs. */
 void sim_program_complete(struct sim_program *program, const struct sim_program *written, struct sim_knobs *knobs,
                           struct sim_random *random);
+/* Put what comes after them behind the main threads' operations. */
+void sim_program_close(struct sim_program *program);
 const char *sim_op_name(enum sim_op_kind kind);
 
 #endif

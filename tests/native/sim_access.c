@@ -16,17 +16,15 @@ static bool pinned_by(const struct thread *thread, uint64_t offset, bool write)
 static void observe(struct thread *thread, unsigned char value)
 {
     struct sim *sim = thread->home->sim;
-    if (!sim->observations)
-        return;
-    uint32_t number = thread->at - thread->script->first;
     if (thread->byte == 0) {
-        thread->observation = (*sim->observed)++;
-        if (thread->observation < sim->observation_room)
-            sim->observations[thread->observation] =
-                (struct sim_observation){.thread = (uint32_t)(thread - sim->threads), .op = number};
+        thread->seen = 0;
+        thread->observation = sim->observed ? (*sim->observed)++ : 0;
     }
-    if (thread->byte < SIM_OBSERVED_BYTES && thread->observation < sim->observation_room)
-        sim->observations[thread->observation].value |= (uint64_t)value << 8 * thread->byte;
+    if (thread->byte < SIM_OBSERVED_BYTES)
+        thread->seen |= (uint64_t)value << 8 * thread->byte;
+    if (thread->observation < sim->observation_room)
+        sim->observations[thread->observation] = (struct sim_observation){
+            .thread = (uint32_t)(thread - sim->threads), .op = thread->at - thread->script->first, .value = thread->seen};
 }
 
 /* Read or write as many bytes of the cell as the protection allows; true when all are done. */
@@ -132,7 +130,7 @@ void sim_do_access(struct thread *thread)
         }
         if (!fault(thread, slot->offset + cell->offset + thread->byte, op->kind == SIM_WRITE))
             return;
-        if (sim_random_chance(&sim->random, 250))
+        if (sim->steered || sim_random_chance(&sim->random, 250))
             return;
     }
 }

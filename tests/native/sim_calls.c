@@ -41,7 +41,7 @@ void sim_do_acquire(struct thread *thread)
         sim->stats.tries_of_free_locks += thread->was_free;
         thread->ticket = lock_enqueue(home->node, lock, op->value == SIM_TRYING);
         thread->stage = STAGE_WAIT;
-        thread->patience = sim->step + op->pattern;
+        thread->patience = sim_now(thread) + op->pattern;
         sim->stats.tries += op->value == SIM_TRYING;
         TRACE(sim, "node %d.%d wants lock %u (%u)", home->rank, thread->number, truth->id, op->value);
         sim_settle(home);
@@ -64,7 +64,7 @@ void sim_do_acquire(struct thread *thread)
         if (thread->was_free && thread->changes == truth->changes)
             sim_fail(sim, home->rank, "a try of lock %u was refused, and it was free all the time", truth->id);
         sim->stats.tries_refused++;
-    } else if (op->value == SIM_PATIENT || sim->step < thread->patience) {
+    } else if (op->value == SIM_PATIENT || sim_now(thread) < thread->patience) {
         thread->blocked = op->value == SIM_PATIENT;
         sim_settle(home);
         return;
@@ -307,6 +307,14 @@ void sim_do_want(struct thread *thread)
 {
     collection_want(thread->home->node);
     sim_settle(thread->home);
+    next_op(thread);
+}
+
+void sim_do_idle(struct thread *thread)
+{
+    struct sim *sim = thread->home->sim;
+    if (!sim->steered)
+        thread->sleep_until = sim->step + op_of(thread)->value;
     next_op(thread);
 }
 

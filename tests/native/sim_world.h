@@ -3,6 +3,7 @@
  *   sim.c           a run, step by step              sim_access.c   reads, writes, pins of a thread
  *   sim_memory.c    chunks, protection               sim_calls.c    locks, counters, meetings of a thread
  *   sim_network.c   channels                         sim_oracle.c   what must hold
+ *   sim_steer.c     runs whose every step is decided sim_explore.c  all of them
  */
 #ifndef TESTS_NATIVE_SIM_WORLD_H
 #define TESTS_NATIVE_SIM_WORLD_H
@@ -52,6 +53,8 @@ struct thread {
     enum stage stage;
     bool blocked, in_fault, done;
     uint64_t sleep_until, ticket, patience;
+    uint64_t steps;                 /* that it was run */
+    uint64_t seen;                  /* by the last read */
     uint32_t observation;           /* under way */
     uint64_t add_low;               /* counter: sum of what was certainly added before */
     uint64_t changes;               /* lock: of lock_truth when this try began, */
@@ -120,6 +123,7 @@ struct sim {
     struct history history[SIM_CELLS_MAX];
     struct sim_observation *observations;
     uint32_t observation_room, *observed;
+    bool dead;
     struct {
         uint64_t number;
         struct knowledge knowledge;
@@ -137,6 +141,12 @@ struct sim {
     struct lock_truth locks[SIM_LOCKS_MAX];
     struct counter_truth counters[SIM_COUNTERS_MAX];
     bool trace, ending, damaged;
+    bool steered;                   /* every step is decided by the caller, or by a fixed rule */
+    bool open;                      /* operations are still added: who has done all of his waits for more */
+    enum { PART_SETUP, PART_BODY, PART_END } part;  /* of a steered run */
+    uint64_t chosen_at[SIM_NODES_MAX * SIM_NODES_MAX + SIM_THREADS_MAX];
+    uint16_t *decisions;            /* of the body */
+    uint32_t decision_count, decision_capacity;
     int touched;                    /* node of this step */
     jmp_buf escape;
     char *failure;
@@ -162,7 +172,26 @@ static inline void next_op(struct thread *thread)
     thread->stage = STAGE_BEGIN;
 }
 
+/* The clock that a thread goes by.  Where every step is decided it is the thread's own, so that what other nodes do
+ * changes nothing here. */
+static inline uint64_t sim_now(const struct thread *thread)
+{
+    return thread->home->sim->steered ? thread->steps : thread->home->sim->step;
+}
+
 /* sim.c */
+struct sim *sim_new(uint64_t seed, const struct sim_knobs *knobs, int trace, char *failure);
+/* What threads read goes there. */
+void sim_watch(struct sim *sim, struct sim_observation *observations, uint32_t room, uint32_t *count);
+/* `written`: the program, or NULL: the seed makes one. */
+void sim_set_up(struct sim *sim, const struct sim_program *written);
+void sim_run_thread(struct thread *thread);
+/* It has no operation left, and none will come. */
+void sim_thread_may_be_done(struct thread *thread);
+/* Everything is done: the nodes end, and nothing may be left. */
+void sim_end(struct sim *sim, struct sim_stats *total);
+void sim_delete(struct sim *sim);
+void sim_fail_stuck(struct sim *sim, const char *what) __attribute__((noreturn));
 void sim_fail(struct sim *sim, int rank, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
 
 /* sim_memory.c */
@@ -187,6 +216,19 @@ void sim_check_counters(struct sim *sim);
 void sim_check_node(struct sim *sim, int rank);
 void sim_check_step(struct sim *sim);
 
+/* sim_steer.c */
+enum { SIM_CHOICES = SIM_NODES_MAX * SIM_NODES_MAX + SIM_THREADS_MAX };
+/* Knobs that are not set: as quiet as can be. */
+struct sim_knobs sim_knobs_quiet(const struct sim_knobs *knobs);
+/* The steps that can be taken now, ascending: deliver from channel i, or run thread i - SIM_THREAD_CHOICE. */
+uint32_t sim_choices(const struct sim *sim, uint16_t *choices);
+int sim_choice_node(const struct sim *sim, uint16_t choice);
+void sim_choose(struct sim *sim, uint16_t choice);
+/* Take the step that was not taken for the longest time.  False: there is none. */
+bool sim_choose_fairly(struct sim *sim);
+void sim_begin_steered(struct sim *sim, const struct sim_program *written);
+void sim_end_steered(struct sim *sim, struct sim_stats *total);
+
 /* sim_access.c: one step of an operation each */
 void sim_bystanders(struct sim_node *home);
 void sim_do_access(struct thread *thread);
@@ -205,6 +247,7 @@ void sim_do_collect(struct thread *thread);
 void sim_do_want(struct thread *thread);
 void sim_do_gate(struct thread *thread);
 void sim_do_start(struct thread *thread);
+void sim_do_idle(struct thread *thread);
 void sim_do_join(struct thread *thread);
 
 #endif

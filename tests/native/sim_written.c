@@ -143,15 +143,6 @@ static void begin(const struct sim_program *program, struct sim_script *script, 
     add(script, SIM_START, 0, 0);
 }
 
-static void end(struct sim_script *script, int main_thread)
-{
-    if (!main_thread)
-        return;
-    add(script, SIM_JOIN, 0, 0);
-    add(script, SIM_MEET, MEETING_BARRIER, 0);
-    add(script, SIM_MEET, MEETING_FINALIZE, 0);
-}
-
 static void add_helper(struct sim_program *program, int node, enum sim_op_kind kind, int64_t pause)
 {
     if (program->script_count == SIM_THREADS_MAX || pause <= 0)
@@ -180,9 +171,8 @@ void sim_program_complete(struct sim_program *program, const struct sim_program 
     for (uint32_t i = 0; i < program->script_count; i++) {
         struct sim_script *script = &program->scripts[i];
         const struct sim_ops *own = &written->scripts[i].ops;
-        int main_thread = i < (uint32_t)program->nodes;
         script->ops = (struct sim_ops){0};
-        begin(program, script, main_thread);
+        begin(program, script, i < (uint32_t)program->nodes);
         script->first = script->ops.count;
         for (uint32_t k = 0; k < own->count; k++) {
             struct sim_op op = own->items[k];
@@ -190,10 +180,20 @@ void sim_program_complete(struct sim_program *program, const struct sim_program 
             sim_ops_add(&script->ops, op);
         }
         script->last = script->ops.count;
-        end(script, main_thread);
     }
     for (int node = 0; node < program->nodes; node++) {
         add_helper(program, node, SIM_PREFETCH, knobs->prefetch ? HELPER_PAUSE : 0);
         add_helper(program, node, SIM_COLLECT, knobs->collect);
+    }
+}
+
+void sim_program_close(struct sim_program *program)
+{
+    for (int node = 0; node < program->nodes; node++) {
+        struct sim_script *script = &program->scripts[node];
+        script->last = script->ops.count;
+        add(script, SIM_JOIN, 0, 0);
+        add(script, SIM_MEET, MEETING_BARRIER, 0);
+        add(script, SIM_MEET, MEETING_FINALIZE, 0);
     }
 }

@@ -1,10 +1,19 @@
 """The simulator's face for tests in Python: programs that are written down, and what their threads saw."""
 
+import collections
+
 from native import native_build
+
+# What sim_explore found.  outcomes: {((thread, operation, value), ...): number of schedules}, sorted by thread.
+Exploration = collections.namedtuple("Exploration", "schedules redundant classes decisions_max limited outcomes")
 
 
 class Failed(AssertionError):
-    """The simulator's words on what went wrong."""
+    """The simulator's words on what went wrong; `decisions` replay it, if it was explored."""
+
+    def __init__(self, words, decisions=None):
+        super().__init__(words if decisions is None else f"{words}\ndecisions: {decisions}")
+        self.decisions = decisions
 
 
 class Program:
@@ -52,10 +61,39 @@ class Program:
                 raise ValueError(f"no such knob: {name}")
         return knobs
 
-    def run(self, seed=0, *, trace=False, room=256, **knobs):
-        """Run it once; returns what was seen: (thread, operation, value), in the order of the schedule."""
+    def _run(self, function, *arguments, trace, room, knobs):
         stats, failure = self.ffi.new("struct sim_stats *"), self.ffi.new("char[]", self.lib.SIM_FAILURE_BYTES)
         seen, count = self.ffi.new("struct sim_observation[]", room), self.ffi.new("uint32_t *")
-        if self.lib.sim_run_program(self.pointer, seed, self.knobs(**knobs), trace, stats, failure, seen, room, count):
+        settings = self.knobs(**knobs)
+        if function is self.lib.sim_run_program:
+            arguments = (*arguments, settings)
+        else:
+            arguments = (settings, *arguments)
+        if function(self.pointer, *arguments, trace, stats, failure, seen, room, count):
             raise Failed(self.ffi.string(failure).decode())
         return [(seen[i].thread, seen[i].op, seen[i].value) for i in range(min(room, count[0]))]
+
+    def run(self, seed=0, *, trace=False, room=256, **knobs):
+        """Run it once; returns what was seen: (thread, operation, value), in the order of the schedule."""
+        return self._run(self.lib.sim_run_program, seed, trace=trace, room=room, knobs=knobs)
+
+    def replay(self, decisions, *, trace=False, room=256, **knobs):
+        """Run it with these decisions; returns as run does."""
+        return self._run(self.lib.sim_run_decided, decisions, len(decisions), trace=trace, room=room, knobs=knobs)
+
+    def explore(self, *, limit=1_000_000, depth=0, reduce=True, **knobs):
+        """Run all schedules, or those that differ in the first `depth` decisions; returns an Exploration."""
+        stats, failure = self.ffi.new("struct sim_stats *"), self.ffi.new("char[]", self.lib.SIM_FAILURE_BYTES)
+        found = self.ffi.gc(
+            self.lib.sim_explore(self.pointer, self.knobs(**knobs), limit, depth, reduce, stats, failure),
+            self.lib.sim_exploration_delete,
+        )
+        if found.failed:
+            raise Failed(self.ffi.string(failure).decode(), list(found.failing[0 : found.failing_count]))
+        outcomes = {}
+        for outcome in found.outcomes[0 : found.outcome_count]:
+            seen = tuple((one.thread, one.op, one.value) for one in outcome.seen[0 : outcome.count])
+            outcomes[seen] = outcome.schedules
+        return Exploration(
+            found.schedules, found.redundant, found.classes, found.decisions_max, bool(found.limited), outcomes
+        )
