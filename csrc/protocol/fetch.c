@@ -318,7 +318,8 @@ static void receive_page(struct node *node, struct message *message, struct read
     uint64_t index = reader_u64(reader), size = reader_u64(reader);
     stamp tag = reader_u64(reader);
     struct reader body = *reader;
-    body.end = (const unsigned char *)reader_bytes(reader, size) + (reader->bad ? 0 : size);
+    if (reader_bytes(reader, size))
+        body.end = body.at + size;
     struct region *region = reader->bad ? NULL : region_find(&node->regions, id);
     if (!region)
         return;

@@ -326,6 +326,15 @@ void lock_receive_withdrawn(struct node *node, const struct message *message)
     node->wake = true;
 }
 
+/* No other node can be further ahead than by the departures that this one has still to receive. */
+static uint64_t meetings_under_way(const struct node *node)
+{
+    uint64_t count = 0;
+    for (int which = 0; which < MEETING_CLASSES; which++)
+        count += node->meetings[which].state == MEETING_ARRIVED;
+    return count;
+}
+
 void lock_receive_grant(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
@@ -334,6 +343,8 @@ void lock_receive_grant(struct node *node, struct message *message)
     if (reader.bad)
         node_malformed(node, message);
     if (cuts > node->cuts) {
+        if (cuts - node->cuts > meetings_under_way(node))
+            node_malformed(node, message);
         /* Its log no longer holds what our own departure will tell us. */
         node_keep_early(node, message);
         return;

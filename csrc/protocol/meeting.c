@@ -257,7 +257,7 @@ static const void *next_interval(struct node *node, const struct message *messag
     const void *fixed = reader_bytes(reader, sizeof *head);
     if (fixed)
         memcpy(head, fixed, sizeof *head);
-    if (!fixed || head->node < 0 || head->node >= node->size ||
+    if (!fixed || head->node < 0 || head->node >= node->size || head->stamp > node->stamp ||
         !reader_bytes(reader, head->run_count * (uint64_t)sizeof(struct run)))
         node_malformed(node, message);
     *bytes = (uint64_t)(reader->at - start);
@@ -524,8 +524,10 @@ void meeting_receive_depart(struct node *node, struct message *message)
     struct text text = read_text(&reader);
     struct variant agreed = read_variant(&reader);
     uint32_t forgotten[MEETING_FORGOTTEN_MAX], forgotten_count = read_ids(&reader, forgotten);
+    /* It comes down the tree, and not before this node's own arrival has gone up. */
     if (reader.bad || which >= MEETING_CLASSES || outcome > MEETING_NO_SPACE ||
-        node->meetings[which].state != MEETING_ARRIVED || text.count >= MEETING_TEXT_BYTES ||
+        message->peer != (node->rank ? meeting_parent(node->rank) : 0) ||
+        node->meetings[which].state != MEETING_ARRIVED || node->meetings[which].own || text.count >= MEETING_TEXT_BYTES ||
         (outcome == MEETING_AGREED && !can_carry_out(node, &agreed)))
         node_malformed(node, message);
     forward(node, message, (enum meeting_class)which);

@@ -47,6 +47,9 @@ enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
 enum { MESSAGE_MAGIC = 0x6d736432 };        /* "2dsm": changes with the format */
 
+/* No clock comes so far; a larger stamp would let the receiver's wrap. */
+#define STAMP_END ((stamp)1 << 62)
+
 /* First bytes of every message on the wire. */
 struct message_header {
     uint32_t magic;

@@ -292,7 +292,8 @@ void node_receive(struct node *node, struct message *message)
 {
     const struct message_header *header = message_header(message);
     if (message->wire_bytes < sizeof *header || header->magic != MESSAGE_MAGIC || header->bytes != message->wire_bytes ||
-        header->sender != (uint32_t)message->peer || message->peer < 0 || message->peer >= node->size)
+        header->sender != (uint32_t)message->peer || message->peer < 0 || message->peer >= node->size ||
+        header->stamp >= STAMP_END)
         node_panic(node, "malformed message from rank %d (%llu bytes): not one of ours", message->peer,
                    (unsigned long long)message->wire_bytes);
     if (header->stamp > node->stamp)

@@ -123,7 +123,8 @@ static struct interval *read_interval(struct node *node, struct reader *reader)
         return NULL;
     memcpy(&head, bytes, sizeof head);
     const void *runs = reader_bytes(reader, head.run_count * (uint64_t)sizeof(struct run));
-    if (!runs || head.node < 0 || head.node >= node->size) {
+    /* Its sender knew it when it sent, so its stamp is not above the message's, which was merged. */
+    if (!runs || head.node < 0 || head.node >= node->size || head.stamp > node->stamp) {
         reader->bad = true;
         return NULL;
     }
@@ -162,8 +163,6 @@ void node_learn(struct node *node, const struct message *message, struct reader 
         struct interval *interval = read_interval(node, reader);
         if (!interval)
             break;
-        if (interval->stamp > node->stamp)
-            node->stamp = interval->stamp;
         if (interval->stamp <= node->vt[interval->node]) {
             pool_give(&node->pool, interval, interval_bytes(interval));
             continue;
