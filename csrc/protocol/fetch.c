@@ -15,6 +15,7 @@ static struct message *request_to(struct node *node, node_id peer)
         if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH)
             return message;
     struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_LATER, 256);
+    message_put_u64(message, &node->pool, node->cuts);
     node_send(node, message);
     return message;
 }
@@ -359,13 +360,14 @@ struct request {
     uint32_t flags;
     uint64_t page;
     stamp since;
+    bool passed_cut;                /* the reader has passed all cuts that this node has */
     struct region *region;          /* NULL: freed here in the meantime, as it will be there */
     struct vector have;
 };
 
-static struct request read_want(struct node *node, const struct message *message, struct reader *reader)
+static struct request read_want(struct node *node, const struct message *message, struct reader *reader, uint64_t cuts)
 {
-    struct request request = {.region = region_find(&node->regions, reader_u32(reader))};
+    struct request request = {.passed_cut = cuts >= node->cuts, .region = region_find(&node->regions, reader_u32(reader))};
     request.flags = reader_u32(reader);
     request.page = reader_u64(reader);
     request.since = reader_u64(reader);
@@ -401,6 +403,24 @@ static void put_diffs(struct node *node, struct message *reply, struct page *pag
     page->region->stats.diffs_served += count;
 }
 
+/* What the page has here.  With diffs only what is above the last cut, if the reader has passed it, too: the rest was named
+ * to it by notices.  So k writers of one page cost their reader k vectors of one entry, not k of k. */
+static void put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
+{
+    uint32_t count = 0;
+    uint64_t count_at = reply->wire_bytes;
+    message_put_u32(reply, &node->pool, 0);
+    for (uint32_t i = 0; i < page->have.count; i++) {
+        const struct vector_entry *entry = &page->have.entries[i];
+        if (above_cut && entry->stamp <= node->cut[entry->node])
+            continue;
+        message_put_u32(reply, &node->pool, (uint32_t)entry->node);
+        message_put_u64(reply, &node->pool, entry->stamp);
+        count++;
+    }
+    memcpy(reply->wire + count_at, &count, sizeof count);
+}
+
 /* The page is protected already.  What is sent of a page pinned for writing is its snapshot. */
 static void put_page(struct node *node, struct message *reply, struct page *page, const struct request *request)
 {
@@ -416,7 +436,7 @@ static void put_page(struct node *node, struct message *reply, struct page *page
     uint64_t size_at = reply->wire_bytes;
     message_put_u64(reply, &node->pool, 0);
     message_put_u64(reply, &node->pool, tag);
-    message_put_vector(reply, &node->pool, &page->have);
+    put_have(node, reply, page, !whole && request->passed_cut);
     if (whole) {
         const unsigned char *source = page_stays_open(page) ? page->twin : node->port.view + page_offset(page);
         message_put_bytes(reply, &node->pool, source, page->region->page_bytes);
@@ -444,18 +464,19 @@ void fetch_receive_want(struct node *node, const struct message *message)
 {
     uint32_t count = message_header(message)->count;
     struct reader reader = message_reader(message);
+    uint64_t cuts = reader_u64(&reader);
+    struct reader wants = reader;
     /* All are protected first, neighbours by one call, and cut afterwards (R4). */
     for (uint32_t i = 0; i < count; i++) {
-        struct request request = read_want(node, message, &reader);
+        struct request request = read_want(node, message, &reader, cuts);
         if (request.region)
             page_shut(node, page_to_serve(node, message, &request));
         vector_clear(&request.have, &node->pool);
     }
     page_protect_flush(node);
     struct message *reply = NULL;
-    reader = message_reader(message);
     for (uint32_t i = 0; i < count; i++) {
-        struct request request = read_want(node, message, &reader);
+        struct request request = read_want(node, message, &wants, cuts);
         if (request.region) {
             if (!reply)
                 reply = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER,

@@ -12,9 +12,13 @@
  *
  * A request is answered at once, from the state before whatever this node is fetching itself.
  *
+ *   FETCH := uint64 cuts that the reader has passed, want*              REPLY := page*
  *   want  := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
  *   page  := uint32 region, uint32 flags, uint64 page, uint64 bytes of what follows the tag, uint64 tag, vector have,
  *            FETCH_WHOLE ? page bytes : uint32 diffs, (uint64 tag, uint64 bytes, body)*
+ * The `have` that comes with diffs leaves out what is at or below the server's last cut, if the reader has passed that cut,
+ * too: notices have told it.  (What a writer cut before its interval in a cut closed is named by that interval or by an
+ * earlier one, and the cut lists them all.)
  */
 #ifndef PROTOCOL_FETCH_H
 #define PROTOCOL_FETCH_H

@@ -5,7 +5,7 @@
  * message and remembers that it was cut short; who reads a bad message dies clearly (node.c).
  *
  *   kind           from            to                       body
- *   FETCH          who faults      a writer or the owner    want*           (fetch.c)
+ *   FETCH          who faults      a writer or the owner    cuts, want*     (fetch.c)
  *   REPLY          its receiver    who faulted              page*           (fetch.c)
  *   ACQUIRE        a node          manager of the lock      lock, vector    (lock.c)
  *   PASS           manager         last who asked           the same        (lock.c)
@@ -45,7 +45,7 @@ enum message_kind {
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736432 };        /* "2dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736433 };        /* "3dsm": changes with the format */
 
 /* No clock comes so far; a larger stamp would let the receiver's wrap. */
 #define STAMP_END ((stamp)1 << 62)
