@@ -240,6 +240,10 @@ const struct region_grave *region_grave_at(const struct regions *regions, uint64
     return NULL;
 }
 
+/* The pool rounds up to powers of two: a block that is a little larger than one would take nearly twice its size. */
+_Static_assert(sizeof(struct page_block) <= 4096 && sizeof(struct page_block) + sizeof(struct page) > 4096,
+               "a block of pages fills 4 KiB");
+
 struct page *region_page(struct region *region, struct pool *pool, uint64_t index)
 {
     struct page_block **block = &region->blocks[index / REGION_BLOCK_PAGES];
