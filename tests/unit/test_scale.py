@@ -1,0 +1,125 @@
+"""How the protocol's cost grows with the number of nodes: counts by the real code, compared with those made by hand."""
+
+import math
+import re
+
+import pytest
+from native import scale
+
+NODES = scale.sizes(64)
+
+# Bytes on the wire, field by field (message.h, meeting.c, lock.c, fetch.c, interval.h).
+HEADER = 4 + 1 + 1 + 2 + 4 + 4 + 8 + 8
+VARIANT = 3 * 4 + 4 * 8 + 3 * 4
+ARRIVE = HEADER + 4 + 4 + VARIANT + 4 + 4 + 4 + 4
+DEPART = HEADER + 4 + 4 + 8 + 4 + VARIANT + 4 + 4
+REQUEST = HEADER + 3 * 4 + 4
+GRANT = HEADER + 4 + 8 + 4
+INTERVAL, RUN, ENTRY = 16, 16, 12
+FETCH = HEADER + 8 + 4 + 4 + 8 + 8
+REPLY = HEADER + 4 + 4 + 8 + 8 + 8 + 4
+
+
+def counts(name, nodes, k, *what):
+    measured = scale.measure(name, nodes, k)
+    return tuple(measured[key] for key in what)
+
+
+# --- counted by hand --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nodes", NODES)
+def test_a_clean_barrier_sends_one_arrival_and_one_departure_to_each_node_but_the_root(nodes):
+    assert counts("barrier", nodes, 0, "messages", "bytes") == (2 * (nodes - 1), (nodes - 1) * (ARRIVE + DEPART))
+
+
+def test_a_barrier_of_five_nodes_with_one_dirty_page_each():
+    # Four children bring one interval each; the departure lists all five.
+    total = 4 * (ARRIVE + INTERVAL + RUN) + 4 * (DEPART + 5 * (INTERVAL + RUN))
+    assert counts("barrier", 5, 1, "messages", "bytes", "rank_bytes", "rounds") == (8, total, total, 2)
+
+
+def test_neighbouring_pages_are_one_run_and_scattered_pages_are_not():
+    assert counts("barrier", 5, 16, "bytes") == counts("barrier", 5, 1, "bytes")
+    runs_more = 15 * (4 + 4 * 5)
+    assert counts("barrier_apart", 5, 16, "bytes")[0] == counts("barrier", 5, 1, "bytes")[0] + runs_more * RUN
+
+
+@pytest.mark.parametrize("nodes", NODES[1:])
+def test_a_lock_goes_over_in_three_messages_however_many_nodes_there_are(nodes):
+    assert counts("lock", nodes, 0, "messages", "bytes", "rounds") == (3, 2 * REQUEST + GRANT, 3)
+    assert counts("lock", nodes, 16, "messages", "bytes", "rounds") == (3, 2 * REQUEST + GRANT + INTERVAL + RUN, 3)
+
+
+@pytest.mark.parametrize("nodes", NODES)
+def test_a_page_of_one_writer_comes_in_two_messages_however_many_nodes_there_are(nodes):
+    vector = 4 + ENTRY
+    total = FETCH + vector + REPLY + ENTRY + 4096
+    assert counts("fault", nodes, 1, "messages", "bytes", "rounds") == (2, total, 2)
+
+
+def test_the_time_of_a_barrier_of_two():
+    network = scale.FABRIC
+    flight = 2 * network.o + network.L
+    expected_ps = 2 * flight + (ARRIVE - 1 + DEPART - 1) * network.G
+    measured = scale.measure("barrier", 2, 0, network)
+    assert measured["time_us"] == pytest.approx(expected_ps / 1e6, abs=1e-3)
+    assert measured["mpi_us"] == pytest.approx(flight / 1e6, abs=1e-3)
+
+
+def test_the_time_of_a_fault():
+    network = scale.ETHERNET
+    size = counts("fault", 2, 1, "bytes")[0]
+    expected_ps = network.trap + 2 * (2 * network.o + network.L) + (size - 2) * network.G
+    assert counts("fault", 2, 1, "time_us")[0] == pytest.approx(expected_ps / 1e6, abs=1e-3)
+
+
+# --- growth -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nodes", NODES)
+@pytest.mark.parametrize("k", [0, 1, 16])
+def test_rounds_of_a_barrier_grow_as_the_logarithm(nodes, k):
+    assert counts("barrier", nodes, k, "rounds")[0] <= math.log2(nodes) + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "k"),
+    [("barrier", 0), ("barrier", 1), ("barrier", 16), ("barrier_apart", 16), ("lock_barrier", 0), ("lock_all", 0),
+     ("broadcast", 1), ("broadcast", 64), ("jacobi", 0)],
+)  # fmt: skip
+def test_bytes_of_the_busiest_node_grow_at_most_as_the_number_of_nodes(name, k):
+    """A node of the tree has fewer than four children, and a broadcast one reader less, when nodes are few."""
+    per_node = [counts(name, nodes, k, "rank_bytes")[0] / nodes for nodes in NODES if nodes >= 8]
+    assert max(per_node) <= 1.4 * per_node[0]  # as N squared it would be 8
+
+
+def test_bytes_of_a_fault_grow_at_most_as_the_number_of_writers():
+    """Each writer's reply names what the reader was not told, not all that its copy contains."""
+    per_writer = [counts("fault", 64, k, "bytes")[0] / k for k in (8, 16, 32, 63)]
+    assert max(per_writer) <= 1.1 * per_writer[0]
+
+
+def test_memory_of_a_node_is_bounded_by_what_was_written():
+    for nodes in (16, 64):
+        clean, dirty = (counts("barrier", nodes, k, "pool_bytes")[0] for k in (0, 16))
+        assert dirty - clean <= 16 * nodes * 300
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_every_operation_and_no_gap():
+    scale.check_growth(NODES[:4])
+    page = scale.text(NODES[:4])
+    assert all(page.count(f"| {operation.title} |") >= 2 for operation in scale.OPERATIONS if operation.k < 16)
+    assert not re.search(r"[{}]|\bnan\b|\binf\b", page)
+
+
+def test_growth_that_is_too_fast_is_refused(monkeypatch):
+    def measure(name, nodes, k, network=scale.ETHERNET):
+        return {"rounds": 2 * scale.levels(nodes), "rank_bytes": nodes * nodes}
+
+    monkeypatch.setattr(scale, "measure", measure)
+    with pytest.raises(SystemExit, match="grow at most with N"):
+        scale.check_growth([8, 16])
