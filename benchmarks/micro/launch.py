@@ -1,0 +1,165 @@
+"""Starts the job, on this host or on several virtual ones, and prints the table of what it measured."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.micro import table
+from benchmarks.micro.table import FAILED, Case
+from dsm import _launch, _mpi
+
+ROWS = tuple(f"S{number}" for number in range(1, 17))
+ALONE = "S16"  # counts memory: what earlier rows left behind would be taken for free
+WITH_THROTTLE = "S8"
+ROUNDS_MIN = 5
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of `python -m benchmarks micro`."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks micro", description="What single operations cost, beside MPI in the same run."
+    )
+    made.add_argument("--ranks", "-n", type=int, default=2, help="processes (default 2; reaches are meant for 2)")
+    made.add_argument("--rounds", type=int, default=7, help=f"rounds of each row, {ROUNDS_MIN} or more (default 7)")
+    made.add_argument("--only", type=rows_named, default=ROWS, metavar="S4,S13", help="these rows")
+    made.add_argument("--hosts", action="store_true", help="each rank on a virtual host, over TCP (as root, MPICH)")
+    made.add_argument("--json", metavar="FILE", help="write everything there, too: each round, the counters")
+    made.add_argument("--beside", metavar="FILE", help="compare with the JSON of another run: a column of ratios")
+    made.add_argument("--counters", action="store_true", help="print the statistics of dsm that explain the times")
+    made.add_argument("--tiny", action="store_true", help="sizes and rounds that only show that the rows work")
+    made.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="the longest time of a job")
+    return made
+
+
+def rows_named(text: str) -> tuple[str, ...]:
+    """Read `--only`: rows in the order of the table, each once."""
+    wanted = {word.strip().upper() for word in text.split(",") if word.strip()}
+    if not wanted or not wanted <= set(ROWS):
+        raise argparse.ArgumentTypeError(f"rows are {ROWS[0]} to {ROWS[-1]}, not {text!r}")
+    return tuple(row for row in ROWS if row in wanted)
+
+
+class Jobs:
+    """The jobs of one call: each runs some rows, and a row that ends its job does not take the others with it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.about: dict[str, Any] = {}
+
+    def run(self, rows: Sequence[str], environ: dict[str, str] | None = None) -> list[Case]:
+        """Run rows in one job, and those behind a row that failed in another.  Returns their cases."""
+        cases: list[Case] = []
+        left = list(rows)
+        while left:
+            found, status = self._job(left, environ or {})
+            cases += found
+            # A row that failed may have left some of its cases; those before it left all of theirs.
+            done = [row for row in left if any(case.row == row for case in found)]
+            if status == 0:
+                break
+            failed = next((row for row in left if row not in done), None)
+            if failed is None:
+                break
+            cases.append(Case(failed, f"the job ended with status {status}", verdict_given=FAILED))
+            left = left[left.index(failed) + 1 :]
+        return cases
+
+    def _job(self, rows: Sequence[str], environ: dict[str, str]) -> tuple[list[Case], int]:
+        options = self.options
+        with tempfile.TemporaryDirectory(prefix="dsm-benchmark-") as folder, contextlib.ExitStack() as stack:
+            results = Path(folder) / "results"
+            results.touch()
+            program = [sys.executable, "-P", str(Path(__file__).with_name("rank.py"))]
+            program += ["--rows", ",".join(rows), "--results", str(results), "--rounds", str(options.rounds)]
+            program += ["--tiny"] * options.tiny + ["--hosts"] * options.hosts
+            if options.hosts:
+                from tests.cluster.hosts import Hosts
+
+                words, made = stack.enter_context(Hosts(options.ranks)).command(program)
+            else:
+                plan = _launch.plan(options.ranks, program)
+                words, made = plan.words, plan.environ
+                if plan.settings:
+                    print(f"{words[0]}; set: {'; '.join(plan.settings)}", file=sys.stderr)
+            status = self._wait(words, made | environ)
+            lines = results.read_text().splitlines()
+        if lines:
+            self.about = json.loads(lines[0])
+        return [table.from_json(line) for line in lines[1:]], status
+
+    def _wait(self, words: list[str], environ: dict[str, str]) -> int:
+        job = subprocess.Popen(words, env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            return job.wait(self.options.timeout)
+        except BaseException as error:
+            # The job has a session of its own, which Ctrl-C does not reach; mpiexec ends its ranks.
+            job.terminate()
+            try:
+                job.wait(5)
+            except subprocess.TimeoutExpired:
+                os.killpg(job.pid, signal.SIGKILL)
+                job.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                print(f"ended after {self.options.timeout:g} s", file=sys.stderr)
+                return -1
+            raise
+
+
+def measure(options: argparse.Namespace) -> tuple[list[Case], dict[str, Any]]:
+    """Run the rows that were asked for: in one job, and where it matters in one of their own."""
+    jobs = Jobs(options)
+    cases = jobs.run([row for row in options.only if row != ALONE])
+    throttle = dict(_launch._MPICH_OVERSUBSCRIBED)
+    if (
+        WITH_THROTTLE in options.only
+        and not options.hosts
+        and options.ranks <= _launch.cores()
+        and _mpi.family(_launch.loaded_mpi().library) == "MPICH"
+    ):
+        with_throttle = jobs.run([WITH_THROTTLE], throttle)
+        for case in with_throttle:
+            case.what += ", with MPICH's progress throttle"
+        cases += with_throttle
+    if ALONE in options.only:
+        cases += jobs.run([ALONE])
+    return sorted(cases, key=lambda case: int(re.sub(r"\D", "", case.row))), jobs.about
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, and tell by the status whether every row ran: 0, or 1."""
+    options = parser().parse_args(arguments)
+    if options.tiny:
+        options.rounds = min(options.rounds, 2)
+    elif options.rounds < ROUNDS_MIN:
+        print(f"{options.rounds} rounds are too few for a median: {ROUNDS_MIN} or more", file=sys.stderr)
+        return 2
+    missing = [name for name in ("numba", "rich") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"not installed: {', '.join(missing)}. `pip install {' '.join(missing)}`", file=sys.stderr)
+        return 2
+    beside = table.medians(options.beside) if options.beside else None
+    cases, about = measure(options)
+    if not about:
+        print("the job ended before it measured anything", file=sys.stderr)
+        return 1
+    table.show(cases, about, beside)
+    if options.counters:
+        for case in cases:
+            if case.counters:
+                told = ", ".join(f"{name} {value:,}" for name, value in case.counters.items())
+                print(f"{case.row} {case.what}: {told}")
+    if options.json:
+        Path(options.json).write_text(table.as_json(cases, about) + "\n")
+    return int(any(case.verdict_given == FAILED for case in cases))

@@ -1,0 +1,54 @@
+"""What a rank of the job runs: the rows that it is told, one line of JSON per case into a file that rank 0 writes."""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+# Last, so that an installed dsm, or the one that PYTHONPATH names, is the one that is measured.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from mpi4py import MPI
+
+from benchmarks.micro import apps, faults, fetch, memory, sync
+from benchmarks.micro.bench import Bench, NotMeasuredError
+from benchmarks.micro.table import NOT_MEASURED, Case
+from dsm._launch import cores
+
+ROWS = faults.ROWS | fetch.ROWS | sync.ROWS | apps.ROWS | memory.ROWS
+
+
+def main() -> None:
+    """Run the rows one after the other; a row that raises ends the job, and who started it knows which one it was."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", required=True)
+    parser.add_argument("--results", required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--hosts", action="store_true")
+    options = parser.parse_args()
+    bench = Bench(options.rounds, options.tiny, options.hosts)
+    about = {
+        "ranks": bench.ranks,
+        "cores": cores(),
+        "hosts": options.hosts,
+        "oversubscribed": bench.ranks > cores(),
+        "mpi": " ".join(filter(None, [MPI.get_vendor()[0], ".".join(map(str, MPI.get_vendor()[1]))])),
+        "rounds": options.rounds,
+        "load": os.getloadavg()[0],
+    }
+    with open(options.results, "a") if bench.rank == 0 else open(os.devnull, "w") as file:
+        print(json.dumps(about), file=file, flush=True)
+        for row in options.rows.split(","):
+            try:
+                cases = ROWS[row](bench)
+            except NotMeasuredError as why:
+                cases = [Case(row, ROWS[row].__name__.replace("_", " "), note=str(why), verdict_given=NOT_MEASURED)]
+            for case in cases:
+                print(json.dumps(dataclasses.asdict(case)), file=file, flush=True)
+
+
+if __name__ == "__main__":
+    main()
