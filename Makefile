@@ -53,7 +53,7 @@ test-ranks: $(RANKS:%=test-%)
 
 test-%: $(TEST)/installed
 	timeout -k 10 $(JOB_LIMIT_S) $(TEST)/bin/python -P -m dsm run -n $* \
-	    $(CURDIR)/$(TEST)/bin/python -P -m pytest --color=no --with-mpi $(PYTEST_ARGS) tests/mpi
+	    $(CURDIR)/$(TEST)/bin/python -P -m pytest --color=no --capture=sys --with-mpi $(PYTEST_ARGS) tests/mpi
 
 test-faults: $(TEST)/installed
 	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/faults
