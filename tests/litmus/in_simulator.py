@@ -1,0 +1,63 @@
+"""Litmus programs in the simulator: on schedules drawn by seed, and on all schedules of a bounded depth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from litmus.programs import PAGES, Op, Program, place
+from litmus.promise import seen
+from native import simulator
+
+PAGE_BYTES = 64
+
+
+class Translated:
+    """A litmus program with its placement, as the simulator takes it."""
+
+    def __init__(self, program: Program, placement: str) -> None:
+        self.program, self.width = program, place(placement, 0, PAGE_BYTES)[1]
+        self.simulated = simulator.Program(program.nodes)
+        arrays = 1 + sum(op.kind == "allocate" for op in program.threads[0].ops)
+        self.slots = [self.simulated.slot(PAGES * PAGE_BYTES, PAGE_BYTES, later=a > 0) for a in range(arrays)]
+        at = {name: place(placement, i, PAGE_BYTES) for i, name in enumerate(program.variables)}
+        self.cells = [{name: self.simulated.cell(slot, *at[name]) for name in at} for slot in self.slots]
+        first = self.simulated.locks(len(program.locks)) if program.locks else 0
+        self.locks = {name: first + i for i, name in enumerate(program.locks)}
+        self.registers: dict[tuple[int, int], str] = {}
+        for thread in program.threads:
+            self._thread(self.simulated.thread(thread.node), thread.ops)
+        if program.collecting:
+            self.simulated.op(self.simulated.thread(0), "want")
+
+    def _thread(self, number: int, ops: Iterable[Op]) -> None:
+        array = 0
+        for op in ops:
+            if op.kind == "allocate":
+                array += 1
+            cells = self.cells[array]
+            translated = {
+                "write": lambda op, cells=cells: [("write", cells[op.what], op.value)],
+                "read": lambda op, cells=cells: [("peek", cells[op.what])],
+                "prefetch": lambda op, cells=cells: [("hint", cells[op.what])],
+                "pin": lambda op, cells=cells: [("pin", cells[op.what], 1)],
+                "pin-r": lambda op, cells=cells: [("pin", cells[op.what], 0)],
+                "unpin": lambda op: [("unpin",)],
+                "acquire": lambda op: [("acquire", self.locks[op.what])],
+                "release": lambda op: [("release", self.locks[op.what])],
+                "barrier": lambda op: [("barrier",)],
+                "free": lambda op, slot=self.slots[array]: [("meet", 3, slot), ("forget", slot)],
+                "allocate": lambda op, slot=self.slots[array]: [("meet", 2, slot)],
+            }[op.kind](op)
+            last = self.simulated.ops(number, *translated)
+            if op.kind == "read":
+                self.registers[number, last] = str(op.value)
+
+    def outcome(self, observed: Iterable[tuple[int, int, int]]) -> tuple:
+        """Return the values of the registers, in their order, from what the simulator saw."""
+        values = {self.registers[thread, op]: value for thread, op, value in observed}
+        return tuple(seen(list(values[name].to_bytes(self.width, "little"))) for name in self.program.registers)
+
+    def sample(self, seeds: Iterable[int], **knobs: int) -> Counter[tuple]:
+        """Run schedules drawn by seed."""
+        return Counter(self.outcome(self.simulated.run(seed, **knobs)) for seed in seeds)
