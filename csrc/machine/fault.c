@@ -42,6 +42,8 @@ struct fault {
     fault_server *_Atomic server;
     void *context;
     uintptr_t range, view;
+    void (*crash)(uintptr_t address);
+    atomic_bool crashed;
     uint64_t bytes;
     struct held segv, bus;
     struct sigaction interrupt_before, usr1_before;
@@ -191,14 +193,26 @@ explain_bus_error(const struct fault *fault, const siginfo_t *info)
     }
 }
 
+/* Once: a program may have a handler that lives on faults of its own, and a crash that is handed on comes back. */
+static void
+tell_crash(struct fault *fault, const siginfo_t *info)
+{
+    uintptr_t address = (uintptr_t)info->si_addr;
+    bool in_range = address - fault->range < fault->bytes;
+    if (fault->crash && atomic_load(&fault->server) && !in_range && !atomic_exchange(&fault->crashed, true))
+        fault->crash(address);
+}
+
 static void
 handle(unsigned generation, int signal, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
     struct fault *fault = atomic_load_explicit(&the_fault, memory_order_acquire);
     if (signal == SIGSEGV) {
-        if (!serve(fault, info, context))
+        if (!serve(fault, info, context)) {
+            tell_crash(fault, info);
             hand_on(&fault->segv.before[generation], signal, info, context);
+        }
     } else {
         if (atomic_load(&fault->server))
             explain_bus_error(fault, info);
@@ -397,6 +411,14 @@ fault_explain_view(const void *view)
     struct fault *fault = atomic_load(&the_fault);
     if (fault)
         fault->view = (uintptr_t)view;
+}
+
+void
+fault_tell_crash(void (*crash)(uintptr_t address))
+{
+    struct fault *fault = atomic_load(&the_fault);
+    if (fault)
+        fault->crash = crash;
 }
 
 /* ---- SIGINT and SIGUSR1 ---------------------------------------------------------------------------------------- */

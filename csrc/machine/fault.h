@@ -27,6 +27,9 @@ void fault_remove(void);
  * exhausted, and is explained in one line before it goes to the former handler. */
 void fault_explain_view(const void *view);
 
+/* Call `crash` (async-signal-safe) on the first SIGSEGV outside of the range, before it goes to the former handler. */
+void fault_tell_crash(void (*crash)(uintptr_t address));
+
 /* Somebody (faulthandler.enable()) has taken SIGSEGV since: true. */
 bool fault_stolen(void);
 /* Take it back; the thief becomes the handler that was there before. */

@@ -261,6 +261,16 @@ static int serve_fault(void *context, uint64_t offset, bool write)
     return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
 }
 
+/* The program's own mistake; what dies of it, or prints a traceback, does not know its rank. */
+static void tell_crash(uintptr_t address)
+{
+    const struct runtime *runtime = runtime_current;
+    char line[160];
+    snprintf(line, sizeof line, "dsm: rank %d of %d: segmentation fault at address %#llx, outside of shared memory\n",
+             runtime ? runtime->rank : -1, runtime ? runtime->size : 0, (unsigned long long)address);
+    write_all(line);
+}
+
 static void print_waits(void)
 {
     struct runtime *runtime = runtime_current;
@@ -475,6 +485,7 @@ static int start(struct runtime *runtime, const void *mpi_comm)
     if (error)
         return runtime_error(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
     fault_explain_view(runtime->memory.system);
+    fault_tell_crash(tell_crash);
     fault_watch_interrupt();
     fault_watch_usr1(print_waits);
     return start_threads(runtime);
