@@ -22,14 +22,21 @@ else:
     JOBS = [(4, PAGES[0], 1), (3, PAGES[1], 2), (2, PAGES[2], 3)]
 
 
+@pytest.mark.timeout(260)
 @pytest.mark.parametrize(("ranks", "page_bytes", "seed"), JOBS)
 def test_invariants_hold(run, ranks, page_bytes, seed):
     tests = [str(TESTS / "mpi" / f"test_{name}.py") for name in (LONG if SEEDS else SHORT)]
     job = run(
         ranks,
         ["-m", "pytest", "--with-mpi", "-q", "--rootdir", str(TESTS.parent), *tests],
-        env={"DSM_CHAOS": str(seed), "DSM_PAGE_SIZE": str(page_bytes), "DSM_CHECK": "1", "DSM_TEST_PROGRAMS": "4"},
-        seconds=110,
+        env={
+            "DSM_CHAOS": str(seed),
+            "DSM_PAGE_SIZE": str(page_bytes),
+            "DSM_CHECK": "1",
+            "DSM_TEST_PROGRAMS": "3",
+            "DSM_TEST_HANDOVERS": "600",
+        },
+        seconds=240,
     )
     assert job.status == 0, job
     assert re.search(r"\d+ passed", job.out), job

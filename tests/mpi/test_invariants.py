@@ -16,7 +16,7 @@ import dsm
 pytestmark = pytest.mark.mpi
 
 LOCKS = 5
-TURNS = 30
+TURNS = 20
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_what_goes_into_a_queue_comes_out_once(shared, locks, comm, in_threads):
                     ends[1] += 1
                     number += 1
             if not free:
-                time.sleep(0.0005)
+                time.sleep(0.002)
 
     def take():
         while True:
@@ -153,7 +153,7 @@ def test_what_goes_into_a_queue_comes_out_once(shared, locks, comm, in_threads):
                     item = ring[ends[0] % room].copy()
                     ends[0] += 1
             if item is None:
-                time.sleep(0.0005)
+                time.sleep(0.002)
             else:
                 assert (item == item[0]).all(), f"parts of several items: {sorted(set(item.tolist()))}"
                 taken.append(int(item[0]))
@@ -186,7 +186,7 @@ def test_pages_whose_protection_is_taken_away(two_pages, in_threads):
         try:
             for _ in range(TURNS // 5):
                 dsm.barrier()
-                time.sleep(0.0005)
+                time.sleep(0.002)
         finally:
             done.set()
 
