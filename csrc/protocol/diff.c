@@ -104,7 +104,19 @@ uint64_t diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t
     return (uint64_t)(out - body);
 }
 
-void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes)
+/* Bytes in which the page differs from its twin stay. */
+static void put_bytes(unsigned char *page, const unsigned char *twin, const unsigned char *bytes, uint64_t count)
+{
+    if (!twin || memcmp(page, twin, count) == 0) {
+        memcpy(page, bytes, count);
+        return;
+    }
+    for (uint64_t i = 0; i < count; i++)
+        if (page[i] == twin[i])
+            page[i] = bytes[i];
+}
+
+void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes)
 {
     const unsigned char *end = body + bytes;
     while (body < end) {
@@ -112,21 +124,26 @@ void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes)
         memcpy(&block, body, 4);
         memcpy(&count, body + 4, 4);
         body += HEADER_BYTES;
-        unsigned char *to = page + (uint64_t)block * DIFF_BLOCK_BYTES;
+        uint64_t at = (uint64_t)block * DIFF_BLOCK_BYTES, length = (uint64_t)count * DIFF_BLOCK_BYTES;
         if (count) {
-            memcpy(to, body, (uint64_t)count * DIFF_BLOCK_BYTES);
-            body += (uint64_t)count * DIFF_BLOCK_BYTES;
+            put_bytes(page + at, twin ? twin + at : NULL, body, length);
+            body += length;
             continue;
         }
         uint64_t mask;
         memcpy(&mask, body, MASK_BYTES);
         body += MASK_BYTES;
-        FOR_RUNS(mask, first, length)
+        FOR_RUNS(mask, first, run)
         {
-            memcpy(to + first, body, length);
-            body += length;
+            put_bytes(page + at + first, twin ? twin + at + first : NULL, body, run);
+            body += run;
         }
     }
+}
+
+void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes)
+{
+    diff_apply_under(page, NULL, body, bytes);
 }
 
 bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes)

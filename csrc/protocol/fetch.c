@@ -141,7 +141,10 @@ static void drop_parts(struct node *node, struct fetch *fetch)
     fetch->part_count = 0;
 }
 
-/* All that was missing is here: diffs in the order of their tags, which respects happens-before (R2). */
+/* All that was missing is here: diffs in the order of their tags, which respects happens-before (R2).  What was written here
+ * and is not cut yet stays on top: its tag will be above all of theirs, so everybody will see it last.  Only a program with
+ * a race can tell: a diff with a lower tag than that of the value which the write here replaced would take the write away,
+ * and others, who apply it in its order, would see that old value again. */
 static void apply_parts(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
@@ -153,7 +156,7 @@ static void apply_parts(struct node *node, struct fetch *fetch)
     sort_parts(fetch->parts, fetch->part_count);
     for (uint32_t i = 0; i < fetch->part_count; i++) {
         const struct fetch_part *part = &fetch->parts[i];
-        diff_apply(bytes, part->body, part->bytes);
+        diff_apply_under(bytes, page->twin, part->body, part->bytes);
         if (page->twin)
             diff_apply(page->twin, part->body, part->bytes);
         node_event(node, EVENT_APPLY, page, part->tag, part->node);

@@ -4,7 +4,7 @@
  * to chance: which message is delivered next, which thread runs next, when a thread loses patience.  So one number, the
  * seed, replays a run exactly, and what takes MPI weeks to meet takes the simulator seconds.
  *
- *   program      what the threads of all nodes do, made from the seed by sim_program.c: lists of operations, race-free
+ *   program      what the threads of all nodes do, made from the seed by sim_program.c: lists of operations
  *   cell         a few neighbouring bytes of one region that are used together
  *   slot         a region, as the program names it (its number is known only when the meeting has agreed)
  *   truth        the bytes of a slot as the latest writes in the order of the schedule have left them
@@ -12,12 +12,14 @@
  *   blocked      a thread was told to wait, and asks again only after its node said `wake`
  *   bystander    another thread of the node, which goes on reading and writing while the protocol changes protection
  *
- *   peek         a read of what lock threads write, without their lock: a race, but not without a promise
+ *   peek         a read of what others may be writing: a race, but not without a promise
  *
  * The oracle: in a race-free program every read returns the latest write in the order of the schedule, which is the order
- * of real time.  A peek returns nothing older than the latest write that happens-before it, and nothing that was never
- * written; happens-before follows releases, acquires and meetings from node to node.  Locks are exclusive, counters exact,
- * a try of a free lock succeeds, nothing deadlocks, and at the end all memory is given back.
+ * of real time.  A peek returns the value of some write, or the initial one, that no other write followed before the peek;
+ * both "followed" and "before" mean happens-before, which releases, acquires and meetings carry from node to node, and which
+ * is real time among the threads of one node.  Racy writes of one byte all differ: a write of what is there already leaves
+ * no difference, and is none for this protocol.  Locks are exclusive, counters exact, a try of a free lock succeeds, nothing
+ * deadlocks, no value is lost that somebody may still want, and at the end all memory is given back.
  */
 #ifndef TESTS_NATIVE_SIM_H
 #define TESTS_NATIVE_SIM_H
@@ -50,6 +52,7 @@ struct sim_knobs {
     int64_t pins;               /* permille of the operations that pin something first */
     int64_t changes;            /* permille of the phases that allocate, free, or disagree at their end */
     int64_t counters;           /* 0 to 3 */
+    int64_t races;              /* permille of the lasting cells that any thread reads and writes, as it likes */
     int64_t values;             /* number of different values written, 2 to 255 */
     int64_t damage;             /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
     int64_t check;              /* 0: at the end, 1: at times, 2: after every step */
@@ -291,7 +294,7 @@ int sim_random_chance(struct sim_random *random, int64_t permille);
 
 /* Settle the knobs that are left to the seed. */
 void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random);
-/* A random race-free program. */
+/* A random program. */
 void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs, struct sim_random *random);
 void sim_program_free(struct sim_program *program);
 uint32_t sim_ops_add(struct sim_ops *ops, struct sim_op op);

@@ -89,8 +89,10 @@ void sim_bystanders(struct sim_node *home)
             !sim->program.slots[sim->program.cells[op->what].slot].truth)
             continue;
         sim->stats.bystander_accesses++;
-        if (access_cell(thread))
+        if (access_cell(thread)) {
             next_op(thread);
+            sim_thread_may_be_done(thread);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-/* Random race-free programs.
+/* Random programs: race-free, but for cells that are racy on purpose.
  *
  * A phase ends with a meeting of the main threads.  In each phase a cell has one writer, or one lock, or only readers; so
  * whoever reads it knows which write is the latest.  Lock threads use cells and locks of their own, and know nothing of
@@ -20,8 +20,8 @@ static const struct {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
     KNOB(nodes), KNOB(regions), KNOB(page_bytes), KNOB(phases), KNOB(lock_threads), KNOB(prefetch), KNOB(collect),
     KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(whole), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
-    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters), KNOB(values), KNOB(damage), KNOB(check),
-    KNOB(steps_max),
+    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters),
+    KNOB(races), KNOB(values), KNOB(damage), KNOB(check), KNOB(steps_max),
 #undef KNOB
 };
 
@@ -112,6 +112,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
         knobs->edges = EDGES_FOR_PINS;  /* pinned pages need theirs at all times */
     CHOOSE(changes, 0, 300, 700);
     CHOOSE(counters, 0, 0, 1, 2);
+    CHOOSE(races, 0, 0, 0, 0, 100, 400);
     CHOOSE(values, 2, 3, 255, 255);
     CHOOSE(damage, 0);
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
@@ -132,6 +133,9 @@ struct maker {
     enum { ROLE_OWN, ROLE_READ, ROLE_LOCK } role[SIM_CELLS_MAX];
     uint8_t whose[SIM_CELLS_MAX];       /* writer, or lock */
     int pins[SIM_NODES_MAX];            /* of the main threads */
+    uint8_t racy[SIM_CELLS_MAX];        /* cells that anybody uses */
+    uint32_t racy_count;
+    uint8_t racy_value[SIM_CELLS_MAX];  /* the latest that was written to it */
 };
 
 static uint32_t below(struct maker *maker, uint32_t limit)
@@ -204,7 +208,7 @@ static void add_cells(struct maker *maker, uint32_t slot)
         if (at + length > bytes)
             break;
         program->cells[program->cell_count++] =
-            (struct sim_cell){.slot = slot, .offset = (uint32_t)at, .bytes = length, .guard = -1};
+            (struct sim_cell){.slot = slot, .offset = (uint32_t)at, .bytes = length, .guard = SIM_MAIN};
         at += length;
         if (chance(maker, 300))
             at += below(maker, 8);
@@ -222,6 +226,33 @@ static void emit_write(struct maker *maker, uint32_t cell)
     emit(maker, SIM_WRITE, cell, value, pattern | 1);
 }
 
+/* The next value that this cell never had; 0: there is none. */
+static uint32_t racy_value(struct maker *maker, uint32_t cell)
+{
+    const struct sim_slot *slot = &maker->program->slots[maker->program->cells[cell].slot];
+    while (maker->racy_value[cell] < UINT8_MAX) {
+        uint8_t value = ++maker->racy_value[cell];
+        if (!memchr(slot->initial, value, sizeof slot->initial))
+            return value;
+    }
+    return 0;
+}
+
+/* Without any lock but those that the thread happens to hold. */
+static void emit_race(struct maker *maker)
+{
+    if (maker->racy_count == 0)
+        return;
+    for (uint32_t i = 1 + below(maker, 3); i > 0; i--) {
+        uint32_t cell = maker->racy[below(maker, maker->racy_count)];
+        uint32_t value = chance(maker, 500) ? racy_value(maker, cell) : 0;
+        if (value)
+            emit(maker, SIM_WRITE, cell, value, chance(maker, 500) ? ~0u : (uint32_t)sim_random_next(maker->random) | 1);
+        else
+            emit(maker, SIM_PEEK, cell, 0, 0);
+    }
+}
+
 static void emit_section(struct maker *maker, uint32_t lock, const uint32_t *cells, uint32_t count)
 {
     uint32_t patience = SIM_PATIENT;
@@ -235,6 +266,8 @@ static void emit_section(struct maker *maker, uint32_t lock, const uint32_t *cel
             emit_write(maker, cell);
         if (chance(maker, 300))
             emit(maker, SIM_IDLE, 0, 1 + below(maker, 10), 0);
+        if (chance(maker, 300))
+            emit_race(maker);
     }
     emit(maker, SIM_RELEASE, lock, 0, 0);
     maker->ops->items[acquire].jump = maker->ops->count;
@@ -244,7 +277,7 @@ static uint32_t usable_cells(struct maker *maker, uint32_t *cells)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < maker->program->cell_count; i++)
-        if (maker->program->cells[i].guard < 0 && (maker->live >> maker->program->cells[i].slot & 1))
+        if (maker->program->cells[i].guard == SIM_MAIN && (maker->live >> maker->program->cells[i].slot & 1))
             cells[count++] = i;
     return count;
 }
@@ -336,6 +369,8 @@ static void emit_phase(struct maker *maker)
             emit_use(maker, node, cells[below(maker, count)], cells, count);
             if (chance(maker, 150))
                 emit_look(maker);
+            if (chance(maker, 250))
+                emit_race(maker);
             if (maker->program->counter_count > 0 && chance(maker, 100))
                 emit(maker, SIM_ADD, below(maker, maker->program->counter_count), 1 + below(maker, 3), 0);
             if (chance(maker, 200))
@@ -425,6 +460,8 @@ static void add_lock_thread(struct maker *maker, int node)
     for (uint32_t i = 3 + below(maker, 15); i > 0; i--) {
         uint32_t cells[SIM_CELLS_MAX], lock = maker->main_locks + below(maker, 2);
         uint32_t count = guarded_cells(maker, lock, cells);
+        if (chance(maker, 300))
+            emit_race(maker);
         if (count == 0)
             continue;
         int pin = chance(maker, maker->knobs->pins);
@@ -470,7 +507,7 @@ static void emit_end(struct maker *maker)
         maker->ops = &program->scripts[node].ops;
         for (uint32_t cell = 0; cell < program->cell_count; cell++)
             if (maker->live >> program->cells[cell].slot & 1)
-                emit(maker, SIM_READ, cell, 0, 0);
+                emit(maker, program->cells[cell].guard == SIM_ANYBODY ? SIM_PEEK : SIM_READ, cell, 0, 0);
     }
     emit_meeting(maker, MEETING_FINALIZE, 0, SIM_ALIKE);
 }
@@ -486,10 +523,13 @@ void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs
     for (uint32_t i = 0; i < program->counter_count; i++)
         program->counter_starts[i] = (int64_t)below(&maker, 10) - 5;
     emit_setup(&maker);
-    if (knobs->lock_threads)
-        for (uint32_t cell = 0; cell < program->cell_count; cell++)
-            if (chance(&maker, 300))
-                program->cells[cell].guard = (int)(maker.main_locks + below(&maker, 2));
+    for (uint32_t cell = 0; cell < program->cell_count; cell++)
+        if (chance(&maker, knobs->races)) {
+            program->cells[cell].guard = SIM_ANYBODY;
+            maker.racy[maker.racy_count++] = (uint8_t)cell;
+        } else if (knobs->lock_threads && chance(&maker, 300)) {
+            program->cells[cell].guard = (int)(maker.main_locks + below(&maker, 2));
+        }
     add_other_threads(&maker);
     for (int64_t phase = 0; phase < knobs->phases; phase++) {
         emit_phase(&maker);

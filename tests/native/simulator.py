@@ -61,25 +61,21 @@ class Program:
                 raise ValueError(f"no such knob: {name}")
         return knobs
 
-    def _run(self, function, *arguments, trace, room, knobs):
+    def _run(self, function, *arguments, trace, room):
         stats, failure = self.ffi.new("struct sim_stats *"), self.ffi.new("char[]", self.lib.SIM_FAILURE_BYTES)
         seen, count = self.ffi.new("struct sim_observation[]", room), self.ffi.new("uint32_t *")
-        settings = self.knobs(**knobs)
-        if function is self.lib.sim_run_program:
-            arguments = (*arguments, settings)
-        else:
-            arguments = (settings, *arguments)
         if function(self.pointer, *arguments, trace, stats, failure, seen, room, count):
             raise Failed(self.ffi.string(failure).decode())
         return [(seen[i].thread, seen[i].op, seen[i].value) for i in range(min(room, count[0]))]
 
     def run(self, seed=0, *, trace=False, room=256, **knobs):
         """Run it once; returns what was seen: (thread, operation, value), in the order of the schedule."""
-        return self._run(self.lib.sim_run_program, seed, trace=trace, room=room, knobs=knobs)
+        return self._run(self.lib.sim_run_program, seed, self.knobs(**knobs), trace=trace, room=room)
 
     def replay(self, decisions, *, trace=False, room=256, **knobs):
         """Run it with these decisions; returns as run does."""
-        return self._run(self.lib.sim_run_decided, decisions, len(decisions), trace=trace, room=room, knobs=knobs)
+        settings = self.knobs(**knobs)
+        return self._run(self.lib.sim_run_decided, settings, decisions, len(decisions), trace=trace, room=room)
 
     def explore(self, *, limit=1_000_000, depth=0, reduce=True, **knobs):
         """Run all schedules, or those that differ in the first `depth` decisions; returns an Exploration."""
