@@ -28,7 +28,8 @@ def test_invariants_hold(run, ranks, page_bytes, seed):
     tests = [str(TESTS / "mpi" / f"test_{name}.py") for name in (LONG if SEEDS else SHORT)]
     job = run(
         ranks,
-        ["-m", "pytest", "--with-mpi", "-q", "--rootdir", str(TESTS.parent), *tests],
+        # What dsm itself says at a bad end must not be captured.
+        ["-m", "pytest", "--with-mpi", "-q", "--capture=sys", "--rootdir", str(TESTS.parent), *tests],
         env={
             "DSM_CHAOS": str(seed),
             "DSM_PAGE_SIZE": str(page_bytes),
