@@ -60,7 +60,7 @@ void counter_receive_add(struct node *node, struct message *message)
         return;
     }
     uint64_t ticket = reader_u64(&reader), delta = reader_u64(&reader);
-    if (reader.bad || counter >= node->counter_count || home_of(node, counter) != node->rank)
+    if (!reader_ended(&reader) || counter >= node->counter_count || home_of(node, counter) != node->rank)
         node_malformed(node, message);
     struct message *sum = message_new(&node->pool, message->peer, MESSAGE_SUM, RING_NEVER, 32);
     message_put_u64(sum, &node->pool, ticket);
@@ -73,7 +73,7 @@ void counter_receive_sum(struct node *node, const struct message *message)
     struct reader reader = message_reader(message);
     uint64_t ticket = reader_u64(&reader);
     int64_t before = (int64_t)reader_u64(&reader);
-    if (reader.bad)
+    if (!reader_ended(&reader))
         node_malformed(node, message);
     for (struct counter_request *request = node->counter_requests; request; request = request->next)
         if (request->ticket == ticket) {

@@ -296,6 +296,8 @@ static void take_diffs(struct node *node, struct fetch *fetch, struct message *m
         page->region->stats.diffs_received++;
         page->region->stats.diff_bytes_received += part.bytes;
     }
+    if (!reader_ended(reader))
+        node_malformed(node, message);
     vector_raise(&fetch->have, &node->pool, message->peer, tag);
     for (uint32_t i = 0; i < theirs->count; i++)
         vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);
@@ -335,7 +337,7 @@ static void receive_page(struct node *node, struct message *message, struct read
     fetch->awaited--;
     if (flags & FETCH_WHOLE) {
         const unsigned char *bytes = reader_bytes(&body, region->page_bytes);
-        if (body.bad)
+        if (!reader_ended(&body))
             node_malformed(node, message);
         take_whole(node, fetch, bytes, &theirs);
     } else {
@@ -353,7 +355,7 @@ void fetch_receive_reply(struct node *node, struct message *message)
     struct reader reader = message_reader(message);
     for (uint32_t i = 0, count = message_header(message)->count; i < count && !reader.bad; i++)
         receive_page(node, message, &reader);
-    if (reader.bad)
+    if (!reader_ended(&reader))
         node_malformed(node, message);
 }
 
@@ -476,6 +478,8 @@ void fetch_receive_want(struct node *node, const struct message *message)
             page_shut(node, page_to_serve(node, message, &request));
         vector_clear(&request.have, &node->pool);
     }
+    if (!reader_ended(&reader))
+        node_malformed(node, message);
     page_protect_flush(node);
     struct message *reply = NULL;
     for (uint32_t i = 0; i < count; i++) {

@@ -246,8 +246,11 @@ void lock_receive_acquire(struct node *node, struct message *message)
         return;
     }
     struct request request = read_request(node, message, &reader);
-    if (manager_of(node, request.lock) != node->rank)
-        node_malformed(node, message);
+    struct vector known = {0};
+    reader_vector(&reader, &node->pool, node->size, 0, &known);
+    if (!reader_ended(&reader) || manager_of(node, request.lock) != node->rank)
+        node_malformed(node, message);  /* or the next node would blame this one */
+    vector_clear(&known, &node->pool);
     node_id last = request.lock->tail;
     request.lock->tail = request.who;
     pass_on(node, message, last);
@@ -270,7 +273,7 @@ void lock_receive_pass(struct node *node, const struct message *message)
     lock->waiting = request.who;
     lock->waiting_trying = request.trying;
     reader_vector(&reader, &node->pool, node->size, 0, &lock->waiting_vector);
-    if (reader.bad)
+    if (!reader_ended(&reader))
         node_malformed(node, message);
     answer_waiting(node, lock);
 }
@@ -279,7 +282,7 @@ void lock_receive_busy(struct node *node, const struct message *message)
 {
     struct reader reader = message_reader(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
-    if (reader.bad || !lock || !lock->asked || !lock->asked_trying || lock->withdrawing)
+    if (!reader_ended(&reader) || !lock || !lock->asked || !lock->asked_trying || lock->withdrawing)
         node_malformed(node, message);
     for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
         if (waiter->trying && waiter->asked)
@@ -306,7 +309,7 @@ void lock_receive_withdraw(struct node *node, const struct message *message)
     struct reader reader = message_reader(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     uint32_t ahead = reader_u32(&reader);
-    if (reader.bad || !lock || manager_of(node, lock) != node->rank || ahead >= (uint32_t)node->size)
+    if (!reader_ended(&reader) || !lock || manager_of(node, lock) != node->rank || ahead >= (uint32_t)node->size)
         node_malformed(node, message);
     if (lock->tail == message->peer)
         lock->tail = (node_id)ahead;
@@ -319,7 +322,7 @@ void lock_receive_withdrawn(struct node *node, const struct message *message)
 {
     struct reader reader = message_reader(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
-    if (reader.bad || !lock || !lock->withdrawing)
+    if (!reader_ended(&reader) || !lock || !lock->withdrawing)
         node_malformed(node, message);
     lock->withdrawing = lock->asked = false;
     lock->ahead = NODE_NONE;

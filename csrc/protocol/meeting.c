@@ -275,6 +275,8 @@ static void find_tails(struct node *node, struct message *const *from, uint32_t 
             if (head.stamp > tails[head.node].stamp)
                 tails[head.node] = (struct tail){.stamp = head.stamp, .from = i};
         }
+        if (!reader_ended(&reader))
+            node_malformed(node, from[i]);
     }
 }
 

@@ -138,3 +138,8 @@ uint64_t reader_left(const struct reader *reader)
 {
     return (uint64_t)(reader->end - reader->at);
 }
+
+bool reader_ended(const struct reader *reader)
+{
+    return !reader->bad && reader->at == reader->end;
+}

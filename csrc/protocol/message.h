@@ -103,5 +103,7 @@ const void *reader_bytes(struct reader *reader, uint64_t count);
 /* Entries at or below `floor` are dropped; nodes must be below `nodes`. */
 void reader_vector(struct reader *reader, struct pool *pool, node_id nodes, stamp floor, struct vector *vector);
 uint64_t reader_left(const struct reader *reader);
+/* All of it was read and nothing is left: else a count in it is wrong. */
+bool reader_ended(const struct reader *reader);
 
 #endif

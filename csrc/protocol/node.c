@@ -227,8 +227,16 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_DEPART: meeting_receive_depart(node, message); return;
     case MESSAGE_ADD: counter_receive_add(node, message); return;
     case MESSAGE_SUM: counter_receive_sum(node, message); return;
-    case MESSAGE_WANT_COLLECT: collection_receive_want(node); return;
-    case MESSAGE_COLLECT: collection_receive_collect(node); return;
+    case MESSAGE_WANT_COLLECT:
+        if (message->wire_bytes > sizeof(struct message_header))
+            break;
+        collection_receive_want(node);
+        return;
+    case MESSAGE_COLLECT:
+        if (message->wire_bytes > sizeof(struct message_header))
+            break;
+        collection_receive_collect(node);
+        return;
     case MESSAGE_KINDS: break;
     }
     node_malformed(node, message);

@@ -175,7 +175,7 @@ void node_learn(struct node *node, const struct message *message, struct reader 
                 learn_run(node, interval, &interval->runs[r], region);
         }
     }
-    if (reader->bad)
+    if (!reader_ended(reader))
         node_malformed(node, message);
 }
 
