@@ -27,7 +27,7 @@ PAGE = SOURCE.with_name("scale_page.md")
 FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", f"-I{ROOT / 'csrc'}"]
 
 # In a barrier of N nodes with k dirty pages each, N * N * k notices are taken in, in one process: about 200 bytes each.
-NOTICES_MAX = 17_000_000
+NOTICES_MAX = 4_200_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Network:
     G: int
     sources: dict[str, str]
     trap: int = 5_000_000
-    notice: int = 130_000
+    notice: int = 100_000
 
     def arguments(self) -> list[str]:
         return [str(value) for value in (self.L, self.o, self.g, self.G, self.trap, self.notice)]
