@@ -21,7 +21,16 @@ from mpi4py import MPI
 import dsm
 
 PAGE = 4096
-ALL_BYTES = 0x0101010101010101  # k times this: every byte of a word differs from the round before
+
+
+def wrapped(value: int) -> int:
+    """Return a whole number as 64 bits with a sign hold it."""
+    return (int(value) + 2**63) % 2**64 - 2**63
+
+
+def word_of(turn: int) -> int:
+    """Make a word all of whose bytes differ from those of the turn before, and none of which is 0."""
+    return wrapped((turn % 255 + 1) * 0x0101010101010101)
 
 
 class NotMeasuredError(Exception):

@@ -13,7 +13,7 @@ import numpy as np
 
 import dsm
 from benchmarks.micro import kernels
-from benchmarks.micro.bench import ALL_BYTES, PAGE, Bench
+from benchmarks.micro.bench import PAGE, Bench, word_of
 from benchmarks.micro.companion import compute
 from benchmarks.micro.table import Case, Reach
 from dsm._launch import outside_of_job
@@ -43,13 +43,13 @@ def cold_page(bench: Bench) -> list[Case]:
             turn = next(turns)
             took, part = 0.0, slice(turn * section, (turn + 1) * section)
             if bench.rank == 1:
-                kernels.fill(a[part], (turn + 2) * ALL_BYTES)
+                kernels.fill(a[part], word_of(turn + 1))
             dsm.barrier()
             with bench.timed():
                 if bench.rank == 0:
                     pages = np.random.default_rng(turn).permutation(count)
                     took = bench.helper.touch_us(a[part], pages)
-                    bench.check((a[part] == (turn + 2) * ALL_BYTES).all(), "a page that was fetched")
+                    bench.check((a[part] == word_of(turn + 1)).all(), "a page that was fetched")
                 dsm.barrier()
             return took
 
@@ -97,7 +97,7 @@ def computing_holder(bench: Bench) -> list[Case]:
             turn = next(turns)
             took, part = 0.0, slice(turn * section, (turn + 1) * section)
             if bench.rank == 1:
-                kernels.fill(a[part], (turn + 2) * ALL_BYTES)
+                kernels.fill(a[part], word_of(turn + 1))
             dsm.barrier()
             with bench.timed():
                 if bench.rank == 0:

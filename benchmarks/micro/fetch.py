@@ -9,16 +9,11 @@ import numpy as np
 
 import dsm
 from benchmarks.micro import kernels
-from benchmarks.micro.bench import ALL_BYTES, PAGE, Bench
+from benchmarks.micro.bench import PAGE, Bench, word_of, wrapped
 from benchmarks.micro.table import NOT_YET, Case, Reach
 
 WORDS = PAGE // 8
 MESSAGE_WORDS = (1 << 20) // 8
-
-
-def wrapped(value: int) -> int:
-    """Return a whole number as 64 bits with a sign hold it."""
-    return (int(value) + 2**63) % 2**64 - 2**63
 
 
 def by_messages(bench: Bench, source: np.ndarray, target: np.ndarray, ahead: bool) -> int:
@@ -52,7 +47,7 @@ def sequential(bench: Bench) -> list[Case]:
     source, warm = np.ones(words, np.int64), np.ones(words, np.int64)
 
     def read(a: np.ndarray) -> float:
-        written = next(value) * ALL_BYTES
+        written = word_of(next(value))
         if bench.rank == 1:
             kernels.fill(a, written)
         with bench.timed() as span:
@@ -109,7 +104,7 @@ def strided(bench: Bench) -> list[Case]:
         used_bytes = packed.nbytes
 
         def read(a: np.ndarray, first: int = first, width: int = width, stride: int = stride) -> float:
-            written = next(value) * ALL_BYTES
+            written = word_of(next(value))
             if bench.rank == 1:
                 kernels.fill(a, written)
             with bench.timed() as span:
@@ -158,7 +153,7 @@ def false_sharing(bench: Bench) -> list[Case]:
         def share(a: np.ndarray, pages: int = pages, words: int = words, steps: int = steps) -> float:
             took = 0.0
             for _ in range(steps):
-                written = next(value) * ALL_BYTES
+                written = word_of(next(value))
                 with bench.timed() as span:
                     a[bench.rank : words : bench.ranks] = written
                     dsm.barrier()
@@ -210,7 +205,7 @@ def table_for_all(bench: Bench) -> list[Case]:
     has_broadcast = hasattr(dsm, "broadcast")
 
     def read(broadcast: bool) -> float:
-        written = next(value) * ALL_BYTES
+        written = word_of(next(value))
         with bench.arrays() as make:
             a = make(words)
             if bench.rank == 0:

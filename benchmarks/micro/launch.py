@@ -95,7 +95,7 @@ class Jobs:
                     print(f"{words[0]}; set: {'; '.join(plan.settings)}", file=sys.stderr)
             status = self._wait(words, made | environ)
             lines = results.read_text().splitlines()
-        if lines:
+        if lines and not self.about:  # of the first job: the later ones find the load that the earlier ones made
             self.about = json.loads(lines[0])
         return [table.from_json(line) for line in lines[1:]], status
 
@@ -104,7 +104,7 @@ class Jobs:
         try:
             return job.wait(self.options.timeout)
         except BaseException as error:
-            # The job has a session of its own, which Ctrl-C does not reach; mpiexec ends its ranks.
+            # Ctrl-C does not reach a session of its own; mpiexec ends its ranks.
             job.terminate()
             try:
                 job.wait(5)
@@ -149,6 +149,8 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         print(f"not installed: {', '.join(missing)}. `pip install {' '.join(missing)}`", file=sys.stderr)
         return 2
+    # The job has a session of its own and would outlive this process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     beside = table.medians(options.beside) if options.beside else None
     cases, about = measure(options)
     if not about:

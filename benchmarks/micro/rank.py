@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 # Last, so that an installed dsm, or the one that PYTHONPATH names, is the one that is measured.
@@ -42,12 +43,15 @@ def main() -> None:
     with open(options.results, "a") if bench.rank == 0 else open(os.devnull, "w") as file:
         print(json.dumps(about), file=file, flush=True)
         for row in options.rows.split(","):
+            start = time.perf_counter()
             try:
                 cases = ROWS[row](bench)
             except NotMeasuredError as why:
                 cases = [Case(row, ROWS[row].__name__.replace("_", " "), note=str(why), verdict_given=NOT_MEASURED)]
             for case in cases:
                 print(json.dumps(dataclasses.asdict(case)), file=file, flush=True)
+            if bench.rank == 0:
+                print(f"{row}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -148,9 +148,10 @@ def title(about: dict[str, Any]) -> str:
     """Say on what all of it was measured.  Local."""
     where = f"{about['ranks']} hosts over TCP" if about["hosts"] else "one host"
     over = ", oversubscribed: no reach applies" if about["oversubscribed"] else ""
+    busy = ": a busy machine, so these figures say little" if about["load"] > about["cores"] / 2 else ""
     return (
         f"{about['ranks']} ranks on {about['cores']} cores, {where}{over}; {about['mpi']}; medians of "
-        f"{about['rounds']} rounds in turns; load of the machine {about['load']:.1f}"
+        f"{about['rounds']} rounds in turns; load {about['load']:.1f} before{busy}"
     )
 
 

@@ -127,6 +127,13 @@ def test_the_table_is_printed_with_its_verdicts(capsys):
     assert "2 ranks on 2 cores, one host" in printed
 
 
+def test_the_title_says_what_takes_the_meaning_from_figures():
+    assert "busy" not in table.title(ABOUT)
+    assert "busy" in table.title(ABOUT | {"load": 1.1})
+    assert "oversubscribed: no reach applies" in table.title(ABOUT | {"ranks": 4, "oversubscribed": True})
+    assert "2 hosts over TCP" in table.title(ABOUT | {"hosts": True})
+
+
 # ---- the command ----
 
 
@@ -167,9 +174,10 @@ def test_a_row_that_ends_its_job_does_not_take_the_others_with_it(monkeypatch):
 # ---- the rows ----
 
 
-def test_every_row_runs(tmp_path):
+@pytest.mark.timeout(240)  # 13 s of computing, which a busy machine stretches
+def test_every_row_runs():
     """At sizes that say nothing about speed; each row checks its results and ends the job when one is wrong."""
-    options = launch.parser().parse_args(["--tiny", "--rounds", "1", "--timeout", "100"])
+    options = launch.parser().parse_args(["--tiny", "--rounds", "1", "--timeout", "200"])
     jobs = launch.Jobs(options)
     cases = jobs.run(launch.ROWS)
     assert [case.what for case in cases if case.verdict_given == table.FAILED] == []
