@@ -31,13 +31,14 @@ enum { WAITS_MAX = 256 };
 
 enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT_COUNTER };
 
-/* A thread that waits, for the watchdog; `kind` is written last and read first. */
+/* A thread that waits, for the watchdog; `kind` is written last and read first.  The watchdog looks without the mutex, and
+ * the wait may end, and another begin in its place, while it does: each field is whole, but they may be of two waits. */
 struct wait {
     _Atomic int kind;               /* enum wait_kind */
-    uint64_t object;                /* offset of the page, number of the lock or counter, kind of the meeting */
-    int64_t since_ns;               /* when it began, slices before this one included */
-    int64_t slice_ns;               /* when this slice began */
-    int64_t told_ns;                /* last line about it */
+    _Atomic uint64_t object;        /* offset of the page, number of the lock or counter, kind of the meeting */
+    _Atomic int64_t since_ns;       /* when it began, slices before this one included */
+    _Atomic int64_t slice_ns;       /* when this slice began */
+    _Atomic int64_t told_ns;        /* last line about it */
 };
 
 /* What is known of how a peer answers. */
@@ -61,7 +62,7 @@ struct runtime {
     bool polling;                   /* some thread polls the transport */
     unsigned sleepers;              /* threads that sleep on `changed` */
     uint64_t generation;            /* counts the node's wakes */
-    bool standing;                  /* there may be requests for locks whose thread has timed out */
+    _Atomic bool standing;          /* there may be requests for locks whose thread has timed out */
     unsigned rings_due;             /* peers with ring_at_ns */
     int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
     int64_t polled_ns;              /* when the transport was last empty */
