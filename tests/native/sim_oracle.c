@@ -178,6 +178,94 @@ static void check_memory(struct sim_node *home)
     }
 }
 
+/* Who would be asked for what is missing here must have something to answer with: a writer its diffs, the owner a copy.  Not
+ * during a collection, when nobody asks. */
+static void check_sources(struct sim *sim, struct sim_node *home, const struct region *region, uint64_t index)
+{
+    const struct page *page = region_page_if(region, index);
+    if (!page || page_valid(page))
+        return;
+    bool asked = false;
+    for (uint32_t i = 0; i < page->need.count; i++) {
+        const struct vector_entry *entry = &page->need.entries[i];
+        if (entry->node == home->rank || vector_get(&page->have, entry->node) >= entry->stamp)
+            continue;
+        const struct node *writer = sim->nodes[entry->node].node;
+        const struct region *theirs = region_find(&writer->regions, region->id);
+        const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
+        asked = true;
+        if (theirs && (!source || !source->copy || writer->stamp < entry->stamp))
+            sim_fail(sim, home->rank, "region %u page %llu: node %d has written it until stamp %llu and cannot give it",
+                     region->id, (unsigned long long)index, entry->node, (unsigned long long)entry->stamp);
+    }
+    if (asked || page->copy)
+        return;
+    const struct node *owner = page->owner == NODE_NONE ? NULL : sim->nodes[page->owner].node;
+    const struct region *theirs = owner ? region_find(&owner->regions, region->id) : NULL;
+    const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
+    if (!owner || (theirs && source && !source->copy))
+        sim_fail(sim, home->rank, "region %u page %llu: no copy here, and none at its owner %d", region->id,
+                 (unsigned long long)index, page->owner);
+}
+
+/* The byte in the copy that this node has; false: it has none. */
+static bool byte_of_copy(const struct sim_node *home, const struct sim_slot *slot, uint64_t at, unsigned char *value)
+{
+    const struct region *region = region_find(&home->node->regions, slot->region);
+    const struct page *page = region_page_if(region, at / slot->page_bytes);
+    if (page && !page->copy)
+        return false;
+    if (page && (!page->fresh || page->filled))
+        *value = home->view[slot->offset + at];
+    else
+        *value = slot->initial_bytes ? slot->initial[at % slot->initial_bytes] : 0;
+    return true;
+}
+
+/* Not everywhere while nodes depart from its allocation, or from the meeting that frees it. */
+static bool lives_everywhere(const struct sim *sim, const struct sim_slot *slot)
+{
+    int rank = 0;
+    while (slot->truth && rank < sim->program.nodes && region_find(&sim->nodes[rank].node->regions, slot->region))
+        rank++;
+    return rank == sim->program.nodes;
+}
+
+/* The latest value of every byte whose writes are ordered is in somebody's copy: it can be lost by nobody's leave. */
+static void check_nothing_is_lost(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->program.cell_count; i++) {
+        const struct sim_cell *cell = &sim->program.cells[i];
+        const struct sim_slot *slot = &sim->program.slots[cell->slot];
+        if (cell->guard == SIM_ANYBODY || !lives_everywhere(sim, slot))
+            continue;
+        for (uint64_t at = cell->offset; at < cell->offset + (uint64_t)cell->bytes; at++) {
+            int rank = 0;
+            unsigned char value;
+            while (rank < sim->program.nodes &&
+                   !(byte_of_copy(&sim->nodes[rank], slot, at, &value) && value == slot->truth[at]))
+                rank++;
+            if (rank == sim->program.nodes)
+                sim_fail(sim, sim->touched, "region %u byte %llu: %d was written, and nobody has it any more", slot->region,
+                         (unsigned long long)at, slot->truth[at]);
+        }
+    }
+}
+
+/* Every page can be rebuilt by somebody. */
+static void check_pages(struct sim *sim)
+{
+    for (int rank = 0; rank < sim->program.nodes; rank++) {
+        struct sim_node *home = &sim->nodes[rank];
+        const struct regions *regions = &home->node->regions;
+        if (!home->node->collection.holding)
+            for (uint32_t i = 0; i < regions->count; i++)
+                for (uint64_t index = 0; index < regions->live[i]->pages; index++)
+                    check_sources(sim, home, regions->live[i], index);
+    }
+    check_nothing_is_lost(sim);
+}
+
 void sim_check_node(struct sim *sim, int rank)
 {
     sim->stats.checks++;
@@ -190,10 +278,12 @@ void sim_check_step(struct sim *sim)
     if (sim->knobs.check == 2) {
         sim_check_node(sim, sim->touched);
         check_locks(sim);
+        check_pages(sim);
     } else if (sim->knobs.check == 1 && sim->step % CHECK_PERIOD == 0) {
         for (int rank = 0; rank < sim->program.nodes; rank++)
             sim_check_node(sim, rank);
         check_locks(sim);
+        check_pages(sim);
     }
 }
 
