@@ -59,6 +59,7 @@ def test_parts_of_the_world(run):
     assert job.out.count("part 0") == job.out.count("part 1") == 2
 
 
+@pytest.mark.timeout(260)
 def test_all_again_with_collections_all_the_time(run):
     tests = [str(ROOT / "tests" / "mpi" / f"test_{name}.py") for name in ("sharing", "locks", "pinned", "random")]
     job = run(
@@ -70,7 +71,7 @@ def test_all_again_with_collections_all_the_time(run):
             "DSM_TEST_PROGRAMS": "15",
             "DSM_TEST_HANDOVERS": "600",
         },
-        seconds=110,
+        seconds=240,
     )
     assert job.status == 0, job
     assert re.search(r"\d+ passed", job.out), job
