@@ -64,7 +64,7 @@ def test_all_again_with_collections_all_the_time(run):
     tests = [str(ROOT / "tests" / "mpi" / f"test_{name}.py") for name in ("sharing", "locks", "pinned", "random")]
     job = run(
         3,
-        ["-m", "pytest", "--with-mpi", "-q", "--rootdir", str(ROOT), *tests],
+        ["-m", "pytest", "--with-mpi", "-q", "--capture=sys", "--rootdir", str(ROOT), *tests],
         env={
             "DSM_COLLECT_BYTES": "1",
             "DSM_CHECK": "2",
