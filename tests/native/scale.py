@@ -183,7 +183,9 @@ def human(value: float) -> str:
         if value < 999.5 or unit == "G":
             break
         value /= 1000
-    return f"{value:.0f}" if unit == "" or value >= 99.5 else f"{value:.{1 if value >= 9.95 else 2}f} {unit}".strip()
+    if unit == "":
+        return f"{value:.0f}"
+    return f"{value:.{0 if value >= 99.5 else 1 if value >= 9.95 else 2}f} {unit}"
 
 
 def in_bytes(value: float) -> str:
@@ -333,7 +335,7 @@ def plot_rounds(axes, nodes: Sequence[int]) -> None:
     axes.plot(nodes, [math.log2(n) for n in nodes], ":", color="black", lw=1, label="log2 N")
     axes.set_title("Rounds: messages that wait for one another")
     axes.set_ylabel("rounds")
-    axes.set_ylim(0, 19)
+    axes.set_yticks(range(0, 21, 2))
     axes.legend(fontsize=7.5, ncols=2, loc="upper left")
 
 
@@ -342,6 +344,7 @@ def draw(nodes: Sequence[int], path: pathlib.Path) -> None:
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "scale"  # the same figure is the same file
+    matplotlib.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 8.5), layout="constrained")

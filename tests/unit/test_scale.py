@@ -116,6 +116,12 @@ def test_the_page_has_every_operation_and_no_gap():
     assert not re.search(r"[{}]|\bnan\b|\binf\b", page)
 
 
+def test_counts_are_written_with_three_digits():
+    values = {0: "0", 96: "96", 999: "999", 4256: "4.26 k", 25684: "25.7 k", 233244: "233 k", 33904252: "33.9 M"}
+    assert {value: scale.human(value) for value in values} == values
+    assert (scale.in_bytes(176), scale.in_bytes(186772)) == ("176 bytes", "187 kB")
+
+
 def test_growth_that_is_too_fast_is_refused(monkeypatch):
     def measure(name, nodes, k, network=scale.ETHERNET):
         return {"rounds": 2 * scale.levels(nodes), "rank_bytes": nodes * nodes}
