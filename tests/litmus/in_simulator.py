@@ -10,6 +10,7 @@ from litmus.promise import seen
 from native import simulator
 
 PAGE_BYTES = 64
+SCHEDULES_MAX = 10_000_000
 
 
 class Translated:
@@ -61,3 +62,13 @@ class Translated:
     def sample(self, seeds: Iterable[int], **knobs: int) -> Counter[tuple]:
         """Run schedules drawn by seed."""
         return Counter(self.outcome(self.simulated.run(seed, **knobs)) for seed in seeds)
+
+    def explore(self, decisions: int) -> tuple[int, Counter[tuple]]:
+        """Run all schedules that differ in so many decisions, 0: all there are; returns their number and outcomes."""
+        found = self.simulated.explore(limit=SCHEDULES_MAX, depth=decisions)
+        if found.limited:
+            raise ValueError(f"{self.program.name}: more than {SCHEDULES_MAX} schedules")
+        counts: Counter[tuple] = Counter()
+        for observed, schedules in found.outcomes.items():
+            counts[self.outcome(observed)] += schedules
+        return found.schedules, counts

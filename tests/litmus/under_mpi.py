@@ -2,8 +2,12 @@
 
 A program gets memory for several runs at once, so that ranks need not wait for each other after every run; who is ahead
 takes locks that others still use for the run before, which orders more and allows nothing new.  Memory that is used
-again is written with zeros by one rank, between two barriers, so pages have histories: owners elsewhere, old copies,
-copies of their own.  Ranks that no node falls to take part in the meetings only.
+again is written anew by one rank, between two barriers, so pages have histories: owners elsewhere, old copies, copies
+of their own.  Ranks that no node falls to take part in the meetings only.
+
+Each such round writes the program's values as other bytes.  So a byte that is older than its round is told from one
+that is not; and no round needs what the protocol cannot give: that a byte becomes the same everywhere when one rank
+writes the value that it sees there, after ranks wrote it without synchronisation and now see it differently.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ PAGE_BYTES = 4096
 INSTANCES = 16
 LOCKS = 7  # a prime, so that the managers of a program's locks are not always the same ranks
 DELAY_S = 60e-6
+VALUES = 5  # 0 to 4
+ROUNDS = 256 // VALUES
 
 
 def make_locks() -> list[dsm.Lock]:
@@ -38,6 +44,7 @@ class _Memory:
     def __init__(self, program: Program, placement: str, instances: int) -> None:
         self.program, self.placement, self.instances = program, placement, instances
         self.cells: list[dict[str, np.ndarray]] = []
+        self.base = 0  # the byte that stands for 0 in this round
         self.allocate()
 
     def allocate(self) -> None:
@@ -56,10 +63,17 @@ class _Memory:
         dsm.free(self.array)
         del self.array
 
+    def write(self, instance: int, name: str, value: int) -> None:
+        cell = self.cells[instance][name]
+        cell[0] = (self.base + value) * (257 if cell.itemsize == 2 else 1)
+
+    def read(self, instance: int, name: str) -> int | tuple:
+        return seen([byte - self.base for byte in self.cells[instance][name][0].tobytes()])
+
     def clear(self) -> None:
-        for cells in self.cells:
-            for cell in cells.values():
-                cell[0] = 0
+        for instance in range(self.instances):
+            for name in self.program.variables:
+                self.write(instance, name, 0)
 
 
 class _Player:
@@ -69,13 +83,13 @@ class _Player:
         self.memory, self.locks, self.rng = memory, locks, rng
         self.pins: list = []
 
-    def play(self, thread: Thread, instance: int) -> dict[str, int]:
-        registers: dict[str, int] = {}
+    def play(self, thread: Thread, instance: int) -> dict[str, int | tuple]:
+        registers: dict[str, int | tuple] = {}
         for op in thread.ops:
             if self.rng.random() < 0.4:
                 self.delay()
             if op.kind == "read":
-                registers[str(op.value)] = int(self.memory.cells[instance][op.what][0])
+                registers[str(op.value)] = self.memory.read(instance, op.what)
             else:
                 self.do(op, instance)
         return registers
@@ -89,12 +103,10 @@ class _Player:
             pass
 
     def do(self, op: Op, instance: int) -> None:
-        cells = self.memory.cells
         if op.kind == "write":
-            cell = cells[instance][op.what]
-            cell[0] = op.value * (257 if cell.itemsize == 2 else 1)
+            self.memory.write(instance, op.what, int(op.value))
         elif op.kind == "prefetch":
-            cells[instance][op.what][0].item()
+            self.memory.read(instance, op.what)
         elif op.kind == "acquire":
             self.locks[op.what].acquire()
         elif op.kind == "release":
@@ -106,7 +118,7 @@ class _Player:
         elif op.kind == "allocate":
             self.memory.allocate()
         elif op.kind in ("pin", "pin-r"):
-            self.pins.append(dsm.pinned(cells[instance][op.what], "rw" if op.kind == "pin" else "r"))
+            self.pins.append(dsm.pinned(self.memory.cells[instance][op.what], "rw" if op.kind == "pin" else "r"))
             self.pins[-1].__enter__()
         elif op.kind == "unpin":
             self.pins.pop().__exit__(None, None, None)
@@ -129,7 +141,7 @@ def run(program: Program, placement: str, runs: int, seed: int, locks: list[dsm.
     parts = _parts(program)
     chosen = dict(zip(program.locks, common.sample(locks, len(program.locks)), strict=True))
     plan = [(common.randrange(size), common.random() < 0.5) for _ in range(runs)]
-    found: list[dict[str, int]] = [{} for _ in range(runs)]
+    found: list[dict[str, int | tuple]] = [{} for _ in range(runs)]
 
     def part(i: int) -> list[Thread]:
         return parts[min((rank - plan[i][0]) % size, program.nodes)]
@@ -149,6 +161,8 @@ def run(program: Program, placement: str, runs: int, seed: int, locks: list[dsm.
             local.wait()
         if i % memory.instances == 0 and i > 0:
             dsm.barrier()
+            if not reallocates:  # a new array begins as zeros
+                memory.base = i // memory.instances % ROUNDS * VALUES
             if rank == plan[i][0]:
                 memory.clear()
             dsm.barrier()
@@ -168,13 +182,12 @@ def run(program: Program, placement: str, runs: int, seed: int, locks: list[dsm.
         thread.join()
     dsm.barrier()
     memory.free()
-    return _outcomes(program, placement, MPI.COMM_WORLD.allgather(found))
+    return _outcomes(program, MPI.COMM_WORLD.allgather(found))
 
 
-def _outcomes(program: Program, placement: str, found: list[list[dict[str, int]]]) -> Counter[tuple]:
-    width = place(placement, 0, PAGE_BYTES)[1]
+def _outcomes(program: Program, found: list[list[dict[str, int | tuple]]]) -> Counter[tuple]:
     counts: Counter[tuple] = Counter()
     for parts in zip(*found, strict=True):
         registers = {name: value for part in parts for name, value in part.items()}
-        counts[tuple(seen(list(registers[name].to_bytes(width, "little"))) for name in program.registers)] += 1
+        counts[tuple(registers[name] for name in program.registers)] += 1
     return counts
