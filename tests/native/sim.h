@@ -195,7 +195,8 @@ struct sim_exploration *sim_explore(const struct sim_program *program, const str
                                     uint32_t depth, int reduce, struct sim_stats *total, char *failure);
 void sim_exploration_delete(struct sim_exploration *exploration);
 
-/* The same by hand: a run that waits for decisions, and whose threads are told what to do while it runs. */
+/* The same by hand: a run that waits for decisions, and whose threads are told what to do while it runs.  Who drives it
+ * judges what SIM_PEEK saw. */
 struct sim;
 
 /* NULL: it failed already. */

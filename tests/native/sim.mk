@@ -16,7 +16,7 @@ sim-asan: $(SIM_BUILD)/sim-asan
 
 $(SIM_BUILD)/sim: $(SIM_SOURCES) $(SIM_PROTOCOL) $(SIM_HEADERS)
 	mkdir -p $(SIM_BUILD)
-	$(CC) -O2 $(SIM_FLAGS) -o $@ $(SIM_SOURCES) $(SIM_PROTOCOL)
+	$(CC) -O2 -flto=auto $(SIM_FLAGS) -o $@ $(SIM_SOURCES) $(SIM_PROTOCOL)
 
 $(SIM_BUILD)/sim-asan: $(SIM_SOURCES) $(SIM_DIR)pool_malloc.c $(SIM_PROTOCOL) $(SIM_HEADERS)
 	mkdir -p $(SIM_BUILD)

@@ -59,7 +59,7 @@ static bool access_cell(struct thread *thread)
         observe(thread, home->view[offset]);
         if (op->kind == SIM_PEEK) {
             sim->stats.peeks++;
-            if (!sim_may_peek(home, op->what, thread->byte, home->view[offset]))
+            if (!sim->open && !sim_may_peek(home, op->what, thread->byte, home->view[offset]))
                 sim_fail(sim, home->rank, "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never written; "
                      "the latest is %d", thread->number, home->view[offset], (unsigned long long)offset, slot->region,
                      (unsigned long long)at, slot->truth[at]);

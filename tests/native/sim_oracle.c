@@ -234,10 +234,13 @@ static bool lives_everywhere(const struct sim *sim, const struct sim_slot *slot)
 /* The latest value of every byte whose writes are ordered is in somebody's copy: it can be lost by nobody's leave. */
 static void check_nothing_is_lost(struct sim *sim)
 {
+    bool lives[SIM_SLOTS_MAX];
+    for (uint32_t i = 0; i < sim->program.slot_count; i++)
+        lives[i] = lives_everywhere(sim, &sim->program.slots[i]);
     for (uint32_t i = 0; i < sim->program.cell_count; i++) {
         const struct sim_cell *cell = &sim->program.cells[i];
         const struct sim_slot *slot = &sim->program.slots[cell->slot];
-        if (cell->guard == SIM_ANYBODY || !lives_everywhere(sim, slot))
+        if (cell->guard == SIM_ANYBODY || !lives[cell->slot])
             continue;
         for (uint64_t at = cell->offset; at < cell->offset + (uint64_t)cell->bytes; at++) {
             int rank = 0;

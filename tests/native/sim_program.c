@@ -115,7 +115,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(races, 0, 0, 0, 0, 100, 400);
     CHOOSE(values, 2, 3, 255, 255);
     CHOOSE(damage, 0);
-    CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
+    CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
     CHOOSE(steps_max, 3000000);
 }
 

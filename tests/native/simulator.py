@@ -16,6 +16,10 @@ class Failed(AssertionError):
         self.decisions = decisions
 
 
+def kind_number(lib, kind):
+    return lib.SIM_MEET if kind == "barrier" else getattr(lib, f"SIM_{kind.upper()}")
+
+
 class Program:
     """A program of `nodes` nodes; the methods return the index of what they add (see sim.h)."""
 
@@ -46,7 +50,7 @@ class Program:
 
     def op(self, thread, kind, what=0, value=0, pattern=0, jump=0):
         """`kind` as in enum sim_op_kind, without its prefix: "write", "barrier" (short for a meeting), ..."""
-        number = self.lib.SIM_MEET if kind == "barrier" else getattr(self.lib, f"SIM_{kind.upper()}")
+        number = kind_number(self.lib, kind)
         return self._made(self.lib.sim_program_op(self.pointer, thread, number, what, value, pattern, jump))
 
     def ops(self, thread, *ops):
@@ -93,3 +97,41 @@ class Program:
         return Exploration(
             found.schedules, found.redundant, found.classes, found.decisions_max, bool(found.limited), outcomes
         )
+
+
+class Open:
+    """A run by hand: threads are told what to do while it goes on, and every step is chosen (see sim_open)."""
+
+    def __init__(self, program, **knobs):
+        self.program, self.ffi, self.lib = program, program.ffi, program.lib
+        self.failure = self.ffi.new("char[]", self.lib.SIM_FAILURE_BYTES)
+        self.pointer = self.lib.sim_open(program.pointer, program.knobs(**knobs), False, self.failure)
+        if not self.pointer:
+            raise Failed(self.ffi.string(self.failure).decode())
+
+    def op(self, thread, kind, what=0, value=0, pattern=0):
+        if self.lib.sim_open_op(self.pointer, thread, kind_number(self.lib, kind), what, value, pattern):
+            raise ValueError(f"refused: {kind} {what}")
+
+    def choices(self):
+        room = self.ffi.new("uint16_t[]", 512)
+        return list(room[0 : self.lib.sim_open_choices(self.pointer, room, 512)])
+
+    def choose(self, choice):
+        if self.lib.sim_open_choose(self.pointer, choice):
+            raise Failed(self.ffi.string(self.failure).decode())
+
+    def idle(self, thread):
+        return bool(self.lib.sim_open_idle(self.pointer, thread))
+
+    def holds(self, thread, lock):
+        return bool(self.lib.sim_open_holds(self.pointer, thread, lock))
+
+    def seen(self, thread):
+        return self.lib.sim_open_seen(self.pointer, thread)
+
+    def close(self, *, quietly=False):
+        """End the run and free it; `quietly`: something failed before."""
+        pointer, self.pointer = self.pointer, None
+        if self.lib.sim_close(pointer, self.ffi.new("struct sim_stats *")) and not quietly:
+            raise Failed(self.ffi.string(self.failure).decode())

@@ -89,6 +89,8 @@ def test_a_seed_replays_exactly(ffi, lib):
         {"tries": 450, "lock_threads": 2},
         {"changes": 1000, "phases": 8},
         {"values": 2, "counters": 3},
+        {"races": 400, "lock_threads": 2, "nodes": 4},
+        {"races": 1000, "check": 2, "regions": 1, "nodes": 3},
     ],
     ids=str,
 )
