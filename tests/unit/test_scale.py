@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from native import scale
+from native import scale, simulator
 
 NODES = scale.sizes(64)
 
@@ -98,6 +98,52 @@ def test_bytes_of_a_fault_grow_at_most_as_the_number_of_writers():
     """Each writer's reply names what the reader was not told, not all that its copy contains."""
     per_writer = [counts("fault", 64, k, "bytes")[0] / k for k in (8, 16, 32, 63)]
     assert max(per_writer) <= 1.1 * per_writer[0]
+
+
+def go_on(run, held=()):
+    """Take every step that can be taken, but for messages on the channels that are held."""
+    while steps := [choice for choice in run.choices() if choice not in held]:
+        run.choose(steps[0])
+
+
+def test_a_reader_that_has_not_passed_the_cut_is_told_what_is_below_it_too():
+    """Else it would apply the writer's diff without the first one's, and the first one's on top of it later."""
+    program = simulator.Program(4)
+    slot, elsewhere = program.slot(64), program.slot(64)
+    x, y, z = program.cell(slot, 0), program.cell(slot, 8), program.cell(elsewhere, 0)
+    program.locks(3)
+    root, first, writer, reader, other = (program.thread(node) for node in (0, 1, 2, 3, 3))
+    run = simulator.Open(program, whole=1)  # never a whole page
+
+    def section(thread, lock, *what):
+        for op in (("acquire", lock), what, ("release", lock)):
+            run.op(thread, *op)
+        go_on(run)
+
+    section(first, 0, "write", x, 1)
+    section(writer, 2, "write", y, 1)  # lock 2 begins at its manager, node 2
+    run.op(reader, "barrier")
+    section(other, 2, "peek", z)  # its node knows of the writer's interval, not of the first one's
+    section(writer, 0, "peek", x)
+    run.op(first, "write", z, 1)  # closes an interval after the writer was served
+    for thread in (root, first, writer):
+        run.op(thread, "barrier")
+    departure = 0 * 16 + 3  # from the root to the reader (sim.h)
+    go_on(run, {departure})
+    assert not run.idle(reader)
+    run.op(writer, "write", x, 2)
+    run.op(other, "peek", y)
+    go_on(run, {departure})
+    assert run.idle(writer)
+    assert run.idle(other)
+    go_on(run)
+    for thread in (root, first, writer, reader):
+        run.op(thread, "barrier")
+    go_on(run)
+    run.op(reader, "peek", x)
+    go_on(run)
+    assert run.seen(reader) == 2
+    run.close()
 
 
 def test_memory_of_a_node_is_bounded_by_what_was_written():
