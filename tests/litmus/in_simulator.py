@@ -9,7 +9,7 @@ from litmus.programs import PAGES, Op, Program, place
 from litmus.promise import seen
 from native import simulator
 
-PAGE_BYTES = 64
+PAGE_BYTES = 256  # so that diffs are shorter than pages
 SCHEDULES_MAX = 10_000_000
 
 

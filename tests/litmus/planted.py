@@ -30,8 +30,11 @@ def noticed(program, placement, decisions, seeds):
 
 
 def notice(seeds, most):
-    """Print a line for each program that notices the fault in these sources, until there are enough."""
-    for program in programs.PROGRAMS:
+    """Print a line for each program that notices the fault in these sources, until there are enough.
+
+    Those made for one rule come first, before the shapes that everything goes through.
+    """
+    for program in (*programs.OWN, *(program for program in programs.PROGRAMS if program not in programs.OWN)):
         for placement, (decisions, _) in zip(program.placements, SCOPE[program.name], strict=True):
             how = noticed(program, placement, decisions, seeds)
             if how:

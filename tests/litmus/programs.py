@@ -383,12 +383,12 @@ OWN = (
     Program(
         "diff of an open interval, old value on top",
         """
-        0: acquire a; x=1; release a
-        1: acquire b; y=1; release b; acquire a; r0=x; x=2; z=1; release a
-        2: acquire b; r1=y; release b; acquire a; r2=x; r3=z; release a
+        0: barrier; acquire a; x=1; release a
+        1: y=1; barrier; acquire a; r0=x; x=2; z=1; release a
+        2: barrier; r1=y; acquire a; r2=x; r3=z; release a
         """,
         "who sees z sees the second write of x, if that followed the first; it may have come early, with y (R3)",
-        never="r0 == 1 and r3 == 1 and r2 != 2",
+        never="r1 != 1 or r0 == 1 and r3 == 1 and r2 != 2",
         reached=("r0 == 1 and r3 == 1", "r0 == 0 and r2 == 1"),
         only=("neighbours", "one page", "straddling"),
     ),

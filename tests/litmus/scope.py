@@ -60,7 +60,7 @@ SCOPE: dict[str, tuple[tuple[int, int], ...]] = {
     "data beside a chain of locks": ((14, 888), (14, 888), (14, 901), (13, 744)),
     "a chain of four nodes and three locks": ((10, 939), (10, 939), (10, 939), (10, 954)),
     "diff of an open interval, racy": ((0, 21),),
-    "diff of an open interval, old value on top": ((16, 916), (16, 916), (16, 783)),
+    "diff of an open interval, old value on top": ((17, 774), (17, 774), (18, 754)),
     "1 -> 2 -> 1": ((25, 637), (25, 637), (24, 635), (26, 725)),
     "two writers of one page": ((27, 689), (27, 689), (23, 563)),
     "three writers of neighbouring bytes under locks of their own": ((18, 802), (19, 713)),
