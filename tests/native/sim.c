@@ -20,7 +20,8 @@ static size_t describe_events(const struct sim_node *home, char *text, size_t ro
     uint64_t first = node->event_count > EVENTS_SHOWN ? node->event_count - EVENTS_SHOWN : 0;
     for (uint64_t i = first; i < node->event_count && length < room; i++) {
         const struct event *event = &node->events[i % EVENTS_KEPT];
-        length += (size_t)snprintf(text + length, room - length, "  node %d  stamp %llu  %s  region %u  page %llu  peer %d\n",
+        length += (size_t)snprintf(text + length, room - length,
+                                   "  node %d  stamp %llu  %s  region %u  page %llu  peer %d\n",
                                    home->rank, (unsigned long long)event->stamp, node_event_name(event->kind),
                                    event->region, (unsigned long long)event->page, event->peer);
     }

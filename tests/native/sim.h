@@ -87,7 +87,8 @@ enum sim_op_kind {
     SIM_ADD,                    /* what: counter, value: delta */
     SIM_PIN,                    /* what: cell, value: 1 for writing */
     SIM_UNPIN,                  /* the last pin */
-    SIM_MEET,                   /* what: meeting kind, value: slot, lock or counter, pattern: how ballots differ, jump: by whom */
+    SIM_MEET,                   /* what: meeting kind, value: slot, lock or counter, pattern: how ballots differ,
+                                   jump: by whom */
     SIM_FORGET,                 /* what: slot */
     SIM_IDLE,                   /* value: steps */
     SIM_START,                  /* the other threads of the node may begin */

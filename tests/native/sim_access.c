@@ -60,9 +60,9 @@ static bool access_cell(struct thread *thread)
         if (op->kind == SIM_PEEK) {
             sim->stats.peeks++;
             if (!sim->open && !sim_may_peek(home, op->what, thread->byte, home->view[offset]))
-                sim_fail(sim, home->rank, "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never written; "
-                     "the latest is %d", thread->number, home->view[offset], (unsigned long long)offset, slot->region,
-                     (unsigned long long)at, slot->truth[at]);
+                sim_fail(sim, home->rank, "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never "
+                     "written; the latest is %d", thread->number, home->view[offset], (unsigned long long)offset,
+                     slot->region, (unsigned long long)at, slot->truth[at]);
         } else if (home->view[offset] != slot->truth[at])
             sim_fail(sim, home->rank, "thread %d read %d at offset %llu (region %u, byte %llu, page %llu), expected %d",
                  thread->number, home->view[offset], (unsigned long long)offset, slot->region, (unsigned long long)at,

@@ -50,7 +50,8 @@ void sim_do_acquire(struct thread *thread)
     if (answer == LOCK_TAKEN) {
         TRACE(sim, "node %d.%d takes lock %u", home->rank, thread->number, truth->id);
         if (truth->holder)
-            sim_fail(sim, home->rank, "thread %d was given lock %u, which a thread of node %d holds", thread->number, truth->id,
+            sim_fail(sim, home->rank, "thread %d was given lock %u, which a thread of node %d holds", thread->number,
+                     truth->id,
                  truth->holder->home->rank);
         truth->holder = thread;
         truth->changes++;
@@ -212,7 +213,8 @@ static void departed(struct thread *thread, const struct sim_op *op)
             sim_fail(sim, home->rank, "a disagreement without a text");
         return;
     }
-    uint32_t *known = op->what == MEETING_LOCK_NEW ? &sim->locks[op->value].id : &sim->counters[op->value % SIM_COUNTERS_MAX].id;
+    uint32_t *known = op->what == MEETING_LOCK_NEW ? &sim->locks[op->value % SIM_LOCKS_MAX].id
+                                                   : &sim->counters[op->value % SIM_COUNTERS_MAX].id;
     struct sim_slot *slot = &sim->program.slots[op->value % SIM_SLOTS_MAX];
     switch (op->what) {
     case MEETING_ALLOCATE:

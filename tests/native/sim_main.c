@@ -25,7 +25,8 @@ struct arguments {
 static int usage(const char *argument)
 {
     fprintf(stderr, "sim: what is %s?\n"
-                    "usage: sim [--seed=S] [--runs=N] [--seconds=T] [--failures=F] [--trace] [--quiet] [--KNOB=VALUE ...]\nknobs:", argument);
+                    "usage: sim [--seed=S] [--runs=N] [--seconds=T] [--failures=F] [--trace] [--quiet] [--KNOB=VALUE ...]\n"
+                    "knobs:", argument);
     for (int i = 0; sim_knob_name(i); i++)
         fprintf(stderr, " %s", sim_knob_name(i));
     fputc('\n', stderr);
@@ -75,7 +76,8 @@ static void print_stats(const struct sim_stats *stats, double seconds)
                                           "collect"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
     SHOW(programs); SHOW(steps); SHOW(deliveries); SHOW(messages); SHOW(message_bytes); SHOW(node_runs); SHOW(reads);
-    SHOW(writes); SHOW(peeks); SHOW(bystander_accesses); SHOW(faults_read); SHOW(faults_write); SHOW(faults_local); SHOW(fetches);
+    SHOW(writes); SHOW(peeks); SHOW(bystander_accesses); SHOW(faults_read); SHOW(faults_write); SHOW(faults_local);
+    SHOW(fetches);
     SHOW(fetch_requests); SHOW(pages_received); SHOW(diffs_received); SHOW(diffs_made); SHOW(twins_made);
     SHOW(intervals_closed); SHOW(notices_received); SHOW(invalidations); SHOW(collections); SHOW(cuts);
     SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(early); SHOW(tries); SHOW(tries_of_free_locks);

@@ -16,7 +16,8 @@ static void channel_put(struct sim *sim, int from, const struct message *message
         sim_fail(sim, from, "message to node %d", to);
     const struct message_header *header = message_header(message);
     if (header->bytes != message->wire_bytes || header->sender != (uint32_t)from || header->magic != MESSAGE_MAGIC)
-        sim_fail(sim, from, "a message with a wrong header: %llu bytes of %llu, sender %u", (unsigned long long)header->bytes,
+        sim_fail(sim, from, "a message with a wrong header: %llu bytes of %llu, sender %u",
+                 (unsigned long long)header->bytes,
              (unsigned long long)message->wire_bytes, header->sender);
     struct channel *channel = sim_channel(sim, from, to);
     struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes);

@@ -31,7 +31,8 @@ void sim_program_delete(struct sim_program *program)
 
 int sim_program_slot(struct sim_program *program, uint64_t bytes, uint64_t page_bytes)
 {
-    if (program->slot_count == SIM_SLOTS_MAX || bytes == 0 || page_bytes < SIM_GRANULE_BYTES || page_bytes & (page_bytes - 1))
+    if (program->slot_count == SIM_SLOTS_MAX || bytes == 0 || page_bytes < SIM_GRANULE_BYTES ||
+        page_bytes & (page_bytes - 1))
         return -1;
     program->slots[program->slot_count] = (struct sim_slot){.bytes = bytes, .page_bytes = page_bytes};
     return (int)program->slot_count++;
@@ -117,7 +118,8 @@ int sim_program_op(struct sim_program *program, int thread, int kind, uint32_t w
         (kind == SIM_MEET && (thread >= program->nodes || pattern > SIM_REFUSES ||
                               (what != SIM_BARRIER && value >= program->slot_count))))
         return -1;
-    return (int)sim_ops_add(&program->scripts[thread].ops, (struct sim_op){(enum sim_op_kind)kind, what, value, pattern, jump});
+    struct sim_op op = {(enum sim_op_kind)kind, what, value, pattern, jump};
+    return (int)sim_ops_add(&program->scripts[thread].ops, op);
 }
 
 /* ---- what surrounds it ------------------------------------------------------------------------------------------ */
