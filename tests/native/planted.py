@@ -54,6 +54,13 @@ FAULTS = (
         "",
     ),
     Fault(
+        "R2 a racing diff takes away what was written since the twin",
+        "fetch.c",
+        "        diff_apply_under(bytes, page->twin, part->body, part->bytes);\n",
+        "        diff_apply(bytes, part->body, part->bytes);\n",
+        ("--races=400",),
+    ),
+    Fault(
         "R3 diffs of an open interval not completed",
         "fetch.c",
         "        vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);\n",
