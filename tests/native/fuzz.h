@@ -22,7 +22,7 @@ enum {
     FUZZ_GRANULE_BYTES = 64,
     FUZZ_NODES = 6,                 /* the root, four children of it, and one child of rank 1 */
     FUZZ_THREADS = 2,
-    FUZZ_STATES = 768,
+    FUZZ_STATES = 1024,
     FUZZ_PREFIX_BYTES = 4,
     FUZZ_MESSAGE_MAX = 1 << 14,
     /* A request of 24 bytes is answered with a page (up to 256 bytes here) and what is around it; and every page of the few

@@ -41,7 +41,8 @@ $(FUZZ_BUILD)/fuzz: $(FUZZ_SHARED) $(FUZZ_DIR)fuzz_main.c $(FUZZ_PROTOCOL) $(FUZ
 
 $(FUZZ_BUILD)/fuzz-libfuzzer: $(FUZZ_SHARED) $(FUZZ_DIR)fuzz_libfuzzer.c $(FUZZ_PROTOCOL) $(FUZZ_HEADERS)
 	mkdir -p $(FUZZ_BUILD)
-	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $(SANITIZE) -o $@ $(FUZZ_SHARED) $(FUZZ_DIR)fuzz_libfuzzer.c $(FUZZ_PROTOCOL)
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $(SANITIZE) -o $@ $(FUZZ_SHARED) $(FUZZ_DIR)fuzz_libfuzzer.c \
+	    $(FUZZ_PROTOCOL)
 
 fuzz-plain: $(FUZZ_BUILD)/fuzz
 	@echo "the plain driver, $(CC): seeded mutations without the guidance of coverage"

@@ -42,7 +42,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsi
     } else if (where == 1) {
         LLVMFuzzerMutate(data, FUZZ_PREFIX_BYTES, FUZZ_PREFIX_BYTES);
     } else if (where == 2) {
-        LLVMFuzzerMutate(data + FUZZ_PREFIX_BYTES + offsetof(struct message_header, count), sizeof(uint32_t), sizeof(uint32_t));
+        LLVMFuzzerMutate(data + FUZZ_PREFIX_BYTES + offsetof(struct message_header, count), 4, 4);
     } else {
         size = head + LLVMFuzzerMutate(data + head, size - head, size_max - head);
     }

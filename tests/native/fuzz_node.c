@@ -35,7 +35,7 @@ void fuzz_fail(const char *format, ...)
     abort();
 }
 
-/* ---- the port ------------------------------------------------------------------------------------------------------ */
+/* ---- the port ---------------------------------------------------------------------------------------------------- */
 
 static unsigned char *memory_of(struct fuzz_block *block)
 {
@@ -153,7 +153,7 @@ void fuzz_node_free(struct fuzz_node *home)
     free(home);
 }
 
-/* ---- entries: what the runtime would do, with the checks that it makes before ---------------------------------------- */
+/* ---- entries: what the runtime would do, with the checks that it makes before ------------------------------------ */
 
 static void apply_fault(struct fuzz_node *home, uint64_t offset, bool write)
 {
@@ -324,7 +324,7 @@ uint64_t fuzz_node_take(struct fuzz_node *home, void *bytes, uint64_t room, int 
     return count;
 }
 
-/* ---- keeping and putting back ---------------------------------------------------------------------------------------- */
+/* ---- keeping and putting back ------------------------------------------------------------------------------------ */
 
 void fuzz_node_end(struct fuzz_node *home)
 {

@@ -6,7 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORLDS = 192, ENTRIES_MAX = 160, PARCELS_MAX = 4096, MEETINGS_MAX = 24, KIND_STATES = 12, RARE_STATES = 96, TRIES_MAX = 1 << 20 };
+enum {
+    WORLDS = 128,
+    ENTRIES_MAX = 256,
+    PARCELS_MAX = 4096,
+    MEETINGS_MAX = 24,
+    RARE_STATES = 24,               /* of each thing that is rare */
+    KIND_STATES = 26,               /* of each kind of message that comes next, at least */
+    TRIES_MAX = 1 << 20
+};
 
 struct parcel {
     unsigned char *bytes;
@@ -15,11 +23,14 @@ struct parcel {
     bool taken;
 };
 
+/* What seldom happens: a message kept for later, diffs held back, an owed notice, a collection that waits for fetches. */
+enum rare { RARE_EARLY, RARE_PARTS, RARE_OWING, RARE_DEFERRED, RARE_HOLDING, RARES };
+
 struct record {
     struct fuzz_entry items[ENTRIES_MAX];
     uint64_t stamps[ENTRIES_MAX];   /* of the node after the entry */
     uint64_t live_bytes[ENTRIES_MAX];
-    bool rare[ENTRIES_MAX];         /* the node is in the middle of something that seldom happens */
+    enum rare rare[ENTRIES_MAX];    /* what the node is in the middle of */
     uint32_t count;
 };
 
@@ -42,7 +53,7 @@ struct world {
 static struct fuzz_state states[FUZZ_STATES];
 static uint32_t state_count;
 
-/* ---- dice ---------------------------------------------------------------------------------------------------------- */
+/* ---- dice -------------------------------------------------------------------------------------------------------- */
 
 uint64_t fuzz_random_next(struct fuzz_random *random)
 {
@@ -62,7 +73,7 @@ static bool chance(struct world *world, uint32_t percent)
     return fuzz_random_below(&world->random, 100) < percent;
 }
 
-/* ---- what happens in a world --------------------------------------------------------------------------------------- */
+/* ---- what happens in a world ------------------------------------------------------------------------------------- */
 
 static void post(void *context, int from, const struct message *message)
 {
@@ -78,13 +89,18 @@ static void post(void *context, int from, const struct message *message)
     world->parcels_left++;
 }
 
-static bool is_rare(const struct node *node)
+static enum rare rare_of(const struct node *node)
 {
-    bool held_back = false;
+    if (node->early)
+        return RARE_EARLY;
     for (const struct fetch *fetch = node->fetches; fetch; fetch = fetch->next)
-        held_back = held_back || fetch->part_count > 0;
-    return held_back || node->early || node->collection.owing || node->meetings[MEETING_THREADS].deferred ||
-           node->collection.phase == COLLECTION_HOLDING;
+        if (fetch->part_count > 0)
+            return RARE_PARTS;
+    if (node->meetings[MEETING_THREADS].deferred)
+        return RARE_DEFERRED;
+    if (node->collection.owing)
+        return RARE_OWING;
+    return node->collection.phase == COLLECTION_HOLDING ? RARE_HOLDING : RARES;
 }
 
 static void happen(struct world *world, int rank, struct fuzz_entry entry)
@@ -97,7 +113,7 @@ static void happen(struct world *world, int rank, struct fuzz_entry entry)
         fuzz_fail("a world without damage: node %d: %s", rank, panic);
     record->items[record->count] = entry;
     record->stamps[record->count] = world->homes[rank]->node->stamp;
-    record->rare[record->count] = is_rare(world->homes[rank]->node);
+    record->rare[record->count] = rare_of(world->homes[rank]->node);
     record->live_bytes[record->count++] = world->homes[rank]->live_bytes;
 }
 
@@ -121,14 +137,16 @@ static void deliver(struct world *world)
     }
 }
 
-/* The meetings that all nodes come to: a few arrays, locks and a counter first. */
+/* The meetings that all nodes come to: a few arrays, locks and a counter first, one that a node refuses, and one about which
+ * nodes disagree. */
 static void make_plan(struct world *world)
 {
     static const uint32_t kinds[] = {MEETING_BARRIER, MEETING_BARRIER,  MEETING_BARRIER,     MEETING_ALLOCATE,
                                      MEETING_FREE,    MEETING_LOCK_NEW, MEETING_COUNTER_NEW, MEETING_FREE};
     static const struct meeting_plan first[] = {
         {MEETING_ALLOCATE, 300, 64, -1}, {MEETING_LOCK_NEW, 0, 0, -1},   {MEETING_ALLOCATE, 700, 256, -1},
-        {MEETING_LOCK_NEW, 0, 0, -1},    {MEETING_COUNTER_NEW, 5, 0, -1}, {MEETING_ALLOCATE, 100, 128, -1}};
+        {MEETING_LOCK_NEW, 0, 0, -1},    {MEETING_COUNTER_NEW, 5, 0, -1}, {MEETING_ALLOCATE, 100, 128, -1},
+        {MEETING_FREE, 3, 0, 4},          {MEETING_LOCK_NEW, 0, 0, 5}};
     enum { FIRST = sizeof first / sizeof first[0] };
     memcpy(world->plan, first, sizeof first);
     uint64_t freed = 3;
@@ -141,7 +159,7 @@ static void make_plan(struct world *world)
         } else if (plan->kind == MEETING_FREE) {
             plan->b = freed++;
         }
-        if (chance(world, 15))
+        if (chance(world, plan->kind == MEETING_FREE ? 60 : 15))
             plan->dissenter = (int)fuzz_random_below(&world->random, FUZZ_NODES);
     }
 }
@@ -167,6 +185,9 @@ static void first_thread(struct world *world, int rank)
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FORGET});
     } else if (chance(world, 6)) {
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_COLLECT});
+    } else if (chance(world, 25)) {
+        for (uint64_t page = 0; page < 4; page++)       /* one after the other, so that the next ones are fetched ahead */
+            happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FAULT, .a = offset % 128 + 64 * page});
     } else {
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FAULT, .a = offset, .b = chance(world, 60)});
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_STORE, .a = offset, .b = 1 + offset % 251});
@@ -179,6 +200,8 @@ static void second_thread(struct world *world, int rank)
     const struct fuzz_thread *thread = &home->threads[1];
     struct fuzz_entry entry = {.kind = FUZZ_FAULT, .thread = 1, .a = fuzz_random_below(&world->random, 1400)};
     entry.b = chance(world, 60);
+    if (home->node->lock_count == 0)
+        return;
     if (thread->counter_ticket) {
         entry.kind = FUZZ_SUM;
     } else if (thread->lock_ticket) {
@@ -216,11 +239,11 @@ static struct world *world_run(uint64_t seed)
         world->homes[rank]->send_context = world;
     }
     uint32_t percent = 20 + 10 * (uint32_t)(seed % 7);
-    for (int step = 0; step < 2000; step++) {
+    for (int step = 0; step < 4000; step++) {
         int rank = (int)fuzz_random_below(&world->random, FUZZ_NODES);
         if (world->parcels_left && chance(world, percent))
             deliver(world);
-        else if (chance(world, 50))
+        else if (chance(world, 60))
             first_thread(world, rank);
         else
             second_thread(world, rank);
@@ -233,7 +256,7 @@ static struct world *world_run(uint64_t seed)
     return world;
 }
 
-/* ---- states -------------------------------------------------------------------------------------------------------- */
+/* ---- states ------------------------------------------------------------------------------------------------------ */
 
 static void add_state(const struct world *world, int rank, uint32_t entries)
 {
@@ -278,9 +301,14 @@ void fuzz_states_make(void)
         uint32_t entries = fuzz_random_below(&random, record->count);
         int kind = kind_of(&record->items[entries]);
         bool full = kind == 0 || kinds[kind] >= KIND_STATES;
-        if (tries < TRIES_MAX && state_count < RARE_STATES && (entries == 0 || !record->rare[entries - 1]))
+        uint32_t wanted = state_count / RARE_STATES;
+        if (wanted < RARES && (entries == 0 || record->rare[entries - 1] != (enum rare)wanted)) {
+            if (tries > TRIES_MAX)
+                fuzz_fail("too few nodes are in the middle of rare thing %u", wanted);
             continue;
-        if (tries < TRIES_MAX && state_count >= RARE_STATES && state_count < RARE_STATES + KIND_STATES * MESSAGE_KINDS && full)
+        }
+        bool by_kind = wanted >= RARES && state_count < RARES * RARE_STATES + KIND_STATES * MESSAGE_KINDS;
+        if (by_kind && full && tries < 2 * TRIES_MAX)
             continue;
         kinds[kind]++;
         add_state(world, rank, entries);
@@ -296,7 +324,7 @@ struct fuzz_state *fuzz_state(uint32_t index)
     return &states[index % FUZZ_STATES];
 }
 
-/* ---- census ---------------------------------------------------------------------------------------------------------- */
+/* ---- census ------------------------------------------------------------------------------------------------------ */
 
 enum what {
     FETCH_UNDER_WAY, GATHERING, PARTS_HELD, LOCK_HELD, LOCK_ASKED, LOCK_TRYING, LOCK_WITHDRAWING, NODE_WAITS, MEETING_THERE,

@@ -16,7 +16,7 @@ static struct {
     uint64_t count;
 } panics[PANICS_MAX];
 
-/* ---- accounts -------------------------------------------------------------------------------------------------------- */
+/* ---- accounts ---------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[MESSAGE_KINDS + 1] = {
     "any", "fetch", "reply", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add", "sum",
@@ -71,7 +71,7 @@ void fuzz_print_counts(void)
     fflush(stdout);
 }
 
-/* ---- seeds and headers ------------------------------------------------------------------------------------------------- */
+/* ---- seeds and headers ------------------------------------------------------------------------------------------- */
 
 size_t fuzz_seed(uint32_t index, uint8_t *data, size_t room)
 {
@@ -107,7 +107,7 @@ void fuzz_repair(uint8_t *data, size_t size, int kind)
     memcpy(data + FUZZ_PREFIX_BYTES, &header, sizeof header);
 }
 
-/* ---- one input --------------------------------------------------------------------------------------------------------- */
+/* ---- one input --------------------------------------------------------------------------------------------------- */
 
 static const char *run(const struct fuzz_state *state, unsigned after, const struct fuzz_entry *message)
 {

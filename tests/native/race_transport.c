@@ -44,7 +44,7 @@ static void broken(const struct transport *transport, const char *call)
     transport->buffers.broken(transport->buffers.context, text);
 }
 
-/* ---- start ------------------------------------------------------------------------------------------------------------ */
+/* ---- start ------------------------------------------------------------------------------------------------------- */
 
 int transport_open(struct transport **transport, const void *job, const struct transport_buffers *buffers, char *text,
                    int text_capacity)
@@ -131,7 +131,7 @@ uint64_t transport_agree_max(struct transport *transport, uint64_t value)
     return agree(transport, value, true);
 }
 
-/* ---- messages ----------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 /* As much of the queue as the kernel takes. */
 static void push(struct transport *transport, int peer)
@@ -220,7 +220,7 @@ unsigned transport_pending(const struct transport *transport)
     return transport->pending;
 }
 
-/* ---- end ---------------------------------------------------------------------------------------------------------------- */
+/* ---- end --------------------------------------------------------------------------------------------------------- */
 
 void transport_close(struct transport *transport)
 {

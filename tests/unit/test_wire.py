@@ -1,0 +1,657 @@
+"""What nodes send each other: every kind of message through a second codec, written from the layouts in the headers,
+and through nodes that read it and write it again; then random bytes to nodes in every state (tests/native/fuzz.h).
+
+The second codec shares nothing with the C code: `decode` takes a message apart into numbers and lists and must use up
+every byte, and `encode` makes the same bytes of them.
+"""
+
+import ctypes
+import os
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KINDS = ("fetch", "reply", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add",
+         "sum", "want_collect", "collect")  # fmt: skip
+HEADER = struct.Struct("=IBBHIIQQ")  # magic, kind, by service, unused, count, sender, stamp, bytes
+MAGIC = int(re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "message.h").read_text()).group(1), 16)
+WHOLE_OK, WHOLE = 2, 8
+
+pytestmark = pytest.mark.timeout(600)  # it compiles
+
+# --- the second codec ------------------------------------------------------------------------------------------------
+#
+# A layout is a list of (name, type); a type is a struct format, a function of (stream, value, fields so far), or a
+# layout: so many of these as a count of 32 bits before them says.
+
+
+class Stream:
+    """Reads fields from bytes, or writes them: the same layouts serve both ways."""
+
+    def __init__(self, data=None):
+        self.reads = data is not None
+        self.data = bytearray(data or b"")
+        self.at = 0
+
+    def number(self, form, value):
+        if self.reads:
+            (value,) = struct.unpack_from("=" + form, self.data, self.at)
+            self.at += struct.calcsize("=" + form)
+        else:
+            self.data += struct.pack("=" + form, value)
+        return value
+
+    def raw(self, count, value):
+        if self.reads:
+            value = bytes(self.data[self.at : self.at + count])
+            assert len(value) == count
+            self.at += count
+        else:
+            assert len(value) == count
+            self.data += value
+        return value
+
+    def text(self, value):
+        return self.raw(self.number("I", None if self.reads else len(value)), value)
+
+    def repeated(self, layout, values, count=None):
+        if count is None:
+            count = self.number("I", None if self.reads else len(values))
+        return [self.fields(layout, None if self.reads else values[i]) for i in range(count)]
+
+    def fields(self, layout, value):
+        found = {}
+        for name, kind in layout:
+            given = None if self.reads else value[name]
+            if isinstance(kind, str):
+                found[name] = self.number(kind, given)
+            elif isinstance(kind, list):
+                found[name] = self.repeated(kind, given)
+            else:
+                found[name] = kind(self, given, found)
+        return found
+
+
+def text(stream, value, _):
+    return stream.text(value)
+
+
+def runs(stream, value, found):
+    return stream.repeated([("region", "I"), ("pages", "I"), ("first", "Q")], value, found["runs"])
+
+
+def vector_if_whole_ok(stream, value, found):
+    return stream.repeated(VECTOR, value) if found["flags"] & WHOLE_OK else []
+
+
+def page_content(stream, value, found):
+    """What follows the tag of a page in a reply: `size` counts it."""
+    begin = stream.at if stream.reads else len(stream.data)
+    content = {"have": stream.repeated(VECTOR, None if stream.reads else value["have"])}
+    left = found["size"] - ((stream.at if stream.reads else len(stream.data)) - begin)
+    if found["flags"] & WHOLE:
+        content["bytes"] = stream.raw(left, None if stream.reads else value["bytes"])
+    else:
+        content["diffs"] = stream.repeated(DIFF, None if stream.reads else value["diffs"])
+    assert found["size"] == (stream.at if stream.reads else len(stream.data)) - begin
+    return content
+
+
+def diff_body(stream, value, found):
+    return stream.raw(found["size"], value)
+
+
+VECTOR = [("node", "I"), ("stamp", "Q")]
+DIFF = [("tag", "Q"), ("size", "Q"), ("body", diff_body)]
+INTERVAL = [("node", "I"), ("runs", "I"), ("stamp", "Q"), ("list", runs)]
+VARIANT = [("first", "I"), ("nodes", "I"), ("kind", "I"), *((f"number{i}", "Q") for i in range(4)), ("what", text),
+           ("name", text), ("value", text)]  # fmt: skip
+IDS = [("id", "I")]
+REQUEST = [("lock", "I"), ("who", "I"), ("trying", "I"), ("known", VECTOR)]
+WANT = [("region", "I"), ("flags", "I"), ("page", "Q"), ("since", "Q"), ("have", vector_if_whole_ok)]
+PAGE = [("region", "I"), ("flags", "I"), ("page", "Q"), ("size", "Q"), ("tag", "Q"), ("content", page_content)]
+BODIES = {
+    "acquire": REQUEST,
+    "pass": REQUEST,
+    "grant": [("lock", "I"), ("cuts", "Q"), ("intervals", INTERVAL)],
+    "busy": [("lock", "I")],
+    "withdraw": [("lock", "I"), ("ahead", "I")],
+    "withdrawn": [("lock", "I")],
+    "arrive": [("class", "I"), ("variants", VARIANT), ("refusing", "I"), ("refusal", text), ("forgotten", IDS),
+               ("intervals", INTERVAL)],
+    "depart": [("class", "I"), ("outcome", "I"), ("stamp", "Q"), ("text", text),
+               ("agreed", lambda stream, value, _: stream.fields(VARIANT, value)), ("forgotten", IDS),
+               ("intervals", INTERVAL)],
+    "add": [("counter", "I"), ("ticket", "Q"), ("delta", "q")],
+    "sum": [("ticket", "Q"), ("before", "q")],
+    "want_collect": [],
+    "collect": [],
+}  # fmt: skip
+
+
+def body(stream, kind, count, value=None):
+    if kind == "fetch":
+        cuts = stream.number("Q", value and value["cuts"])
+        return {"cuts": cuts, "items": stream.repeated(WANT, value and value["items"], count)}
+    if kind == "reply":
+        return {"items": stream.repeated(PAGE, value and value["items"], count)}
+    return stream.fields(BODIES[kind], value)
+
+
+def decode(data):
+    """Return (kind, sender, stamp, body); every byte must have a meaning."""
+    magic, number, _, unused, count, sender, stamp, size = HEADER.unpack_from(data)
+    assert (magic, unused, size) == (MAGIC, 0, len(data))
+    stream = Stream(data[HEADER.size :])
+    kind = KINDS[number - 1]
+    value = body(stream, kind, count)
+    assert stream.at == len(data) - HEADER.size
+    assert kind in ("fetch", "reply") or count == 0
+    return kind, sender, stamp, value
+
+
+def encode(kind, sender, stamp, value):
+    stream = Stream()
+    count = len(value["items"]) if kind in ("fetch", "reply") else 0
+    body(stream, kind, count, value)
+    number = 1 + KINDS.index(kind)
+    size = HEADER.size + len(stream.data)
+    return HEADER.pack(MAGIC, number, 0, 0, count, sender, stamp, size) + bytes(stream.data)
+
+
+# --- real messages ---------------------------------------------------------------------------------------------------
+
+
+def build_fuzz(folder, csrc=None, target="build-plain"):
+    words = ["make", "-s", "-f", str(ROOT / "tests" / "native" / "fuzz.mk"), target, f"FUZZ_BUILD={folder}"]
+    done = subprocess.run(words + ([f"FUZZ_PROTOCOL_DIR={csrc}"] if csrc else []), capture_output=True, text=True)
+    if "libasan" in done.stderr or "-lasan" in done.stderr:
+        pytest.skip("this compiler has no address sanitizer (libasan)")
+    assert done.returncode == 0, done.stderr
+    return folder / "fuzz"
+
+
+@pytest.fixture(scope="module")
+def fuzz(tmp_path_factory):
+    return build_fuzz(tmp_path_factory.mktemp("fuzz"))
+
+
+@pytest.fixture(scope="module")
+def corpus(fuzz, tmp_path_factory):
+    """Real messages of small jobs by kind, without the four bytes that name a state."""
+    folder = tmp_path_factory.mktemp("corpus")
+    subprocess.run([fuzz, f"--corpus={folder}"], check=True)
+    return {kind: [file.read_bytes()[4:] for file in sorted((folder / kind).iterdir())] for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_messages_are_what_the_headers_say(corpus, kind):
+    assert len(corpus[kind]) >= 25
+    for data in corpus[kind]:
+        found, sender, stamp, value = decode(data)
+        assert found == kind
+        assert encode(kind, sender, stamp, value) == data
+
+
+def test_real_messages_are_not_all_empty(corpus):
+    """Lists, vectors, pages and diffs occur in them, so that the test before this one looks at something."""
+    bodies = {kind: [decode(data)[3] for data in corpus[kind]] for kind in KINDS}
+    pages = [page["content"] for reply in bodies["reply"] for page in reply["items"]]
+    assert any(len(reply["items"]) > 1 for reply in bodies["fetch"] + bodies["reply"])
+    assert any("bytes" in page for page in pages)
+    assert any(page.get("diffs") for page in pages)
+    assert any(page["have"] for page in pages)
+    assert any(interval["list"] for grant in bodies["grant"] for interval in grant["intervals"])
+    assert any(request["known"] for request in bodies["pass"])
+    assert any(request["trying"] for request in bodies["acquire"])
+
+
+# --- nodes that read and write ---------------------------------------------------------------------------------------
+
+FAR = 2**61  # stamps of the messages of these tests: above all that their bodies name
+FAULT, STORE, ENQUEUE, POLL, ADD, ARRIVE, TAKE, MESSAGE = 0, 1, 2, 3, 6, 8, 9, 14  # enum fuzz_entry_kind
+ALLOCATE, LOCK_NEW, COUNTER_NEW = 2, 4, 5  # enum meeting_kind
+ROOM = 1 << 16
+
+
+class Entry(ctypes.Structure):
+    """Lies in memory as struct fuzz_entry does."""
+
+    _fields_ = [("kind", ctypes.c_uint32), ("thread", ctypes.c_int32), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64),
+                ("c", ctypes.c_uint64), ("bytes", ctypes.c_char_p), ("count", ctypes.c_uint64)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    made = tmp_path_factory.mktemp("node") / "fuzz_node.so"
+    native = ROOT / "tests" / "native"
+    sources = [native / "fuzz_node.c", *(ROOT / "csrc" / "protocol").glob("*.c")]
+    words = [os.environ.get("CC", "cc"), *"-std=gnu11 -O1 -g -shared -fPIC".split(), "-I", ROOT / "csrc", "-I", native]
+    subprocess.run([*words, "-o", made, *sources], check=True)
+    library = ctypes.CDLL(str(made))
+    library.fuzz_node_new.restype = ctypes.c_void_p
+    library.fuzz_node_new.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64]
+    library.fuzz_node_free.argtypes = [ctypes.c_void_p]
+    library.fuzz_node_do.restype = ctypes.c_char_p
+    library.fuzz_node_do.argtypes = [ctypes.c_void_p, ctypes.POINTER(Entry)]
+    library.fuzz_node_take.restype = ctypes.c_uint64
+    library.fuzz_node_take.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_int)]
+    return library
+
+
+class Node:
+    """Node `rank` of a job whose other nodes are the test."""
+
+    def __init__(self, library, rank, size):
+        self.library, self.rank = library, rank
+        self.home = library.fuzz_node_new(rank, size, 1 << 30)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.library.fuzz_node_free(self.home)
+
+    def dies(self, kind, a=0, b=0, c=0, thread=0, data=b""):
+        """Do something; returns what the node died of, or None."""
+        died = self.library.fuzz_node_do(self.home, Entry(kind, thread, a, b, c, data, len(data)))
+        return died and died.decode()
+
+    def do(self, *arguments, **more):
+        assert self.dies(*arguments, **more) is None
+
+    def receive(self, sender, kind, value):
+        self.do(MESSAGE, thread=sender, data=encode(kind, sender, FAR, value))
+
+    def sent(self):
+        """Return what it has sent since, as (receiver, kind, body)."""
+        messages, room, to = [], ctypes.create_string_buffer(ROOM), ctypes.c_int()
+        while size := self.library.fuzz_node_take(self.home, room, ROOM, ctypes.byref(to)):
+            kind, sender, _, value = decode(room.raw[:size])
+            assert sender == self.rank
+            messages.append((to.value, kind, value))
+        return messages
+
+    def meet(self, kind, b=0, c=0, **agreed):
+        """Call something collective; rank 0, the parent, says what was agreed."""
+        self.do(ARRIVE, kind, b, c)
+        ((to, name, up),) = self.sent()
+        assert (to, name, len(up["variants"])) == (0, "arrive", 1)
+        made = up["variants"][0]
+        assert (made["kind"], made["number0"], made["number1"]) == (kind, b, c)
+        assert (made["first"], made["nodes"]) == (self.rank, 1)
+        self.receive(0, "depart", departure(agreed={**made, **agreed}))
+        self.do(TAKE)
+        return made
+
+    def learn(self, intervals):
+        """Take lock 0, whose last holder, rank 0, knows these intervals."""
+        self.do(ENQUEUE, 0)
+        self.do(POLL)
+        ((to, kind, request),) = self.sent()
+        assert (to, kind, request["lock"], request["who"], request["trying"]) == (0, "acquire", 0, self.rank, 0)
+        self.receive(0, "grant", {"lock": 0, "cuts": 0, "intervals": intervals})
+        self.do(POLL)
+
+
+def departure(**fields):
+    value = {"class": 0, "outcome": 0, "stamp": 1, "text": b"", "agreed": variant(), "forgotten": [], "intervals": []}
+    return {**value, **fields}
+
+
+def arrival(**fields):
+    value = {"class": 0, "variants": [variant(what=b"a call")], "refusing": 0, "refusal": b"", "forgotten": []}
+    return {**value, "intervals": [], **fields}
+
+
+def variant(**fields):
+    value = {"first": 0, "nodes": 1, "kind": 1, "number0": 0, "number1": 0, "number2": 0, "number3": 0}
+    return {**value, "what": b"", "name": b"", "value": b"", **fields}
+
+
+def call_of(value):
+    return {name: field for name, field in value.items() if name not in ("first", "nodes")}
+
+
+numbers = st.integers(0, 2**64 - 1)
+signed = st.integers(-(2**63), 2**63 - 1)
+texts = st.binary(max_size=40)
+
+
+def run(regions):
+    return st.fixed_dictionaries({"region": regions, "pages": st.integers(0, 2**32 - 1), "first": numbers})
+
+
+@st.composite
+def interval_lists(draw, nodes):
+    """Intervals of some nodes, by node, with ascending stamps; of regions that nobody has any more."""
+    found = []
+    for node in nodes:
+        for stamp in sorted(draw(st.sets(st.integers(1, FAR - 1), max_size=3))):
+            listed = draw(st.lists(run(st.integers(50, 2**32 - 1)), max_size=3))
+            found.append({"node": node, "runs": len(listed), "stamp": stamp, "list": listed})
+    return found
+
+
+variants = st.builds(
+    variant, first=st.integers(0, 5), nodes=st.integers(1, 6), kind=st.integers(1, 7), number0=numbers, number1=numbers,
+    number2=numbers, number3=numbers, what=texts, name=texts, value=texts,
+)  # fmt: skip
+arrivals = st.builds(
+    arrival, variants=st.lists(variants, min_size=1, max_size=3, unique_by=lambda v: v["what"]), refusal=texts,
+    refusing=st.integers(0, 6), intervals=interval_lists([2, 3, 5]),
+)  # fmt: skip
+
+
+@hypothesis.given(arrivals)
+def test_arrivals_are_merged_and_sent_up(library, given):
+    """Node 1 of 6 has one child, no word of which may be lost."""
+    with Node(library, 1, 6) as node:
+        node.do(ARRIVE, 1)
+        node.receive(5, "arrive", given)
+        ((to, kind, up),) = node.sent()
+        assert (to, kind, up["class"]) == (0, "arrive", 0)
+        own = variant(first=1, what=b"a call")
+        alike = [v for v in given["variants"] if call_of(v) == call_of(own)]
+        first = min([1, *(v["first"] for v in alike)])
+        assert up["variants"][0] == {**own, "first": first, "nodes": 1 + sum(v["nodes"] for v in alike)}
+        assert up["variants"][1:] == [v for v in given["variants"] if v not in alike]
+        refused = (given["refusing"], given["refusal"]) if given["refusing"] else (0, b"")
+        assert (up["refusing"], up["refusal"]) == refused
+        assert up["intervals"] == given["intervals"]
+
+
+@hypothesis.given(interval_lists([1]), interval_lists([2]))
+def test_the_root_answers_with_the_intervals_of_all(library, first, second):
+    with Node(library, 0, 3) as node:
+        node.do(ARRIVE, 1)
+        node.receive(1, "arrive", arrival(variants=[variant(first=1, what=b"a call")], intervals=first))
+        node.receive(2, "arrive", arrival(variants=[variant(first=2, what=b"a call")], intervals=second))
+        sent = node.sent()
+        assert [(to, kind) for to, kind, _ in sent] == [(1, "depart"), (2, "depart")]
+        assert sent[0][2] == sent[1][2]
+        down = sent[0][2]
+        assert (down["class"], down["outcome"], down["text"], down["forgotten"]) == (0, 0, b"", [])
+        assert down["agreed"] == variant(first=0, nodes=3, what=b"a call")
+        assert down["intervals"] == first + second
+
+
+@hypothesis.given(interval_lists([0, 2, 3, 4]), variants, st.integers(1, 3), texts)
+def test_a_departure_goes_down_as_it_came(library, intervals, agreed, outcome, why):
+    with Node(library, 1, 6) as node:
+        node.do(ARRIVE, 1)
+        node.receive(5, "arrive", arrival())
+        node.sent()
+        value = departure(outcome=outcome, stamp=7, text=why, agreed=agreed, intervals=intervals)
+        node.receive(0, "depart", value)
+        assert node.sent() == [(5, "depart", value)]
+
+
+@hypothesis.given(interval_lists([0, 2]), st.integers(0, FAR), st.integers(0, FAR), st.booleans())
+def test_a_grant_has_what_the_next_holder_lacks(library, intervals, zero, two, trying):
+    """Intervals that came with one lock go on with another, but for those that its request says are known."""
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.meet(LOCK_NEW)
+        node.learn(intervals)
+        known = [{"node": q, "stamp": s} for q, s in ((0, zero), (2, two)) if s]
+        request = {"lock": 1, "who": 2, "trying": int(trying), "known": known}
+        node.receive(2, "acquire", request)
+        lacks = [i for i in intervals if i["stamp"] > {0: zero, 2: two}[i["node"]]]
+        assert node.sent() == [(2, "grant", {"lock": 1, "cuts": 2, "intervals": lacks})]
+        node.receive(0, "acquire", {**request, "who": 0})
+        assert node.sent() == [(2, "pass", {**request, "who": 0})]
+
+
+@hypothesis.given(st.dictionaries(st.integers(0, 2), st.integers(1, 2**64 - 1)))
+def test_who_is_refused_hands_on_who_waits_behind(library, known):
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 0, 1)
+        node.do(POLL)
+        assert node.sent() == [(0, "acquire", {"lock": 0, "who": 1, "trying": 1, "known": []})]
+        request = {"lock": 0, "who": 2, "trying": 0, "known": [{"node": q, "stamp": s} for q, s in known.items()]}
+        node.receive(0, "pass", request)
+        node.receive(2, "busy", {"lock": 0})
+        assert node.sent() == [(0, "withdraw", {"lock": 0, "ahead": 2}), (2, "pass", request)]
+        node.receive(0, "withdrawn", {"lock": 0})
+    with Node(library, 0, 3) as manager:
+        manager.do(ARRIVE, LOCK_NEW)
+        for child in (1, 2):
+            manager.receive(child, "arrive", arrival(variants=[variant(first=child, kind=LOCK_NEW, what=b"a call")]))
+        manager.sent()
+        manager.receive(1, "withdraw", {"lock": 0, "ahead": 2})
+        assert manager.sent() == [(1, "withdrawn", {"lock": 0})]
+
+
+@hypothesis.given(numbers, signed, signed)
+def test_counters_answer_with_what_they_were(library, ticket, start, delta):
+    with Node(library, 1, 3) as node:
+        node.meet(COUNTER_NEW)
+        node.meet(COUNTER_NEW, start % 2**64)
+        for i in range(3):
+            before = (start + i * delta + 2**63) % 2**64 - 2**63
+            node.receive(2, "add", {"counter": 1, "ticket": ticket, "delta": delta})
+            assert node.sent() == [(2, "sum", {"ticket": ticket, "before": before})]
+        node.do(ADD, 0, delta % 2**64)
+        ((to, kind, asked),) = node.sent()
+        assert (to, kind, asked["counter"], asked["delta"]) == (0, "add", 0, delta)
+        node.receive(0, "sum", {"ticket": asked["ticket"], "before": start})
+
+
+@st.composite
+def diffs(draw, tags):
+    """Diffs of a page of 256 bytes, as (tag, body, changes): the format of diff.h, and what it means."""
+    found = []
+    for tag in tags:
+        body, changes = b"", {}
+        for block in range(4):
+            offsets = draw(st.one_of(st.just(set()), st.just(set(range(64))), st.sets(st.integers(0, 63))))
+            values = draw(st.binary(min_size=len(offsets), max_size=len(offsets)))
+            changes |= dict(zip((64 * block + offset for offset in sorted(offsets)), values, strict=True))
+            if len(offsets) == 64:
+                body += struct.pack("=II", block, 1) + values
+            elif offsets:
+                body += struct.pack("=IIQ", block, 0, sum(1 << offset for offset in offsets)) + values
+        found.append((tag, body, changes))
+    return found
+
+
+@hypothesis.given(st.data(), st.booleans())
+def test_pages_and_diffs_are_taken_in_and_served(library, data, whole):
+    """What another node wrote comes here as diffs or as a page, and goes to a third as a page."""
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        initial = node.meet(ALLOCATE, 1000, 256)["value"]
+        page = bytearray(initial * (256 // len(initial)))
+        notice = {"node": 2, "runs": 1, "stamp": 90, "list": [{"region": 1, "pages": 1, "first": 3}]}
+        node.learn([notice])
+        node.do(FAULT, 3 * 256 + 5)
+        asked = {"region": 1, "page": 3, "since": 0}
+        ((to, kind, request),) = node.sent()
+        assert (to, kind, len(request["items"])) == (2, "fetch", 1)
+        assert {name: request["items"][0][name] for name in asked} == asked
+        assert request["items"][0]["flags"] & WHOLE_OK
+        content = {"have": [{"node": 2, "stamp": 95}]}
+        if whole:
+            content["bytes"] = bytes(page := bytearray(data.draw(st.binary(min_size=256, max_size=256))))
+        else:
+            made = data.draw(diffs([91, 95]))
+            content["diffs"] = [{"tag": tag, "size": len(body), "body": body} for tag, body, _ in made]
+            for _, _, changes in made:
+                for at, value in changes.items():
+                    page[at] = value
+        size = 4 + 12 + (256 if whole else 4 + sum(16 + diff["size"] for diff in content["diffs"]))
+        reply = {"region": 1, "flags": WHOLE if whole else 0, "page": 3, "size": size, "tag": 95, "content": content}
+        node.receive(2, "reply", {"items": [reply]})
+        node.receive(0, "fetch", {"cuts": 2, "items": [{**asked, "flags": 1, "have": []}]})
+        ((to, kind, served),) = node.sent()
+        assert (to, kind, len(served["items"])) == (0, "reply", 1)
+        found = served["items"][0]
+        assert (found["region"], found["page"], found["flags"]) == (1, 3, WHOLE)
+        assert found["content"]["bytes"] == bytes(page)
+        assert {"node": 2, "stamp": 95} in found["content"]["have"]
+        assert {"node": 1, "stamp": found["tag"]} in found["content"]["have"]
+
+
+def test_a_wish_for_a_collection_goes_to_the_children(library):
+    with Node(library, 0, 4) as node:
+        node.receive(3, "want_collect", {})
+        assert node.sent() == [(child, "collect", {}) for child in (1, 2, 3)]
+    with Node(library, 1, 6) as node:
+        node.receive(0, "collect", {})
+        assert node.sent() == [(5, "collect", {})]
+
+
+# --- what was believed once, and must not be --------------------------------------------------------------------------
+
+
+def malformed(kind, sender):
+    return rf"malformed message of kind {1 + KINDS.index(kind)} from rank {sender} \(\d+ bytes\)"
+
+
+def dies_of(node, sender, kind, value, *, stamp=FAR, data=None):
+    return node.dies(MESSAGE, thread=sender, data=encode(kind, sender, stamp, value) if data is None else data)
+
+
+def with_size(data):
+    """Make the header agree with the length."""
+    return data[: HEADER.size - 8] + struct.pack("=Q", len(data)) + data[HEADER.size :]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_that_goes_on_behind_its_end_dies(library, corpus, kind):
+    """A count that is too small looks like this."""
+    found = [(sender, data) for data in corpus[kind] for _, sender, _, value in [decode(data)] if sender != 1]
+    if kind == "arrive":
+        found = [(5, encode(kind, 5, FAR, arrival()))]
+    sender, data = found[0]
+    with Node(library, 1, 6) as node:
+        if kind == "arrive":  # is looked at when its node arrives, too; others would be kept for what the meeting makes
+            node.do(ARRIVE, 1)
+        died = node.dies(MESSAGE, thread=sender, data=with_size(data + b"\0"))
+        assert re.search(r"malformed message of kind \d+ from rank \d", died)
+
+
+def test_a_departure_before_the_own_arrival_is_up_dies(library):
+    with Node(library, 1, 6) as node:
+        node.do(ARRIVE, 1)
+        assert re.fullmatch(malformed("depart", 0), dies_of(node, 0, "depart", departure()))
+
+
+def test_a_departure_from_elsewhere_in_the_tree_dies(library):
+    with Node(library, 2, 6) as node:
+        node.do(ARRIVE, 1)
+        assert re.fullmatch(malformed("depart", 3), dies_of(node, 3, "depart", departure()))
+
+
+@pytest.mark.parametrize("cuts", [2, 3, 2**40])
+def test_a_grant_from_cuts_that_cannot_be_dies(library, cuts):
+    """It would be kept for ever, and its thread would wait for ever; one departure ahead is possible in a meeting."""
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 0)
+        node.do(POLL)
+        grant = {"lock": 0, "cuts": cuts, "intervals": []}
+        assert re.fullmatch(malformed("grant", 0), dies_of(node, 0, "grant", grant))
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 0)
+        node.do(POLL)
+        node.do(ARRIVE, 1)
+        died = dies_of(node, 0, "grant", {"lock": 0, "cuts": cuts, "intervals": []})
+        assert (died is None) == (cuts == 2)
+
+
+@pytest.mark.parametrize("kind", ["depart", "grant"])
+def test_an_interval_from_the_future_dies(library, kind):
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 0)
+        node.do(POLL)
+        node.do(ARRIVE, 1)
+        intervals = [{"node": 0, "runs": 0, "stamp": FAR + 1, "list": []}]
+        value = departure(intervals=intervals) if kind == "depart" else {"lock": 0, "cuts": 1, "intervals": intervals}
+        assert re.fullmatch(malformed(kind, 0), dies_of(node, 0, kind, value))
+
+
+def test_a_clock_at_its_end_dies(library):
+    with Node(library, 1, 3) as node:
+        died = dies_of(node, 0, "collect", {}, stamp=2**62)
+        assert re.fullmatch(r"malformed message from rank 0 \(\d+ bytes\): not one of ours", died)
+        assert dies_of(node, 0, "collect", {}, stamp=2**62 - 1) is None
+
+
+def test_a_short_request_for_a_lock_is_blamed_on_its_sender(library):
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.meet(LOCK_NEW)
+        request = encode("acquire", 2, FAR, {"lock": 1, "who": 2, "trying": 0, "known": [{"node": 0, "stamp": 5}]})
+        assert re.fullmatch(malformed("acquire", 2), dies_of(node, 2, "acquire", None, data=with_size(request[:-1])))
+
+
+def test_an_arrival_without_the_end_of_its_last_count_dies(library):
+    """Once its intervals counted as none."""
+    with Node(library, 1, 6) as node:
+        node.do(ARRIVE, 1)
+        short = with_size(encode("arrive", 5, FAR, arrival())[:-1])
+        assert re.fullmatch(malformed("arrive", 5), dies_of(node, 5, "arrive", None, data=short))
+
+
+# --- bytes from anywhere ----------------------------------------------------------------------------------------------
+
+
+def test_the_states_are_in_the_middle_of_things(fuzz):
+    out = subprocess.run([fuzz, "--states"], capture_output=True, text=True, check=True).stdout
+    census = {line[:-4].strip(): int(line[-4:]) for line in out.splitlines()}
+    assert len(census) == 24
+    assert {what: count for what, count in census.items() if count == 0} == {}
+
+
+def counts(out):
+    """Inputs by kind from the driver's table."""
+    rows = re.findall(r"^  (\w+) +(\d+) +(\d+) +(\d+) +(\d+)$", out, re.M)
+    return {kind: tuple(map(int, row)) for kind, *row in rows}
+
+
+def test_random_messages_end_in_words_or_do_nothing(fuzz):
+    """The plain driver, whatever compiler there is; `make -f tests/native/fuzz.mk fuzz` is the long one."""
+    runs = int(os.environ.get("DSM_TEST_INPUTS", "60000"))
+    done = subprocess.run([fuzz, f"--runs={runs}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = counts(done.stdout)
+    for kind in KINDS:
+        inputs, survived, panics, most_bytes = table[kind]
+        assert inputs > runs // 20
+        assert survived > inputs // 50
+        assert panics > inputs // 200
+        assert most_bytes < 24 * 1024
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "instead", "word"),
+    [
+        ("message.c", "    if (count > reader_left(reader)) {", "    if (false) {", "AddressSanitizer|runtime error"),
+        ("meeting.c", "node->meetings[which].own || ", "", "blocks were not given back"),
+    ],
+)  # fmt: skip
+def test_the_driver_notices_a_check_that_is_missing(tmp_path, file, line, instead, word):
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    path = tmp_path / "csrc" / "protocol" / file
+    code = path.read_text()
+    assert code.count(line) == 1
+    path.write_text(code.replace(line, instead))
+    fuzz = build_fuzz(tmp_path, tmp_path / "csrc")
+    done = subprocess.run([fuzz, "--runs=400000"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert re.search(word, done.stderr)
+    # What it names is enough to see it again.
+    again = re.search(r"input: (--seed=\d+ --first=\d+ --runs=1 --kind=\w+)", done.stderr).group(1).split()
+    assert subprocess.run([fuzz, *again], capture_output=True).returncode != 0
