@@ -115,10 +115,10 @@ FAULTS = (
         "        if (true)\n            for",
     ),
     Fault(
-        "R7 the last writer always becomes the owner",
+        "R7 who has a copy chooses another owner",
         "notices.c",
         "    if (page->cut_stamp && !page->cut_owner_wrote)",
-        "    if (page->cut_stamp && node->rank % 2)",
+        "    if (page->cut_stamp && (!page->cut_owner_wrote || page->copy))",
     ),
     Fault(
         "R7 an arrival carries only its node's own intervals",
