@@ -489,14 +489,26 @@ OWN = (
     Program(
         "a grant from beyond the cut, of a third node's write",
         """
-        0: barrier; acquire l; y=1; release l
+        0: x=1; barrier
         1: barrier; r0=x
         1: acquire l; r1=y; r2=x; release l
-        2: x=1; barrier
+        2: acquire l; barrier; y=1; release l
         """,
         "the granting node's log no longer names x, which the departure tells; so the grant waits for it (R7)",
         never="r0 != 1 or r1 == 1 and r2 != 1",
         reached=("r1 == 1", "r1 == 0"),
+    ),
+    Program(
+        "a write beside a barrier, told by who saw it",
+        """
+        0: barrier
+        0: acquire l; x=1; release l
+        1: acquire l; r0=x; release l; barrier
+        2: prefetch x; barrier; r1=x
+        """,
+        "a thread may write when its node has arrived; who sees that and then arrives publishes it (R7)",
+        never="r0 == 1 and r1 == 0",
+        reached=("r0 == 1 and r1 == 1", "r0 == 0"),
     ),
     Program(
         "free and reuse of an address",
