@@ -116,7 +116,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(values, 2, 3, 255, 255);
     CHOOSE(damage, 0);
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
-    CHOOSE(steps_max, 3000000);
+    CHOOSE(steps_max, 30000000);     /* collections without end let nine nodes come through in 3 million */
 }
 
 /* ---- the maker ------------------------------------------------------------------------------------------------- */
