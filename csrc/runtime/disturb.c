@@ -32,7 +32,7 @@ static void take_access(struct runtime *runtime, struct page *page)
         page_protect(runtime->node, page, access);
 }
 
-/* One page, or sixteen neighbours. */
+/* One page, or a block of neighbours. */
 static void take_access_somewhere(struct runtime *runtime)
 {
     const struct regions *regions = &runtime->node->regions;
