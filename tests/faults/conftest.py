@@ -6,6 +6,7 @@ Every job, whatever it tests, must leave no process and no file in /dev/shm behi
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 
 from dsm import _launch
 
+ROOT = Path(__file__).parents[2]
 MARK = "DSM_TEST_JOB"
 # With dsm and without, MPICH 5 leaves a file of every job that is aborted, and Open MPI 5 of every program that was not
 # started by mpiexec.
@@ -173,6 +175,32 @@ def run(start):
         return start(ranks, program, *arguments, env=env).wait(seconds)
 
     return run_job
+
+
+@pytest.fixture
+def run_again(run):
+    """Run files of tests/mpi, by their names without `test_`, in a job with these settings; all must pass."""
+
+    def run_files(ranks, names, settings):
+        files = [str(ROOT / "tests" / "mpi" / f"test_{name}.py") for name in names]
+        # What dsm itself says at a bad end must not be captured.
+        words = ["-m", "pytest", "--with-mpi", "-q", "--capture=sys", "--rootdir", str(ROOT), *files]
+        job = run(ranks, words, env=settings, seconds=240)
+        assert job.status == 0, job
+        assert re.search(r"\d+ passed", job.out), job
+        assert "failed" not in job.out
+
+    return run_files
+
+
+@pytest.fixture(scope="session")
+def mpicc():
+    """The compiler of the MPI whose mpiexec starts the jobs."""
+    beside = Path(_launch.command(1, ["true"])[0][0]).with_name("mpicc")
+    found = os.environ.get("MPICC") or (str(beside) if beside.exists() else shutil.which("mpicc"))
+    if not found:
+        pytest.skip("needs the mpicc of the MPI that mpi4py loads")
+    return found
 
 
 @pytest.fixture

@@ -60,22 +60,9 @@ def test_parts_of_the_world(run):
 
 
 @pytest.mark.timeout(260)
-def test_all_again_with_collections_all_the_time(run):
-    tests = [str(ROOT / "tests" / "mpi" / f"test_{name}.py") for name in ("sharing", "locks", "pinned", "random")]
-    job = run(
-        3,
-        ["-m", "pytest", "--with-mpi", "-q", "--capture=sys", "--rootdir", str(ROOT), *tests],
-        env={
-            "DSM_COLLECT_BYTES": "1",
-            "DSM_CHECK": "2",
-            "DSM_TEST_PROGRAMS": "15",
-            "DSM_TEST_HANDOVERS": "600",
-        },
-        seconds=240,
-    )
-    assert job.status == 0, job
-    assert re.search(r"\d+ passed", job.out), job
-    assert "failed" not in job.out
+def test_all_again_with_collections_all_the_time(run_again):
+    settings = {"DSM_COLLECT_BYTES": "1", "DSM_CHECK": "2", "DSM_TEST_PROGRAMS": "15", "DSM_TEST_HANDOVERS": "600"}
+    run_again(3, ("sharing", "locks", "pinned", "random"), settings)
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)

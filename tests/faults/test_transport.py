@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 
@@ -15,18 +14,8 @@ MACHINE = ROOT / "csrc" / "machine"
 SOURCES = [MACHINE / "transport.c", MACHINE / "chaos.c", MACHINE / "memory.c", ROOT / "tests/native/transport_main.c"]
 
 
-def find_mpicc():
-    """Return the compiler of the MPI whose mpiexec starts the job."""
-    mpiexec = pathlib.Path(_launch.command(1, ["true"])[0][0])
-    beside = mpiexec.with_name("mpicc")
-    return os.environ.get("MPICC") or (str(beside) if beside.exists() else shutil.which("mpicc"))
-
-
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    mpicc = find_mpicc()
-    if not mpicc:
-        pytest.skip("needs the mpicc of the MPI that mpi4py loads")
+def program(tmp_path_factory, mpicc):
     made = tmp_path_factory.mktemp("transport") / "transport_main"
     words = [mpicc, "-std=c11", "-O2", "-g", "-Wall", "-Wextra", f"-I{MACHINE}", "-o", str(made), *map(str, SOURCES)]
     subprocess.run(words, check=True)

@@ -8,7 +8,6 @@ The faults are those of native/planted.py.  Prints for each the first programs t
 import argparse
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,18 +44,6 @@ def notice(seeds, most):
             return
 
 
-def plant(fault, tree):
-    """Make a copy of the sources with the fault in it."""
-    for part in ("csrc", "tests/native", "tests/litmus"):
-        shutil.copytree(planted.ROOT / part, tree / part)
-    for file, rule, without in ((fault.file, fault.rule, fault.without), *fault.also):
-        path = tree / "csrc/protocol" / file
-        text = path.read_text()
-        if text.count(rule) != 1:
-            sys.exit(f"{fault.name}: its text is {text.count(rule)} times in {file}")
-        path.write_text(text.replace(rule, without))
-
-
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -73,7 +60,7 @@ def main():
             continue
         with tempfile.TemporaryDirectory() as folder:
             tree = pathlib.Path(folder)
-            plant(fault, tree)
+            planted.plant(fault, tree, "csrc", "tests/native", "tests/litmus")
             options = ["--here", f"--seeds={arguments.seeds}", f"--most={arguments.most}"]
             command = [sys.executable, "-P", "-m", "litmus.planted", *options]
             environment = os.environ | {"PYTHONPATH": str(tree / "tests"), "PYTHONDONTWRITEBYTECODE": "1"}

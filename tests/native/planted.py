@@ -282,10 +282,9 @@ FAULTS = (
 )
 
 
-def planted(fault, folder):
-    """Make a copy of the sources with the fault in it, and compile the simulator from it; returns the program."""
-    tree = folder / re.sub(r"\W+", "-", fault.name)
-    for part in ("csrc/protocol", "tests/native"):
+def plant(fault, tree, *parts):
+    """Copy parts of the sources, csrc among them, and put the fault into the copy."""
+    for part in parts:
         shutil.copytree(ROOT / part, tree / part)
     for file, rule, without in ((fault.file, fault.rule, fault.without), *fault.also):
         path = tree / "csrc/protocol" / file
@@ -293,6 +292,12 @@ def planted(fault, folder):
         if text.count(rule) != 1:
             sys.exit(f"{fault.name}: its text is {text.count(rule)} times in {file}")
         path.write_text(text.replace(rule, without))
+
+
+def planted(fault, folder):
+    """Compile the simulator from a copy of the sources with the fault in it; returns the program."""
+    tree = folder / re.sub(r"\W+", "-", fault.name)
+    plant(fault, tree, "csrc", "tests/native")
     command = ["make", "-s", "-f", str(tree / "tests/native/sim.mk"), "sim", f"SIM_BUILD={tree / 'build'}", "CC=cc -w"]
     subprocess.run(command, check=True)
     return tree / "build" / "sim"
