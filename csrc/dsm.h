@@ -34,10 +34,19 @@ enum dsm_error {
 /* How a rank that computes learns of a request: asleep until a datagram, polling all the time, or every 100 us. */
 enum dsm_progress { DSM_PROGRESS_DOORBELL = 0, DSM_PROGRESS_SPIN = 1, DSM_PROGRESS_POLL = 2 };
 
+/* Bits of what can be switched off, to see what it gains (docs/performance.md). */
+enum dsm_without {
+    DSM_WITHOUT_AHEAD = 1,  /* read-ahead along streams */
+    DSM_WITHOUT_AGAIN = 2,  /* bringing pages whose last versions were used */
+    DSM_WITHOUT_PUSH = 4,   /* sending them before they are asked for */
+    DSM_WITHOUT_EARLY = 8   /* opening pages before they are written */
+};
+
 struct dsm_options {
     int32_t progress;           /* enum dsm_progress */
     int32_t check;              /* 0; 1: every *_check after every collective call; 2: after every step */
     int32_t oversubscribed;     /* 1: more ranks than cores on this host, -1: find out, 0: no */
+    uint32_t without;           /* bits of enum dsm_without */
     double watchdog_s;          /* a longer wait prints a line; 0: never */
     uint64_t range_bytes;       /* address space to reserve; 0: the default */
     uint64_t budget_bytes;      /* protocol memory that starts a collection; 0: the default; 1: collect all the time */
@@ -78,6 +87,12 @@ struct dsm_stats {
     uint64_t intervals_closed;
     uint64_t notices_received;                  /* pages named in intervals of other ranks */
     uint64_t invalidations;                     /* copies that became stale */
+    uint64_t pages_ahead;                       /* fetched ahead along streams */
+    uint64_t pages_again;                       /* brought without a fault, because the last versions were used: */
+    uint64_t samples, samples_unused;           /* of these, watched to see whether they still are; and were not */
+    uint64_t pushes_sent;                       /* diffs of a page that were sent before they were asked for */
+    uint64_t pushes_used, pushes_unused;        /* and received */
+    uint64_t pages_early, pages_early_unused;   /* opened before they were written; and not written after all */
     uint64_t barriers;                          /* and the other collective calls */
     uint64_t collections;
     uint64_t lock_acquires;

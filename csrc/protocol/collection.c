@@ -80,6 +80,7 @@ static void forget_page(struct node *node, struct page *page)
     page_diffs_drop(page, &node->pool);
     vector_clear(&page->need, &node->pool);
     vector_clear(&page->have, &node->pool);
+    history_forget(page, &node->pool, node->collection.floor);
     page->shared_writing = false;
     if (page->twin && (page->pins_write || page->owed))
         node_mark_dirty(node, page);    /* it stayed open while notices were forbidden: one is due now */
@@ -119,6 +120,8 @@ void collection_departed(struct node *node, stamp root_stamp)
     struct collection *collection = &node->collection;
     switch (collection->phase) {
     case COLLECTION_ARRIVING:
+        opened_end(node);           /* an open page will be exclusive: somebody must know of it (R10) */
+        ahead_drop(node);
         collection->holding = true;
         collection->phase = COLLECTION_HOLDING;
         break;

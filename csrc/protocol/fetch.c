@@ -20,20 +20,29 @@ static struct message *request_to(struct node *node, node_id peer)
     return message;
 }
 
+static void put_want(struct node *node, struct message *message, const struct page *page, stamp since, uint32_t flags)
+{
+    message_put_u32(message, &node->pool, page->region->id);
+    message_put_u32(message, &node->pool, flags);
+    message_put_u64(message, &node->pool, page->index);
+    message_put_u64(message, &node->pool, since);
+    message_header(message)->count++;
+}
+
 static void want(struct node *node, struct fetch *fetch, node_id peer, stamp since, uint32_t flags)
 {
     struct page *page = fetch->page;
     if (peer == node->rank)
         node_panic(node, "page %llu of region %u: would be fetched from this node itself",
                    (unsigned long long)page->index, page->region->id);
+    if (fetch->subscribes) {
+        flags |= FETCH_SUBSCRIBE;
+        history_of(page, &node->pool)->subscribed = true;
+    }
     struct message *message = request_to(node, peer);
-    message_put_u32(message, &node->pool, page->region->id);
-    message_put_u32(message, &node->pool, flags);
-    message_put_u64(message, &node->pool, page->index);
-    message_put_u64(message, &node->pool, since);
+    put_want(node, message, page, since, flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);
-    message_header(message)->count++;
     fetch->awaited++;
     fetch->peer = peer;
     node->stats.fetch_requests++;
@@ -212,6 +221,10 @@ static void fetch_free(struct node *node, struct fetch *fetch)
         fetch->next->link = fetch->link;
     fetch->page->fetch = NULL;
     node->fetch_count--;
+    if (fetch->wanted) {
+        node->wanted.under_way--;
+        node->wanted.bytes -= fetch->page->region->page_bytes;
+    }
     node->wake = true;
     pool_give(&node->pool, fetch, sizeof *fetch);
 }
@@ -221,9 +234,13 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     struct page *page = fetch->page;
     node->stats.fetches++;
     page->region->stats.fetches++;
-    /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the fault. */
-    if (page->access == ACCESS_NONE)
+    /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the fault,
+     * unless its use is to be seen. */
+    bool watched = page->trip || (page->history && page->history->sample);
+    if (page->access == ACCESS_NONE && !(fetch->ahead && watched))
         page_protect(node, page, ACCESS_READ);
+    if (page->history)
+        page->history->current = true;
     fetch_free(node, fetch);
 }
 
@@ -248,7 +265,7 @@ static void fetch_continue(struct node *node, struct fetch *fetch)
     fetch_end(node, fetch);
 }
 
-void fetch_start(struct node *node, struct page *page, bool ahead)
+static struct fetch *fetch_new(struct node *node, struct page *page, bool ahead)
 {
     struct fetch *fetch = pool_take_zeroed(&node->pool, sizeof *fetch);
     fetch->page = page;
@@ -260,7 +277,37 @@ void fetch_start(struct node *node, struct page *page, bool ahead)
     node->fetches = fetch;
     node->fetch_count++;
     page->fetch = fetch;
+    return fetch;
+}
+
+static void fetch_begin(struct node *node, struct fetch *fetch)
+{
+    if (fetch->page->history && fetch->page->history->pushes)
+        push_begin_fetch(node, fetch);
     fetch_continue(node, fetch);
+}
+
+void fetch_start(struct node *node, struct page *page, bool ahead)
+{
+    fetch_begin(node, fetch_new(node, page, ahead));
+}
+
+void fetch_start_wanted(struct node *node, struct page *page, bool subscribes)
+{
+    struct fetch *fetch = fetch_new(node, page, true);
+    fetch->wanted = true;
+    fetch->subscribes = subscribes;
+    node->wanted.under_way++;
+    node->wanted.bytes += page->region->page_bytes;
+    fetch_begin(node, fetch);
+}
+
+void fetch_stop_pushes(struct node *node, struct page *page)
+{
+    page->history->subscribed = false;
+    for (uint32_t i = 0; i < page->need.count; i++)
+        if (page->need.entries[i].node != node->rank)
+            put_want(node, request_to(node, page->need.entries[i].node), page, 0, FETCH_STOP);
 }
 
 void fetch_cancel(struct node *node, struct fetch *fetch)
@@ -277,9 +324,8 @@ static void keep_part(struct node *node, struct fetch *fetch, struct fetch_part 
     part.message->holders++;
 }
 
-/* Diffs of one writer, and what they were made on top of (R3). */
-static void take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
-                       const struct vector *theirs)
+void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
+                      const struct vector *theirs)
 {
     struct page *page = fetch->page;
     uint32_t count = reader_u32(reader);
@@ -290,6 +336,8 @@ static void take_diffs(struct node *node, struct fetch *fetch, struct message *m
         part.body = reader_bytes(reader, part.bytes);
         if (reader->bad || !diff_valid(part.body, part.bytes, page->region->page_bytes))
             node_malformed(node, message);
+        if (part.tag <= vector_get(&fetch->have, message->peer))
+            continue;
         keep_part(node, fetch, part);
         node->stats.diffs_received++;
         node->stats.diff_bytes_received += part.bytes;
@@ -343,7 +391,7 @@ static void receive_page(struct node *node, struct message *message, struct read
     } else {
         if (!fetch->gathering)
             node_malformed(node, message);
-        take_diffs(node, fetch, message, &body, tag, &theirs);
+        fetch_take_diffs(node, fetch, message, &body, tag, &theirs);
     }
     vector_clear(&theirs, &node->pool);
     if (fetch->awaited == 0)
@@ -383,7 +431,7 @@ static struct request read_want(struct node *node, const struct message *message
     return request;
 }
 
-static uint64_t diffs_since(const struct page *page, stamp since, uint32_t *count)
+uint64_t fetch_diffs_since(const struct page *page, stamp since, uint32_t *count)
 {
     uint64_t bytes = 0;
     *count = 0;
@@ -394,7 +442,7 @@ static uint64_t diffs_since(const struct page *page, stamp since, uint32_t *coun
     return bytes;
 }
 
-static void put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
+void fetch_put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
 {
     message_put_u32(reply, &node->pool, count);
     for (const struct diff *diff = page_diffs_after(page, since); diff; diff = diff->next) {
@@ -410,7 +458,7 @@ static void put_diffs(struct node *node, struct message *reply, struct page *pag
 
 /* What the page has here.  With diffs only what is above the last cut, if the reader has passed it, too: the rest was named
  * to it by notices.  So k writers of one page cost their reader k vectors of one entry, not k of k. */
-static void put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
+void fetch_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
 {
     uint32_t count = 0;
     uint64_t count_at = reply->wire_bytes;
@@ -430,8 +478,11 @@ static void put_have(struct node *node, struct message *reply, const struct page
 static void put_page(struct node *node, struct message *reply, struct page *page, const struct request *request)
 {
     stamp tag = page_seal(node, page);
+    if (request->flags & FETCH_SUBSCRIBE)
+        history_subscribe(page, &node->pool, reply->peer, tag);
+    history_sent(page, reply->peer, tag);
     uint32_t count;
-    uint64_t bytes = diffs_since(page, request->since, &count);
+    uint64_t bytes = fetch_diffs_since(page, request->since, &count);
     bool whole = (request->flags & FETCH_WHOLE_MUST) ||
                  ((request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->peer) &&
                   ((request->flags & FETCH_WHOLE_LIKED) || bytes >= page->region->page_bytes));
@@ -441,14 +492,14 @@ static void put_page(struct node *node, struct message *reply, struct page *page
     uint64_t size_at = reply->wire_bytes;
     message_put_u64(reply, &node->pool, 0);
     message_put_u64(reply, &node->pool, tag);
-    put_have(node, reply, page, !whole && request->passed_cut);
+    fetch_put_have(node, reply, page, !whole && request->passed_cut);
     if (whole) {
         const unsigned char *source = page_stays_open(page) ? page->twin : node->port.view + page_offset(page);
         message_put_bytes(reply, &node->pool, source, page->region->page_bytes);
         node->stats.pages_served++;
         page->region->stats.pages_served++;
     } else {
-        put_diffs(node, reply, page, request->since, count);
+        fetch_put_diffs(node, reply, page, request->since, count);
     }
     uint64_t size = reply->wire_bytes - size_at - 2 * sizeof(uint64_t);
     memcpy(reply->wire + size_at, &size, sizeof size);
@@ -474,7 +525,7 @@ void fetch_receive_want(struct node *node, const struct message *message)
     /* All are protected first, neighbours by one call, and cut afterwards (R4). */
     for (uint32_t i = 0; i < count; i++) {
         struct request request = read_want(node, message, &reader, cuts);
-        if (request.region)
+        if (request.region && !(request.flags & FETCH_STOP))
             page_shut(node, page_to_serve(node, message, &request));
         vector_clear(&request.have, &node->pool);
     }
@@ -484,7 +535,9 @@ void fetch_receive_want(struct node *node, const struct message *message)
     struct message *reply = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct request request = read_want(node, message, &wants, cuts);
-        if (request.region) {
+        if (request.region && (request.flags & FETCH_STOP)) {
+            history_unsubscribe(region_page(request.region, &node->pool, request.page), message->peer);
+        } else if (request.region) {
             if (!reply)
                 reply = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER,
                                     request.region->page_bytes + 256);

@@ -28,7 +28,15 @@
 
 struct node;
 
-enum { FETCH_WHOLE_MUST = 1, FETCH_WHOLE_OK = 2, FETCH_WHOLE_LIKED = 4, FETCH_WHOLE = 8 };
+/* FETCH_SUBSCRIBE: what is written to the page from now on is to be pushed.  FETCH_STOP: no longer; nothing is asked for. */
+enum {
+    FETCH_WHOLE_MUST = 1,
+    FETCH_WHOLE_OK = 2,
+    FETCH_WHOLE_LIKED = 4,
+    FETCH_WHOLE = 8,
+    FETCH_SUBSCRIBE = 16,
+    FETCH_STOP = 32
+};
 
 /* Replies are cut into pieces of about this size, so that the first can be used while the others travel. */
 enum { FETCH_PIECE_BYTES = 256 * 1024 };
@@ -54,14 +62,32 @@ struct fetch {
     bool gathering;                 /* this round asked for diffs (parts and `have` are in use) */
     bool diffs_only;                /* a whole page did not fit */
     bool ahead;                     /* nobody asked for it yet */
+    bool wanted;                    /* brought because the last versions were used (ahead.h) */
+    bool subscribes;                /* and the next ones are to be pushed */
 };
 
 /* Start to bring the page up to date.  It may end at once (a fresh page needs nobody). */
 void fetch_start(struct node *node, struct page *page, bool ahead);
+/* The same for a page that is wanted (ahead.h). */
+void fetch_start_wanted(struct node *node, struct page *page, bool subscribes);
+/* Nothing of this page is to be pushed any more. */
+void fetch_stop_pushes(struct node *node, struct page *page);
 /* Give up: the region is freed. */
 void fetch_cancel(struct node *node, struct fetch *fetch);
 
 void fetch_receive_want(struct node *node, const struct message *message);
 void fetch_receive_reply(struct node *node, struct message *message);
+
+/* ---- for pushes, which are replies ahead of their time ---------------------------------------------------------- */
+
+/* Diffs of one writer up to `tag`, and what they were made on top of (R3); the reader stands at their number.  What the
+ * fetch has already is passed over. */
+void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
+                      const struct vector *theirs);
+/* The bytes that the diffs after `since` take in a message, and their number. */
+uint64_t fetch_diffs_since(const struct page *page, stamp since, uint32_t *count);
+void fetch_put_diffs(struct node *node, struct message *message, struct page *page, stamp since, uint32_t count);
+/* What the page has here; `above_cut`: only what is above the last cut. */
+void fetch_put_have(struct node *node, struct message *message, const struct page *page, bool above_cut);
 
 #endif

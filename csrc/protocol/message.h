@@ -7,6 +7,7 @@
  *   kind           from            to                       body
  *   FETCH          who faults      a writer or the owner    cuts, want*     (fetch.c)
  *   REPLY          its receiver    who faulted              page*           (fetch.c)
+ *   PUSH           a writer        its subscribers          page*           (push.c)
  *   ACQUIRE        a node          manager of the lock      lock, vector    (lock.c)
  *   PASS           manager         last who asked           the same        (lock.c)
  *   GRANT          holder          next node                intervals       (lock.c)
@@ -27,6 +28,7 @@
 enum message_kind {
     MESSAGE_FETCH = 1,
     MESSAGE_REPLY,
+    MESSAGE_PUSH,
     MESSAGE_ACQUIRE,
     MESSAGE_PASS,
     MESSAGE_GRANT,
@@ -45,7 +47,7 @@ enum message_kind {
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736433 };        /* "3dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736434 };        /* "4dsm": changes with the format */
 
 /* No clock comes so far; a larger stamp would let the receiver's wrap. */
 #define STAMP_END ((stamp)1 << 62)

@@ -84,6 +84,10 @@ void node_free(struct node *node)
         pool_give(&node->pool, node->counters, node->counter_capacity * sizeof *node->counters);
     if (node->dirty)
         pool_give(&node->pool, node->dirty, node->dirty_capacity * sizeof(struct page *));
+    if (node->opened)
+        pool_give(&node->pool, node->opened, node->opened_capacity * sizeof(struct page *));
+    if (node->wanted.pages)
+        pool_give(&node->pool, node->wanted.pages, node->wanted.capacity * sizeof(struct page *));
     pool_give(&node->pool, node->vt, size * sizeof *node->vt);
     pool_give(&node->pool, node->cut, size * sizeof *node->cut);
     pool_give(&node->pool, node->logs, size * sizeof *node->logs);
@@ -194,6 +198,8 @@ void node_remove_region(struct node *node, struct region *region)
         if (node->dirty[i]->region != region)
             node->dirty[kept++] = node->dirty[i];
     node->dirty_count = kept;
+    opened_remove_region(node, region);
+    ahead_remove_region(node, region);
     node->pinned_last = NULL;
     for (struct page **link = &node->pinned; *link;) {
         if ((*link)->region == region)
@@ -217,6 +223,7 @@ static void dispatch(struct node *node, struct message *message)
     switch ((enum message_kind)message_header(message)->kind) {
     case MESSAGE_FETCH: fetch_receive_want(node, message); return;
     case MESSAGE_REPLY: fetch_receive_reply(node, message); return;
+    case MESSAGE_PUSH: push_receive(node, message); return;
     case MESSAGE_ACQUIRE: lock_receive_acquire(node, message); return;
     case MESSAGE_PASS: lock_receive_pass(node, message); return;
     case MESSAGE_GRANT: lock_receive_grant(node, message); return;
@@ -289,6 +296,7 @@ void node_settle(struct node *node)
     do {
         deliver_to_self(node);
         collection_step(node);
+        ahead_pump(node);
     } while (node->to_self);
     node->delivering = false;
     page_protect_flush(node);

@@ -11,11 +11,14 @@
 #define PROTOCOL_NODE_H
 
 #include "protocol/collection.h"
+#include "protocol/ahead.h"
 #include "protocol/counter.h"
 #include "protocol/fetch.h"
+#include "protocol/history.h"
 #include "protocol/interval.h"
 #include "protocol/lock.h"
 #include "protocol/meeting.h"
+#include "protocol/push.h"
 #include "protocol/region.h"
 
 /* What the simulator turns, and chaos under MPI.  All zero: as in production. */
@@ -23,6 +26,7 @@ struct policy {
     enum { WHOLE_AUTO, WHOLE_NEVER, WHOLE_ALWAYS, WHOLE_RANDOM } whole;
     uint32_t stay_open_permille;    /* serve a page and leave it open (R10) */
     uint32_t open_early_permille;   /* open a page before it is written (R10) */
+    uint32_t guess_permille;        /* guess something of a page without ground (history.h) */
     uint32_t random_state;
     bool check_all;                 /* every *_check after each step */
     bool check_meetings;            /* and after each departure of threads */
@@ -31,7 +35,10 @@ struct policy {
 struct node_options {
     node_id rank, size;
     uint64_t budget_bytes;          /* of protocol memory, above what remained after the last collection */
-    uint64_t ahead_bytes_max;       /* read-ahead window; 0: none */
+    uint64_t ahead_bytes_max;       /* read-ahead of a stream, at most; 0: none */
+    uint64_t wanted_bytes_max;      /* of pages that are wanted again (history.h), under way at a time; 0: none is brought */
+    uint64_t push_bytes_max;        /* pages pushed to a node at a time, and wanted at a time by who subscribes; 0: none */
+    uint64_t open_bytes_max;        /* opened ahead of write faults, at most; 0: none */
     struct policy policy;
 };
 
@@ -40,6 +47,8 @@ struct node_stats {
     uint64_t pages_received, pages_served, diffs_received, diffs_served, diffs_made, diff_bytes_received,
         diff_bytes_served, twins_made, intervals_closed, notices_received, invalidations, barriers, collections;
     uint64_t lock_acquires, lock_acquires_local, lock_grants, counter_operations, protects;
+    uint64_t pages_ahead, pages_again, pushes_sent, pushes_used, pushes_unused, samples, samples_unused;
+    uint64_t pages_early, pages_early_unused;
 };
 
 /* The last things that happened, for the last words of a broken node and for traces. */
@@ -91,10 +100,13 @@ struct node {
     struct log *logs;               /* one per node */
     struct page **dirty;            /* pages of the open interval */
     uint32_t dirty_count, dirty_capacity;
+    struct page **opened;           /* early, and not found changed yet */
+    uint32_t opened_count, opened_capacity;
 
     struct regions regions;
     struct fetch *fetches;          /* under way */
     uint32_t fetch_count;
+    struct wanted wanted;
     struct page *pinned;            /* list, in ascending order of addresses */
     struct page *pinned_last;       /* where the last one was put in, or NULL */
 
@@ -179,7 +191,8 @@ void node_deliver_early(struct node *node);
 void node_remove_region(struct node *node, struct region *region);
 
 /* notices.c */
-void node_close_interval(struct node *node);
+/* What subscribers have not is pushed to them: to `to` only, or (NODE_NONE) to all. */
+void node_close_interval(struct node *node, node_id to);
 /* Put the intervals above the vector's entries, and above the last cut, into the message. */
 void node_put_intervals(struct node *node, struct message *message, const struct vector *known);
 /* What this node knows, as entries above the last cut. */
@@ -200,6 +213,15 @@ void page_protect_flush(struct node *node);
 void node_mark_dirty(struct node *node, struct page *page);
 /* A write fault, or one ahead of its time: the page belongs to the open interval. False: a collection is under way. */
 bool page_open(struct node *node, struct page *page);
+/* A guess that the page will be written: open it, but let it belong to no interval as long as it has not changed (R10). */
+bool page_open_early(struct node *node, struct page *page, bool stays);
+/* Look at what was opened early: what has changed belongs to the open interval. */
+void opened_look(struct node *node);
+/* The same, and nothing stays open early: before a collection, which makes open pages exclusive. */
+void opened_end(struct node *node);
+void opened_remove_region(struct node *node, const struct region *region);
+/* Cut what was written since others were sent the page, and leave it open early: no fault when it is written again. */
+void page_snapshot(struct node *node, struct page *page);
 /* Before a page is served: protect it (batched) ... */
 void page_shut(struct node *node, struct page *page);
 /* ... and, after page_protect_flush, cut what was written.  Returns the tag. */

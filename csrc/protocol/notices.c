@@ -53,14 +53,16 @@ static bool continues(const struct page *a, const struct page *b)
     return a->region == b->region && a->index + 1 == b->index;
 }
 
-void node_close_interval(struct node *node)
+void node_close_interval(struct node *node, node_id to)
 {
+    opened_look(node);
     uint32_t count = node->dirty_count, runs = count ? 1 : 0;
     if (count == 0)
         return;
+    sort_pages(node->dirty, count);
+    push_cut(node, to);
     stamp closed = node_tick(node);
     node->vt[node->rank] = closed;
-    sort_pages(node->dirty, count);
     for (uint32_t i = 1; i < count; i++)
         runs += !continues(node->dirty[i - 1], node->dirty[i]);
     struct interval *interval = pool_take(&node->pool, sizeof *interval + runs * sizeof(struct run));
@@ -75,6 +77,7 @@ void node_close_interval(struct node *node)
         vector_raise(&page->have, &node->pool, node->rank, closed);
         vector_raise(&page->need, &node->pool, node->rank, closed);
     }
+    push_send(node, to, closed);
     node->dirty_count = 0;
     log_append(&node->logs[node->rank], &node->pool, interval);
     node->stats.intervals_closed++;
@@ -140,7 +143,7 @@ static void learn_run(struct node *node, const struct interval *interval, const 
     for (uint64_t i = 0; i < run->pages; i++) {
         struct page *page = region_page(region, &node->pool, run->first + i);
         vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
-        if (!page_valid(page))
+        if (!page_valid(page) && !ahead_stale(node, page))
             page_make_stale(node, page);
     }
     node->stats.notices_received += run->pages;

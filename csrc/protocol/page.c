@@ -123,6 +123,8 @@ void page_check(const struct page *page, const struct port *port)
     }
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
+    if (page->early && !page->twin)
+        port->panic(port->context, "page: invariant 5: opened early without a twin");
     for (const struct diff *diff = page->diffs; diff && diff->next; diff = diff->next)
         if (diff->tag >= diff->next->tag)
             port->panic(port->context, "page: invariant 3: tags do not ascend");

@@ -19,6 +19,7 @@
  *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
+ *  5. A page that was opened early has a twin: what others were sent last, or the initial value.
  */
 #ifndef PROTOCOL_PAGE_H
 #define PROTOCOL_PAGE_H
@@ -28,6 +29,7 @@
 
 struct region;
 struct fetch;
+struct page_history;
 
 struct page {
     struct region *region;
@@ -37,6 +39,7 @@ struct page {
     struct diff *diffs, *diffs_last;
     uint64_t diff_bytes;            /* of all of them */
     struct fetch *fetch;
+    struct page_history *history;   /* of pages that are shared, or NULL */
     struct page *pin_next;          /* list of pinned pages */
     uint32_t pins_read, pins_write;
     node_id owner;
@@ -49,6 +52,11 @@ struct page {
     bool writable;                  /* open: writes need no notice now */
     bool dirty;                     /* belongs to the open interval */
     bool owed;                      /* pinned and served during a collection: a notice is due after it */
+    bool early;                     /* opened before it was written: belongs to no interval until a look finds it changed */
+    bool early_stays;               /* and stays open when a look finds it unchanged, some times; */
+    bool early_listed;              /* in node->opened; it may have been served meanwhile, and be early no longer */
+    uint8_t early_looks;            /* these were as many */
+    bool trip;                      /* fetched ahead, and inaccessible, so that its first use asks for more */
     bool shared_writing;            /* a whole page did not make it valid: several write it at a time */
     uint8_t access;                 /* enum access */
 };

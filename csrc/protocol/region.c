@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "protocol/history.h"
+
 void regions_init(struct regions *regions, struct pool *pool)
 {
     const struct port *port = pool->port;
@@ -24,6 +26,7 @@ static void region_free(struct region *region, struct pool *pool)
             page_diffs_drop(page, pool);
             vector_clear(&page->need, pool);
             vector_clear(&page->have, pool);
+            history_free(page, pool);
         }
         pool_give_apart(pool, block, sizeof *block);
     }

@@ -11,9 +11,10 @@
 #define PROTOCOL_REGION_H
 
 #include "protocol/page.h"
+#include "protocol/stream.h"
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */
-enum { REGION_BLOCK_PAGES = 30, REGION_NAME_BYTES = 64 };
+enum { REGION_BLOCK_PAGES = 28, REGION_NAME_BYTES = 64 };
 
 struct region_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
@@ -30,7 +31,7 @@ struct region {
     struct page_block **blocks;         /* REGION_BLOCK_PAGES pages each, made when one of them is touched or named */
     struct page_block *touched;         /* list of those that exist */
     uint64_t edges;                     /* changes of protection along the region */
-    uint64_t ahead_next, ahead_pages;   /* read-ahead: the page that would continue the run, the window */
+    struct streams reads, writes;       /* misses, for what is done ahead of them */
     struct region_stats stats;
 };
 

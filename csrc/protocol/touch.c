@@ -3,27 +3,6 @@
 
 /* ---- faults ---------------------------------------------------------------------------------------------------- */
 
-/* Sequential faults fetch ahead, in a window that doubles; pages that were never named to this node end it. */
-static void read_ahead(struct node *node, struct region *region, uint64_t index)
-{
-    uint64_t most = node->options.ahead_bytes_max / region->page_bytes;
-    if (region->ahead_next != index || index == 0)
-        region->ahead_pages = 0;
-    else
-        region->ahead_pages = region->ahead_pages ? 2 * region->ahead_pages : 1;
-    if (region->ahead_pages > most)
-        region->ahead_pages = most;
-    uint64_t next = index + 1, end = next + region->ahead_pages;
-    for (; next < end && next < region->pages; next++) {
-        struct page *page = region_page_if(region, next);
-        if (!page)
-            break;
-        if (!page->fetch && !page_valid(page))
-            fetch_start(node, page, true);
-    }
-    region->ahead_next = next;
-}
-
 static void count_fault(struct node *node, struct page *page, bool write, bool local)
 {
     struct region_stats *stats = &page->region->stats;
@@ -38,6 +17,11 @@ static void count_fault(struct node *node, struct page *page, bool write, bool l
 
 static enum fault_answer answer_fault(struct node *node, struct page *page, bool write)
 {
+    bool valid = page_valid(page);
+    if (valid && page->trip)
+        ahead_read(node, page);
+    if (!valid || (page->history && page->history->sample))
+        history_touch(page, &node->pool);
     while (!page_valid(page)) {
         if (page->fetch) {
             page->fetch->ahead = false;
@@ -46,11 +30,14 @@ static enum fault_answer answer_fault(struct node *node, struct page *page, bool
         if (node->collection.holding)
             return FAULT_WAIT;
         fetch_start(node, page, false);
-        if (page->fetch && !page_pinned(page))
-            read_ahead(node, page->region, page->index);
+        if (!page_pinned(page))
+            ahead_read(node, page);
     }
+    bool open = page->writable;
     if (write && !page_open(node, page))
         return FAULT_WAIT;          /* a collection is under way */
+    if (write && !open)
+        ahead_write(node, page);
     page_fill(page, &node->port);
     page_protect(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
     return FAULT_DONE;
@@ -115,6 +102,10 @@ void node_pin(struct node *node, uint64_t offset, bool write)
     if (!write) {
         page->pins_read++;
         return;
+    }
+    if (page->early) {
+        page->early = false;        /* from here on nobody looks at it */
+        node_mark_dirty(node, page);
     }
     page->pins_write++;
     if (!page->twin)

@@ -50,6 +50,21 @@ static void refresh_pins(struct runtime *runtime)
         progress_wait(runtime, pins_done, NULL, -1);
 }
 
+static bool wanted_done(struct runtime *runtime, void *unused)
+{
+    (void)unused;
+    return ahead_done(runtime->node);
+}
+
+/* Pages that are wanted again come before the thread goes on: all that wait for each other's pages answer at once, and no
+ * fault is left. */
+static void bring_wanted(struct runtime *runtime)
+{
+    if (!ahead_done(runtime->node))
+        progress_wait(runtime, wanted_done, NULL, -1);
+    refresh_pins(runtime);
+}
+
 /* ---- meetings ------------------------------------------------------------------------------------------------ */
 
 static bool meeting_done(struct runtime *runtime, void *unused)
@@ -101,7 +116,7 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
         error = meeting_error(meeting);
         if (result)
             *result = meeting->result;
-        refresh_pins(runtime);
+        bring_wanted(runtime);
     }
     runtime->stats.wait_barrier_ns += watchdog_end(wait, done);
     progress_unlock(runtime);
@@ -367,7 +382,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     *ticket = 0;
     if (question.answer == LOCK_REFUSED)
         return DSM_AGAIN;
-    refresh_pins(runtime);
+    bring_wanted(runtime);
     return DSM_OK;
 }
 

@@ -19,7 +19,10 @@
 #define RANGE_BYTES ((uint64_t)16 << 40)
 #define RANGE_BYTES_MIN ((uint64_t)1 << 30)
 #define BUDGET_BYTES ((uint64_t)64 << 20)
-#define AHEAD_BYTES ((uint64_t)1 << 20)
+#define AHEAD_BYTES ((uint64_t)4 << 20)
+#define WANTED_BYTES ((uint64_t)4 << 20)
+#define PUSH_BYTES ((uint64_t)1 << 20)
+#define OPEN_BYTES ((uint64_t)4 << 20)
 
 enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000, BROKEN_S = 2 };
 
@@ -137,6 +140,12 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
     int error = memory_discard(&runtime->memory, offset, bytes);
     if (error)
         runtime_die(runtime, strerror(-error), 1, true);
+}
+
+static uint64_t port_touched(void *context, uint64_t offset)
+{
+    const struct runtime *runtime = context;
+    return memory_touched(&runtime->memory, offset);
 }
 
 static void *port_chunk(void *context, size_t bytes)
@@ -407,15 +416,20 @@ static void make_node(struct runtime *runtime)
         .edges_max = memory_mappings_max() / 2,
         .protect = port_protect,
         .discard = port_discard,
+        .touched = port_touched,
         .chunk = port_chunk,
         .chunk_free = port_chunk_free,
         .panic = port_panic,
     };
+    uint32_t without = runtime->options.without;
     struct node_options options = {
         .rank = runtime->rank,
         .size = runtime->size,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
-        .ahead_bytes_max = AHEAD_BYTES,
+        .ahead_bytes_max = without & DSM_WITHOUT_AHEAD ? 0 : AHEAD_BYTES,
+        .wanted_bytes_max = without & DSM_WITHOUT_AGAIN ? 0 : WANTED_BYTES,
+        .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
+        .open_bytes_max = without & DSM_WITHOUT_EARLY ? 0 : OPEN_BYTES,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

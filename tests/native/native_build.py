@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 NAME = "_dsm_protocol"
 
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
-HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "region.h")
+HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "stream.h", "region.h")
 OWN_HEADERS = ("sim.h", "native_unit.h")
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 

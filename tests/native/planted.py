@@ -220,7 +220,7 @@ FAULTS = (
         "    node_put_intervals(node, message, &others);\n"
         "    vector_clear(&others, &node->pool);\n",
     ),
-    Fault("locks: grant without closing the interval", "lock.c", "    node_close_interval(node);\n", ""),
+    Fault("locks: grant without closing the interval", "lock.c", "    node_close_interval(node, lock->waiting);\n", ""),
     Fault(
         "locks: a request that overtakes the home's departure is malformed",
         "node.c",
