@@ -1,10 +1,10 @@
 """Litmus programs under a real MPI: many times each, between random delays, with nodes on changing ranks.
 
 A program gets memory for several runs at once, so that ranks need not wait for each other after every run; who is ahead
-takes locks that others still use for the run before, which orders more and allows nothing new; but where a program holds a
-lock across a meeting all meet between runs, or who is late would wait for a lock whose holder waits for it.  Memory that is used
-again is written anew by one rank, between two barriers, so pages have histories: owners elsewhere, old copies, copies
-of their own.  Ranks that no node falls to take part in the meetings only.
+takes locks that others still use for the run before, which orders more and allows nothing new; but where a program
+holds a lock across a meeting all meet between runs, or who is late would wait for a lock whose holder waits for it.
+Memory that is used again is written anew by one rank, between two barriers, so pages have histories: owners elsewhere,
+old copies, copies of their own.  Ranks that no node falls to take part in the meetings only.
 
 Each such round writes the program's values as other bytes.  So a byte that is older than its round is told from one
 that is not; and no round needs what the protocol cannot give: that a byte becomes the same everywhere when one rank
