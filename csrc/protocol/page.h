@@ -35,7 +35,6 @@ struct page {
     struct vector need, have;
     unsigned char *twin;            /* page_bytes of the pool, or the region's constant */
     struct diff *diffs, *diffs_last;
-    uint64_t diff_bytes;            /* of all of them */
     struct fetch *fetch;
     struct page *pin_next;          /* list of pinned pages */
     uint32_t pins_read, pins_write;

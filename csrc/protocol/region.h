@@ -13,7 +13,7 @@
 #include "protocol/page.h"
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */
-enum { REGION_BLOCK_PAGES = 30, REGION_NAME_BYTES = 64 };
+enum { REGION_BLOCK_PAGES = 31, REGION_NAME_BYTES = 64 };
 
 struct region_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
