@@ -63,8 +63,8 @@ FAULTS = (
     Fault(
         "R3 diffs of an open interval not completed",
         "fetch.c",
-        "        vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);\n",
-        "        (void)page;\n",
+        "        vector_raise(&page->need, &node->pool, entry.node, entry.stamp);\n",
+        "        (void)page;\n        (void)entry;\n",
     ),
     Fault(
         "R4 page not protected when served",
