@@ -39,9 +39,7 @@ struct page {
     struct page *pin_next;          /* list of pinned pages */
     uint32_t pins_read, pins_write;
     node_id owner;
-    node_id cut_writer;             /* while a cut is passed: who wrote last, */
-    stamp cut_stamp;                /* when (0: nobody), */
-    bool cut_owner_wrote;           /* and whether the owner did, too */
+    bool cut_owner_wrote;           /* while a cut is passed: the owner is among the writers */
     bool copy;                      /* some version is here */
     bool fresh;                     /* the copy is the initial value */
     bool filled;                    /* and it is in the memory */
