@@ -57,13 +57,13 @@ static uint32_t behind(const struct node *node, const struct page *page, const s
     stamp highest = 0;
     *latest = NODE_NONE;
     for (uint32_t i = 0; i < page->need.count; i++) {
-        const struct vector_entry *entry = &page->need.entries[i];
-        if (entry->node == node->rank || vector_get(have, entry->node) >= entry->stamp)
+        struct vector_entry entry = vector_at(&page->need, i);
+        if (entry.node == node->rank || vector_get(have, entry.node) >= entry.stamp)
             continue;
         count++;
-        if (entry->stamp > highest || (entry->stamp == highest && entry->node > *latest)) {
-            highest = entry->stamp;
-            *latest = entry->node;
+        if (entry.stamp > highest || (entry.stamp == highest && entry.node > *latest)) {
+            highest = entry.stamp;
+            *latest = entry.node;
         }
     }
     return count;
@@ -74,7 +74,7 @@ static void gather(struct node *node, struct fetch *fetch, uint32_t flags)
 {
     struct page *page = fetch->page;
     for (uint32_t i = 0; i < page->need.count; i++) {
-        struct vector_entry entry = page->need.entries[i];
+        struct vector_entry entry = vector_at(&page->need, i);
         stamp since = vector_get(&fetch->have, entry.node);
         if (entry.node != node->rank && since < entry.stamp)
             want(node, fetch, entry.node, since, flags);
@@ -305,9 +305,11 @@ void fetch_start_wanted(struct node *node, struct page *page, bool subscribes)
 void fetch_stop_pushes(struct node *node, struct page *page)
 {
     page->history->subscribed = false;
-    for (uint32_t i = 0; i < page->need.count; i++)
-        if (page->need.entries[i].node != node->rank)
-            put_want(node, request_to(node, page->need.entries[i].node), page, 0, FETCH_STOP);
+    for (uint32_t i = 0; i < page->need.count; i++) {
+        node_id writer = vector_at(&page->need, i).node;
+        if (writer != node->rank)
+            put_want(node, request_to(node, writer), page, 0, FETCH_STOP);
+    }
 }
 
 void fetch_cancel(struct node *node, struct fetch *fetch)
@@ -347,8 +349,10 @@ void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *me
     if (!reader_ended(reader))
         node_malformed(node, message);
     vector_raise(&fetch->have, &node->pool, message->peer, tag);
-    for (uint32_t i = 0; i < theirs->count; i++)
-        vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);
+    for (uint32_t i = 0; i < theirs->count; i++) {
+        struct vector_entry entry = vector_at(theirs, i);
+        vector_raise(&page->need, &node->pool, entry.node, entry.stamp);
+    }
 }
 
 static void take_whole(struct node *node, struct fetch *fetch, const unsigned char *bytes, const struct vector *theirs)
@@ -464,11 +468,11 @@ void fetch_put_have(struct node *node, struct message *reply, const struct page 
     uint64_t count_at = reply->wire_bytes;
     message_put_u32(reply, &node->pool, 0);
     for (uint32_t i = 0; i < page->have.count; i++) {
-        const struct vector_entry *entry = &page->have.entries[i];
-        if (above_cut && entry->stamp <= node->cut[entry->node])
+        struct vector_entry entry = vector_at(&page->have, i);
+        if (above_cut && entry.stamp <= node->cut[entry.node])
             continue;
-        message_put_u32(reply, &node->pool, (uint32_t)entry->node);
-        message_put_u64(reply, &node->pool, entry->stamp);
+        message_put_u32(reply, &node->pool, (uint32_t)entry.node);
+        message_put_u64(reply, &node->pool, entry.stamp);
         count++;
     }
     memcpy(reply->wire + count_at, &count, sizeof count);

@@ -80,27 +80,25 @@ void page_diffs_drop(struct page *page, struct pool *pool)
         pool_give(pool, diff, sizeof *diff + diff->bytes);
     }
     page->diffs = page->diffs_last = NULL;
-    page->diff_bytes = 0;
 }
 
 void page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag)
 {
-    uint64_t page_bytes = page->region->page_bytes, room = diff_bytes_max(page_bytes);
+    uint64_t page_bytes = page->region->page_bytes, room = sizeof(struct diff) + diff_bytes_max(page_bytes);
     uint64_t twin_bytes = page_twin_constant(page) ? pool->port->granule_bytes : page_bytes;
-    unsigned char *body = pool_take(pool, room);
-    uint64_t bytes = diff_cut(now, page->twin, page_bytes, twin_bytes, body);
-    if (bytes) {
-        struct diff *diff = pool_take(pool, sizeof *diff + bytes);
-        *diff = (struct diff){.previous = page->diffs_last, .tag = tag, .bytes = bytes};
-        memcpy(diff->body, body, bytes);
-        if (page->diffs_last)
-            page->diffs_last->next = diff;
-        else
-            page->diffs = diff;
-        page->diffs_last = diff;
-        page->diff_bytes += bytes;
+    struct diff *diff = pool_take(pool, room);
+    uint64_t bytes = diff_cut(now, page->twin, page_bytes, twin_bytes, diff->body);
+    if (bytes == 0) {
+        pool_give(pool, diff, room);
+        return;
     }
-    pool_give(pool, body, room);
+    diff = pool_trim(pool, diff, room, sizeof *diff + bytes);
+    *diff = (struct diff){.previous = page->diffs_last, .tag = tag, .bytes = bytes};
+    if (page->diffs_last)
+        page->diffs_last->next = diff;
+    else
+        page->diffs = diff;
+    page->diffs_last = diff;
 }
 
 struct diff *page_diffs_after(const struct page *page, stamp tag)

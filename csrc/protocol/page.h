@@ -37,15 +37,12 @@ struct page {
     struct vector need, have;
     unsigned char *twin;            /* page_bytes of the pool, or the region's constant */
     struct diff *diffs, *diffs_last;
-    uint64_t diff_bytes;            /* of all of them */
     struct fetch *fetch;
     struct page_history *history;   /* of pages that are shared, or NULL */
     struct page *pin_next;          /* list of pinned pages */
     uint32_t pins_read, pins_write;
     node_id owner;
-    node_id cut_writer;             /* while a cut is passed: who wrote last, */
-    stamp cut_stamp;                /* when (0: nobody), */
-    bool cut_owner_wrote;           /* and whether the owner did, too */
+    bool cut_owner_wrote;           /* while a cut is passed: the owner is among the writers */
     bool copy;                      /* some version is here */
     bool fresh;                     /* the copy is the initial value */
     bool filled;                    /* and it is in the memory */

@@ -111,6 +111,16 @@ void pool_give(struct pool *pool, void *block, size_t bytes)
     pool->free[class] = free_block;
 }
 
+void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
+{
+    if (class_of(bytes) == class_of(less_bytes))
+        return block;
+    void *smaller = pool_take(pool, less_bytes);
+    memcpy(smaller, block, less_bytes);
+    pool_give(pool, block, bytes);
+    return smaller;
+}
+
 void *pool_take_apart(struct pool *pool, size_t bytes)
 {
     pool->apart_bytes += (uint64_t)1 << class_of(bytes);

@@ -6,7 +6,7 @@
  * Invariants
  *  1. bytes_used is the sum of the sizes given to pool_take and not yet to pool_give, rounded up to their classes.
  *  2. apart_bytes is the same of the blocks that no collection frees.
- *  3. A block is given back with the size that it was taken with.
+ *  3. A block is given back with the size that it was taken with, or trimmed to.
  */
 #ifndef PROTOCOL_POOL_H
 #define PROTOCOL_POOL_H
@@ -34,6 +34,8 @@ void pool_fini(struct pool *pool);
 void *pool_take(struct pool *pool, size_t bytes);
 void *pool_take_zeroed(struct pool *pool, size_t bytes);
 void pool_give(struct pool *pool, void *block, size_t bytes);
+/* Less than was taken is needed: the block, or a smaller one with what is in it. */
+void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes);
 
 /* The same for messages, page states and tables. */
 void *pool_take_apart(struct pool *pool, size_t bytes);

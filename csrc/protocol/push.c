@@ -91,7 +91,7 @@ static bool body_valid(const struct node *node, const struct push *push, uint64_
 {
     struct reader body = push->body;
     for (uint32_t i = 0; i < push->have.count; i++)
-        if (push->have.entries[i].stamp > node->stamp)
+        if (vector_at(&push->have, i).stamp > node->stamp)
             return false;
     for (uint32_t i = 0, count = reader_u32(&body); i < count && !body.bad; i++) {
         stamp tag = reader_u64(&body);

@@ -266,6 +266,13 @@ struct page *region_page(struct region *region, struct pool *pool, uint64_t inde
     return &(*block)->pages[index % REGION_BLOCK_PAGES];
 }
 
+struct page *region_pages(struct region *region, struct pool *pool, uint64_t index, uint64_t end, uint64_t *count)
+{
+    uint64_t left = REGION_BLOCK_PAGES - index % REGION_BLOCK_PAGES;
+    *count = left < end - index ? left : end - index;
+    return region_page(region, pool, index);
+}
+
 struct page *region_page_if(const struct region *region, uint64_t index)
 {
     struct page_block *block = region->blocks[index / REGION_BLOCK_PAGES];

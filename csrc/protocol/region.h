@@ -14,7 +14,7 @@
 #include "protocol/stream.h"
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */
-enum { REGION_BLOCK_PAGES = 28, REGION_NAME_BYTES = 64 };
+enum { REGION_BLOCK_PAGES = 31, REGION_NAME_BYTES = 64 };
 
 struct region_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
@@ -83,6 +83,8 @@ const struct region_grave *region_grave_at(const struct regions *regions, uint64
 
 /* The page, made if it has no struct yet. */
 struct page *region_page(struct region *region, struct pool *pool, uint64_t index);
+/* The same, and how many pages from there on lie behind each other in memory, at most up to `end`. */
+struct page *region_pages(struct region *region, struct pool *pool, uint64_t index, uint64_t end, uint64_t *count);
 /* The page, or NULL if it has none. */
 struct page *region_page_if(const struct region *region, uint64_t index);
 

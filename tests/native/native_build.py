@@ -16,6 +16,7 @@ NAME = "_dsm_protocol"
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
 HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "stream.h", "region.h")
 OWN_HEADERS = ("sim.h", "native_unit.h")
+DIFF_VERSIONS = ("portable", "sse2")  # beside what this processor runs
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -33,7 +34,8 @@ def _declarations():
 def sources():
     """List the C files of the module."""
     simulator = (path for path in sorted(HERE.glob("sim*.c")) if path.name != "sim_main.c")
-    return [*sorted(PROTOCOL.glob("*.c")), *simulator, HERE / "native_unit.c"]
+    own = ("native_unit.c", *(f"diff_{version}.c" for version in DIFF_VERSIONS))
+    return [*sorted(PROTOCOL.glob("*.c")), *simulator, *(HERE / name for name in own)]
 
 
 def directory():

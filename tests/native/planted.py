@@ -63,8 +63,8 @@ FAULTS = (
     Fault(
         "R3 diffs of an open interval not completed",
         "fetch.c",
-        "        vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);\n",
-        "        (void)page;\n",
+        "        vector_raise(&page->need, &node->pool, entry.node, entry.stamp);\n",
+        "        (void)page;\n        (void)entry;\n",
     ),
     Fault(
         "R4 page not protected when served",
@@ -111,14 +111,14 @@ FAULTS = (
     Fault(
         "R7 old intervals choose owners again",
         "notices.c",
-        "        if (interval->stamp > node->cut[interval->node])\n            for",
-        "        if (true)\n            for",
+        "        if (head.stamp <= node->cut[head.node])\n",
+        "        if (false)\n",
     ),
     Fault(
         "R7 who has a copy chooses another owner",
         "notices.c",
-        "    if (page->cut_stamp && !page->cut_owner_wrote)",
-        "    if (page->cut_stamp && (!page->cut_owner_wrote || page->copy))",
+        "    if (!page->cut_owner_wrote)",
+        "    if (!page->cut_owner_wrote || page->copy)",
     ),
     Fault(
         "R7 an arrival carries only its node's own intervals",

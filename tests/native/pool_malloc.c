@@ -46,6 +46,14 @@ void pool_give(struct pool *pool, void *block, size_t bytes)
     pool->port->chunk_free(pool->port->context, block, bytes);
 }
 
+void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
+{
+    void *smaller = pool_take(pool, less_bytes);
+    memcpy(smaller, block, less_bytes);
+    pool_give(pool, block, bytes);
+    return smaller;
+}
+
 void *pool_take_apart(struct pool *pool, size_t bytes)
 {
     pool->apart_bytes += rounded(bytes);

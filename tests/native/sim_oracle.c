@@ -187,16 +187,16 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
         return;
     bool asked = false;
     for (uint32_t i = 0; i < page->need.count; i++) {
-        const struct vector_entry *entry = &page->need.entries[i];
-        if (entry->node == home->rank || vector_get(&page->have, entry->node) >= entry->stamp)
+        struct vector_entry entry = vector_at(&page->need, i);
+        if (entry.node == home->rank || vector_get(&page->have, entry.node) >= entry.stamp)
             continue;
-        const struct node *writer = sim->nodes[entry->node].node;
+        const struct node *writer = sim->nodes[entry.node].node;
         const struct region *theirs = region_find(&writer->regions, region->id);
         const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
         asked = true;
-        if (theirs && (!source || !source->copy || writer->stamp < entry->stamp))
+        if (theirs && (!source || !source->copy || writer->stamp < entry.stamp))
             sim_fail(sim, home->rank, "region %u page %llu: node %d has written it until stamp %llu and cannot give it",
-                     region->id, (unsigned long long)index, entry->node, (unsigned long long)entry->stamp);
+                     region->id, (unsigned long long)index, entry.node, (unsigned long long)entry.stamp);
     }
     if (asked || page->copy)
         return;

@@ -196,18 +196,24 @@ def test_a_program_that_names_what_is_not_there_is_refused():
 # --- diff ------------------------------------------------------------------------------------------------------------
 
 
-def cut(ffi, lib, page, twin):
+# What this processor chooses, and what others would.
+each_version = pytest.mark.parametrize("version", ["", *(f"{name}_" for name in native_build.DIFF_VERSIONS)])
+
+
+def cut(ffi, lib, page, twin, version=""):
     """Cut the diff between two arrays of bytes; returns its body."""
-    body = np.full(lib.diff_bytes_max(page.size) + 1, 0xEE, np.uint8)
+    room = lib.diff_bytes_max(page.size)
+    body = np.full(room + 64, 0xEE, np.uint8)
     pointers = [ffi.from_buffer("unsigned char[]", a) for a in (page, twin, body)]
-    size = lib.diff_cut(pointers[0], pointers[1], page.size, twin.size, pointers[2])
-    assert size <= lib.diff_bytes_max(page.size)
-    assert body[size] == 0xEE
+    size = getattr(lib, f"{version}diff_cut")(pointers[0], pointers[1], page.size, twin.size, pointers[2])
+    assert size <= room
+    assert (body[room:] == 0xEE).all()
     return body[:size].copy()
 
 
-def apply(ffi, lib, page, body):
-    lib.diff_apply(ffi.from_buffer("unsigned char[]", page), ffi.from_buffer("unsigned char[]", body), body.size)
+def apply(ffi, lib, page, body, version=""):
+    pointers = [ffi.from_buffer("unsigned char[]", a) for a in (page, body)]
+    getattr(lib, f"{version}diff_apply")(*pointers, body.size)
 
 
 @st.composite
@@ -221,12 +227,14 @@ def pages(draw):
     for _ in range(draw(st.integers(0, 8))):
         start = draw(st.one_of(st.integers(0, size - 1), st.integers(0, size // 8 - 1).map(lambda word: 8 * word)))
         length = draw(st.sampled_from([1, 2, 7, 8, 9, 63, 64, 65, 200, size]))
-        page[start : start + length] += np.uint8(draw(st.integers(1, 255)))
+        step = draw(st.sampled_from([1, 1, 2, 3, 8]))
+        page[start : start + length : step] += np.uint8(draw(st.integers(1, 255)))
     return page, twin
 
 
+@each_version
 @hypothesis.given(pages(), st.integers(0, 2**32))
-def test_a_diff_goes_under_what_was_written_since_the_twin(native, page_and_twin, seed):
+def test_a_diff_goes_under_what_was_written_since_the_twin(native, version, page_and_twin, seed):
     ffi, lib = native
     theirs, twin = page_and_twin
     if twin.size != theirs.size:
@@ -236,24 +244,26 @@ def test_a_diff_goes_under_what_was_written_since_the_twin(native, page_and_twin
     expected = np.where(mine != twin, mine, theirs)
     body = cut(ffi, lib, theirs, twin)
     pointers = [ffi.from_buffer("unsigned char[]", a) for a in (mine, twin, body)]
-    lib.diff_apply_under(*pointers, body.size)
+    getattr(lib, f"{version}diff_apply_under")(*pointers, body.size)
     assert np.array_equal(mine, expected)
 
 
+@each_version
 @hypothesis.given(pages())
-def test_diff_is_exact_to_the_byte(native, page_and_twin):
+def test_diff_is_exact_to_the_byte(native, version, page_and_twin):
     ffi, lib = native
     page, twin = page_and_twin
-    body = cut(ffi, lib, page, twin)
+    body = cut(ffi, lib, page, twin, version)
+    assert np.array_equal(body, cut(ffi, lib, page, twin))
     full = np.tile(twin, page.size // twin.size)
     restored = full.copy()
-    assert lib.diff_valid(ffi.from_buffer("unsigned char[]", body), body.size, page.size)
-    apply(ffi, lib, restored, body)
+    assert getattr(lib, f"{version}diff_valid")(ffi.from_buffer("unsigned char[]", body), body.size, page.size)
+    apply(ffi, lib, restored, body, version)
     assert np.array_equal(restored, page)
     # What did not change belongs to somebody else: it must stay as it is on the receiver's page.
     changed, other = page != full, np.random.default_rng(0).integers(0, 256, page.size, np.uint8)
     target = other.copy()
-    apply(ffi, lib, target, body)
+    apply(ffi, lib, target, body, version)
     assert np.array_equal(target, np.where(changed, page, other))
     assert body.size <= 16 * np.ceil(page.size / 64) + changed.sum()
     assert (body.size == 0) == (not changed.any())
