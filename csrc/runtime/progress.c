@@ -223,6 +223,19 @@ void progress_leave(struct runtime *runtime)
         doorbell_ring(runtime->doorbell, runtime->rank);
 }
 
+/* While nothing arrives: what the next message would wait for the kernel to do.  One page at a time, as a first touch takes
+ * as long as an answer, or several times that where the machine is a virtual one that gave its free memory back. */
+static void touch_ahead(struct runtime *runtime)
+{
+    enum { GRANULE_BYTES = 4096 };
+    if (runtime->touch_from < runtime->touch_end) {
+        (void)*(volatile unsigned char *)(runtime->memory.system + runtime->touch_from);
+        runtime->touch_from += GRANULE_BYTES;
+    } else {
+        pool_touch(&runtime->node->pool);
+    }
+}
+
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
                    int64_t deadline_ns)
 {
@@ -248,6 +261,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
                 ring_due(runtime, now);
             spins = any ? 0 : spins + 1;
             if (!any) {
+                touch_ahead(runtime);
                 progress_unlock(runtime);
                 relax_core(runtime, spins);
                 progress_lock(runtime);
