@@ -26,7 +26,8 @@ enum {
     SIBLING_NS = 1000 * 1000,
     SLICE_NS = 100 * 1000,
     LOOKS_HEARD = 300,
-    LOOKS_MORE = 10,
+    LOOKS_UNHEARD = 10,
+    LOOKS_MORE = 3,
     LATE_NS = 1000 * 1000,
     RINGS_MAX = 3,
     SPINS = 100,
@@ -291,7 +292,7 @@ static bool is_busy(const struct runtime *runtime)
 static bool poll_patiently(struct runtime *runtime, bool heard)
 {
     bool any = false;
-    int looks = heard ? LOOKS_HEARD : LOOKS_MORE;
+    int looks = heard ? LOOKS_HEARD : LOOKS_UNHEARD;
     for (int empty = 0; empty < looks; empty++)
         if (progress_poll(runtime)) {
             any = true;
