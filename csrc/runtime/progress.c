@@ -26,7 +26,8 @@ enum {
     SIBLING_NS = 1000 * 1000,
     SLICE_NS = 100 * 1000,
     LOOKS_HEARD = 300,
-    LOOKS_MORE = 10,
+    LOOKS_UNHEARD = 10,
+    LOOKS_MORE = 3,
     LATE_NS = 1000 * 1000,
     RINGS_MAX = 3,
     SPINS = 100,
@@ -223,6 +224,19 @@ void progress_leave(struct runtime *runtime)
         doorbell_ring(runtime->doorbell, runtime->rank);
 }
 
+/* While nothing arrives: what the next message would wait for the kernel to do.  One page at a time, as a first touch takes
+ * as long as an answer, or several times that where the machine is a virtual one that gave its free memory back. */
+static void touch_ahead(struct runtime *runtime)
+{
+    enum { GRANULE_BYTES = 4096 };
+    if (runtime->touch_from < runtime->touch_end) {
+        (void)*(volatile unsigned char *)(runtime->memory.system + runtime->touch_from);
+        runtime->touch_from += GRANULE_BYTES;
+    } else {
+        pool_touch(&runtime->node->pool);
+    }
+}
+
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
                    int64_t deadline_ns)
 {
@@ -248,6 +262,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
                 ring_due(runtime, now);
             spins = any ? 0 : spins + 1;
             if (!any) {
+                touch_ahead(runtime);
                 progress_unlock(runtime);
                 relax_core(runtime, spins);
                 progress_lock(runtime);
@@ -277,7 +292,7 @@ static bool is_busy(const struct runtime *runtime)
 static bool poll_patiently(struct runtime *runtime, bool heard)
 {
     bool any = false;
-    int looks = heard ? LOOKS_HEARD : LOOKS_MORE;
+    int looks = heard ? LOOKS_HEARD : LOOKS_UNHEARD;
     for (int empty = 0; empty < looks; empty++)
         if (progress_poll(runtime)) {
             any = true;

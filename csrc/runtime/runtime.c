@@ -239,10 +239,21 @@ static void look_at_interrupt(struct runtime *runtime, struct fault_question *qu
         runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
 }
 
+/* The reply will be written to the system view.  Only a hint: of threads that fault at once the last one's is kept. */
+static void touch_later(struct runtime *runtime, uint64_t offset)
+{
+    const struct region *region = region_at(&runtime->node->regions, offset);
+    uint64_t index = (offset - region->offset) / region->page_bytes;
+    runtime->touch_from = region->offset + index * region->page_bytes;
+    runtime->touch_end = runtime->touch_from + region->page_bytes;
+}
+
 static bool fault_done(struct runtime *runtime, void *context)
 {
     struct fault_question *question = context;
     question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
+    if (question->answer == FAULT_WAIT && question->first)
+        touch_later(runtime, question->offset);
     question->first = false;
     return question->answer != FAULT_WAIT;
 }
@@ -265,6 +276,7 @@ static int serve_fault(void *context, uint64_t offset, bool write)
     progress_lock(runtime);
     while (!progress_wait(runtime, fault_done, &question, runtime_now_ns() + 100 * 1000 * 1000))
         look_at_interrupt(runtime, &question);
+    runtime->touch_end = 0;
     count_fault_wait(runtime, offset, watchdog_end(wait, true));
     progress_unlock(runtime);
     return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);

@@ -68,6 +68,7 @@ struct runtime {
     int64_t polled_ns;              /* when the transport was last empty */
     enum meeting_kind meeting;      /* that an application thread is in; 0: none */
     pthread_t meeting_thread;
+    uint64_t touch_from, touch_end; /* part of the range that a reply is awaited for, not touched in the system view yet */
 
     int neighbour, neighbour_file;  /* the next rank of this host, and its process (a pidfd), watched; -1: none */
     pthread_t service, watchdog;

@@ -362,8 +362,11 @@ def test_blocks_do_not_overlap(native, sizes, data):
             block, array = live.pop(gone)
             assert (array == gone % 251).all()
             lib.pool_give(pool, block, array.size)
-    used = sum(1 << max(4, int(array.size - 1).bit_length()) for _, array in live.values())
-    assert box.pool.bytes_used == used <= box.pool.bytes_used_max
+        if data.draw(st.booleans()):
+            lib.pool_touch(pool)
+    sizes = [int(array.size) for _, array in live.values()]
+    most = sum(max(16, 2 * size if size <= 64 else size + size // 4) for size in sizes)
+    assert sum(sizes) <= box.pool.bytes_used <= min(most, box.pool.bytes_used_max)
     for number, (block, array) in live.items():
         assert (array == number % 251).all()
         lib.pool_give(pool, block, array.size)
@@ -371,6 +374,18 @@ def test_blocks_do_not_overlap(native, sizes, data):
     lib.pool_fini(pool)
     assert box.chunk_count == 0
     lib.box_free(box)
+
+
+def test_memory_is_touched_ahead_up_to_a_bound(ffi, lib, box):
+    pool = ffi.addressof(box.pool)
+    assert not lib.pool_touch(pool)  # there is no memory yet
+    block = lib.pool_take(pool, 100)
+    touched = 0
+    while lib.pool_touch(pool):
+        touched += 1
+    assert 0 < touched <= 1 + (128 << 10) // GRANULE
+    assert box.pool.bytes_used == 112
+    lib.pool_give(pool, block, 100)
 
 
 def test_a_growing_array_keeps_its_content(ffi, lib, box):
