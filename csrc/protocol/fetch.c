@@ -35,6 +35,10 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, stamp sin
     if (peer == node->rank)
         node_panic(node, "page %llu of region %u: would be fetched from this node itself",
                    (unsigned long long)page->index, page->region->id);
+    /* What a collection has made common is implied.  A writer that has not ended it yet still has diffs from before, and they
+     * may be older than what was written here since. */
+    if (since < node->collection.floor)
+        since = node->collection.floor;
     if (fetch->subscribes) {
         flags |= FETCH_SUBSCRIBE;
         history_of(page, &node->pool)->subscribed = true;
@@ -338,7 +342,7 @@ void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *me
         part.body = reader_bytes(reader, part.bytes);
         if (reader->bad || !diff_valid(part.body, part.bytes, page->region->page_bytes))
             node_malformed(node, message);
-        if (part.tag <= vector_get(&fetch->have, message->peer))
+        if (part.tag <= vector_get(&fetch->have, message->peer) || part.tag <= node->collection.floor)
             continue;
         keep_part(node, fetch, part);
         node->stats.diffs_received++;

@@ -138,7 +138,8 @@ void pool_give(struct pool *pool, void *block, size_t bytes)
 
 void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
 {
-    if (class_of(bytes) == class_of(less_bytes))
+    size_t size, less_size;
+    if (class_of(bytes, &size) == class_of(less_bytes, &less_size))
         return block;
     void *smaller = pool_take(pool, less_bytes);
     memcpy(smaller, block, less_bytes);
