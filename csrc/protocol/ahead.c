@@ -84,8 +84,12 @@ bool ahead_stale(struct node *node, struct page *page)
 static void bring(struct node *node, struct page *page, bool subscribes)
 {
     page->history->listed = false;
-    if (page->fetch || node->collection.holding || page_valid(page))
+    if (page_valid(page))
         return;
+    if (page->fetch || node->collection.holding) {
+        page_make_stale(node, page);
+        return;
+    }
     node->stats.pages_again++;
     fetch_start_wanted(node, page, subscribes);
 }
@@ -122,13 +126,13 @@ void ahead_learned(struct node *node)
         history->sample = (first && history_sample_due(history)) ||
                           node_chance(node, node->policy.guess_permille / 2);
         node->stats.samples += history->sample;
-        if (!history->pushes) {
+        /* Whole pages may come, which would take away what a thread writes meanwhile; diffs do not. */
+        if (history->sample || (page->writable && !history->pushes))
             page_make_stale(node, page);
+        if (!history->pushes) {
             list->pages[kept++] = page;
             continue;
         }
-        if (history->sample)
-            page_make_stale(node, page);
         bring(node, page, subscribes);
         if (!page_valid(page))
             page_make_stale(node, page);
@@ -155,6 +159,11 @@ void ahead_pump(struct node *node)
     }
     if (list->first == list->count)
         list->first = list->learned = list->count = 0;
+}
+
+bool ahead_coming(const struct page *page)
+{
+    return page->history && !page->writable && (page->history->listed || (page->fetch && page->fetch->wanted));
 }
 
 bool ahead_done(const struct node *node)

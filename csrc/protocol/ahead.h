@@ -35,6 +35,9 @@ void ahead_pushed(struct node *node, struct page *page);
 void ahead_pump(struct node *node);
 /* No fetch of wanted pages is under way or to come. */
 bool ahead_done(const struct node *node);
+/* The page is stale, will be brought, and may be read meanwhile: every acquire and every barrier of this node waits for
+ * ahead_done before it returns, so no thread that may read it has a right to the new version yet. */
+bool ahead_coming(const struct page *page);
 /* Nothing may be fetched now (a collection). */
 void ahead_drop(struct node *node);
 void ahead_remove_region(struct node *node, const struct region *region);

@@ -502,7 +502,8 @@ static void put_page(struct node *node, struct message *reply, struct page *page
     message_put_u64(reply, &node->pool, tag);
     fetch_put_have(node, reply, page, !whole && request->passed_cut);
     if (whole) {
-        const unsigned char *source = page_stays_open(page) ? page->twin : node->port.view + page_offset(page);
+        /* What stays open is served from the snapshot that is its twin. */
+        const unsigned char *source = page_stays_open(page) || page->writable ? page->twin : node->port.view + page_offset(page);
         message_put_bytes(reply, &node->pool, source, page->region->page_bytes);
         node->stats.pages_served++;
         page->region->stats.pages_served++;

@@ -53,6 +53,8 @@ struct page_history {
     uint8_t used;                   /* versions in a row that threads here used */
     uint8_t patience;               /* looks at the page, opened early and unchanged, before it is closed */
     bool closed;                    /* it was closed so: if it is written after all, patience grows */
+    bool served;                    /* it was closed because it was served; */
+    uint8_t rewritten;              /* how often in a row it was written again after that */
     bool touched;                   /* this version was used */
     bool sample;                    /* it is here, and inaccessible, to see whether it is used */
     bool current;                   /* the copy was up to date, and no notice has come since */

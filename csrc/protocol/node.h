@@ -158,8 +158,9 @@ void node_receive(struct node *node, struct message *message);
 /* Pins: the page at `offset` must be accessible (node_fault said DONE under the same hold of the mutex). */
 void node_pin(struct node *node, uint64_t offset, bool write);
 void node_unpin(struct node *node, uint64_t offset, bool write);
-/* After an acquire or a barrier: start what pinned pages lack; true when they are all up to date. */
-bool node_pins_valid(struct node *node);
+/* Before an acquire or a barrier returns: start what pinned pages lack; true when these are up to date, and the pages that
+ * are wanted again are here. */
+bool node_caught_up(struct node *node);
 
 /* The messages to send, in order; the caller takes them. */
 struct message *node_take_outbox(struct node *node);

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { PATIENCE_MIN = 4, PATIENCE_MAX = 128 };
+enum { PATIENCE_MIN = 4, PATIENCE_MAX = 128, REWRITTEN = 2 };
 
 void node_mark_dirty(struct node *node, struct page *page)
 {
@@ -19,11 +19,17 @@ void node_mark_dirty(struct node *node, struct page *page)
     node->dirty[node->dirty_count++] = page;
 }
 
-/* A page that is written with the values that it has, or every few intervals only, was closed too soon. */
-static void grow_patience(struct page *page)
+/* A page that is written with the values that it has, or every few intervals only, was closed too soon; one that is written
+ * again after each time it was served need not be closed for that at all. */
+static void note_write(struct page *page)
 {
     struct page_history *history = page->history;
-    if (!history || !history->closed)
+    if (!history)
+        return;
+    if (history->served && history->rewritten < REWRITTEN)
+        history->rewritten++;
+    history->served = false;
+    if (!history->closed)
         return;
     history->closed = false;
     if (history->patience < PATIENCE_MAX)
@@ -36,7 +42,7 @@ bool page_open(struct node *node, struct page *page)
         return true;
     if (node->collection.holding)
         return false;
-    grow_patience(page);
+    note_write(page);
     node_mark_dirty(node, page);
     page->writable = true;
     if (!page->twin) {
@@ -69,6 +75,7 @@ bool page_open_early(struct node *node, struct page *page, bool stays)
 {
     if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE || !page_valid(page))
         return false;
+    note_write(page);
     page->writable = true;
     if (!page->twin)
         page_twin(page, &node->pool, &node->port);
@@ -121,8 +128,10 @@ static bool page_changed(const struct node *node, const struct page *page, struc
 static void close_unused(struct node *node, struct page *page)
 {
     node->stats.pages_early_unused++;
-    if (page->early_stays)
+    if (page->early_stays) {
         page->history->closed = true;
+        page->history->rewritten = 0;
+    }
     if (page_twin_constant(page)) {
         page->twin = NULL;
         page->fresh = true;
@@ -200,9 +209,17 @@ void opened_remove_region(struct node *node, const struct region *region)
 
 /* ---- served and pushed ------------------------------------------------------------------------------------------- */
 
+/* Served as a snapshot, and left open early: it has been written again after each of the last times. */
+static bool served_open(const struct node *node, const struct page *page)
+{
+    return page->history && page->history->rewritten >= REWRITTEN && page->writable && page->twin && page_valid(page) &&
+           !page_stays_open(page) && !page_pinned(page) && node->options.open_bytes_max &&
+           node->collection.phase == COLLECTION_IDLE;
+}
+
 void page_shut(struct node *node, struct page *page)
 {
-    if (page->access == ACCESS_WRITE && !page_stays_open(page))
+    if (page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page))
         page_protect(node, page, ACCESS_READ);
 }
 
@@ -234,6 +251,12 @@ stamp page_seal(struct node *node, struct page *page)
 {
     if (page->owed)
         return vector_get(&page->have, node->rank);     /* the same snapshot for everybody until the collection ends */
+    if (served_open(node, page)) {
+        page_snapshot(node, page);
+        return vector_get(&page->have, node->rank);
+    }
+    if (page->history && page->writable)
+        page->history->served = true;
     stamp tag = node_tick(node);
     page_fill(page, &node->port);
     if (page->early) {
@@ -266,6 +289,8 @@ void page_snapshot(struct node *node, struct page *page)
     if (page->twin) {
         page_cut(page, snapshot, &node->pool, tag);
         count_diff(node, page);
+        if (page->early && page->diffs_last && page->diffs_last->tag == tag)
+            node_mark_dirty(node, page);    /* nobody has found it changed before */
     }
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
@@ -277,7 +302,7 @@ void page_snapshot(struct node *node, struct page *page)
 void page_make_stale(struct node *node, struct page *page)
 {
     if (page->pins_write)
-        return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_pins_valid) */
+        return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_caught_up) */
     page->writable = false;
     if (page->pins_read) {
         if (page->access == ACCESS_WRITE)

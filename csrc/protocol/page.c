@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "protocol/ahead.h"
 #include "protocol/region.h"
 
 bool page_valid(const struct page *page)
@@ -116,7 +117,7 @@ void page_check(const struct page *page, const struct port *port)
     if (!page_pinned(page)) {
         if (page->access == ACCESS_WRITE && !page->writable)
             port->panic(port->context, "page: invariant 1: accessible for writing, but not open");
-        if (page->access != ACCESS_NONE && !page_valid(page))
+        if (page->access != ACCESS_NONE && !page_valid(page) && !ahead_coming(page))
             port->panic(port->context, "page: invariant 1: accessible, but stale");
     }
     if (page->twin && !page->copy)

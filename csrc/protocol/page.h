@@ -15,7 +15,8 @@
  * stricter page costs one local fault), but for pinned pages.
  *
  * Invariants (page_check)
- *  1. access <= READ unless writable; access == NONE unless valid; pinned pages excepted.
+ *  1. access <= READ unless writable; access == NONE unless valid; pinned pages excepted, and pages that are brought before
+ *     any thread passes the acquire or the barrier that made them stale (ahead_coming).
  *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.

@@ -1,10 +1,10 @@
 /* stream - misses at a constant stride: sequential reads, a column block of a matrix, every fourth page.
  *
  * What misses is a page: a read fault that starts a fetch, or a write fault that opens one.  A region has several streams
- * at a time, since a loop over two columns of a matrix makes two.  A stride is believed when it is seen twice (once, if it
- * is one page), and from then on each miss at the place that would continue it doubles what is done ahead.
+ * at a time, since a loop over two columns of a matrix makes two.  A stride is believed when it is seen three times (one
+ * page: once), and from then on each miss at the place that would continue it doubles what is done ahead.
  *
- *   misses     0   1   8   9  16         strides 1 and 7 in turn: two streams of stride 8
+ *   misses     0   1   8   9  16  17  24         strides 1 and 7 in turn: two streams of stride 8
  *   stream     next: the first page that was not done ahead; trip: the page in the middle of what was, whose first use
  *              asks for more, so that a reader who streams never waits for an empty window
  */

@@ -126,9 +126,9 @@ void node_unpin(struct node *node, uint64_t offset, bool write)
     node_settle(node);
 }
 
-bool node_pins_valid(struct node *node)
+bool node_caught_up(struct node *node)
 {
-    bool valid = true;
+    bool valid = ahead_done(node);
     for (struct page *page = node->pinned; page; page = page->pin_next)
         if (!page_valid(page)) {
             valid = false;

@@ -35,34 +35,20 @@ bool dsm_active(void)
     return runtime_state() == RUNTIME_ACTIVE;
 }
 
-/* ---- pins after an acquire -------------------------------------------------------------------------------------- */
+/* ---- after an acquire -------------------------------------------------------------------------------------- */
 
-static bool pins_done(struct runtime *runtime, void *unused)
+static bool caught_up(struct runtime *runtime, void *unused)
 {
     (void)unused;
-    return node_pins_valid(runtime->node);
+    return node_caught_up(runtime->node);
 }
 
-/* What is pinned must show what was acquired without a fault (README, pinned). */
-static void refresh_pins(struct runtime *runtime)
+/* What is pinned must show what was acquired without a fault (README, pinned).  Pages that are wanted again come before the
+ * thread goes on: ranks that want each other's answer each other at once, and no fault is left. */
+static void catch_up(struct runtime *runtime)
 {
-    if (runtime->node->pinned)
-        progress_wait(runtime, pins_done, NULL, -1);
-}
-
-static bool wanted_done(struct runtime *runtime, void *unused)
-{
-    (void)unused;
-    return ahead_done(runtime->node);
-}
-
-/* Pages that are wanted again come before the thread goes on: all that wait for each other's pages answer at once, and no
- * fault is left. */
-static void bring_wanted(struct runtime *runtime)
-{
-    if (!ahead_done(runtime->node))
-        progress_wait(runtime, wanted_done, NULL, -1);
-    refresh_pins(runtime);
+    if (runtime->node->pinned || !ahead_done(runtime->node))
+        progress_wait(runtime, caught_up, NULL, -1);
 }
 
 /* ---- meetings ------------------------------------------------------------------------------------------------ */
@@ -116,7 +102,7 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
         error = meeting_error(meeting);
         if (result)
             *result = meeting->result;
-        bring_wanted(runtime);
+        catch_up(runtime);
     }
     runtime->stats.wait_barrier_ns += watchdog_end(wait, done);
     progress_unlock(runtime);
@@ -382,7 +368,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     *ticket = 0;
     if (question.answer == LOCK_REFUSED)
         return DSM_AGAIN;
-    bring_wanted(runtime);
+    catch_up(runtime);
     return DSM_OK;
 }
 

@@ -149,6 +149,8 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
     unsigned told = page ? page->access : ACCESS_NONE, allowed = ACCESS_NONE;
     if (page && page_valid(page))
         allowed = page->writable ? ACCESS_WRITE : ACCESS_READ;
+    else if (page && ahead_coming(page))
+        allowed = ACCESS_READ;
     if (page && page_pinned(page)) {
         unsigned pinned = page->pins_write ? ACCESS_WRITE : ACCESS_READ;
         if (told < pinned)
