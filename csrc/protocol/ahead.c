@@ -56,7 +56,7 @@ static void cool_group(struct node *node, struct page *page)
         struct page *member = region_page_if(region, index);
         if (!member || !member->history || member->history->round != round)
             continue;
-        member->history->used = 0;
+        member->history->used = HISTORY_WANTED - 1;     /* one more use, and it is wanted again */
         if (member->history->subscribed)
             fetch_stop_pushes(node, member);
     }

@@ -72,6 +72,7 @@ static void drop_stale_page(struct node *node, struct page *page)
         return;
     page->copy = false;
     page->fresh = false;
+    page->early = false;
     page_twin_drop(page, &node->pool);
 }
 
@@ -84,7 +85,7 @@ static void forget_page(struct node *node, struct page *page)
     page->shared_writing = false;
     if (page->twin && (page->pins_write || page->owed))
         node_mark_dirty(node, page);    /* it stayed open while notices were forbidden: one is due now */
-    else
+    else if (!page->early)
         page_twin_drop(page, &node->pool);  /* a page that is still open is exclusive from here on */
     page->owed = false;
 }
@@ -99,6 +100,7 @@ static void forget(struct node *node, stamp root_stamp)
     node->collection.count++;
     node->collection.threshold_bytes = collection_bytes(node) + node->options.budget_bytes;
     node->stats.collections++;
+    opened_resume(node);
     meeting_resume(node);
     lock_resume(node);
 }
@@ -120,7 +122,7 @@ void collection_departed(struct node *node, stamp root_stamp)
     struct collection *collection = &node->collection;
     switch (collection->phase) {
     case COLLECTION_ARRIVING:
-        opened_end(node);           /* an open page will be exclusive: somebody must know of it (R10) */
+        opened_pause(node);
         ahead_drop(node);
         collection->holding = true;
         collection->phase = COLLECTION_HOLDING;

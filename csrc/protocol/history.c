@@ -37,10 +37,9 @@ bool history_new_version(struct page_history *history)
 {
     if (history->touched && history->used < USED_MAX)
         history->used++;
-    if (history->sample && !history->touched)
-        history->used = 0;
-    if (!history->touched && history->used < HISTORY_WANTED)
-        history->used = 0;
+    bool unused = history->sample && !history->touched;
+    if (unused || (!history->touched && history->used < HISTORY_WANTED))
+        history->used = unused ? HISTORY_WANTED - 1 : 0;
     history->touched = history->sample = false;
     return history->used >= HISTORY_WANTED;
 }

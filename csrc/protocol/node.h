@@ -218,8 +218,9 @@ bool page_open(struct node *node, struct page *page);
 bool page_open_early(struct node *node, struct page *page, bool stays);
 /* Look at what was opened early: what has changed belongs to the open interval. */
 void opened_look(struct node *node);
-/* The same, and nothing stays open early: before a collection, which makes open pages exclusive. */
-void opened_end(struct node *node);
+/* The same, and nothing is open early until opened_resume: during a collection nothing may be written unseen. */
+void opened_pause(struct node *node);
+void opened_resume(struct node *node);
 void opened_remove_region(struct node *node, const struct region *region);
 /* Cut what was written since others were sent the page, and leave it open early: no fault when it is written again. */
 void page_snapshot(struct node *node, struct page *page);

@@ -65,6 +65,7 @@ static void add_opened(struct node *node, struct page *page, bool stays)
     }
     page->early = page->early_listed = true;
     page->early_stays = stays;
+    page->early_paused = false;
     page->early_looks = 0;
     if (stays && history_of(page, &node->pool)->patience == 0)
         page->history->patience = PATIENCE_MIN;
@@ -147,12 +148,13 @@ static void close_opened(struct node *node)
     page_protect_flush(node);
     for (uint32_t i = 0; i < node->opened_count; i++) {
         struct page *page = node->opened[i];
-        if (page->writable) {
+        bool open = page->writable, changed = !open && page_changed(node, page, &touched);
+        if (open || (page->early_paused && !changed)) {
             node->opened[kept++] = page;
             continue;
         }
-        page->early = page->early_listed = false;
-        if (page_changed(node, page, &touched))
+        page->early = page->early_listed = page->early_paused = false;
+        if (changed)
             node_mark_dirty(node, page);
         else
             close_unused(node, page);
@@ -160,7 +162,8 @@ static void close_opened(struct node *node)
     node->opened_count = kept;
 }
 
-static void look(struct node *node, bool end)
+/* `pause`: nothing may be written unseen for a while; what has not changed keeps its twin, and is open again afterwards. */
+static void look(struct node *node, bool pause)
 {
     uint32_t kept = 0;
     bool closing = false;
@@ -176,11 +179,15 @@ static void look(struct node *node, bool end)
             continue;
         }
         node->opened[kept++] = page;
-        if (!end && page->writable && page->early_stays && page->early_looks++ < page->history->patience)
+        if (page->early_paused)
+            continue;
+        bool stays = page->writable && page->early_stays;
+        if (stays && !pause && page->early_looks++ < page->history->patience)
             continue;
         page->writable = false;
         if (page->access == ACCESS_WRITE)
             page_protect(node, page, ACCESS_READ);
+        page->early_paused = pause && stays;
         closing = true;
     }
     node->opened_count = kept;
@@ -193,9 +200,25 @@ void opened_look(struct node *node)
     look(node, false);
 }
 
-void opened_end(struct node *node)
+void opened_pause(struct node *node)
 {
     look(node, true);
+}
+
+void opened_resume(struct node *node)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < node->opened_count; i++) {
+        struct page *page = node->opened[i];
+        bool paused = page->early && page->early_paused;
+        page->early_paused = false;
+        if (paused && !page->writable && page_valid(page) && !page_pinned(page)) {
+            page->writable = true;
+            page_protect(node, page, ACCESS_WRITE);
+        }
+        node->opened[kept++] = page;
+    }
+    node->opened_count = kept;
 }
 
 void opened_remove_region(struct node *node, const struct region *region)
@@ -209,10 +232,11 @@ void opened_remove_region(struct node *node, const struct region *region)
 
 /* ---- served and pushed ------------------------------------------------------------------------------------------- */
 
-/* Served as a snapshot, and left open early: it has been written again after each of the last times. */
+/* Served as a snapshot, and left open early: it has been written again after each of the last times.  (An exclusive page has
+ * no twin; the snapshot becomes its first.) */
 static bool served_open(const struct node *node, const struct page *page)
 {
-    return page->history && page->history->rewritten >= REWRITTEN && page->writable && page->twin && page_valid(page) &&
+    return page->history && page->history->rewritten >= REWRITTEN && page->writable && page_valid(page) &&
            !page_stays_open(page) && !page_pinned(page) && node->options.open_bytes_max &&
            node->collection.phase == COLLECTION_IDLE;
 }

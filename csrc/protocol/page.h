@@ -53,6 +53,7 @@ struct page {
     bool early;                     /* opened before it was written: belongs to no interval until a look finds it changed */
     bool early_stays;               /* and stays open when a look finds it unchanged, some times; */
     bool early_listed;              /* in node->opened; it may have been served meanwhile, and be early no longer */
+    bool early_paused;              /* protected while a collection goes on */
     uint8_t early_looks;            /* these were as many */
     bool trip;                      /* fetched ahead, and inaccessible, so that its first use asks for more */
     bool shared_writing;            /* a whole page did not make it valid: several write it at a time */
