@@ -12,7 +12,7 @@ typedef bool before_function(const void *a, const void *b);
 static bool page_before(const void *a, const void *b)
 {
     const struct page *x = a, *y = b;
-    return x->region != y->region ? x->region->id < y->region->id : x->index < y->index;
+    return page_region(x) != page_region(y) ? page_region(x)->id < page_region(y)->id : page_index(x) < page_index(y);
 }
 
 /* Heap sort: what is sorted here comes mostly in order, but nothing may grow with the square of what a program touches, and
@@ -53,7 +53,7 @@ static void sort(void **items, uint32_t count, before_function *before)
 
 static bool continues(const struct page *a, const struct page *b)
 {
-    return a->region == b->region && a->index + 1 == b->index;
+    return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 
 void node_close_interval(struct node *node, node_id to)
@@ -74,7 +74,7 @@ void node_close_interval(struct node *node, node_id to)
     for (uint32_t i = 0; i < count; i++) {
         struct page *page = node->dirty[i];
         if (i == 0 || !continues(node->dirty[i - 1], page))
-            *++run = (struct run){.region = page->region->id, .first = page->index};
+            *++run = (struct run){.region = page_region(page)->id, .first = page_index(page)};
         run->pages++;
         page->dirty = false;
         vector_raise(&page->have, &node->pool, node->rank, closed);
@@ -148,8 +148,8 @@ static void learn_run(struct node *node, const struct interval *interval, const 
         struct page *page = region_pages(region, &node->pool, at, end, &behind);
         for (uint64_t i = 0; i < behind; i++, page++) {
             vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
-            /* Most are stale already, or not here at all. */
-            if ((page->access != ACCESS_NONE || page->writable || page->history) && !page_valid(page) &&
+            /* Most are stale already, or were never used here. */
+            if ((page->access != ACCESS_NONE || page->writable || page_history(page)) && !page_valid(page) &&
                 !ahead_stale(node, page))
                 page_make_stale(node, page);
         }

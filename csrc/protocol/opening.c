@@ -22,7 +22,7 @@ void node_mark_dirty(struct node *node, struct page *page)
 /* A page that is written with the values that it has, or every few intervals only, was closed too soon. */
 static void grow_patience(struct page *page)
 {
-    struct page_history *history = page->history;
+    struct page_history *history = page_history(page);
     if (!history || !history->closed)
         return;
     history->closed = false;
@@ -42,7 +42,7 @@ bool page_open(struct node *node, struct page *page)
     if (!page->twin) {
         page_twin(page, &node->pool, &node->port);
         node->stats.twins_made++;
-        page->region->stats.twins_made++;
+        page_region(page)->stats.twins_made++;
     }
     node_event(node, EVENT_OPEN, page, 0, node->rank);
     return true;
@@ -59,9 +59,12 @@ static void add_opened(struct node *node, struct page *page, bool stays)
     }
     page->early = page->early_listed = true;
     page->early_stays = stays;
-    page->early_looks = 0;
-    if (stays && history_of(page, &node->pool)->patience == 0)
-        page->history->patience = PATIENCE_MIN;
+    if (stays) {
+        struct page_history *history = history_of(page, &node->pool);
+        history->looks = 0;
+        if (history->patience == 0)
+            history->patience = PATIENCE_MIN;
+    }
     node->stats.pages_early++;
 }
 
@@ -89,9 +92,9 @@ static bool untouched(const struct node *node, const struct page *page, struct t
 {
     const struct port *port = &node->port;
     uint64_t granule = port->granule_bytes, window = 64 * granule, offset = page_offset(page);
-    if (!port->touched || page->region->initial || !page_twin_constant(page))
+    if (!port->touched || page_region(page)->initial || !page_twin_constant(page))
         return false;
-    for (uint64_t at = offset; at < offset + page->region->page_bytes; at += granule) {
+    for (uint64_t at = offset; at < offset + page_region(page)->page_bytes; at += granule) {
         if (!touched->asked || at / window != touched->offset / window) {
             touched->offset = at / window * window;
             touched->bits = port->touched(port->context, touched->offset);
@@ -106,7 +109,7 @@ static bool untouched(const struct node *node, const struct page *page, struct t
 static bool page_changed(const struct node *node, const struct page *page, struct touched *touched)
 {
     const unsigned char *now = node->port.view + page_offset(page);
-    uint64_t bytes = page->region->page_bytes, granule = node->port.granule_bytes;
+    uint64_t bytes = page_region(page)->page_bytes, granule = node->port.granule_bytes;
     if (untouched(node, page, touched))
         return false;
     if (!page_twin_constant(page))
@@ -122,7 +125,7 @@ static void close_unused(struct node *node, struct page *page)
 {
     node->stats.pages_early_unused++;
     if (page->early_stays)
-        page->history->closed = true;
+        page_history(page)->closed = true;
     if (page_twin_constant(page)) {
         page->twin = NULL;
         page->fresh = true;
@@ -167,7 +170,7 @@ static void look(struct node *node, bool end)
             continue;
         }
         node->opened[kept++] = page;
-        if (!end && page->writable && page->early_stays && page->early_looks++ < page->history->patience)
+        if (!end && page->writable && page->early_stays && page_history(page)->looks++ < page_history(page)->patience)
             continue;
         page->writable = false;
         if (page->access == ACCESS_WRITE)
@@ -193,7 +196,7 @@ void opened_remove_region(struct node *node, const struct region *region)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < node->opened_count; i++)
-        if (node->opened[i]->region != region)
+        if (page_region(node->opened[i]) != region)
             node->opened[kept++] = node->opened[i];
     node->opened_count = kept;
 }
@@ -209,13 +212,13 @@ void page_shut(struct node *node, struct page *page)
 static void count_diff(struct node *node, struct page *page)
 {
     node->stats.diffs_made++;
-    page->region->stats.diffs_made++;
+    page_region(page)->stats.diffs_made++;
 }
 
 /* A page pinned for writing stays open: what is cut and sent is a snapshot, which becomes the twin (R10). */
 static void seal_pinned(struct node *node, struct page *page, stamp tag)
 {
-    uint64_t bytes = page->region->page_bytes;
+    uint64_t bytes = page_region(page)->page_bytes;
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
@@ -241,7 +244,7 @@ stamp page_seal(struct node *node, struct page *page)
         if (page_changed(node, page, &(struct touched){.asked = false}))
             node_mark_dirty(node, page);
     }
-    if (page->pins_write) {
+    if (page_pinned_write(page)) {
         seal_pinned(node, page, tag);
     } else {
         page->writable = false;
@@ -259,7 +262,7 @@ stamp page_seal(struct node *node, struct page *page)
 /* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
 void page_snapshot(struct node *node, struct page *page)
 {
-    uint64_t bytes = page->region->page_bytes;
+    uint64_t bytes = page_region(page)->page_bytes;
     stamp tag = node_tick(node);
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
@@ -276,10 +279,10 @@ void page_snapshot(struct node *node, struct page *page)
 
 void page_make_stale(struct node *node, struct page *page)
 {
-    if (page->pins_write)
+    if (page_pinned_write(page))
         return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_pins_valid) */
     page->writable = false;
-    if (page->pins_read) {
+    if (page_pinned_read(page)) {
         if (page->access == ACCESS_WRITE)
             page_protect(node, page, ACCESS_READ);
         return;
@@ -287,7 +290,7 @@ void page_make_stale(struct node *node, struct page *page)
     if (page->access != ACCESS_NONE) {
         page_protect(node, page, ACCESS_NONE);
         node->stats.invalidations++;
-        page->region->stats.invalidations++;
+        page_region(page)->stats.invalidations++;
         node_event(node, EVENT_STALE, page, 0, NODE_NONE);
     }
 }

@@ -14,7 +14,7 @@
 #include "protocol/stream.h"
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */
-enum { REGION_BLOCK_PAGES = 31, REGION_NAME_BYTES = 64 };
+enum { REGION_BLOCK_PAGES = 72, REGION_NAME_BYTES = 64 };
 
 struct region_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
@@ -37,6 +37,8 @@ struct region {
 
 struct page_block {
     struct page_block *next;
+    struct region *region;
+    uint64_t first;                     /* index of its first page */
     struct page pages[REGION_BLOCK_PAGES];
 };
 

@@ -150,7 +150,7 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
     if (page && page_valid(page))
         allowed = page->writable ? ACCESS_WRITE : ACCESS_READ;
     if (page && page_pinned(page)) {
-        unsigned pinned = page->pins_write ? ACCESS_WRITE : ACCESS_READ;
+        unsigned pinned = page_pinned_write(page) ? ACCESS_WRITE : ACCESS_READ;
         if (told < pinned)
             sim_fail(home->sim, home->rank, "region %u page %llu is pinned and has access %u", region->id,
                  (unsigned long long)index, told);
