@@ -12,6 +12,8 @@ typedef bool before_function(const void *a, const void *b);
 static bool page_before(const void *a, const void *b)
 {
     const struct page *x = a, *y = b;
+    if (page_block_of(x) == page_block_of(y))
+        return x < y;
     return page_region(x) != page_region(y) ? page_region(x)->id < page_region(y)->id : page_index(x) < page_index(y);
 }
 
@@ -53,6 +55,8 @@ static void sort(void **items, uint32_t count, before_function *before)
 
 static bool continues(const struct page *a, const struct page *b)
 {
+    if (page_block_of(a) == page_block_of(b))
+        return a + 1 == b;
     return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 

@@ -15,26 +15,6 @@ bool page_pinned(const struct page *page)
     return page_pinned_read(page) || page_pinned_write(page);
 }
 
-bool page_pinned_read(const struct page *page)
-{
-    return page->more && page->more->pins_read;
-}
-
-bool page_pinned_write(const struct page *page)
-{
-    return page->more && page->more->pins_write;
-}
-
-struct fetch *page_fetch(const struct page *page)
-{
-    return page->more ? page->more->fetch : NULL;
-}
-
-struct page_history *page_history(const struct page *page)
-{
-    return page->more ? page->more->history : NULL;
-}
-
 struct page_more *page_more(struct page *page, struct pool *pool)
 {
     if (!page->more)

@@ -63,19 +63,32 @@ struct page {
     bool cut_owner_wrote : 1;       /* while a cut is passed: the owner is among the writers */
 };
 
-struct region *page_region(const struct page *page);
-uint64_t page_index(const struct page *page);
-
 /* The rest of the page, made if it has none; and given back, if nothing is left in it. */
 struct page_more *page_more(struct page *page, struct pool *pool);
 void page_tidy(struct page *page, struct pool *pool);
-struct fetch *page_fetch(const struct page *page);
-struct page_history *page_history(const struct page *page);
+
+static inline struct fetch *page_fetch(const struct page *page)
+{
+    return page->more ? page->more->fetch : NULL;
+}
+
+static inline struct page_history *page_history(const struct page *page)
+{
+    return page->more ? page->more->history : NULL;
+}
+
+static inline bool page_pinned_read(const struct page *page)
+{
+    return page->more && page->more->pins_read;
+}
+
+static inline bool page_pinned_write(const struct page *page)
+{
+    return page->more && page->more->pins_write;
+}
 
 bool page_valid(const struct page *page);
 bool page_pinned(const struct page *page);
-bool page_pinned_read(const struct page *page);
-bool page_pinned_write(const struct page *page);
 /* It is served from its twin, the snapshot that others were sent last, and not protected. */
 bool page_stays_open(const struct page *page);
 uint64_t page_offset(const struct page *page);

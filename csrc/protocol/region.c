@@ -249,21 +249,6 @@ const struct region_grave *region_grave_at(const struct regions *regions, uint64
 _Static_assert(sizeof(struct page_block) <= 4096 && sizeof(struct page_block) + sizeof(struct page) > 4096,
                "a block of pages fills 4 KiB");
 
-static const struct page_block *block_of(const struct page *page)
-{
-    return (const void *)((const unsigned char *)(page - page->slot) - offsetof(struct page_block, pages));
-}
-
-struct region *page_region(const struct page *page)
-{
-    return block_of(page)->region;
-}
-
-uint64_t page_index(const struct page *page)
-{
-    return block_of(page)->first + page->slot;
-}
-
 static struct page_block *make_block(struct region *region, struct pool *pool, uint64_t first)
 {
     struct page_block *block = pool_take_apart(pool, sizeof *block);

@@ -42,6 +42,21 @@ struct page_block {
     struct page pages[REGION_BLOCK_PAGES];
 };
 
+static inline const struct page_block *page_block_of(const struct page *page)
+{
+    return (const void *)((const unsigned char *)(page - page->slot) - offsetof(struct page_block, pages));
+}
+
+static inline struct region *page_region(const struct page *page)
+{
+    return page_block_of(page)->region;
+}
+
+static inline uint64_t page_index(const struct page *page)
+{
+    return page_block_of(page)->first + page->slot;
+}
+
 /* Free addresses, in ascending order. */
 struct range {
     uint64_t offset, bytes;
