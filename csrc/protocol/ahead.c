@@ -72,7 +72,8 @@ bool ahead_stale(struct node *node, struct page *page)
     bool wanted = history_new_version(history) || node_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed || node->collection.holding)
+    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed ||
+        node->collection.holding)
         return false;
     struct wanted *list = &node->wanted;
     list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));

@@ -7,6 +7,8 @@
 
 /* ---- release: the open interval is closed and told -------------------------------------------------------------- */
 
+enum { DIRTY_KEPT_MAX = 8192 };     /* room for so many pages is not given back: the next interval will need it */
+
 typedef bool before_function(const void *a, const void *b);
 
 static bool page_before(const void *a, const void *b)
@@ -86,6 +88,11 @@ void node_close_interval(struct node *node, node_id to)
     }
     push_send(node, to, closed);
     node->dirty_count = 0;
+    if (node->dirty_capacity > DIRTY_KEPT_MAX) {
+        pool_give(&node->pool, node->dirty, node->dirty_capacity * sizeof(struct page *));
+        node->dirty = NULL;
+        node->dirty_capacity = 0;
+    }
     log_append(&node->logs[node->rank], &node->pool, interval);
     node->stats.intervals_closed++;
     node_event(node, EVENT_CLOSE, NULL, count, node->rank);
