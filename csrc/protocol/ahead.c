@@ -9,18 +9,18 @@ enum { TRIP_FROM_PAGES = 8 };
 
 void ahead_read(struct node *node, struct page *page)
 {
-    struct region *region = page->region;
+    struct region *region = page_region(page);
     struct stream_run run;
     page->trip = false;
     if (node->collection.holding ||
-        !streams_miss(&region->reads, page->index, node->options.ahead_bytes_max / region->page_bytes, &run))
+        !streams_miss(&region->reads, page_index(page), node->options.ahead_bytes_max / region->page_bytes, &run))
         return;
     uint64_t index = run.first;
     for (uint64_t k = 0; k < run.count && index < region->pages; k++, index += (uint64_t)run.stride) {
         struct page *next = region_page_if(region, index);
         if (!next)
             return;                 /* it was never named to this node: the stream ends where the data do */
-        if (next->fetch || page_valid(next))
+        if (page_fetch(next) || page_valid(next))
             continue;
         next->trip = index == run.trip && run.count >= TRIP_FROM_PAGES && !page_pinned(next);
         history_touch(next, &node->pool);
@@ -31,9 +31,9 @@ void ahead_read(struct node *node, struct page *page)
 
 void ahead_write(struct node *node, struct page *page)
 {
-    struct region *region = page->region;
+    struct region *region = page_region(page);
     struct stream_run run;
-    if (!streams_miss(&region->writes, page->index, node->options.open_bytes_max / region->page_bytes, &run))
+    if (!streams_miss(&region->writes, page_index(page), node->options.open_bytes_max / region->page_bytes, &run))
         return;
     uint64_t index = run.first;
     for (uint64_t k = 0; k < run.count && index < region->pages; k++, index += (uint64_t)run.stride) {
@@ -48,23 +48,23 @@ void ahead_write(struct node *node, struct page *page)
 /* A sample was not used: nothing of its group is wanted any more. */
 static void cool_group(struct node *node, struct page *page)
 {
-    const struct region *region = page->region;
-    uint32_t round = page->history->round;
-    uint64_t index = page->index / HISTORY_GROUP * HISTORY_GROUP, end = index + HISTORY_GROUP;
+    const struct region *region = page_region(page);
+    uint32_t round = page_history(page)->round;
+    uint64_t index = page_index(page) / HISTORY_GROUP * HISTORY_GROUP, end = index + HISTORY_GROUP;
     node->stats.samples_unused++;
     for (; index < end && index < region->pages; index++) {
         struct page *member = region_page_if(region, index);
-        if (!member || !member->history || member->history->round != round)
+        if (!member || !page_history(member) || page_history(member)->round != round)
             continue;
-        member->history->used = HISTORY_WANTED - 1;     /* one more use, and it is wanted again */
-        if (member->history->subscribed)
+        page_history(member)->used = HISTORY_WANTED - 1;        /* one more use, and it is wanted again */
+        if (page_history(member)->subscribed)
             fetch_stop_pushes(node, member);
     }
 }
 
 bool ahead_stale(struct node *node, struct page *page)
 {
-    struct page_history *history = page->history;
+    struct page_history *history = page_history(page);
     if (!history || !history->current)
         return false;
     history->current = false;
@@ -72,7 +72,8 @@ bool ahead_stale(struct node *node, struct page *page)
     bool wanted = history_new_version(history) || node_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed || node->collection.holding)
+    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed ||
+        node->collection.holding)
         return false;
     struct wanted *list = &node->wanted;
     list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
@@ -83,10 +84,10 @@ bool ahead_stale(struct node *node, struct page *page)
 
 static void bring(struct node *node, struct page *page, bool subscribes)
 {
-    page->history->listed = false;
+    page_history(page)->listed = false;
     if (page_valid(page))
         return;
-    if (page->fetch || node->collection.holding) {
+    if (page_fetch(page) || node->collection.holding) {
         page_make_stale(node, page);
         return;
     }
@@ -99,7 +100,7 @@ static bool should_subscribe(const struct node *node)
 {
     uint64_t bytes = 0;
     for (uint32_t i = node->wanted.learned; i < node->wanted.count; i++)
-        bytes += node->wanted.pages[i]->region->page_bytes;
+        bytes += page_region(node->wanted.pages[i])->page_bytes;
     return bytes <= node->options.push_bytes_max;
 }
 
@@ -116,9 +117,9 @@ void ahead_learned(struct node *node)
     list->round++;
     for (uint32_t i = list->learned; i < end; i++) {
         struct page *page = list->pages[i];
-        struct page_history *history = page->history;
-        bool first = !last || last->region != page->region ||
-                     last->index / HISTORY_GROUP != page->index / HISTORY_GROUP;
+        struct page_history *history = page_history(page);
+        bool first = !last || page_region(last) != page_region(page) ||
+                     page_index(last) / HISTORY_GROUP != page_index(page) / HISTORY_GROUP;
         last = page;
         history->brought++;
         history->round = list->round;
@@ -143,7 +144,7 @@ void ahead_learned(struct node *node)
 
 void ahead_pushed(struct node *node, struct page *page)
 {
-    if (!page_valid(page) && !page->history->listed && page->history->used >= HISTORY_WANTED)
+    if (!page_valid(page) && !page_history(page)->listed && page_history(page)->used >= HISTORY_WANTED)
         bring(node, page, false);
 }
 
@@ -152,10 +153,10 @@ void ahead_pump(struct node *node)
     struct wanted *list = &node->wanted;
     while (list->first < list->learned) {
         struct page *page = list->pages[list->first];
-        if (list->under_way && list->bytes + page->region->page_bytes > node->options.wanted_bytes_max)
+        if (list->under_way && list->bytes + page_region(page)->page_bytes > node->options.wanted_bytes_max)
             return;
         list->first++;
-        bring(node, page, page->history->subscribed);
+        bring(node, page, page_history(page)->subscribed);
     }
     if (list->first == list->count)
         list->first = list->learned = list->count = 0;
@@ -163,7 +164,9 @@ void ahead_pump(struct node *node)
 
 bool ahead_coming(const struct page *page)
 {
-    return page->history && !page->writable && (page->history->listed || (page->fetch && page->fetch->wanted));
+    const struct page_history *history = page_history(page);
+    const struct fetch *fetch = page_fetch(page);
+    return history && !page->writable && (history->listed || (fetch && fetch->wanted));
 }
 
 bool ahead_done(const struct node *node)
@@ -175,7 +178,7 @@ void ahead_drop(struct node *node)
 {
     struct wanted *list = &node->wanted;
     for (uint32_t i = list->first; i < list->count; i++) {
-        list->pages[i]->history->listed = false;
+        page_history(list->pages[i])->listed = false;
         page_make_stale(node, list->pages[i]);
     }
     list->first = list->learned = list->count = 0;
@@ -188,7 +191,7 @@ void ahead_remove_region(struct node *node, const struct region *region)
     for (uint32_t i = list->first; i < list->count; i++) {
         if (i == list->learned)
             learned = kept;
-        if (list->pages[i]->region != region)
+        if (page_region(list->pages[i]) != region)
             list->pages[kept++] = list->pages[i];
     }
     list->learned = list->learned == list->count ? kept : learned;

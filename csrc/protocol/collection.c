@@ -62,7 +62,7 @@ static void for_all_pages(struct node *node, void (*what)(struct node *node, str
 static void validate_page(struct node *node, struct page *page)
 {
     bool kept = page->owner == node->rank || page_pinned(page) || page->owed;
-    if (kept && !page->fetch && node->fetch_count < VALIDATING_MAX && !page_valid(page))
+    if (kept && !page_fetch(page) && node->fetch_count < VALIDATING_MAX && !page_valid(page))
         fetch_start(node, page, true);
 }
 
@@ -83,7 +83,7 @@ static void forget_page(struct node *node, struct page *page)
     vector_clear(&page->have, &node->pool);
     history_forget(page, &node->pool, node->collection.floor);
     page->shared_writing = false;
-    if (page->twin && (page->pins_write || page->owed))
+    if (page->twin && (page_pinned_write(page) || page->owed))
         node_mark_dirty(node, page);    /* it stayed open while notices were forbidden: one is due now */
     else if (!page->early)
         page_twin_drop(page, &node->pool);  /* a page that is still open is exclusive from here on */

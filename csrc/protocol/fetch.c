@@ -22,9 +22,9 @@ static struct message *request_to(struct node *node, node_id peer)
 
 static void put_want(struct node *node, struct message *message, const struct page *page, stamp since, uint32_t flags)
 {
-    message_put_u32(message, &node->pool, page->region->id);
+    message_put_u32(message, &node->pool, page_region(page)->id);
     message_put_u32(message, &node->pool, flags);
-    message_put_u64(message, &node->pool, page->index);
+    message_put_u64(message, &node->pool, page_index(page));
     message_put_u64(message, &node->pool, since);
     message_header(message)->count++;
 }
@@ -34,7 +34,7 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, stamp sin
     struct page *page = fetch->page;
     if (peer == node->rank)
         node_panic(node, "page %llu of region %u: would be fetched from this node itself",
-                   (unsigned long long)page->index, page->region->id);
+                   (unsigned long long)page_index(page), page_region(page)->id);
     /* What a collection has made common is implied.  A writer that has not ended it yet still has diffs from before, and they
      * may be older than what was written here since. */
     if (since < node->collection.floor)
@@ -50,7 +50,7 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, stamp sin
     fetch->awaited++;
     fetch->peer = peer;
     node->stats.fetch_requests++;
-    page->region->stats.fetch_requests++;
+    page_region(page)->stats.fetch_requests++;
     node_event(node, EVENT_FETCH, page, 0, peer);
 }
 
@@ -106,8 +106,8 @@ static bool start_round(struct node *node, struct fetch *fetch)
     if (!page->copy) {
         node_id from = latest != NODE_NONE ? latest : page->owner;
         if (from == NODE_NONE)
-            node_panic(node, "page %llu of region %u: no copy here and no owner", (unsigned long long)page->index,
-                       page->region->id);
+            node_panic(node, "page %llu of region %u: no copy here and no owner", (unsigned long long)page_index(page),
+                       page_region(page)->id);
         fetch->gathering = false;
         want(node, fetch, from, 0, FETCH_WHOLE_MUST);
         return true;
@@ -116,7 +116,7 @@ static bool start_round(struct node *node, struct fetch *fetch)
         return false;
     fetch->gathering = true;
     vector_copy(&fetch->have, &node->pool, &page->have);
-    if (fetch->diffs_only || page->pins_write)
+    if (fetch->diffs_only || page_pinned_write(page))
         gather(node, fetch, 0);
     else if (likes_whole(node, fetch, writers))
         want(node, fetch, latest, vector_get(&page->have, latest), FETCH_WHOLE_OK | FETCH_WHOLE_LIKED);
@@ -184,10 +184,10 @@ static void apply_parts(struct node *node, struct fetch *fetch)
 /* The own diffs that the sender of a whole page does not have, and then what was written since, go on top (R6). */
 static bool install(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have)
 {
-    if (page->pins_write || (page->copy && !vector_covers(have, &page->have, node->rank)))
+    if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->rank)))
         return false;
     struct pool *pool = &node->pool;
-    uint64_t page_bytes = page->region->page_bytes;
+    uint64_t page_bytes = page_region(page)->page_bytes;
     unsigned char *view = node->port.view + page_offset(page), *own = NULL;
     uint64_t own_bytes = 0, room = diff_bytes_max(page_bytes);
     stamp known = vector_get(have, node->rank), mine = vector_get(&page->have, node->rank);
@@ -223,11 +223,12 @@ static void fetch_free(struct node *node, struct fetch *fetch)
     *fetch->link = fetch->next;
     if (fetch->next)
         fetch->next->link = fetch->link;
-    fetch->page->fetch = NULL;
+    fetch->page->more->fetch = NULL;
+    page_tidy(fetch->page, &node->pool);
     node->fetch_count--;
     if (fetch->wanted) {
         node->wanted.under_way--;
-        node->wanted.bytes -= fetch->page->region->page_bytes;
+        node->wanted.bytes -= page_region(fetch->page)->page_bytes;
     }
     node->wake = true;
     pool_give(&node->pool, fetch, sizeof *fetch);
@@ -237,14 +238,14 @@ static void fetch_end(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
     node->stats.fetches++;
-    page->region->stats.fetches++;
+    page_region(page)->stats.fetches++;
     /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the fault,
      * unless its use is to be seen. */
-    bool watched = page->trip || (page->history && page->history->sample);
+    bool watched = page->trip || (page_history(page) && page_history(page)->sample);
     if (page->access == ACCESS_NONE && !(fetch->ahead && watched))
         page_protect(node, page, ACCESS_READ);
-    if (page->history)
-        page->history->current = true;
+    if (page_history(page))
+        page_history(page)->current = true;
     fetch_free(node, fetch);
 }
 
@@ -262,8 +263,8 @@ static void fetch_continue(struct node *node, struct fetch *fetch)
     }
     if (!page_valid(page)) {
         if (!start_round(node, fetch))
-            node_panic(node, "page %llu of region %u: stale, and nobody to ask", (unsigned long long)page->index,
-                       page->region->id);
+            node_panic(node, "page %llu of region %u: stale, and nobody to ask", (unsigned long long)page_index(page),
+                       page_region(page)->id);
         return;
     }
     fetch_end(node, fetch);
@@ -280,13 +281,13 @@ static struct fetch *fetch_new(struct node *node, struct page *page, bool ahead)
         fetch->next->link = &fetch->next;
     node->fetches = fetch;
     node->fetch_count++;
-    page->fetch = fetch;
+    page_more(page, &node->pool)->fetch = fetch;
     return fetch;
 }
 
 static void fetch_begin(struct node *node, struct fetch *fetch)
 {
-    if (fetch->page->history && fetch->page->history->pushes)
+    if (page_history(fetch->page) && page_history(fetch->page)->pushes)
         push_begin_fetch(node, fetch);
     fetch_continue(node, fetch);
 }
@@ -302,13 +303,13 @@ void fetch_start_wanted(struct node *node, struct page *page, bool subscribes)
     fetch->wanted = true;
     fetch->subscribes = subscribes;
     node->wanted.under_way++;
-    node->wanted.bytes += page->region->page_bytes;
+    node->wanted.bytes += page_region(page)->page_bytes;
     fetch_begin(node, fetch);
 }
 
 void fetch_stop_pushes(struct node *node, struct page *page)
 {
-    page->history->subscribed = false;
+    page_history(page)->subscribed = false;
     for (uint32_t i = 0; i < page->need.count; i++) {
         node_id writer = vector_at(&page->need, i).node;
         if (writer != node->rank)
@@ -340,15 +341,15 @@ void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *me
         part.tag = reader_u64(reader);
         part.bytes = reader_u64(reader);
         part.body = reader_bytes(reader, part.bytes);
-        if (reader->bad || !diff_valid(part.body, part.bytes, page->region->page_bytes))
+        if (reader->bad || !diff_valid(part.body, part.bytes, page_region(page)->page_bytes))
             node_malformed(node, message);
         if (part.tag <= vector_get(&fetch->have, message->peer) || part.tag <= node->collection.floor)
             continue;
         keep_part(node, fetch, part);
         node->stats.diffs_received++;
         node->stats.diff_bytes_received += part.bytes;
-        page->region->stats.diffs_received++;
-        page->region->stats.diff_bytes_received += part.bytes;
+        page_region(page)->stats.diffs_received++;
+        page_region(page)->stats.diff_bytes_received += part.bytes;
     }
     if (!reader_ended(reader))
         node_malformed(node, message);
@@ -363,7 +364,7 @@ static void take_whole(struct node *node, struct fetch *fetch, const unsigned ch
 {
     struct page *page = fetch->page;
     node->stats.pages_received++;
-    page->region->stats.pages_received++;
+    page_region(page)->stats.pages_received++;
     bool fits = install(node, page, bytes, theirs);
     fetch->gathering = false;
     if (!fits)
@@ -385,7 +386,7 @@ static void receive_page(struct node *node, struct message *message, struct read
     struct region *region = reader->bad ? NULL : region_find(&node->regions, id);
     if (!region)
         return;
-    struct fetch *fetch = index < region->pages ? region_page(region, &node->pool, index)->fetch : NULL;
+    struct fetch *fetch = index < region->pages ? page_fetch(region_page(region, &node->pool, index)) : NULL;
     struct vector theirs = {0};
     reader_vector(&body, &node->pool, node->size, node->collection.floor, &theirs);
     if (body.bad || !fetch || !fetch->awaited)
@@ -458,10 +459,10 @@ void fetch_put_diffs(struct node *node, struct message *reply, struct page *page
         message_put_u64(reply, &node->pool, diff->bytes);
         message_put_bytes(reply, &node->pool, diff->body, diff->bytes);
         node->stats.diff_bytes_served += diff->bytes;
-        page->region->stats.diff_bytes_served += diff->bytes;
+        page_region(page)->stats.diff_bytes_served += diff->bytes;
     }
     node->stats.diffs_served += count;
-    page->region->stats.diffs_served += count;
+    page_region(page)->stats.diffs_served += count;
 }
 
 /* What the page has here.  With diffs only what is above the last cut, if the reader has passed it, too: the rest was named
@@ -493,20 +494,21 @@ static void put_page(struct node *node, struct message *reply, struct page *page
     uint64_t bytes = fetch_diffs_since(page, request->since, &count);
     bool whole = (request->flags & FETCH_WHOLE_MUST) ||
                  ((request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->peer) &&
-                  ((request->flags & FETCH_WHOLE_LIKED) || bytes >= page->region->page_bytes));
-    message_put_u32(reply, &node->pool, page->region->id);
+                  ((request->flags & FETCH_WHOLE_LIKED) || bytes >= page_region(page)->page_bytes));
+    message_put_u32(reply, &node->pool, page_region(page)->id);
     message_put_u32(reply, &node->pool, whole ? FETCH_WHOLE : 0);
-    message_put_u64(reply, &node->pool, page->index);
+    message_put_u64(reply, &node->pool, page_index(page));
     uint64_t size_at = reply->wire_bytes;
     message_put_u64(reply, &node->pool, 0);
     message_put_u64(reply, &node->pool, tag);
     fetch_put_have(node, reply, page, !whole && request->passed_cut);
     if (whole) {
         /* What stays open is served from the snapshot that is its twin. */
-        const unsigned char *source = page_stays_open(page) || page->writable ? page->twin : node->port.view + page_offset(page);
-        message_put_bytes(reply, &node->pool, source, page->region->page_bytes);
+        bool snapshot = page_stays_open(page) || page->writable;
+        const unsigned char *source = snapshot ? page->twin : node->port.view + page_offset(page);
+        message_put_bytes(reply, &node->pool, source, page_region(page)->page_bytes);
         node->stats.pages_served++;
-        page->region->stats.pages_served++;
+        page_region(page)->stats.pages_served++;
     } else {
         fetch_put_diffs(node, reply, page, request->since, count);
     }

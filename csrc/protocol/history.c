@@ -7,23 +7,25 @@ enum { USED_MAX = 3, SAMPLES_FROM = 4, SAMPLES_AT_LEAST_EVERY = 64 };
 
 struct page_history *history_of(struct page *page, struct pool *pool)
 {
-    if (!page->history) {
-        page->history = pool_take_apart(pool, sizeof *page->history);
-        *page->history = (struct page_history){0};
+    struct page_more *more = page_more(page, pool);
+    if (!more->history) {
+        more->history = pool_take_apart(pool, sizeof *more->history);
+        *more->history = (struct page_history){0};
     }
-    return page->history;
+    return more->history;
 }
 
 void history_free(struct page *page, struct pool *pool)
 {
-    struct page_history *history = page->history;
+    struct page_history *history = page_history(page);
     if (!history)
         return;
     history_drop_pushes(history, pool);
     if (history->subscribers)
         pool_give(pool, history->subscribers, history->subscriber_capacity * sizeof *history->subscribers);
     pool_give_apart(pool, history, sizeof *history);
-    page->history = NULL;
+    page->more->history = NULL;
+    page_tidy(page, pool);
 }
 
 void history_touch(struct page *page, struct pool *pool)
@@ -63,7 +65,7 @@ void history_drop_pushes(struct page_history *history, struct pool *pool)
 
 void history_forget(struct page *page, struct pool *pool, stamp floor)
 {
-    struct page_history *history = page->history;
+    struct page_history *history = page_history(page);
     if (!history)
         return;
     history_drop_pushes(history, pool);
@@ -73,7 +75,7 @@ void history_forget(struct page *page, struct pool *pool, stamp floor)
 
 static struct subscriber *subscriber_of(struct page *page, node_id node)
 {
-    struct page_history *history = page->history;
+    struct page_history *history = page_history(page);
     for (uint32_t i = 0; history && i < history->subscriber_count; i++)
         if (history->subscribers[i].node == node)
             return &history->subscribers[i];
@@ -94,7 +96,7 @@ void history_unsubscribe(struct page *page, node_id node)
 {
     struct subscriber *subscriber = subscriber_of(page, node);
     if (subscriber)
-        *subscriber = page->history->subscribers[--page->history->subscriber_count];
+        *subscriber = page_history(page)->subscribers[--page_history(page)->subscriber_count];
 }
 
 void history_sent(struct page *page, node_id node, stamp tag)

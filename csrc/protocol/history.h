@@ -51,7 +51,8 @@ struct page_history {
     uint32_t brought;               /* versions that came without a fault since it is wanted */
     uint32_t round;                 /* in which it was last brought: pages of one round are a group */
     uint8_t used;                   /* versions in a row that threads here used */
-    uint8_t patience;               /* looks at the page, opened early and unchanged, before it is closed */
+    uint8_t patience;               /* looks at the page, opened early and unchanged, before it is closed; */
+    uint8_t looks;                  /* so many were in vain so far */
     bool closed;                    /* it was closed so: if it is written after all, patience grows */
     bool served;                    /* it was closed because it was served; */
     uint8_t rewritten;              /* how often in a row it was written again after that */

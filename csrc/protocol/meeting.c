@@ -514,10 +514,10 @@ static void open_early(struct node *node)
         for (struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
                 struct page *page = &block->pages[k];
-                if (page->index < page->region->pages && node_chance(node, node->policy.open_early_permille) &&
+                if (page_index(page) < page_region(page)->pages && node_chance(node, node->policy.open_early_permille) &&
                     page_valid(page) && page_open(node, page))
                     page_protect(node, page, ACCESS_WRITE);
-                if (page->index < page->region->pages && node_chance(node, node->policy.guess_permille))
+                if (page_index(page) < page_region(page)->pages && node_chance(node, node->policy.guess_permille))
                     page_open_early(node, page, node_chance(node, 500));
             }
 }

@@ -115,8 +115,8 @@ void node_event(struct node *node, enum event_kind kind, const struct page *page
 {
     node->events[node->event_count++ % EVENTS_KEPT] = (struct event){
         .stamp = node->stamp,
-        .page = page ? page->index : other,
-        .region = page ? page->region->id : 0,
+        .page = page ? page_index(page) : other,
+        .region = page ? page_region(page)->id : 0,
         .peer = peer,
         .kind = kind,
     };
@@ -195,21 +195,21 @@ void node_remove_region(struct node *node, struct region *region)
     region_protect(node, region);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < node->dirty_count; i++)
-        if (node->dirty[i]->region != region)
+        if (page_region(node->dirty[i]) != region)
             node->dirty[kept++] = node->dirty[i];
     node->dirty_count = kept;
     opened_remove_region(node, region);
     ahead_remove_region(node, region);
     node->pinned_last = NULL;
     for (struct page **link = &node->pinned; *link;) {
-        if ((*link)->region == region)
-            *link = (*link)->pin_next;
+        if (page_region(*link) == region)
+            *link = (*link)->more->pin_next;
         else
-            link = &(*link)->pin_next;
+            link = &(*link)->more->pin_next;
     }
     for (struct fetch *fetch = node->fetches, *next; fetch; fetch = next) {
         next = fetch->next;
-        if (fetch->page->region == region)
+        if (page_region(fetch->page) == region)
             fetch_cancel(node, fetch);
     }
     region_remove(&node->regions, &node->pool, region);

@@ -7,12 +7,16 @@
 
 /* ---- release: the open interval is closed and told -------------------------------------------------------------- */
 
+enum { DIRTY_KEPT_MAX = 8192 };     /* room for so many pages is not given back: the next interval will need it */
+
 typedef bool before_function(const void *a, const void *b);
 
 static bool page_before(const void *a, const void *b)
 {
     const struct page *x = a, *y = b;
-    return x->region != y->region ? x->region->id < y->region->id : x->index < y->index;
+    if (page_block_of(x) == page_block_of(y))
+        return x < y;
+    return page_region(x) != page_region(y) ? page_region(x)->id < page_region(y)->id : page_index(x) < page_index(y);
 }
 
 /* Heap sort: what is sorted here comes mostly in order, but nothing may grow with the square of what a program touches, and
@@ -53,7 +57,9 @@ static void sort(void **items, uint32_t count, before_function *before)
 
 static bool continues(const struct page *a, const struct page *b)
 {
-    return a->region == b->region && a->index + 1 == b->index;
+    if (page_block_of(a) == page_block_of(b))
+        return a + 1 == b;
+    return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 
 void node_close_interval(struct node *node, node_id to)
@@ -74,7 +80,7 @@ void node_close_interval(struct node *node, node_id to)
     for (uint32_t i = 0; i < count; i++) {
         struct page *page = node->dirty[i];
         if (i == 0 || !continues(node->dirty[i - 1], page))
-            *++run = (struct run){.region = page->region->id, .first = page->index};
+            *++run = (struct run){.region = page_region(page)->id, .first = page_index(page)};
         run->pages++;
         page->dirty = false;
         vector_raise(&page->have, &node->pool, node->rank, closed);
@@ -82,6 +88,11 @@ void node_close_interval(struct node *node, node_id to)
     }
     push_send(node, to, closed);
     node->dirty_count = 0;
+    if (node->dirty_capacity > DIRTY_KEPT_MAX) {
+        pool_give(&node->pool, node->dirty, node->dirty_capacity * sizeof(struct page *));
+        node->dirty = NULL;
+        node->dirty_capacity = 0;
+    }
     log_append(&node->logs[node->rank], &node->pool, interval);
     node->stats.intervals_closed++;
     node_event(node, EVENT_CLOSE, NULL, count, node->rank);
@@ -148,8 +159,8 @@ static void learn_run(struct node *node, const struct interval *interval, const 
         struct page *page = region_pages(region, &node->pool, at, end, &behind);
         for (uint64_t i = 0; i < behind; i++, page++) {
             vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
-            /* Most are stale already, or not here at all. */
-            if ((page->access != ACCESS_NONE || page->writable || page->history) && !page_valid(page) &&
+            /* Most are stale already, or were never used here. */
+            if ((page->access != ACCESS_NONE || page->writable || page_history(page)) && !page_valid(page) &&
                 !ahead_stale(node, page))
                 page_make_stale(node, page);
         }

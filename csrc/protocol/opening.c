@@ -23,7 +23,7 @@ void node_mark_dirty(struct node *node, struct page *page)
  * again after each time it was served need not be closed for that at all. */
 static void note_write(struct page *page)
 {
-    struct page_history *history = page->history;
+    struct page_history *history = page_history(page);
     if (!history)
         return;
     if (history->served && history->rewritten < REWRITTEN)
@@ -48,7 +48,7 @@ bool page_open(struct node *node, struct page *page)
     if (!page->twin) {
         page_twin(page, &node->pool, &node->port);
         node->stats.twins_made++;
-        page->region->stats.twins_made++;
+        page_region(page)->stats.twins_made++;
     }
     node_event(node, EVENT_OPEN, page, 0, node->rank);
     return true;
@@ -66,9 +66,12 @@ static void add_opened(struct node *node, struct page *page, bool stays)
     page->early = page->early_listed = true;
     page->early_stays = stays;
     page->early_paused = false;
-    page->early_looks = 0;
-    if (stays && history_of(page, &node->pool)->patience == 0)
-        page->history->patience = PATIENCE_MIN;
+    if (stays) {
+        struct page_history *history = history_of(page, &node->pool);
+        history->looks = 0;
+        if (history->patience == 0)
+            history->patience = PATIENCE_MIN;
+    }
     node->stats.pages_early++;
 }
 
@@ -97,9 +100,9 @@ static bool untouched(const struct node *node, const struct page *page, struct t
 {
     const struct port *port = &node->port;
     uint64_t granule = port->granule_bytes, window = 64 * granule, offset = page_offset(page);
-    if (!port->touched || page->region->initial || !page_twin_constant(page))
+    if (!port->touched || page_region(page)->initial || !page_twin_constant(page))
         return false;
-    for (uint64_t at = offset; at < offset + page->region->page_bytes; at += granule) {
+    for (uint64_t at = offset; at < offset + page_region(page)->page_bytes; at += granule) {
         if (!touched->asked || at / window != touched->offset / window) {
             touched->offset = at / window * window;
             touched->bits = port->touched(port->context, touched->offset);
@@ -114,7 +117,7 @@ static bool untouched(const struct node *node, const struct page *page, struct t
 static bool page_changed(const struct node *node, const struct page *page, struct touched *touched)
 {
     const unsigned char *now = node->port.view + page_offset(page);
-    uint64_t bytes = page->region->page_bytes, granule = node->port.granule_bytes;
+    uint64_t bytes = page_region(page)->page_bytes, granule = node->port.granule_bytes;
     if (untouched(node, page, touched))
         return false;
     if (!page_twin_constant(page))
@@ -130,8 +133,8 @@ static void close_unused(struct node *node, struct page *page)
 {
     node->stats.pages_early_unused++;
     if (page->early_stays) {
-        page->history->closed = true;
-        page->history->rewritten = 0;
+        page_history(page)->closed = true;
+        page_history(page)->rewritten = 0;
     }
     if (page_twin_constant(page)) {
         page->twin = NULL;
@@ -182,7 +185,7 @@ static void look(struct node *node, bool pause)
         if (page->early_paused)
             continue;
         bool stays = page->writable && page->early_stays;
-        if (stays && !pause && page->early_looks++ < page->history->patience)
+        if (stays && !pause && page_history(page)->looks++ < page_history(page)->patience)
             continue;
         page->writable = false;
         if (page->access == ACCESS_WRITE)
@@ -225,7 +228,7 @@ void opened_remove_region(struct node *node, const struct region *region)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < node->opened_count; i++)
-        if (node->opened[i]->region != region)
+        if (page_region(node->opened[i]) != region)
             node->opened[kept++] = node->opened[i];
     node->opened_count = kept;
 }
@@ -236,7 +239,8 @@ void opened_remove_region(struct node *node, const struct region *region)
  * no twin; the snapshot becomes its first.) */
 static bool served_open(const struct node *node, const struct page *page)
 {
-    return page->history && page->history->rewritten >= REWRITTEN && page->writable && page_valid(page) &&
+    const struct page_history *history = page_history(page);
+    return history && history->rewritten >= REWRITTEN && page->writable && page_valid(page) &&
            !page_stays_open(page) && !page_pinned(page) && node->options.open_bytes_max &&
            node->collection.phase == COLLECTION_IDLE;
 }
@@ -250,13 +254,13 @@ void page_shut(struct node *node, struct page *page)
 static void count_diff(struct node *node, struct page *page)
 {
     node->stats.diffs_made++;
-    page->region->stats.diffs_made++;
+    page_region(page)->stats.diffs_made++;
 }
 
 /* A page pinned for writing stays open: what is cut and sent is a snapshot, which becomes the twin (R10). */
 static void seal_pinned(struct node *node, struct page *page, stamp tag)
 {
-    uint64_t bytes = page->region->page_bytes;
+    uint64_t bytes = page_region(page)->page_bytes;
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
@@ -279,8 +283,8 @@ stamp page_seal(struct node *node, struct page *page)
         page_snapshot(node, page);
         return vector_get(&page->have, node->rank);
     }
-    if (page->history && page->writable)
-        page->history->served = true;
+    if (page_history(page) && page->writable)
+        page_history(page)->served = true;
     stamp tag = node_tick(node);
     page_fill(page, &node->port);
     if (page->early) {
@@ -288,7 +292,7 @@ stamp page_seal(struct node *node, struct page *page)
         if (page_changed(node, page, &(struct touched){.asked = false}))
             node_mark_dirty(node, page);
     }
-    if (page->pins_write) {
+    if (page_pinned_write(page)) {
         seal_pinned(node, page, tag);
     } else {
         page->writable = false;
@@ -306,14 +310,15 @@ stamp page_seal(struct node *node, struct page *page)
 /* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
 void page_snapshot(struct node *node, struct page *page)
 {
-    uint64_t bytes = page->region->page_bytes;
+    uint64_t bytes = page_region(page)->page_bytes;
     stamp tag = node_tick(node);
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
         page_cut(page, snapshot, &node->pool, tag);
         count_diff(node, page);
-        if (page->early && page->diffs_last && page->diffs_last->tag == tag)
+        const struct diff *last = page->more ? page->more->diffs_last : NULL;
+        if (page->early && last && last->tag == tag)
             node_mark_dirty(node, page);    /* nobody has found it changed before */
     }
     page_twin_drop(page, &node->pool);
@@ -325,10 +330,10 @@ void page_snapshot(struct node *node, struct page *page)
 
 void page_make_stale(struct node *node, struct page *page)
 {
-    if (page->pins_write)
+    if (page_pinned_write(page))
         return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_caught_up) */
     page->writable = false;
-    if (page->pins_read) {
+    if (page_pinned_read(page)) {
         if (page->access == ACCESS_WRITE)
             page_protect(node, page, ACCESS_READ);
         return;
@@ -336,7 +341,7 @@ void page_make_stale(struct node *node, struct page *page)
     if (page->access != ACCESS_NONE) {
         page_protect(node, page, ACCESS_NONE);
         node->stats.invalidations++;
-        page->region->stats.invalidations++;
+        page_region(page)->stats.invalidations++;
         node_event(node, EVENT_STALE, page, 0, NODE_NONE);
     }
 }

@@ -23,10 +23,10 @@ void push_cut(struct node *node, node_id to)
         return;
     for (uint32_t i = 0; i < node->dirty_count && bytes < node->options.push_bytes_max; i++) {
         struct page *page = node->dirty[i];
-        struct page_history *history = page->history;
+        struct page_history *history = page_history(page);
         if (!history || page_stays_open(page) || !page->copy || !subscribes(history, to))
             continue;
-        bytes += page->region->page_bytes;
+        bytes += page_region(page)->page_bytes;
         history->cut = true;
         if (page->writable) {
             page_snapshot(node, page);
@@ -50,12 +50,12 @@ static struct message *push_to(struct node *node, node_id peer)
 static void put_push(struct node *node, struct page *page, struct subscriber *subscriber, stamp closed)
 {
     uint32_t count;
-    if (fetch_diffs_since(page, subscriber->since, &count) > page->region->page_bytes + sizeof(struct message_header))
+    if (fetch_diffs_since(page, subscriber->since, &count) > page_region(page)->page_bytes + sizeof(struct message_header))
         return;                     /* it has missed many: the whole page will be less */
     struct message *message = push_to(node, subscriber->node);
-    message_put_u32(message, &node->pool, page->region->id);
+    message_put_u32(message, &node->pool, page_region(page)->id);
     message_put_u32(message, &node->pool, 0);
-    message_put_u64(message, &node->pool, page->index);
+    message_put_u64(message, &node->pool, page_index(page));
     uint64_t size_at = message->wire_bytes;
     message_put_u64(message, &node->pool, 0);
     message_put_u64(message, &node->pool, closed);
@@ -74,7 +74,7 @@ void push_send(struct node *node, node_id to, stamp closed)
 {
     for (uint32_t i = 0; i < node->dirty_count; i++) {
         struct page *page = node->dirty[i];
-        struct page_history *history = page->history;
+        struct page_history *history = page_history(page);
         if (!history || !history->cut)
             continue;
         history->cut = false;
@@ -114,7 +114,7 @@ static bool fits(const struct node *node, const struct push *push, const struct 
 
 static void keep(struct node *node, struct page *page, const struct push *push)
 {
-    struct push *kept = pool_take(&node->pool, sizeof *kept), **end = &page->history->pushes;
+    struct push *kept = pool_take(&node->pool, sizeof *kept), **end = &page_history(page)->pushes;
     uint32_t count = 0;
     *kept = *push;
     kept->message->holders++;
@@ -123,7 +123,7 @@ static void keep(struct node *node, struct page *page, const struct push *push)
     *end = kept;
     if (count >= HISTORY_PUSHES_MAX) {  /* nobody uses them; what follows on a hole is of no use either */
         node->stats.pushes_unused += count + 1;
-        history_drop_pushes(page->history, &node->pool);
+        history_drop_pushes(page_history(page), &node->pool);
     }
 }
 
@@ -145,7 +145,7 @@ static void receive_page(struct node *node, struct message *message, struct read
     if (index >= region->pages || push.body.bad || !body_valid(node, &push, region->page_bytes))
         node_malformed(node, message);
     struct page *page = region_page_if(region, index);
-    if (page && page->copy && page->history && !node->collection.holding) {
+    if (page && page->copy && page_history(page) && !node->collection.holding) {
         keep(node, page, &push);
         ahead_pushed(node, page);
     } else {
@@ -169,12 +169,12 @@ void push_begin_fetch(struct node *node, struct fetch *fetch)
     if (page->copy) {
         fetch->gathering = true;
         vector_copy(&fetch->have, &node->pool, &page->have);
-        for (struct push *push = page->history->pushes; push; push = push->next) {
+        for (struct push *push = page_history(page)->pushes; push; push = push->next) {
             bool use = fits(node, push, &fetch->have);
             if (use)
                 fetch_take_diffs(node, fetch, push->message, &push->body, push->tag, &push->have);
             *(use ? &node->stats.pushes_used : &node->stats.pushes_unused) += 1;
         }
     }
-    history_drop_pushes(page->history, &node->pool);
+    history_drop_pushes(page_history(page), &node->pool);
 }

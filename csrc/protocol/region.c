@@ -27,6 +27,8 @@ static void region_free(struct region *region, struct pool *pool)
             vector_clear(&page->need, pool);
             vector_clear(&page->have, pool);
             history_free(page, pool);
+            if (page->more)         /* pinned, still */
+                pool_give(pool, page->more, sizeof *page->more);
         }
         pool_give_apart(pool, block, sizeof *block);
     }
@@ -247,22 +249,23 @@ const struct region_grave *region_grave_at(const struct regions *regions, uint64
 _Static_assert(sizeof(struct page_block) <= 4096 && sizeof(struct page_block) + sizeof(struct page) > 4096,
                "a block of pages fills 4 KiB");
 
+static struct page_block *make_block(struct region *region, struct pool *pool, uint64_t first)
+{
+    struct page_block *block = pool_take_apart(pool, sizeof *block);
+    block->next = region->touched;
+    block->region = region;
+    block->first = first;
+    region->touched = block;
+    for (int i = 0; i < REGION_BLOCK_PAGES; i++)
+        block->pages[i] = (struct page){.owner = NODE_NONE, .slot = (uint8_t)i, .copy = true, .fresh = true};
+    return block;
+}
+
 struct page *region_page(struct region *region, struct pool *pool, uint64_t index)
 {
     struct page_block **block = &region->blocks[index / REGION_BLOCK_PAGES];
-    if (!*block) {
-        *block = pool_take_apart(pool, sizeof **block);
-        (*block)->next = region->touched;
-        region->touched = *block;
-        for (int i = 0; i < REGION_BLOCK_PAGES; i++)
-            (*block)->pages[i] = (struct page){
-                .region = region,
-                .index = index / REGION_BLOCK_PAGES * REGION_BLOCK_PAGES + (uint64_t)i,
-                .owner = NODE_NONE,
-                .copy = true,
-                .fresh = true,
-            };
-    }
+    if (!*block)
+        *block = make_block(region, pool, index / REGION_BLOCK_PAGES * REGION_BLOCK_PAGES);
     return &(*block)->pages[index % REGION_BLOCK_PAGES];
 }
 

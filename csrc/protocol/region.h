@@ -14,7 +14,7 @@
 #include "protocol/stream.h"
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */
-enum { REGION_BLOCK_PAGES = 31, REGION_NAME_BYTES = 64 };
+enum { REGION_BLOCK_PAGES = 72, REGION_NAME_BYTES = 64 };
 
 struct region_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
@@ -37,8 +37,25 @@ struct region {
 
 struct page_block {
     struct page_block *next;
+    struct region *region;
+    uint64_t first;                     /* index of its first page */
     struct page pages[REGION_BLOCK_PAGES];
 };
+
+static inline const struct page_block *page_block_of(const struct page *page)
+{
+    return (const void *)((const unsigned char *)(page - page->slot) - offsetof(struct page_block, pages));
+}
+
+static inline struct region *page_region(const struct page *page)
+{
+    return page_block_of(page)->region;
+}
+
+static inline uint64_t page_index(const struct page *page)
+{
+    return page_block_of(page)->first + page->slot;
+}
 
 /* Free addresses, in ascending order. */
 struct range {

@@ -91,8 +91,8 @@ static void say_page(struct line *line, const struct runtime *runtime, const str
     struct page *page = region_page_if(region, index);
     say(line, " on array %u '%s', page %llu (bytes %llu to %llu)", region->id, region->name, (unsigned long long)index,
         (unsigned long long)(index * region->page_bytes), (unsigned long long)((index + 1) * region->page_bytes - 1));
-    if (page && page->fetch && page->fetch->awaited)
-        say(line, ", for an answer of rank %d", page->fetch->peer);
+    if (page && page_fetch(page) && page_fetch(page)->awaited)
+        say(line, ", for an answer of rank %d", page_fetch(page)->peer);
     else if (runtime->node->collection.holding)
         say(line, ", for the end of a garbage collection");
 }

@@ -24,6 +24,7 @@ def _declarations():
     parts = ["struct node;"]
     for header in HEADERS:
         text = re.sub(r"/\*.*?\*/", "", (PROTOCOL / header).read_text(), flags=re.S)
+        text = re.sub(r"^static inline .*?^}$", "", text, flags=re.S | re.M)
         text = re.sub(r"\bstamp(?= )(?! *[;,)])", "uint64_t", text)  # a name of a type and of fields: too much for cffi
         parts += [line for line in text.splitlines() if not line.startswith("#")]
     for header in OWN_HEADERS:

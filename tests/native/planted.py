@@ -169,7 +169,7 @@ FAULTS = (
         "R8 a leak: diffs are forgotten, not given back",
         "collection.c",
         "    page_diffs_drop(page, &node->pool);\n",
-        "    page->diffs = page->diffs_last = NULL;\n",
+        "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n",
     ),
     Fault(
         "R10 pages opened while a collection runs",
@@ -186,8 +186,8 @@ FAULTS = (
     Fault(
         "R11 a page fetched twice at a time",
         "touch.c",
-        "            page->fetch->ahead = false;\n            return FAULT_WAIT;\n",
-        "            page->fetch->ahead = false;\n",
+        "            page_fetch(page)->ahead = false;\n            return FAULT_WAIT;\n",
+        "            page_fetch(page)->ahead = false;\n",
     ),
     Fault(
         "pins: what is owed a notice is granted away",

@@ -152,7 +152,7 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
     else if (page && ahead_coming(page))
         allowed = ACCESS_READ;
     if (page && page_pinned(page)) {
-        unsigned pinned = page->pins_write ? ACCESS_WRITE : ACCESS_READ;
+        unsigned pinned = page_pinned_write(page) ? ACCESS_WRITE : ACCESS_READ;
         if (told < pinned)
             sim_fail(home->sim, home->rank, "region %u page %llu is pinned and has access %u", region->id,
                  (unsigned long long)index, told);
