@@ -15,9 +15,10 @@ static struct runtime *running(const char *call)
     return NULL;
 }
 
-static int64_t deadline_of(double slice_s)
+/* Of a wait that has just begun. */
+static int64_t deadline_of(const struct wait *wait, double slice_s)
 {
-    return slice_s < 0 ? -1 : runtime_now_ns() + (int64_t)(slice_s * 1e9);
+    return slice_s < 0 ? -1 : atomic_load_explicit(&wait->slice_ns, memory_order_relaxed) + (int64_t)(slice_s * 1e9);
 }
 
 int dsm_rank(void)
@@ -76,6 +77,15 @@ static int meeting_error(const struct meeting *meeting)
     return runtime_error(DSM_E_MEETING, "unknown outcome");
 }
 
+static void take_signal_back(const struct runtime *runtime)
+{
+    if (!fault_stolen())
+        return;
+    fault_retake();
+    runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and "
+                          "passes real segmentation faults on. Enable faulthandler before dsm.init()");
+}
+
 /* Arrive (the first time), and wait for the departure.  `result` may be NULL. */
 static int meet(struct runtime *runtime, const struct ballot *ballot, double slice_s, uint32_t *result)
 {
@@ -93,9 +103,10 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
         meeting_arrive(runtime->node, MEETING_THREADS, ballot);
         node_settle(runtime->node);
         progress_flush(runtime);
+        take_signal_back(runtime);  /* a system call, while the arrival travels */
     }
     int error = DSM_AGAIN;
-    bool done = progress_wait(runtime, meeting_done, NULL, deadline_of(slice_s));
+    bool done = progress_wait(runtime, meeting_done, NULL, deadline_of(wait, slice_s));
     if (done) {
         const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
         runtime->meeting = 0;
@@ -114,11 +125,6 @@ int dsm_barrier(double slice_s)
     struct runtime *runtime = running("barrier()");
     if (!runtime)
         return DSM_E_STATE;
-    if (fault_stolen()) {
-        fault_retake();
-        runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and "
-                              "passes real segmentation faults on. Enable faulthandler before dsm.init()");
-    }
     return meet(runtime, &(struct ballot){.kind = MEETING_BARRIER}, slice_s, NULL);
 }
 
@@ -358,7 +364,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
         progress_leave(runtime);
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
-        bool done = progress_wait(runtime, lock_done, &question, deadline_of(slice_s));
+        bool done = progress_wait(runtime, lock_done, &question, deadline_of(wait, slice_s));
         uint64_t waited = watchdog_end(wait, done);
         runtime->stats.wait_lock_ns += waited;
         lock->stats.wait_ns += waited;
@@ -429,8 +435,11 @@ int dsm_release(uint32_t id)
         error = runtime_error(DSM_E_STATE, "release of lock %u, which no thread of rank %d holds", id, runtime->rank);
     } else {
         /* A rank that wants the lock is heard here, or one that takes it in a loop would keep it for itself. */
-        if (runtime->size > 1 && !runtime->polling && runtime_now_ns() - runtime->polled_ns > POLL_AFTER_NS)
+        int64_t now = runtime->size > 1 && !runtime->polling ? runtime_now_ns() : 0;
+        if (now - runtime->polled_ns > POLL_AFTER_NS) {
             progress_poll(runtime);
+            runtime->polled_ns = now;
+        }
         lock_release(runtime->node, lock);
         node_settle(runtime->node);
         progress_flush(runtime);
@@ -491,7 +500,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     }
     struct counter_question question = {.ticket = *ticket, .before = before};
     struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
-    bool done = progress_wait(runtime, counter_done, &question, deadline_of(slice_s));
+    bool done = progress_wait(runtime, counter_done, &question, deadline_of(wait, slice_s));
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     if (done)
         *ticket = 0;

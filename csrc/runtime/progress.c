@@ -28,6 +28,7 @@ enum {
     LOOKS_HEARD = 300,
     LOOKS_UNHEARD = 10,
     LOOKS_MORE = 3,
+    CLOCK_LOOKS = 4,
     LATE_NS = 1000 * 1000,
     RINGS_MAX = 3,
     SPINS = 100,
@@ -162,9 +163,11 @@ void progress_flush(struct runtime *runtime)
 bool progress_poll(struct runtime *runtime)
 {
     bool any = false;
+    uint64_t before = runtime->generation;
     if (runtime->options.chaos_seed)
         disturb(runtime);
-    for (int i = 0; i < BATCH; i++) {
+    /* A wake ends it: one more look costs what half a round trip does, and the thread may have what it waits for. */
+    for (int i = 0; i < BATCH && runtime->generation == before; i++) {
         void *buffer;
         uint64_t bytes;
         int peer = transport_receive(runtime->transport, &buffer, &bytes);
@@ -179,8 +182,6 @@ bool progress_poll(struct runtime *runtime)
         node_receive(runtime->node, message);
         progress_flush(runtime);
     }
-    if (!any)
-        runtime->polled_ns = runtime_now_ns();
     return any;
 }
 
@@ -241,6 +242,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
                    int64_t deadline_ns)
 {
     unsigned spins = 0;
+    int64_t now = 0;
     bool finished;
     for (;;) {
         uint64_t asked = runtime->generation;
@@ -249,7 +251,9 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
         if (finished)
             break;
         while (runtime->generation == asked) {
-            int64_t now = runtime_now_ns();
+            /* Reading the clock is a tenth of a look. */
+            if (spins % CLOCK_LOOKS == 0 || spins > SPINS || runtime->options.oversubscribed)
+                now = runtime_now_ns();
             if (deadline_ns >= 0 && now >= deadline_ns)
                 goto over;
             if (runtime->polling) {
@@ -262,6 +266,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
                 ring_due(runtime, now);
             spins = any ? 0 : spins + 1;
             if (!any) {
+                runtime->polled_ns = now;
                 touch_ahead(runtime);
                 progress_unlock(runtime);
                 relax_core(runtime, spins);

@@ -65,7 +65,7 @@ struct runtime {
     _Atomic bool standing;          /* there may be requests for locks whose thread has timed out */
     unsigned rings_due;             /* peers with ring_at_ns */
     int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
-    int64_t polled_ns;              /* when the transport was last empty */
+    int64_t polled_ns;              /* when a thread of the program last looked */
     enum meeting_kind meeting;      /* that an application thread is in; 0: none */
     pthread_t meeting_thread;
     uint64_t touch_from, touch_end; /* part of the range that a reply is awaited for, not touched in the system view yet */
@@ -120,7 +120,7 @@ void progress_flush(struct runtime *runtime);
  * sends that MPI has not finished, and a bell that the service thread left to this thread, whose last look may have been
  * too early for the message.  Under the mutex. */
 void progress_leave(struct runtime *runtime);
-/* Receive all that is there; true when there was anything.  Under the mutex. */
+/* Receive what is there, up to a wake; true when there was anything.  Under the mutex. */
 bool progress_poll(struct runtime *runtime);
 /* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first.  Under the
  * mutex, which is given up in between. */

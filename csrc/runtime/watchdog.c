@@ -27,10 +27,11 @@ static _Thread_local struct {
 static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
 {
     bool again = left.kind == kind && left.object == object;
-    wait->slice_ns = runtime_now_ns();
-    wait->since_ns = again ? left.since_ns : wait->slice_ns;
-    wait->told_ns = again ? left.told_ns : 0;
-    wait->object = object;
+    int64_t now = runtime_now_ns();
+    atomic_store_explicit(&wait->slice_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&wait->since_ns, again ? left.since_ns : now, memory_order_relaxed);
+    atomic_store_explicit(&wait->told_ns, again ? left.told_ns : 0, memory_order_relaxed);
+    atomic_store_explicit(&wait->object, object, memory_order_relaxed);
 }
 
 struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object)
@@ -42,7 +43,7 @@ struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64
         if (atomic_load_explicit(&wait->kind, memory_order_relaxed) == WAIT_NONE &&
             atomic_compare_exchange_strong(&wait->kind, &none, -1)) {
             begin(wait, kind, object);
-            atomic_store(&wait->kind, (int)kind);
+            atomic_store_explicit(&wait->kind, (int)kind, memory_order_release);
             return wait;
         }
     }
@@ -57,7 +58,7 @@ uint64_t watchdog_end(struct wait *wait, bool done)
     left.object = wait->object;
     left.since_ns = wait->since_ns;
     left.told_ns = wait->told_ns;
-    atomic_store(&wait->kind, WAIT_NONE);
+    atomic_store_explicit(&wait->kind, WAIT_NONE, memory_order_release);
     return waited;
 }
 
