@@ -118,6 +118,7 @@ int dsm_finalize(double slice_s);
 int dsm_rank(void);
 int dsm_size(void);
 bool dsm_active(void);                      /* started and not finalized */
+uint64_t dsm_job(void);                     /* drawn by chance at the start, the same on all ranks */
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 
@@ -172,6 +173,10 @@ int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *c
 
 /* Add `delta`; *before is the value it had.  *ticket as in dsm_acquire. */
 int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before);
+
+/* Wait until a counter whose home is this rank (its number modulo the size) is no longer `seen`; *value is what it is then.
+ * Nothing is sent: who adds to the counter wakes the waiters.  Local. */
+int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value);
 
 /* ---- insight ------------------------------------------------------------------------------------------------- */
 
