@@ -30,17 +30,23 @@ from dsm._arrays import (
     zeros,
     zeros_like,
 )
+from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
 from dsm._errors import DSMError
 from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._stats import Stats, stats
 from dsm._sync import Counter, Lock, RLock
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
     "Counter",
     "DSMError",
+    "Event",
     "Info",
     "Lock",
     "RLock",
+    "Semaphore",
     "Stats",
     "array",
     "barrier",
