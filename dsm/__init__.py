@@ -32,6 +32,7 @@ from dsm._arrays import (
 )
 from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
 from dsm._errors import DSMError
+from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._stats import Stats, stats
 from dsm._sync import Counter, Lock, RLock
@@ -46,6 +47,7 @@ __all__ = [
     "Info",
     "Lock",
     "RLock",
+    "Ref",
     "Semaphore",
     "Stats",
     "array",
@@ -62,6 +64,7 @@ __all__ = [
     "ones",
     "pinned",
     "rank",
+    "ref",
     "size",
     "split",
     "stats",

@@ -239,6 +239,25 @@ def _allocate(runtime: Runtime, layout: _Layout, what: str, function: str, initi
     return _view(root, layout)
 
 
+def root_of_region(number: int) -> AnyArray | None:
+    """Return the array of all bytes of a region, or None if it is not here or was freed.  Local."""
+    region = _regions.get(number)
+    if region is None or region.freed:
+        return None
+    root = region.root()
+    if root is None:  # no array over it is left here, and it lives on
+        root = np.asarray(_Memory(region.address, max(region.bytes, 1)))
+        region.root = weakref.ref(root)
+        weakref.finalize(root, _forget, region).atexit = False
+    return root
+
+
+def place_of(a: AnyArray, function: str) -> tuple[int, int]:
+    """Return the number of an array's region, and the offset of its first element there, in bytes.  Local."""
+    region = _shared_region(a, function)
+    return region.id, int(a.__array_interface__["data"][0]) - region.address
+
+
 def _view(root: AnyArray, layout: _Layout) -> AnyArray:
     order: Any = layout.order
     return np.ndarray(layout.shape, layout.dtype, buffer=root, order=order)
