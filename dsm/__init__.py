@@ -32,6 +32,7 @@ from dsm._arrays import (
 )
 from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
 from dsm._errors import DSMError
+from dsm._files import load, save
 from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._stats import Stats, stats
@@ -60,11 +61,13 @@ __all__ = [
     "info",
     "init",
     "is_shared",
+    "load",
     "local",
     "ones",
     "pinned",
     "rank",
     "ref",
+    "save",
     "size",
     "split",
     "stats",
