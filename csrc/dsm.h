@@ -144,6 +144,10 @@ int dsm_forget(uint32_t region);
 int dsm_region_of(const void *address, struct dsm_region *region);
 int dsm_page_info(uint32_t region, uint64_t page, struct dsm_page_info *info);
 
+/* Start to fetch the pages of `runs` runs of `bytes` bytes, `stride` bytes apart and in one region, and go on: a hint.
+ * Local. */
+int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t runs);
+
 /* Make bytes [address, address + bytes) resident and keep them accessible to the kernel and to MPI until the matching
  * dsm_unpin.  Nests.  Local. */
 int dsm_pin(void *address, uint64_t bytes, bool write);

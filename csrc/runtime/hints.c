@@ -1,5 +1,4 @@
-/* Calls that wait for nobody's memory, and ask for none: a counter that others raise to notify, and the
- * name of the job. */
+/* Calls beside the protocol's own: to be notified, to fetch pages early, to know the job. */
 #include <time.h>
 
 #include "runtime/runtime.h"
@@ -62,4 +61,40 @@ int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *v
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     progress_unlock(runtime);
     return done ? DSM_OK : DSM_AGAIN;
+}
+
+/* ---- prefetching --------------------------------------------------------------------------------------------- */
+
+/* Nobody waits for the answers: the service thread receives them if no thread of this rank happens to. */
+static void add_runs(struct runtime *runtime, const struct region *region, uint64_t from, uint64_t bytes, uint64_t stride,
+                     uint64_t runs)
+{
+    for (uint64_t k = 0; k < runs; k++) {
+        uint64_t at = from + k * stride;
+        prefetch_add(runtime->node, region, at / region->page_bytes, (at + bytes - 1) / region->page_bytes + 1);
+    }
+    node_settle(runtime->node);
+    progress_flush(runtime);
+    if (runtime->node->prefetches.under_way && runtime->options.progress == DSM_PROGRESS_DOORBELL)
+        doorbell_ring(runtime->doorbell, runtime->rank);
+    progress_leave(runtime);
+}
+
+int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t runs)
+{
+    struct runtime *runtime = running("prefetch()");
+    if (!runtime)
+        return DSM_E_STATE;
+    if (bytes == 0 || runs == 0)
+        return DSM_OK;
+    uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
+    progress_lock(runtime);
+    const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
+    uint64_t from = region ? offset - region->offset : 0, room = region ? region->pages * region->page_bytes - from : 0;
+    bool fits = bytes <= room && (runs == 1 || stride <= (room - bytes) / (runs - 1));
+    if (fits)
+        add_runs(runtime, region, from, bytes, stride, runs);
+    progress_unlock(runtime);
+    return fits ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "prefetch: %llu bytes at %p do not lie in one shared array",
+                                         (unsigned long long)bytes, address);
 }
