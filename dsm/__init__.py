@@ -33,6 +33,7 @@ from dsm._arrays import (
 from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
 from dsm._errors import DSMError
 from dsm._files import load, save
+from dsm._prefetch import prefetch
 from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._stats import Stats, stats
@@ -65,6 +66,7 @@ __all__ = [
     "local",
     "ones",
     "pinned",
+    "prefetch",
     "rank",
     "ref",
     "save",

@@ -303,6 +303,11 @@ def _shared_region(a: object, function: str) -> _Region:
     return region
 
 
+def page_bytes_of(a: AnyArray, function: str) -> int:
+    """Return the page size of the array that a shared array is a part of, in bytes.  Local."""
+    return _shared_region(a, function).page_bytes
+
+
 # ---- making arrays ---------------------------------------------------------------------------------------------------
 
 
