@@ -173,7 +173,7 @@ class Condition:
     ...         box[0] = 7
     ...         changed.notify_all()
     >>> with changed:
-    ...     changed.wait_for(lambda: box[0] == 7)
+    ...     changed.wait_for(lambda: bool(box[0] == 7))
     True
     """
 

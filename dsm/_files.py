@@ -155,6 +155,10 @@ def save(path: str | os.PathLike[str], a: AnyArray) -> None:
     OSError
         A rank cannot write its part; raised on every rank, and `path` holds what it held before.
 
+    Notes
+    -----
+    A job that ends in the middle leaves a file ``.dsm-*.npy`` beside `path`.
+
     Examples
     --------
     >>> import dsm, os, tempfile
