@@ -118,6 +118,7 @@ int dsm_finalize(double slice_s);
 int dsm_rank(void);
 int dsm_size(void);
 bool dsm_active(void);                      /* started and not finalized */
+uint64_t dsm_job(void);                     /* drawn by chance at the start, the same on all ranks */
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 
@@ -142,6 +143,10 @@ int dsm_forget(uint32_t region);
 /* The region that holds this address.  Local. */
 int dsm_region_of(const void *address, struct dsm_region *region);
 int dsm_page_info(uint32_t region, uint64_t page, struct dsm_page_info *info);
+
+/* Start to fetch the pages of `runs` runs of `bytes` bytes, `stride` bytes apart and in one region, and go on: a hint.
+ * Local. */
+int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t runs);
 
 /* Make bytes [address, address + bytes) resident and keep them accessible to the kernel and to MPI until the matching
  * dsm_unpin.  Nests.  Local. */
@@ -172,6 +177,10 @@ int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *c
 
 /* Add `delta`; *before is the value it had.  *ticket as in dsm_acquire. */
 int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before);
+
+/* Wait until a counter whose home is this rank (its number modulo the size) is no longer `seen`; *value is what it is then.
+ * Nothing is sent: who adds to the counter wakes the waiters.  Local. */
+int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value);
 
 /* ---- insight ------------------------------------------------------------------------------------------------- */
 

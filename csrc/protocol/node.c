@@ -65,6 +65,7 @@ void node_free(struct node *node)
     size_t size = (size_t)node->size;
     while (node->fetches)
         fetch_cancel(node, node->fetches);
+    prefetch_fini(node);
     free_messages(node, node->outbox);
     free_messages(node, node->to_self);
     free_messages(node, node->early);
@@ -299,6 +300,8 @@ void node_settle(struct node *node)
         ahead_pump(node);
     } while (node->to_self);
     node->delivering = false;
+    if (node->prefetches.under_way)
+        prefetch_step(node);
     page_protect_flush(node);
     if (node->policy.check_all)
         node_check(node);

@@ -18,6 +18,7 @@
 #include "protocol/interval.h"
 #include "protocol/lock.h"
 #include "protocol/meeting.h"
+#include "protocol/prefetch.h"
 #include "protocol/push.h"
 #include "protocol/region.h"
 
@@ -107,6 +108,7 @@ struct node {
     struct fetch *fetches;          /* under way */
     uint32_t fetch_count;
     struct wanted wanted;
+    struct prefetches prefetches;
     struct page *pinned;            /* list, in ascending order of addresses */
     struct page *pinned_last;       /* where the last one was put in, or NULL */
 

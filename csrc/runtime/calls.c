@@ -6,8 +6,7 @@
 
 enum { PAGE_BYTES_MIN = 4096, PAGE_BYTES_MAX = 64 << 20 };
 
-/* NULL, with the error set, when dsm is not running. */
-static struct runtime *running(const char *call)
+struct runtime *running(const char *call)
 {
     if (runtime_state() == RUNTIME_ACTIVE)
         return runtime_current;
@@ -15,8 +14,7 @@ static struct runtime *running(const char *call)
     return NULL;
 }
 
-/* Of a wait that has just begun. */
-static int64_t deadline_of(const struct wait *wait, double slice_s)
+int64_t deadline_of(const struct wait *wait, double slice_s)
 {
     return slice_s < 0 ? -1 : atomic_load_explicit(&wait->slice_ns, memory_order_relaxed) + (int64_t)(slice_s * 1e9);
 }

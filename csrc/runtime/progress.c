@@ -288,7 +288,7 @@ over:
 static bool is_busy(const struct runtime *runtime)
 {
     return transport_pending(runtime->transport) || runtime->rings_due ||
-           runtime->node->collection.phase != COLLECTION_IDLE;
+           runtime->node->collection.phase != COLLECTION_IDLE || runtime->node->prefetches.under_way;
 }
 
 /* Who rang has sent before, but MPI does not show the message at the first look (with MPICH 5 nearly always at the second),

@@ -369,10 +369,10 @@ static int open_bells(struct runtime *runtime)
 {
     size_t size = (size_t)runtime->size;
     struct doorbell_address mine, *all = calloc(size, sizeof *all);
-    uint64_t token = 0;
+    uint64_t drawn[2] = {0};        /* the token, which whoever knows it can ring with, and the job's name, which is told */
     int error = doorbell_open(&runtime->doorbell, &mine);
-    if (getrandom(&token, sizeof token, 0) != sizeof token)
-        token = (uint64_t)runtime_now_ns();
+    if (getrandom(drawn, sizeof drawn, 0) != sizeof drawn)
+        drawn[0] = drawn[1] = (uint64_t)runtime_now_ns();
     bool all_open = transport_agree_min(runtime->transport, error == 0 && all) == 1;
     if (!all_open) {
         free(all);
@@ -381,8 +381,9 @@ static int open_bells(struct runtime *runtime)
                              error ? strerror(-error) : "");
     }
     transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
-    transport_broadcast(runtime->transport, &token, (int)sizeof token);
-    error = doorbell_connect(runtime->doorbell, all, runtime->rank, runtime->size, token);
+    transport_broadcast(runtime->transport, drawn, (int)sizeof drawn);
+    runtime->job = drawn[1];
+    error = doorbell_connect(runtime->doorbell, all, runtime->rank, runtime->size, drawn[0]);
     free(all);
     if (transport_agree_min(runtime->transport, error == 0) != 1)
         return runtime_error(DSM_E_ENVIRONMENT, "a rank cannot use the addresses of the doorbells; DSM_PROGRESS=poll works "

@@ -58,6 +58,7 @@ struct runtime {
     struct peer *peers;
     struct dsm_options options;
     int rank, size;
+    uint64_t job;                   /* names this job */
 
     bool polling;                   /* some thread polls the transport */
     unsigned sleepers;              /* threads that sleep on `changed` */
@@ -109,6 +110,12 @@ void runtime_warn(const struct runtime *runtime, const char *text);
 
 /* Stop the threads and close the transport, after the last meeting. */
 void runtime_end(struct runtime *runtime);
+
+/* ---- calls.c ------------------------------------------------------------------------------------------------- */
+
+/* NULL, with the error set, when dsm is not running. */
+struct runtime *running(const char *call);
+int64_t deadline_of(const struct wait *wait, double slice_s);
 
 /* ---- progress.c ---------------------------------------------------------------------------------------------- */
 

@@ -126,6 +126,16 @@ static void say_meeting(struct line *line, const struct runtime *runtime, const 
         say(line, ", for ranks that tell rank %d", meeting_parent(runtime->rank));
 }
 
+/* At its home a counter is raised at once: who waits there waits until another thread or rank raises it. */
+static void say_counter(struct line *line, const struct runtime *runtime, const struct wait *wait)
+{
+    unsigned long long counter = wait->object, home = counter % (unsigned long long)runtime->size;
+    if (home == (unsigned long long)runtime->rank)
+        say(line, "to be notified (counter %llu)", counter);
+    else
+        say(line, "for counter %llu of rank %llu", counter, home);
+}
+
 static void tell(struct runtime *runtime, struct wait *wait, int64_t now, bool known)
 {
     struct line line = {.used = 0};
@@ -136,8 +146,7 @@ static void tell(struct runtime *runtime, struct wait *wait, int64_t now, bool k
     case WAIT_WRITE: say_page(&line, runtime, wait, known); break;
     case WAIT_LOCK: say_lock(&line, runtime, wait, known); break;
     case WAIT_MEETING: say_meeting(&line, runtime, wait, known); break;
-    case WAIT_COUNTER: say(&line, "for counter %llu of rank %llu", (unsigned long long)wait->object,
-                           (unsigned long long)wait->object % (unsigned long long)runtime->size); break;
+    case WAIT_COUNTER: say_counter(&line, runtime, wait); break;
     default: return;                /* it has ended meanwhile */
     }
     if (!known)

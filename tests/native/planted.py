@@ -268,6 +268,20 @@ FAULTS = (
         ("--edges=6", "--edges_told=0", "--pins=0"),
     ),
     Fault(
+        "R8 a prefetch starts while a collection holds",
+        "prefetch.c",
+        "    while (all->first && !node->collection.holding) {\n",
+        "    while (all->first) {\n",
+        ("--prefetch=1", "--collect=20"),
+    ),
+    Fault(
+        "R11 a prefetch fetches what is on its way",
+        "prefetch.c",
+        "        if (page->fetch || page_valid(page))\n",
+        "        if (page_valid(page))\n",
+        ("--prefetch=1",),
+    ),
+    Fault(
         "diff: the last block is not looked at",
         "diff.c",
         "blocks = page_bytes / DIFF_BLOCK_BYTES;",
