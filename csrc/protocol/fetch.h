@@ -12,10 +12,12 @@
  *
  * A request is answered at once, from the state before whatever this node is fetching itself.
  *
- *   FETCH := uint64 cuts that the reader has passed, want*              REPLY := page*
+ *   FETCH := uint64 cuts that the reader has passed, want*              REPLY := run*
  *   want  := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
- *   page  := uint32 region, uint32 flags, uint64 page, uint64 bytes of what follows the tag, uint64 tag, vector have,
- *            FETCH_WHOLE ? page bytes : uint32 diffs, (uint64 tag, uint64 bytes, body)*
+ *   run   := uint32 region, uint32 flags, uint64 first page, uint64 pages, uint64 bytes that follow, uint64 bytes behind the
+ *            wire, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_APART]
+ *                              : uint64 tag, vector have, uint32 diffs, (uint64 tag, uint64 bytes, body)*
+ * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the wire: apart.h.
  * The `have` that comes with diffs leaves out what is at or below the server's last cut, if the reader has passed that cut,
  * too: notices have told it.  (What a writer cut before its interval in a cut closed is named by that interval or by an
  * earlier one, and the cut lists them all.)
@@ -28,7 +30,7 @@
 
 struct node;
 
-enum { FETCH_WHOLE_MUST = 1, FETCH_WHOLE_OK = 2, FETCH_WHOLE_LIKED = 4, FETCH_WHOLE = 8 };
+enum { FETCH_WHOLE_MUST = 1, FETCH_WHOLE_OK = 2, FETCH_WHOLE_LIKED = 4, FETCH_WHOLE = 8, FETCH_APART = 16 };
 
 /* Replies are cut into pieces of about this size, so that the first can be used while the others travel. */
 enum { FETCH_PIECE_BYTES = 256 * 1024 };
@@ -54,6 +56,7 @@ struct fetch {
     bool gathering;                 /* this round asked for diffs (parts and `have` are in use) */
     bool diffs_only;                /* a whole page did not fit */
     bool ahead;                     /* nobody asked for it yet */
+    bool postponed;                 /* until the page has been sent (apart.h) */
 };
 
 /* Start to bring the page up to date.  It may end at once (a fresh page needs nobody). */
@@ -61,7 +64,12 @@ void fetch_start(struct node *node, struct page *page, bool ahead);
 /* Give up: the region is freed. */
 void fetch_cancel(struct node *node, struct fetch *fetch);
 
-void fetch_receive_want(struct node *node, const struct message *message);
+/* Something has been sent: start what waited for it. */
+void fetch_resume(struct node *node);
+
+void fetch_receive_want(struct node *node, struct message *message);
 void fetch_receive_reply(struct node *node, struct message *message);
+/* Where the bytes go that come behind it. */
+void fetch_place_reply(struct node *node, struct message *message);
 
 #endif

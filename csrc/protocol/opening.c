@@ -18,6 +18,10 @@ bool page_open(struct node *node, struct page *page)
         return true;
     if (node->collection.holding)
         return false;
+    if (apart_leaves(node, page)) {
+        node->hurry = true;
+        return false;
+    }
     node_mark_dirty(node, page);
     page->writable = true;
     if (!page->twin) {

@@ -121,6 +121,8 @@ void page_check(const struct page *page, const struct port *port)
         if (page->access != ACCESS_NONE && !page_valid(page))
             port->panic(port->context, "page: invariant 1: accessible, but stale");
     }
+    if (page->arriving && (page->copy || page->access != ACCESS_NONE || !page->fetch))
+        port->panic(port->context, "apart: invariant 2: a page that is arriving has a copy, access, or no fetch");
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
     for (const struct diff *diff = page->diffs; diff && diff->next; diff = diff->next)

@@ -51,6 +51,7 @@ struct page {
     bool owed;                      /* pinned and served during a collection: a notice is due after it */
     bool shared_writing;            /* a whole page did not make it valid: several write it at a time */
     uint8_t access;                 /* enum access */
+    bool arriving;                  /* a whole page is being received over it: it has no copy meanwhile */
 };
 
 bool page_valid(const struct page *page);

@@ -50,7 +50,7 @@ static enum fault_answer answer_fault(struct node *node, struct page *page, bool
             read_ahead(node, page->region, page->index);
     }
     if (write && !page_open(node, page))
-        return FAULT_WAIT;          /* a collection is under way */
+        return FAULT_WAIT;          /* a collection is under way, or the page is being sent */
     page_fill(page, &node->port);
     page_protect(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
     return FAULT_DONE;

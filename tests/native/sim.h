@@ -41,6 +41,8 @@ struct sim_knobs {
     int64_t budget_bytes;       /* of protocol memory */
     int64_t ahead_bytes;        /* read-ahead */
     int64_t whole;              /* 0 to 3, enum of struct policy */
+    int64_t apart;              /* 0 to 3, enum of struct policy */
+    int64_t eager;              /* permille of the messages of which all is taken at once */
     int64_t stay_open;          /* permille */
     int64_t open_early;         /* permille */
     int64_t deliver;            /* permille of the steps that deliver a message if there is one */
@@ -69,6 +71,7 @@ struct sim_stats {
     uint64_t tries, tries_of_free_locks, tries_refused, acquires_cancelled;
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
+    uint64_t apart_sent, apart_bytes, apart_in_place, apart_late, held;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;
     uint64_t kind_messages[16];
