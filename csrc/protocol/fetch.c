@@ -8,11 +8,13 @@
 
 /* ---- asking -------------------------------------------------------------------------------------------------- */
 
-/* The request to this peer that has not left yet, or a new one. */
-static struct message *request_to(struct node *node, node_id peer)
+/* The request to this peer that has not left yet, or a new one: as many pages as an answer holds, so that the answer to the
+ * first request is on its way while the next one is read. */
+static struct message *request_to(struct node *node, node_id peer, uint64_t page_bytes)
 {
+    uint32_t most = page_bytes < FETCH_PIECE_BYTES ? (uint32_t)(FETCH_PIECE_BYTES / page_bytes) : 1;
     for (struct message *message = node->outbox; message; message = message->next)
-        if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH)
+        if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH && message_header(message)->count < most)
             return message;
     struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_LATER, 256);
     message_put_u64(message, &node->pool, node->cuts);
@@ -26,7 +28,7 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, stamp sin
     if (peer == node->rank)
         node_panic(node, "page %llu of region %u: would be fetched from this node itself",
                    (unsigned long long)page->index, page->region->id);
-    struct message *message = request_to(node, peer);
+    struct message *message = request_to(node, peer, page->region->page_bytes);
     message_put_u32(message, &node->pool, page->region->id);
     message_put_u32(message, &node->pool, flags);
     message_put_u64(message, &node->pool, page->index);
