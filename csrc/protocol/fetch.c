@@ -376,13 +376,18 @@ static struct fetch *awaiting(struct node *node, const struct message *message, 
     return fetch;
 }
 
+static void read_have(struct node *node, struct reader *reader, struct vector *have)
+{
+    reader_vector(reader, &node->pool, node->size, node->collection.floor, have);
+}
+
 static void receive_diffs(struct node *node, struct message *message, struct reply_run *run)
 {
     struct reader *body = &run->body;
     struct fetch *fetch = awaiting(node, message, run, 0);
     struct vector theirs = {0};
     stamp tag = reader_u64(body);
-    reader_vector(body, &node->pool, node->size, node->collection.floor, &theirs);
+    read_have(node, body, &theirs);
     if (body->bad || !fetch->gathering || fetch->page->arriving)
         node_malformed(node, message);
     fetch->awaited--;
@@ -403,7 +408,7 @@ static void receive_whole(struct node *node, struct message *message, struct rep
     for (uint64_t k = 0; k < run->pages; k++, bytes += page_bytes) {
         struct fetch *fetch = awaiting(node, message, run, k);
         struct vector theirs = {0};
-        reader_vector(&run->body, &node->pool, node->size, node->collection.floor, &theirs);
+        read_have(node, &run->body, &theirs);
         if (run->body.bad || fetch->page->arriving != (segment && segment->in_place))
             node_malformed(node, message);
         fetch->awaited--;
@@ -448,7 +453,7 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
     for (uint64_t k = 0; k < run->pages; k++) {
         const struct page *page = region_page(run->region, &node->pool, run->first + k);
         struct vector theirs = {0};
-        reader_vector(&run->body, &node->pool, node->size, node->collection.floor, &theirs);
+        read_have(node, &run->body, &theirs);
         bool fits = page->fetch && page->fetch->awaited == 1 && page->fetch->part_count == 0 && !page->arriving &&
                     !page->twin && !page_pinned(page) && page->access == ACCESS_NONE &&
                     !(page->copy && !vector_covers(&theirs, &page->have, node->rank));
