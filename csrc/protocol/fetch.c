@@ -466,8 +466,6 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
 
 static void place_run(struct node *node, struct message *message, struct reply_run *run)
 {
-    if (message->segment_count == MESSAGE_SEGMENTS_MAX)
-        node_malformed(node, message);
     struct region *region = run->region;
     bool in_place = region && fits_in_place(node, run);
     struct segment segment = {.bytes = run->apart, .in_place = in_place};
@@ -488,10 +486,15 @@ static void place_run(struct node *node, struct message *message, struct reply_r
 void fetch_place_reply(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
+    uint64_t bytes = 0;
     for (uint32_t i = 0, count = message_header(message)->count; i < count; i++) {
         struct reply_run run = read_run(node, message, &reader);
-        if (run.flags & FETCH_APART)
-            place_run(node, message, &run);
+        if (!(run.flags & FETCH_APART))
+            continue;
+        bytes += run.apart;
+        if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > node->port.range_bytes)
+            node_malformed(node, message);
+        place_run(node, message, &run);
     }
     if (!reader_ended(&reader) || message->segment_count == 0)
         node_malformed(node, message);
