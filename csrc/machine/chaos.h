@@ -31,7 +31,7 @@ void chaos_close(struct chaos *chaos);
 /* How many of the `bytes` that are left of a message go into its next piece; the last one takes all that are left. */
 uint64_t chaos_piece(struct chaos *chaos, uint64_t bytes);
 
-/* Take in a piece that has arrived; `more` of the same message will follow.  `parts`: of its last piece, come out with it. */
+/* Take in a piece that has arrived; `more` of the same message will follow.  `parts` comes out with the message. */
 void chaos_keep(struct chaos *chaos, int source, void *buffer, uint64_t bytes, bool more, bool parts);
 
 /* A message whose time has come: its source, or -1. */

@@ -59,12 +59,12 @@ void transport_send(struct transport *transport, int peer, void *buffer, uint64_
 void transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
                           const struct transport_part *parts, int count, void *token);
 
-/* The next message that has arrived, if any: its sender, or -1.  The caller owns *buffer (taken with *bytes).  *token is that
- * of `place`, or NULL: a message without parts. */
+/* The next message that has arrived, if any: its sender, or -1.  The caller owns *buffer (taken with *bytes).  *token
+ * is that of `place`, or NULL: a message without parts. */
 int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token);
 
-/* Sends that MPI has not finished, parts that have not come, and messages that chaos holds back: somebody has to go on calling transport_receive for
- * them to end. */
+/* Sends that MPI has not finished, parts that have not come, and messages that chaos holds back: somebody has to go on
+ * calling transport_receive for them to end. */
 unsigned transport_pending(const struct transport *transport);
 
 /* Complete all that is pending and free the duplicate.  Collective; after the protocol's own last meeting. */

@@ -195,7 +195,7 @@ static void first_thread(struct world *world, int rank)
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FORGET});
     } else if (chance(world, 6)) {
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_COLLECT});
-    } else if (chance(world, 25)) {
+    } else if (chance(world, 40)) {
         for (uint64_t page = 0; page < 4; page++)       /* one after the other, so that the next ones are fetched ahead */
             happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FAULT, .a = offset % 128 + 64 * page});
     } else {
