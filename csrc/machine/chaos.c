@@ -18,6 +18,7 @@ struct held {
     uint64_t look;              /* handed out at this look or later, */
     int64_t due_ns;             /* and not before */
     bool more;                  /* the rest of it has not arrived */
+    bool parts;
 };
 
 /* Invariant: last is the end of the list that starts at first; only the last one may have `more`. */
@@ -125,7 +126,7 @@ choose_delay(struct chaos *chaos, struct source *source, struct held *held)
 }
 
 void
-chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool more)
+chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool more, bool parts)
 {
     struct source *source = &chaos->sources[from];
     struct held *held = source->last;
@@ -143,10 +144,11 @@ chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool mor
         choose_delay(chaos, source, held);
     }
     held->more = more;
+    held->parts = parts;
 }
 
 int
-chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes)
+chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, bool *parts)
 {
     if (chaos->kept == 0)
         return -1;
@@ -165,10 +167,17 @@ chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes)
         chaos->kept--;
         *buffer = held->buffer;
         *bytes = held->bytes;
+        *parts = held->parts;
         chaos->buffers.give(chaos->buffers.context, held, sizeof *held);
         return from;
     }
     return -1;
+}
+
+bool
+chaos_waits(struct chaos *chaos)
+{
+    return chaos_roll(&chaos->dice, 4) != 0;
 }
 
 unsigned

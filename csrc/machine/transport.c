@@ -8,6 +8,9 @@
  * Order: MPI matches messages of one sender in their order, but a large one may end after a small one behind it.
  * Receives under way are kept in the order of matching, and one is handed out only when no older one of its source is
  * left.
+ *
+ * Parts are received into place by MPI_Irecv, posted in the order of their messages; a message whose parts are under way
+ * waits in the list of arrivals, and so do those of the same source that come after it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -25,11 +28,19 @@
 #include <unistd.h>
 
 /* Only chaos sends pieces that are not the last of their message. */
-enum { TAG = 0, TAG_MORE = 1, RECEIVES_MAX = 64, SENDS_FIRST = 256 };
+enum { TAG = 0, TAG_MORE = 1, TAG_PARTS = 2, RECEIVES_MAX = 64, SENDS_FIRST = 256 };
+
+/* A message whose parts are under way. */
+struct parcel {
+    void *token;
+    unsigned left;              /* sends that are not done */
+};
 
 struct sent {
-    void *buffer;
+    void *buffer;               /* NULL: a part */
     uint64_t capacity;
+    struct parcel *parcel;      /* of a part */
+    bool done;
 };
 
 struct received {
@@ -38,6 +49,18 @@ struct received {
     int source;
     bool complete;
     bool more;                  /* a piece that is not the last of its message */
+    bool parts;                 /* parts follow */
+};
+
+/* A message that is here, and waits for its parts or for those of an older one of its source. */
+struct arrival {
+    struct arrival *next;
+    struct received received;
+    void *token;
+    int count, here;            /* parts; how many of them are complete */
+    uint64_t got;               /* of the next part (chaos cuts them) */
+    MPI_Request requests[TRANSPORT_PARTS_MAX];
+    struct transport_part parts[TRANSPORT_PARTS_MAX];
 };
 
 /* Invariants
@@ -45,7 +68,7 @@ struct received {
  *  2. under_way[source] counts the receives of that source.
  */
 struct transport {
-    MPI_Comm comm;
+    MPI_Comm comm, parts_comm;
     int rank, size;
     struct transport_buffers buffers;
     struct chaos *chaos;        /* NULL in production */
@@ -58,6 +81,10 @@ struct transport {
     MPI_Request receive_requests[RECEIVES_MAX];
     struct received receives[RECEIVES_MAX];
     unsigned *under_way;
+
+    unsigned arrivals_count;
+    struct arrival *arrivals, **arrivals_end;
+    unsigned *waiting;          /* arrivals of each source */
 };
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
@@ -121,6 +148,20 @@ sends_grow(struct transport *transport)
     transport->sends_capacity = (unsigned)new;
 }
 
+/* MPI is done with it. */
+static void
+finish(struct transport *transport, struct sent sent)
+{
+    const struct transport_buffers *buffers = &transport->buffers;
+    if (sent.buffer)
+        buffers->give(buffers->context, sent.buffer, sent.capacity);
+    if (!sent.parcel || --sent.parcel->left > 0)
+        return;
+    void *token = sent.parcel->token;
+    buffers->give(buffers->context, sent.parcel, sizeof *sent.parcel);
+    buffers->sent(buffers->context, token);
+}
+
 /* Statuses are asked for in portions, so that they fit on the stack of a fault handler. */
 static void
 sends_poll(struct transport *transport)
@@ -137,13 +178,13 @@ sends_poll(struct transport *transport)
         check_some(transport, code, done == MPI_UNDEFINED ? 0 : done, statuses);
         for (int i = 0; done != MPI_UNDEFINED && i < done; i++) {
             struct sent *sent = &transport->sends[first + (unsigned)indices[i]];
-            transport->buffers.give(transport->buffers.context, sent->buffer, sent->capacity);
-            sent->buffer = NULL;
+            finish(transport, *sent);
+            sent->done = true;
         }
     }
     unsigned kept = 0;
     for (unsigned i = 0; i < transport->sends_count; i++) {
-        if (!transport->sends[i].buffer)
+        if (transport->sends[i].done)
             continue;
         transport->sends[kept] = transport->sends[i];
         transport->send_requests[kept++] = transport->send_requests[i];
@@ -152,24 +193,25 @@ sends_poll(struct transport *transport)
 }
 
 static void
-post(struct transport *transport, int peer, int tag, void *buffer, uint64_t bytes, uint64_t capacity)
+post(struct transport *transport, int peer, int tag, const struct transport_part *part, struct sent sent)
 {
     if (transport->sends_count == transport->sends_capacity)
         sends_grow(transport);
     MPI_Request request;
+    MPI_Comm comm = sent.parcel ? transport->parts_comm : transport->comm;
     int done = 0;
-    check(transport, MPI_Isend(buffer, (int)bytes, MPI_BYTE, peer, tag, transport->comm, &request), "MPI_Isend");
+    check(transport, MPI_Isend(part->at, (int)part->bytes, MPI_BYTE, peer, tag, comm, &request), "MPI_Isend");
     check(transport, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
     if (done) {
-        transport->buffers.give(transport->buffers.context, buffer, capacity);
+        finish(transport, sent);
         return;
     }
     transport->send_requests[transport->sends_count] = request;
-    transport->sends[transport->sends_count++] = (struct sent){.buffer = buffer, .capacity = capacity};
+    transport->sends[transport->sends_count++] = sent;
 }
 
 static void
-post_pieces(struct transport *transport, int peer, const void *buffer, uint64_t bytes)
+post_pieces(struct transport *transport, int peer, int tag, const void *buffer, uint64_t bytes)
 {
     const unsigned char *from = buffer;
     uint64_t piece;
@@ -177,29 +219,58 @@ post_pieces(struct transport *transport, int peer, const void *buffer, uint64_t 
         piece = chaos_piece(transport->chaos, bytes);
         void *copy = transport->buffers.take(transport->buffers.context, piece);
         memcpy(copy, from, piece);
-        post(transport, peer, piece < bytes ? TAG_MORE : TAG, copy, piece, piece);
+        post(transport, peer, piece < bytes ? TAG_MORE : tag, &(struct transport_part){copy, piece},
+             (struct sent){.buffer = copy, .capacity = piece});
         from += piece;
         bytes -= piece;
     } while (bytes > 0);
 }
 
-void
-transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+static void
+send_bytes(struct transport *transport, int peer, int tag, void *buffer, uint64_t bytes, uint64_t capacity)
 {
     if (bytes > INT_MAX)
         transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB was to be sent");
     if (!transport->chaos) {
-        post(transport, peer, TAG, buffer, bytes, capacity);
+        post(transport, peer, tag, &(struct transport_part){buffer, bytes},
+             (struct sent){.buffer = buffer, .capacity = capacity});
         return;
     }
-    post_pieces(transport, peer, buffer, bytes);
+    post_pieces(transport, peer, tag, buffer, bytes);
     transport->buffers.give(transport->buffers.context, buffer, capacity);
+}
+
+void
+transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+{
+    send_bytes(transport, peer, TAG, buffer, bytes, capacity);
+}
+
+void
+transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
+                     const struct transport_part *parts, int count, void *token)
+{
+    struct parcel *parcel = transport->buffers.take(transport->buffers.context, sizeof *parcel);
+    struct sent sent = {.parcel = parcel};
+    *parcel = (struct parcel){.token = token, .left = 1};       /* until all have been posted */
+    send_bytes(transport, peer, TAG_PARTS, buffer, bytes, capacity);
+    for (int i = 0; i < count; i++) {
+        struct transport_part left = parts[i];
+        while (left.bytes > 0) {
+            uint64_t piece = transport->chaos ? chaos_piece(transport->chaos, left.bytes) : left.bytes;
+            parcel->left++;
+            post(transport, peer, TAG, &(struct transport_part){left.at, piece}, sent);
+            left.at = (unsigned char *)left.at + piece;
+            left.bytes -= piece;
+        }
+    }
+    finish(transport, sent);
 }
 
 unsigned
 transport_pending(const struct transport *transport)
 {
-    return transport->sends_count + (transport->chaos ? chaos_kept(transport->chaos) : 0);
+    return transport->sends_count + transport->arrivals_count + (transport->chaos ? chaos_kept(transport->chaos) : 0);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------------- */
@@ -257,16 +328,16 @@ receive_matched(struct transport *transport, bool *found, struct received *recei
 {
     MPI_Message message;
     MPI_Status status;
-    int flag = 0, count = 0, done = 0, tag = transport->chaos ? MPI_ANY_TAG : TAG;
-    check(transport, MPI_Improbe(MPI_ANY_SOURCE, tag, transport->comm, &flag, &message, &status), "MPI_Improbe");
+    int flag = 0, count = 0, done = 0;
+    check(transport, MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, transport->comm, &flag, &message, &status), "MPI_Improbe");
     *found = flag != 0;
     if (!flag)
         return false;
     check(transport, MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
     if (count == MPI_UNDEFINED || count < 0)
         transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB has arrived");
-    *received = (struct received){
-        .bytes = (uint64_t)count, .source = status.MPI_SOURCE, .more = status.MPI_TAG == TAG_MORE};
+    *received = (struct received){.bytes = (uint64_t)count, .source = status.MPI_SOURCE,
+                                  .more = status.MPI_TAG == TAG_MORE, .parts = status.MPI_TAG == TAG_PARTS};
     received->buffer = transport->buffers.take(transport->buffers.context, received->bytes);
     MPI_Request request;
     check(transport, MPI_Imrecv(received->buffer, count, MPI_BYTE, &message, &request), "MPI_Imrecv");
@@ -283,8 +354,6 @@ receive_matched(struct transport *transport, bool *found, struct received *recei
 static bool
 receive(struct transport *transport, struct received *received)
 {
-    if (transport->sends_count > 0)
-        sends_poll(transport);
     if (transport->receives_count > 0) {
         receives_poll(transport);
         if (receives_take(transport, received))
@@ -297,17 +366,149 @@ receive(struct transport *transport, struct received *received)
     return false;
 }
 
+/* The next message, its parts apart. */
+static bool
+next_message(struct transport *transport, struct received *received)
+{
+    bool any = receive(transport, received);
+    if (!transport->chaos)
+        return any;
+    for (; any; any = receive(transport, received))
+        chaos_keep(transport->chaos, received->source, received->buffer, received->bytes, received->more,
+                   received->parts);
+    *received = (struct received){0};
+    received->source = chaos_take(transport->chaos, &received->buffer, &received->bytes, &received->parts);
+    return received->source >= 0;
+}
+
+/* ---- parts ----------------------------------------------------------------------------------------------------- */
+
+static void
+post_part(struct transport *transport, struct arrival *arrival, int i)
+{
+    struct transport_part part = arrival->parts[i];
+    check(transport, MPI_Irecv((unsigned char *)part.at + arrival->got, (int)(part.bytes - arrival->got), MPI_BYTE,
+                               arrival->received.source, TAG, transport->parts_comm, &arrival->requests[i]),
+          "MPI_Irecv");
+}
+
+static void
+arrivals_add(struct transport *transport, const struct received *received)
+{
+    const struct transport_buffers *buffers = &transport->buffers;
+    struct arrival *arrival = buffers->take(buffers->context, sizeof *arrival);
+    arrival->next = NULL;
+    arrival->received = *received;
+    arrival->token = NULL;
+    arrival->count = arrival->here = 0;
+    arrival->got = 0;
+    if (received->parts)
+        arrival->count = buffers->place(buffers->context, received->source, received->buffer, received->bytes,
+                                        arrival->parts, &arrival->token);
+    for (int i = 0; i < arrival->count; i++) {
+        arrival->requests[i] = MPI_REQUEST_NULL;
+        if (!transport->chaos)
+            post_part(transport, arrival, i);
+    }
+    if (!transport->arrivals)
+        transport->arrivals_end = &transport->arrivals;
+    *transport->arrivals_end = arrival;
+    transport->arrivals_end = &arrival->next;
+    transport->arrivals_count++;
+    transport->waiting[received->source]++;
+}
+
+static uint64_t
+part_bytes(const struct transport *transport, const MPI_Status *status)
+{
+    int count = 0;
+    check(transport, MPI_Get_count(status, MPI_BYTE, &count), "MPI_Get_count");
+    return count == MPI_UNDEFINED || count < 0 ? 0 : (uint64_t)count;
+}
+
+/* Pieces of unknown lengths, one receive at a time, and now and then. */
+static void
+poll_pieces(struct transport *transport, struct arrival *arrival)
+{
+    MPI_Request *request = &arrival->requests[arrival->here];
+    MPI_Status status;
+    int done = 0;
+    if (*request == MPI_REQUEST_NULL) {
+        if (chaos_waits(transport->chaos))
+            return;
+        post_part(transport, arrival, arrival->here);
+    }
+    check(transport, MPI_Test(request, &done, &status), "MPI_Test");
+    if (!done)
+        return;
+    arrival->got += part_bytes(transport, &status);
+    if (arrival->got < arrival->parts[arrival->here].bytes)
+        return;
+    arrival->got = 0;
+    arrival->here++;
+}
+
+static void
+poll_arrival(struct transport *transport, struct arrival *arrival)
+{
+    MPI_Status statuses[TRANSPORT_PARTS_MAX];
+    int all = 0;
+    int code = MPI_Testall(arrival->count, arrival->requests, &all, statuses);
+    check_some(transport, code, code == MPI_SUCCESS ? 0 : arrival->count, statuses);
+    for (int i = 0; all && i < arrival->count; i++)
+        if (part_bytes(transport, &statuses[i]) != arrival->parts[i].bytes)
+            transport->buffers.broken(transport->buffers.context, "what follows a message is shorter than it says");
+    if (all)
+        arrival->here = arrival->count;
+}
+
+/* The first one that is complete and the oldest of its source. */
+static bool
+arrivals_take(struct transport *transport, struct received *received, void **token)
+{
+    unsigned blocked = 0;           /* of different sources; only then can one overtake another */
+    for (struct arrival **link = &transport->arrivals; *link; link = &(*link)->next) {
+        struct arrival *arrival = *link;
+        bool oldest = true;
+        for (const struct arrival *older = transport->arrivals; blocked && older != arrival; older = older->next)
+            oldest = oldest && older->received.source != arrival->received.source;
+        if (arrival->here < arrival->count && transport->chaos && oldest)
+            poll_pieces(transport, arrival);
+        else if (arrival->here < arrival->count && !transport->chaos)
+            poll_arrival(transport, arrival);
+        if (arrival->here < arrival->count || !oldest) {
+            blocked++;
+            continue;
+        }
+        *received = arrival->received;
+        *token = arrival->token;
+        *link = arrival->next;
+        if (!arrival->next)
+            transport->arrivals_end = link;
+        transport->arrivals_count--;
+        transport->waiting[received->source]--;
+        transport->buffers.give(transport->buffers.context, arrival, sizeof *arrival);
+        return true;
+    }
+    return false;
+}
+
 int
-transport_receive(struct transport *transport, void **buffer, uint64_t *bytes)
+transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token)
 {
     struct received received;
-    bool any = receive(transport, &received);
-    if (transport->chaos) {
-        for (; any; any = receive(transport, &received))
-            chaos_keep(transport->chaos, received.source, received.buffer, received.bytes, received.more);
-        return chaos_take(transport->chaos, buffer, bytes);
+    *token = NULL;
+    if (transport->sends_count > 0)
+        sends_poll(transport);
+    bool found = transport->arrivals && arrivals_take(transport, &received, token);
+    while (!found && next_message(transport, &received)) {
+        found = !received.parts && transport->waiting[received.source] == 0;
+        if (!found) {
+            arrivals_add(transport, &received);
+            found = arrivals_take(transport, &received, token);
+        }
     }
-    if (!any)
+    if (!found)
         return -1;
     *buffer = received.buffer;
     *bytes = received.bytes;
@@ -372,6 +573,8 @@ duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capac
     if (code == MPI_SUCCESS)
         code = MPI_Comm_set_errhandler(transport->comm, MPI_ERRORS_RETURN);
     if (code == MPI_SUCCESS)
+        code = MPI_Comm_dup(transport->comm, &transport->parts_comm);
+    if (code == MPI_SUCCESS)
         code = MPI_Comm_rank(transport->comm, &transport->rank);
     if (code == MPI_SUCCESS)
         code = MPI_Comm_size(transport->comm, &transport->size);
@@ -384,12 +587,15 @@ duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capac
 static void
 transport_delete(struct transport *transport)
 {
+    if (transport->parts_comm != MPI_COMM_NULL)
+        MPI_Comm_free(&transport->parts_comm);
     if (transport->comm != MPI_COMM_NULL)
         MPI_Comm_free(&transport->comm);
     memory_chunk_free(transport->send_requests, transport->sends_capacity * sizeof *transport->send_requests);
     memory_chunk_free(transport->sends, transport->sends_capacity * sizeof *transport->sends);
     chaos_close(transport->chaos);
     free(transport->under_way);
+    free(transport->waiting);
     free(transport);
 }
 
@@ -409,14 +615,15 @@ transport_open(struct transport **transport, const void *mpi_comm, const struct 
         snprintf(text, (size_t)text_capacity, "no memory");
         return -1;
     }
-    made->comm = MPI_COMM_NULL;
+    made->comm = made->parts_comm = MPI_COMM_NULL;
     made->buffers = *buffers;
     int error = duplicate(made, *(const MPI_Comm *)mpi_comm, text, text_capacity);
     if (error == 0)
         error = check_thread_level(made, text, text_capacity);
     if (error == 0) {
         made->under_way = calloc((size_t)made->size, sizeof *made->under_way);
-        if (!made->under_way) {
+        made->waiting = calloc((size_t)made->size, sizeof *made->waiting);
+        if (!made->under_way || !made->waiting) {
             snprintf(text, (size_t)text_capacity, "no memory");
             error = -1;
         }
@@ -457,9 +664,9 @@ transport_close(struct transport *transport)
     bool begun = false;
     int met = 0, left = 1;
     while (!met || left) {
-        void *buffer;
+        void *buffer, *token;
         uint64_t bytes;
-        left = transport_receive(transport, &buffer, &bytes) >= 0;
+        left = transport_receive(transport, &buffer, &bytes, &token) >= 0;
         if (left)
             transport->buffers.give(transport->buffers.context, buffer, bytes);
         if (!begun && transport->sends_count == 0) {

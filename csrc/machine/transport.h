@@ -5,6 +5,10 @@
  * it) and handed out in the order in which their sender sent them, large ones when they are complete.
  * All functions are called under the runtime's mutex, but for those that say otherwise.
  *
+ * A message may have parts: memory that travels behind its bytes, without a copy of ours.  When the bytes are here, the
+ * receiver is asked where the parts go (`place`), and gets the message when they have come, too.  They travel on a
+ * communicator of their own, so that no part can be matched for a message.
+ *
  * Invariants
  *  1. Between two ranks messages come out in the order in which they went in.
  *  2. The memory of a message belongs to the transport from transport_send until MPI says that the send is complete.
@@ -17,12 +21,23 @@
 
 struct transport;
 
+enum { TRANSPORT_PARTS_MAX = 32 };
+
+struct transport_part {
+    void *at;
+    uint64_t bytes;                 /* at most 1 GiB */
+};
+
 /* Where the transport gets and gives back the memory of messages.  `take` never fails (it panics itself). */
 struct transport_buffers {
     void *context;
     void *(*take)(void *context, uint64_t bytes);
     void (*give)(void *context, void *buffer, uint64_t bytes);
     void (*broken)(void *context, const char *text);    /* MPI failed; does not return */
+    /* All parts of the message that was sent with this token have been taken. */
+    void (*sent)(void *context, void *token);
+    /* The bytes of a message with parts are here: the number of parts, and *token, which comes out with the message. */
+    int (*place)(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token);
 };
 
 /* *mpi_comm is a pointer to an MPI_Comm; it is duplicated.  Collective; called without the mutex.  0 or -1
@@ -40,11 +55,16 @@ int transport_disturb(struct transport *transport, uint64_t seed);
  * done. */
 void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity);
 
-/* The next message that has arrived, if any: its sender, or -1.  The caller owns *buffer (taken with *bytes). */
-int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes);
+/* The same with parts, which must not change until `sent` is called with the token; that may be before this returns. */
+void transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
+                          const struct transport_part *parts, int count, void *token);
 
-/* Sends that MPI has not finished, and messages that chaos holds back: somebody has to go on calling transport_receive for
- * them to end. */
+/* The next message that has arrived, if any: its sender, or -1.  The caller owns *buffer (taken with *bytes).  *token
+ * is that of `place`, or NULL: a message without parts. */
+int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token);
+
+/* Sends that MPI has not finished, parts that have not come, and messages that chaos holds back: somebody has to go on
+ * calling transport_receive for them to end. */
 unsigned transport_pending(const struct transport *transport);
 
 /* Complete all that is pending and free the duplicate.  Collective; after the protocol's own last meeting. */

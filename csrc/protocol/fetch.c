@@ -8,11 +8,13 @@
 
 /* ---- asking -------------------------------------------------------------------------------------------------- */
 
-/* The request to this peer that has not left yet, or a new one. */
-static struct message *request_to(struct node *node, node_id peer)
+/* The request to this peer that has not left yet, or a new one: as many pages as an answer holds, so that the answer to the
+ * first request is on its way while the next one is read. */
+static struct message *request_to(struct node *node, node_id peer, uint64_t page_bytes)
 {
+    uint32_t most = page_bytes < FETCH_PIECE_BYTES ? (uint32_t)(FETCH_PIECE_BYTES / page_bytes) : 1;
     for (struct message *message = node->outbox; message; message = message->next)
-        if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH)
+        if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH && message_header(message)->count < most)
             return message;
     struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_LATER, 256);
     message_put_u64(message, &node->pool, node->cuts);
@@ -43,7 +45,7 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, stamp sin
         flags |= FETCH_SUBSCRIBE;
         history_of(page, &node->pool)->subscribed = true;
     }
-    struct message *message = request_to(node, peer);
+    struct message *message = request_to(node, peer, page_region(page)->page_bytes);
     put_want(node, message, page, since, flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);
@@ -196,7 +198,8 @@ static bool install(struct node *node, struct page *page, const unsigned char *b
         own = pool_take(pool, room);
         own_bytes = diff_cut(view, page->twin, page_bytes, page_bytes, own);
     }
-    memcpy(view, bytes, page_bytes);
+    if (view != bytes)
+        memcpy(view, bytes, page_bytes);
     for (const struct diff *diff = page_diffs_after(page, known); diff; diff = diff->next)
         diff_apply(view, diff->body, diff->bytes);
     if (own) {
@@ -205,7 +208,7 @@ static bool install(struct node *node, struct page *page, const unsigned char *b
         pool_give(pool, own, room);
     }
     page->copy = true;
-    page->fresh = false;
+    page->fresh = page->arriving = false;
     vector_copy(&page->have, pool, have);
     vector_raise(&page->have, pool, node->rank, mine);
     node_event(node, EVENT_INSTALL, page, 0, NODE_NONE);
@@ -225,6 +228,7 @@ static void fetch_free(struct node *node, struct fetch *fetch)
         fetch->next->link = fetch->link;
     fetch->page->more->fetch = NULL;
     page_tidy(fetch->page, &node->pool);
+    node->postponed -= fetch->postponed;
     node->fetch_count--;
     if (fetch->wanted) {
         node->wanted.under_way--;
@@ -287,14 +291,27 @@ static struct fetch *fetch_new(struct node *node, struct page *page, bool ahead)
 
 static void fetch_begin(struct node *node, struct fetch *fetch)
 {
-    if (page_history(fetch->page) && page_history(fetch->page)->pushes)
+    const struct page_history *history = page_history(fetch->page);
+    if (history && history->pushes)
         push_begin_fetch(node, fetch);
     fetch_continue(node, fetch);
 }
 
+/* Not while the page is being sent. */
+static void fetch_begin_or_postpone(struct node *node, struct fetch *fetch)
+{
+    fetch->postponed = apart_leaves(node, fetch->page);
+    if (fetch->postponed) {
+        node->postponed++;
+        node->hurry = true;
+        return;
+    }
+    fetch_begin(node, fetch);
+}
+
 void fetch_start(struct node *node, struct page *page, bool ahead)
 {
-    fetch_begin(node, fetch_new(node, page, ahead));
+    fetch_begin_or_postpone(node, fetch_new(node, page, ahead));
 }
 
 void fetch_start_wanted(struct node *node, struct page *page, bool subscribes)
@@ -304,7 +321,7 @@ void fetch_start_wanted(struct node *node, struct page *page, bool subscribes)
     fetch->subscribes = subscribes;
     node->wanted.under_way++;
     node->wanted.bytes += page_region(page)->page_bytes;
-    fetch_begin(node, fetch);
+    fetch_begin_or_postpone(node, fetch);
 }
 
 void fetch_stop_pushes(struct node *node, struct page *page)
@@ -313,7 +330,19 @@ void fetch_stop_pushes(struct node *node, struct page *page)
     for (uint32_t i = 0; i < page->need.count; i++) {
         node_id writer = vector_at(&page->need, i).node;
         if (writer != node->rank)
-            put_want(node, request_to(node, writer), page, 0, FETCH_STOP);
+            put_want(node, request_to(node, writer, page_region(page)->page_bytes), page, 0, FETCH_STOP);
+    }
+}
+
+void fetch_resume(struct node *node)
+{
+    for (struct fetch *fetch = node->fetches, *next; fetch && node->postponed; fetch = next) {
+        next = fetch->next;
+        if (!fetch->postponed || apart_leaves(node, fetch->page))
+            continue;
+        fetch->postponed = false;
+        node->postponed--;
+        fetch_begin(node, fetch);
     }
 }
 
@@ -373,46 +402,165 @@ static void take_whole(struct node *node, struct fetch *fetch, const unsigned ch
         page->shared_writing = true;
 }
 
-/* One page of a reply; what was freed in the meantime is read and dropped. */
-static void receive_page(struct node *node, struct message *message, struct reader *reader)
+struct reply_run {
+    uint32_t flags;
+    uint64_t first, pages, bytes, apart;
+    struct region *region;          /* NULL: freed in the meantime */
+    struct reader body;
+};
+
+/* A run that does not fit its region is not believed; of one whose region is gone only the lengths count. */
+static struct reply_run read_run(struct node *node, const struct message *message, struct reader *reader)
 {
-    region_id id = reader_u32(reader);
-    uint32_t flags = reader_u32(reader);
-    uint64_t index = reader_u64(reader), size = reader_u64(reader);
-    stamp tag = reader_u64(reader);
-    struct reader body = *reader;
-    if (reader_bytes(reader, size))
-        body.end = body.at + size;
-    struct region *region = reader->bad ? NULL : region_find(&node->regions, id);
-    if (!region)
-        return;
-    struct fetch *fetch = index < region->pages ? page_fetch(region_page(region, &node->pool, index)) : NULL;
+    struct reply_run run = {.region = region_find(&node->regions, reader_u32(reader))};
+    run.flags = reader_u32(reader);
+    run.first = reader_u64(reader);
+    run.pages = reader_u64(reader);
+    run.bytes = reader_u64(reader);
+    run.apart = reader_u64(reader);
+    run.body = *reader;
+    if (reader_bytes(reader, run.bytes))
+        run.body.end = run.body.at + run.bytes;
+    bool apart = run.flags & FETCH_APART;
+    const struct region *region = run.region;
+    if (reader->bad || run.pages == 0 || (!(run.flags & FETCH_WHOLE) && (run.pages > 1 || apart)) ||
+        apart != (run.apart > 0) || run.apart > APART_BYTES_MAX || run.apart > node->port.range_bytes ||
+        (region && (run.first >= region->pages || run.pages > region->pages - run.first ||
+                    (apart && run.apart != run.pages * region->page_bytes))))
+        node_malformed(node, message);
+    return run;
+}
+
+/* The fetch of this page that awaits the reply. */
+static struct fetch *awaiting(struct node *node, const struct message *message, const struct reply_run *run, uint64_t k)
+{
+    struct fetch *fetch = page_fetch(region_page(run->region, &node->pool, run->first + k));
+    if (!fetch || !fetch->awaited)
+        node_malformed(node, message);
+    return fetch;
+}
+
+static void read_have(struct node *node, struct reader *reader, struct vector *have)
+{
+    reader_vector(reader, &node->pool, node->size, node->collection.floor, have);
+}
+
+static void receive_diffs(struct node *node, struct message *message, struct reply_run *run)
+{
+    struct reader *body = &run->body;
+    struct fetch *fetch = awaiting(node, message, run, 0);
     struct vector theirs = {0};
-    reader_vector(&body, &node->pool, node->size, node->collection.floor, &theirs);
-    if (body.bad || !fetch || !fetch->awaited)
+    stamp tag = reader_u64(body);
+    read_have(node, body, &theirs);
+    if (body->bad || !fetch->gathering || fetch->page->arriving)
         node_malformed(node, message);
     fetch->awaited--;
-    if (flags & FETCH_WHOLE) {
-        const unsigned char *bytes = reader_bytes(&body, region->page_bytes);
-        if (!reader_ended(&body))
-            node_malformed(node, message);
-        take_whole(node, fetch, bytes, &theirs);
-    } else {
-        if (!fetch->gathering)
-            node_malformed(node, message);
-        fetch_take_diffs(node, fetch, message, &body, tag, &theirs);
-    }
+    fetch_take_diffs(node, fetch, message, body, tag, &theirs);
     vector_clear(&theirs, &node->pool);
     if (fetch->awaited == 0)
         fetch_continue(node, fetch);
 }
 
+/* The bytes lie in the message, behind the vectors, or where they were placed. */
+static void receive_whole(struct node *node, struct message *message, struct reply_run *run, const struct segment *segment)
+{
+    uint64_t page_bytes = run->region->page_bytes, wire_bytes = segment ? 0 : run->pages * page_bytes;
+    if (reader_left(&run->body) < wire_bytes)
+        node_malformed(node, message);
+    const unsigned char *bytes = segment ? segment->at : run->body.end - wire_bytes;
+    run->body.end -= wire_bytes;
+    for (uint64_t k = 0; k < run->pages; k++, bytes += page_bytes) {
+        struct fetch *fetch = awaiting(node, message, run, k);
+        struct vector theirs = {0};
+        read_have(node, &run->body, &theirs);
+        if (run->body.bad || fetch->page->arriving != (segment && segment->in_place))
+            node_malformed(node, message);
+        fetch->awaited--;
+        take_whole(node, fetch, bytes, &theirs);
+        vector_clear(&theirs, &node->pool);
+        if (fetch->awaited == 0)
+            fetch_continue(node, fetch);
+    }
+    if (!reader_ended(&run->body))
+        node_malformed(node, message);
+}
+
 void fetch_receive_reply(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
-    for (uint32_t i = 0, count = message_header(message)->count; i < count && !reader.bad; i++)
-        receive_page(node, message, &reader);
-    if (!reader_ended(&reader))
+    uint32_t segments = 0;
+    for (uint32_t i = 0, count = message_header(message)->count; i < count; i++) {
+        struct reply_run run = read_run(node, message, &reader);
+        const struct segment *segment = NULL;
+        if (run.flags & FETCH_APART) {
+            if (segments == message->segment_count)
+                node_malformed(node, message);
+            segment = &message->segments[segments++];
+        }
+        if (run.region && (run.flags & FETCH_WHOLE))
+            receive_whole(node, message, &run, segment);
+        else if (run.region)
+            receive_diffs(node, message, &run);
+        else if (segment && segment->in_place)      /* the region was freed while they arrived */
+            node->port.discard(node->port.context, segment->offset, segment->bytes);
+    }
+    if (!reader_ended(&reader) || segments != message->segment_count)
+        node_malformed(node, message);
+    if (segments)
+        apart_deliver_held(node);
+}
+
+/* ---- where pages arrive -------------------------------------------------------------------------------------- */
+
+static bool fits_in_place(struct node *node, struct reply_run *run)
+{
+    for (uint64_t k = 0; k < run->pages; k++) {
+        const struct page *page = region_page(run->region, &node->pool, run->first + k);
+        struct vector theirs = {0};
+        read_have(node, &run->body, &theirs);
+        const struct fetch *fetch = page_fetch(page);
+        bool fits = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving && !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || ahead_coming(page)) &&
+                    !(page->copy && !vector_covers(&theirs, &page->have, node->rank));
+        vector_clear(&theirs, &node->pool);
+        if (!fits)
+            return false;
+    }
+    return true;
+}
+
+static void place_run(struct node *node, struct message *message, struct reply_run *run)
+{
+    struct region *region = run->region;
+    bool in_place = region && fits_in_place(node, run);
+    struct segment segment = {.bytes = run->apart, .in_place = in_place};
+    if (in_place) {
+        segment.offset = region->offset + run->first * region->page_bytes;
+        segment.at = node->port.view + segment.offset;
+        for (uint64_t k = 0; k < run->pages; k++) {
+            struct page *page = region_page(region, &node->pool, run->first + k);
+            page->copy = page->fresh = false;
+            page->arriving = true;
+        }
+    } else {
+        segment.at = pool_take_apart(&node->pool, segment.bytes);
+    }
+    *message_segment(message, &node->pool) = segment;
+}
+
+void fetch_place_reply(struct node *node, struct message *message)
+{
+    struct reader reader = message_reader(message);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0, count = message_header(message)->count; i < count; i++) {
+        struct reply_run run = read_run(node, message, &reader);
+        if (!(run.flags & FETCH_APART))
+            continue;
+        bytes += run.apart;
+        if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > node->port.range_bytes)
+            node_malformed(node, message);
+        place_run(node, message, &run);
+    }
+    if (!reader_ended(&reader) || message->segment_count == 0)
         node_malformed(node, message);
 }
 
@@ -483,86 +631,186 @@ void fetch_put_have(struct node *node, struct message *reply, const struct page 
     memcpy(reply->wire + count_at, &count, sizeof count);
 }
 
-/* The page is protected already.  What is sent of a page pinned for writing is its snapshot. */
-static void put_page(struct node *node, struct message *reply, struct page *page, const struct request *request)
+/* A reply that is being put together; its last run is open while whole pages may follow. */
+struct reply {
+    struct message *message;        /* NULL: none has begun */
+    uint64_t run_at;                /* of the run's head in the wire */
+    const struct page *first;       /* of the open run; NULL: none is open */
+    uint64_t pages, apart;          /* in the open run; bytes behind the wire */
+};
+
+enum { RUN_HEAD_BYTES = 2 * sizeof(uint32_t) + 4 * sizeof(uint64_t) };
+
+static void begin_run(struct node *node, struct reply *reply, const struct page *page)
+{
+    reply->run_at = reply->message->wire_bytes;
+    reply->first = page;
+    reply->pages = 0;
+    message_space(reply->message, &node->pool, RUN_HEAD_BYTES);
+    message_header(reply->message)->count++;
+}
+
+static void end_run(struct reply *reply, uint32_t flags, uint64_t apart)
+{
+    unsigned char *at = reply->message->wire + reply->run_at;
+    uint64_t bytes = reply->message->wire_bytes - reply->run_at - RUN_HEAD_BYTES;
+    uint64_t numbers[] = {page_index(reply->first), reply->pages, bytes, apart};
+    memcpy(at, &page_region(reply->first)->id, sizeof(uint32_t));
+    memcpy(at + sizeof(uint32_t), &flags, sizeof flags);
+    memcpy(at + 2 * sizeof(uint32_t), numbers, sizeof numbers);
+    reply->first = NULL;
+}
+
+static bool travels_apart(struct node *node, const struct message *message, uint64_t bytes)
+{
+    if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > APART_BYTES_MAX)
+        return false;
+    switch (node->policy.apart) {
+    case APART_NEVER: return false;
+    case APART_ALWAYS: return true;
+    case APART_RANDOM: return node_chance(node, 500);
+    case APART_AUTO: break;
+    }
+    return bytes >= APART_BYTES_MIN;
+}
+
+/* Whole pages, if any are open: their bytes follow, in the wire or behind it. */
+static void end_whole(struct node *node, struct reply *reply)
+{
+    if (!reply->first)
+        return;
+    uint64_t offset = page_offset(reply->first), bytes = reply->pages * page_region(reply->first)->page_bytes;
+    if (travels_apart(node, reply->message, bytes)) {
+        apart_put(node, reply->message, offset, bytes);
+        reply->apart += bytes;
+        end_run(reply, FETCH_WHOLE | FETCH_APART, bytes);
+    } else {
+        message_put_bytes(reply->message, &node->pool, node->port.view + offset, bytes);
+        end_run(reply, FETCH_WHOLE, 0);
+    }
+}
+
+/* What is sent of a page that stays open is the snapshot that is its twin.  That, and what this node is fetching itself, is
+ * copied: it may change before it has been sent. */
+static void put_whole(struct node *node, struct reply *reply, struct page *page)
+{
+    bool snapshot = page_stays_open(page) || page->writable, copied = snapshot || page_fetch(page);
+    const struct page *first = reply->first;
+    if (copied || !first || page_region(first) != page_region(page) ||
+        page_index(first) + reply->pages != page_index(page)) {
+        end_whole(node, reply);
+        begin_run(node, reply, page);
+    }
+    fetch_put_have(node, reply->message, page, false);
+    reply->pages++;
+    node->stats.pages_served++;
+    page_region(page)->stats.pages_served++;
+    if (copied) {
+        const unsigned char *source = snapshot ? page->twin : node->port.view + page_offset(page);
+        message_put_bytes(reply->message, &node->pool, source, page_region(page)->page_bytes);
+        end_run(reply, FETCH_WHOLE, 0);
+    }
+}
+
+/* The page is protected already. */
+static void put_page(struct node *node, struct reply *reply, struct page *page, const struct request *request)
 {
     stamp tag = page_seal(node, page);
     if (request->flags & FETCH_SUBSCRIBE)
-        history_subscribe(page, &node->pool, reply->peer, tag);
-    history_sent(page, reply->peer, tag);
+        history_subscribe(page, &node->pool, reply->message->peer, tag);
+    history_sent(page, reply->message->peer, tag);
     uint32_t count;
     uint64_t bytes = fetch_diffs_since(page, request->since, &count);
     bool whole = (request->flags & FETCH_WHOLE_MUST) ||
-                 ((request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->peer) &&
+                 ((request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer) &&
                   ((request->flags & FETCH_WHOLE_LIKED) || bytes >= page_region(page)->page_bytes));
-    message_put_u32(reply, &node->pool, page_region(page)->id);
-    message_put_u32(reply, &node->pool, whole ? FETCH_WHOLE : 0);
-    message_put_u64(reply, &node->pool, page_index(page));
-    uint64_t size_at = reply->wire_bytes;
-    message_put_u64(reply, &node->pool, 0);
-    message_put_u64(reply, &node->pool, tag);
-    fetch_put_have(node, reply, page, !whole && request->passed_cut);
+    node_event(node, EVENT_SERVE, page, tag, reply->message->peer);
     if (whole) {
-        /* What stays open is served from the snapshot that is its twin. */
-        bool snapshot = page_stays_open(page) || page->writable;
-        const unsigned char *source = snapshot ? page->twin : node->port.view + page_offset(page);
-        message_put_bytes(reply, &node->pool, source, page_region(page)->page_bytes);
-        node->stats.pages_served++;
-        page_region(page)->stats.pages_served++;
-    } else {
-        fetch_put_diffs(node, reply, page, request->since, count);
+        put_whole(node, reply, page);
+        return;
     }
-    uint64_t size = reply->wire_bytes - size_at - 2 * sizeof(uint64_t);
-    memcpy(reply->wire + size_at, &size, sizeof size);
-    message_header(reply)->count++;
-    node_event(node, EVENT_SERVE, page, tag, reply->peer);
+    end_whole(node, reply);
+    begin_run(node, reply, page);
+    reply->pages = 1;
+    message_put_u64(reply->message, &node->pool, tag);
+    fetch_put_have(node, reply->message, page, request->passed_cut);
+    fetch_put_diffs(node, reply->message, page, request->since, count);
+    end_run(reply, 0, 0);
 }
 
-static struct page *page_to_serve(struct node *node, const struct message *message, const struct request *request)
+static void send_reply(struct node *node, struct reply *reply)
+{
+    if (reply->message) {
+        end_whole(node, reply);
+        node_send(node, reply->message);
+    }
+    *reply = (struct reply){0};
+}
+
+static uint64_t reply_bytes(const struct reply *reply)
+{
+    return reply->message->wire_bytes + reply->apart +
+           (reply->first ? reply->pages * page_region(reply->first)->page_bytes : 0);
+}
+
+static void serve(struct node *node, struct reply *reply, const struct message *message, const struct request *request)
 {
     struct page *page = region_page(request->region, &node->pool, request->page);
+    if (!reply->message)
+        reply->message = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER, 256);
+    put_page(node, reply, page, request);
+    if (page_valid(page) && node_chance(node, node->policy.stay_open_permille)) {
+        end_whole(node, reply);
+        if (page_open(node, page))
+            page_protect(node, page, ACCESS_WRITE);
+    }
+    if (reply_bytes(reply) >= FETCH_PIECE_BYTES || reply->message->segment_count == MESSAGE_SEGMENTS_MAX)
+        send_reply(node, reply);
+}
+
+/* False: it is arriving, and there is no copy yet. */
+static bool shut_to_serve(struct node *node, const struct message *message, const struct request *request)
+{
+    struct page *page = region_page(request->region, &node->pool, request->page);
+    if (page->arriving)
+        return false;
     if (!page->copy)
         node_panic(node, "rank %d asked for page %llu of region %u, which is not here (R13)", message->peer,
                    (unsigned long long)request->page, request->region->id);
-    return page;
+    page_shut(node, page);
+    return true;
 }
 
-void fetch_receive_want(struct node *node, const struct message *message)
+void fetch_receive_want(struct node *node, struct message *message)
 {
     uint32_t count = message_header(message)->count;
     struct reader reader = message_reader(message);
     uint64_t cuts = reader_u64(&reader);
     struct reader wants = reader;
+    bool all = true;
     /* All are protected first, neighbours by one call, and cut afterwards (R4). */
     for (uint32_t i = 0; i < count; i++) {
         struct request request = read_want(node, message, &reader, cuts);
-        if (request.region && !(request.flags & FETCH_STOP))
-            page_shut(node, page_to_serve(node, message, &request));
+        bool asks = request.region && !(request.flags & FETCH_STOP);
+        if (asks && !shut_to_serve(node, message, &request))
+            all = false;
         vector_clear(&request.have, &node->pool);
     }
     if (!reader_ended(&reader))
         node_malformed(node, message);
     page_protect_flush(node);
-    struct message *reply = NULL;
+    if (!all) {
+        apart_hold(node, message);
+        return;
+    }
+    struct reply reply = {0};
     for (uint32_t i = 0; i < count; i++) {
         struct request request = read_want(node, message, &wants, cuts);
-        if (request.region && (request.flags & FETCH_STOP)) {
+        if (request.region && (request.flags & FETCH_STOP))
             history_unsubscribe(region_page(request.region, &node->pool, request.page), message->peer);
-        } else if (request.region) {
-            if (!reply)
-                reply = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER,
-                                    request.region->page_bytes + 256);
-            struct page *page = page_to_serve(node, message, &request);
-            put_page(node, reply, page, &request);
-            if (page_valid(page) && node_chance(node, node->policy.stay_open_permille) && page_open(node, page))
-                page_protect(node, page, ACCESS_WRITE);
-            if (reply->wire_bytes >= FETCH_PIECE_BYTES) {
-                node_send(node, reply);
-                reply = NULL;
-            }
-        }
+        else if (request.region)
+            serve(node, &reply, message, &request);
         vector_clear(&request.have, &node->pool);
     }
-    if (reply)
-        node_send(node, reply);
+    send_reply(node, &reply);
 }

@@ -12,10 +12,12 @@
  *
  * A request is answered at once, from the state before whatever this node is fetching itself.
  *
- *   FETCH := uint64 cuts that the reader has passed, want*              REPLY := page*
+ *   FETCH := uint64 cuts that the reader has passed, want*              REPLY := run*
  *   want  := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
- *   page  := uint32 region, uint32 flags, uint64 page, uint64 bytes of what follows the tag, uint64 tag, vector have,
- *            FETCH_WHOLE ? page bytes : uint32 diffs, (uint64 tag, uint64 bytes, body)*
+ *   run   := uint32 region, uint32 flags, uint64 first page, uint64 pages, uint64 bytes that follow, uint64 bytes behind the
+ *            wire, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_APART]
+ *                              : uint64 tag, vector have, uint32 diffs, (uint64 tag, uint64 bytes, body)*
+ * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the wire: apart.h.
  * The `have` that comes with diffs leaves out what is at or below the server's last cut, if the reader has passed that cut,
  * too: notices have told it.  (What a writer cut before its interval in a cut closed is named by that interval or by an
  * earlier one, and the cut lists them all.)
@@ -34,8 +36,9 @@ enum {
     FETCH_WHOLE_OK = 2,
     FETCH_WHOLE_LIKED = 4,
     FETCH_WHOLE = 8,
-    FETCH_SUBSCRIBE = 16,
-    FETCH_STOP = 32
+    FETCH_APART = 16,
+    FETCH_SUBSCRIBE = 32,
+    FETCH_STOP = 64
 };
 
 /* Replies are cut into pieces of about this size, so that the first can be used while the others travel. */
@@ -64,6 +67,7 @@ struct fetch {
     bool ahead;                     /* nobody asked for it yet */
     bool wanted;                    /* brought because the last versions were used (ahead.h) */
     bool subscribes;                /* and the next ones are to be pushed */
+    bool postponed;                 /* until the page has been sent (apart.h) */
 };
 
 /* Start to bring the page up to date.  It may end at once (a fresh page needs nobody). */
@@ -75,8 +79,13 @@ void fetch_stop_pushes(struct node *node, struct page *page);
 /* Give up: the region is freed. */
 void fetch_cancel(struct node *node, struct fetch *fetch);
 
-void fetch_receive_want(struct node *node, const struct message *message);
+/* Something has been sent: start what waited for it. */
+void fetch_resume(struct node *node);
+
+void fetch_receive_want(struct node *node, struct message *message);
 void fetch_receive_reply(struct node *node, struct message *message);
+/* Where the bytes go that come behind it. */
+void fetch_place_reply(struct node *node, struct message *message);
 
 /* ---- for pushes, which are replies ahead of their time ---------------------------------------------------------- */
 

@@ -200,7 +200,8 @@ static uint32_t forgotten_here(const struct node *node, uint32_t *ids)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < node->regions.grave_count && count < MEETING_FORGOTTEN_MAX; i++)
-        if (node->regions.graves[i].forgotten)
+        if (node->regions.graves[i].forgotten &&
+            !apart_uses(node, node->regions.graves[i].offset, node->regions.graves[i].bytes))
             ids[count++] = node->regions.graves[i].id;
     return count;
 }

@@ -29,8 +29,14 @@ struct message_header *message_header(const struct message *message)
 
 void message_free(struct message *message, struct pool *pool)
 {
+    message_unlink(message);
     if (message->wire)
         pool_give_apart(pool, message->wire, message->wire_capacity);
+    for (int i = 0; i < message->segment_count; i++)
+        if (!message->segments[i].in_place)
+            pool_give_apart(pool, message->segments[i].at, message->segments[i].bytes);
+    if (message->segments)
+        pool_give_apart(pool, message->segments, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
     pool_give(pool, message, sizeof *message);
 }
 
@@ -86,6 +92,32 @@ void message_put_vector(struct message *message, struct pool *pool, const struct
         message_put_u32(message, pool, (uint32_t)entry.node);
         message_put_u64(message, pool, entry.stamp);
     }
+}
+
+struct segment *message_segment(struct message *message, struct pool *pool)
+{
+    if (!message->segments)
+        message->segments = pool_take_apart(pool, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
+    return &message->segments[message->segment_count++];
+}
+
+void message_link(struct message **list, struct message *message)
+{
+    message->apart_next = *list;
+    message->apart_link = list;
+    if (message->apart_next)
+        message->apart_next->apart_link = &message->apart_next;
+    *list = message;
+}
+
+void message_unlink(struct message *message)
+{
+    if (!message->apart_link)
+        return;
+    *message->apart_link = message->apart_next;
+    if (message->apart_next)
+        message->apart_next->apart_link = message->apart_link;
+    message->apart_link = NULL;
 }
 
 struct reader message_reader(const struct message *message)

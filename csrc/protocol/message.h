@@ -49,6 +49,9 @@ enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
 enum { MESSAGE_MAGIC = 0x6d736434 };        /* "4dsm": changes with the format */
 
+/* Of one message: what the transport can hold for it. */
+enum { MESSAGE_SEGMENTS_MAX = 32 };
+
 /* No clock comes so far; a larger stamp would let the receiver's wrap. */
 #define STAMP_END ((stamp)1 << 62)
 
@@ -64,14 +67,26 @@ struct message_header {
     uint64_t bytes;                 /* of the whole message */
 };
 
-/* One message in memory: `wire` is what travels.  Made by message_new (to be sent) or message_wrap (received). */
+/* Bytes that travel behind the wire, in the order of the segments, without a copy of ours: neighbouring whole pages,
+ * straight from the sender's memory to where they belong at the receiver. */
+struct segment {
+    uint64_t offset, bytes;         /* of the shared range */
+    unsigned char *at;              /* where they come from; received: where they go, */
+    bool in_place;                  /* which is the shared range, or else a buffer of the pool */
+};
+
+/* One message in memory: `wire` is what travels first.  Made by message_new (to be sent) or message_wrap (received).
+ * One with segments is in a list of its node (apart.h) from the first segment on until it is freed. */
 struct message {
     struct message *next;           /* in the outbox */
+    struct message *apart_next, **apart_link;
     node_id peer;                   /* receiver, or sender of a received one */
     uint8_t ring;                   /* enum ring */
+    uint8_t segment_count;
     uint32_t holders;               /* who still reads in a received one */
     unsigned char *wire;            /* of the pool, wire_capacity bytes */
     uint64_t wire_bytes, wire_capacity;
+    struct segment *segments;       /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */
 };
 
 struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring, uint64_t body_bytes);
@@ -91,6 +106,12 @@ void message_put_u64(struct message *message, struct pool *pool, uint64_t value)
 void message_put_bytes(struct message *message, struct pool *pool, const void *bytes, uint64_t count);
 /* uint32 count, then (uint32 node, uint64 stamp)* */
 void message_put_vector(struct message *message, struct pool *pool, const struct vector *vector);
+
+/* One segment more. */
+struct segment *message_segment(struct message *message, struct pool *pool);
+/* Into a list, and out of it where it is in one. */
+void message_link(struct message **list, struct message *message);
+void message_unlink(struct message *message);
 
 /* Reading: what lies beyond the end reads as zeros and sets `bad`. */
 struct reader {

@@ -69,6 +69,11 @@ void node_free(struct node *node)
     free_messages(node, node->outbox);
     free_messages(node, node->to_self);
     free_messages(node, node->early);
+    free_messages(node, node->held);
+    while (node->sending)
+        message_free(node->sending, &node->pool);
+    while (node->arriving)
+        message_free(node->arriving, &node->pool);
     free_meetings(node);
     for (uint32_t i = 0; i < node->lock_count; i++)
         lock_fini(node, node->locks[i]);
@@ -307,7 +312,7 @@ void node_settle(struct node *node)
         node_check(node);
 }
 
-void node_receive(struct node *node, struct message *message)
+static void check_header(const struct node *node, const struct message *message)
 {
     const struct message_header *header = message_header(message);
     if (message->wire_bytes < sizeof *header || header->magic != MESSAGE_MAGIC || header->bytes != message->wire_bytes ||
@@ -315,6 +320,21 @@ void node_receive(struct node *node, struct message *message)
         header->stamp >= STAMP_END)
         node_panic(node, "malformed message from rank %d (%llu bytes): not one of ours", message->peer,
                    (unsigned long long)message->wire_bytes);
+}
+
+void node_place(struct node *node, struct message *message)
+{
+    check_header(node, message);
+    if (message_header(message)->kind != MESSAGE_REPLY)
+        node_malformed(node, message);
+    message_link(&node->arriving, message);
+    fetch_place_reply(node, message);
+}
+
+void node_receive(struct node *node, struct message *message)
+{
+    check_header(node, message);
+    const struct message_header *header = message_header(message);
     if (header->stamp > node->stamp)
         node->stamp = header->stamp;    /* R1 */
     message->next = NULL;

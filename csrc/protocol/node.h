@@ -10,6 +10,7 @@
 #ifndef PROTOCOL_NODE_H
 #define PROTOCOL_NODE_H
 
+#include "protocol/apart.h"
 #include "protocol/collection.h"
 #include "protocol/ahead.h"
 #include "protocol/counter.h"
@@ -25,6 +26,7 @@
 /* What the simulator turns, and chaos under MPI.  All zero: as in production. */
 struct policy {
     enum { WHOLE_AUTO, WHOLE_NEVER, WHOLE_ALWAYS, WHOLE_RANDOM } whole;
+    enum { APART_AUTO, APART_NEVER, APART_ALWAYS, APART_RANDOM } apart;     /* whole pages, behind the wire (apart.h) */
     uint32_t stay_open_permille;    /* serve a page and leave it open (R10) */
     uint32_t open_early_permille;   /* open a page before it is written (R10) */
     uint32_t guess_permille;        /* guess something of a page without ground (history.h) */
@@ -109,6 +111,11 @@ struct node {
     uint32_t fetch_count;
     struct wanted wanted;
     struct prefetches prefetches;
+    struct message *sending;        /* with segments, until the last byte of them has been taken */
+    struct message *arriving;       /* placed, and not received yet */
+    struct message *held;           /* requests for pages that are arriving */
+    uint32_t postponed;             /* fetches that wait for something in `sending` */
+    bool hurry;                     /* somebody here waits for something in `sending` */
     struct page *pinned;            /* list, in ascending order of addresses */
     struct page *pinned_last;       /* where the last one was put in, or NULL */
 
@@ -156,6 +163,11 @@ enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, boo
 
 /* A message of another node; the node takes it. */
 void node_receive(struct node *node, struct message *message);
+/* The wire of a message of another node has come, and segments travel behind it: says where they go.  When they are there,
+ * node_receive takes the message.  Messages of one sender are placed in their order. */
+void node_place(struct node *node, struct message *message);
+/* All bytes of a message with segments, which came out of the outbox, have been taken; the node takes it back. */
+void node_sent(struct node *node, struct message *message);
 
 /* Pins: the page at `offset` must be accessible (node_fault said DONE under the same hold of the mutex). */
 void node_pin(struct node *node, uint64_t offset, bool write);
@@ -214,7 +226,8 @@ void page_protect_flush(struct node *node);
 /* opening.c */
 /* The page belongs to the open interval. */
 void node_mark_dirty(struct node *node, struct page *page);
-/* A write fault, or one ahead of its time: the page belongs to the open interval. False: a collection is under way. */
+/* A write fault, or one ahead of its time: the page belongs to the open interval.  False: a collection is under way, or
+ * the page is being sent. */
 bool page_open(struct node *node, struct page *page);
 /* A guess that the page will be written: open it, but let it belong to no interval as long as it has not changed (R10). */
 bool page_open_early(struct node *node, struct page *page, bool stays);

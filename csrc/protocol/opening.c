@@ -42,6 +42,10 @@ bool page_open(struct node *node, struct page *page)
         return true;
     if (node->collection.holding)
         return false;
+    if (apart_leaves(node, page)) {
+        node->hurry = true;
+        return false;
+    }
     note_write(page);
     node_mark_dirty(node, page);
     page->writable = true;
@@ -77,7 +81,8 @@ static void add_opened(struct node *node, struct page *page, bool stays)
 
 bool page_open_early(struct node *node, struct page *page, bool stays)
 {
-    if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE || !page_valid(page))
+    if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE ||
+        !page_valid(page) || apart_leaves(node, page))
         return false;
     note_write(page);
     page->writable = true;

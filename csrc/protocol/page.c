@@ -144,6 +144,8 @@ void page_check(const struct page *page, const struct port *port)
         if (page->access != ACCESS_NONE && !page_valid(page) && !ahead_coming(page))
             port->panic(port->context, "page: invariant 1: accessible, but stale");
     }
+    if (page->arriving && (page->copy || (page->access != ACCESS_NONE && !ahead_coming(page)) || !page_fetch(page)))
+        port->panic(port->context, "apart: invariant 2: a page that is arriving has a copy, access, or no fetch");
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
     if (page->early && !page->twin)

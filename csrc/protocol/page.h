@@ -60,6 +60,7 @@ struct page {
     bool early_stays : 1;           /* and stays open when a look finds it unchanged, some times */
     bool early_listed : 1;          /* in node->opened; it may have been served meanwhile, and be early no longer */
     bool early_paused : 1;          /* protected while a collection goes on */
+    bool arriving : 1;              /* a whole page is being received over it: it has no copy meanwhile */
     bool trip : 1;                  /* fetched ahead, and inaccessible, so that its first use asks for more */
     bool shared_writing : 1;        /* a whole page did not make it valid: several write it at a time */
     bool cut_owner_wrote : 1;       /* while a cut is passed: the owner is among the writers */

@@ -35,7 +35,7 @@ static enum fault_answer answer_fault(struct node *node, struct page *page, bool
     }
     bool open = page->writable;
     if (write && !page_open(node, page))
-        return FAULT_WAIT;          /* a collection is under way */
+        return FAULT_WAIT;          /* a collection is under way, or the page is being sent */
     if (write && !open)
         ahead_write(node, page);
     page_fill(page, &node->port);

@@ -133,25 +133,72 @@ static void heard_from(struct runtime *runtime, int peer, bool by_service)
 
 /* ---- messages ------------------------------------------------------------------------------------------------ */
 
+static void send_message(struct runtime *runtime, struct message *message)
+{
+    struct transport_part parts[MESSAGE_SEGMENTS_MAX];
+    int count = message->segment_count;
+    message_header(message)->by_service = is_service;
+    runtime->stats.messages_sent++;
+    runtime->stats.bytes_sent += message->wire_bytes;
+    for (int i = 0; i < count; i++) {
+        parts[i] = (struct transport_part){message->segments[i].at, message->segments[i].bytes};
+        runtime->stats.bytes_sent += parts[i].bytes;
+    }
+    struct message sent = *message;
+    /* The header is read for the bell before the transport owns (and may give back) the bytes. */
+    uint8_t kind = message_header(message)->kind;
+    message->wire = NULL;
+    if (count == 0) {
+        message_free(message, &runtime->node->pool);
+        transport_send(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity);
+    } else {
+        transport_send_parts(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity, parts, count,
+                             message);
+    }
+    struct message_header header = {.kind = kind};
+    sent.wire = (unsigned char *)&header;
+    ring_for(runtime, &sent);
+}
+
+/* A thread here waits until a page has been sent, and its receiver may compute. */
+static void ring_receivers(struct runtime *runtime)
+{
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+        return;
+    for (const struct message *message = runtime->node->sending; message; message = message->apart_next)
+        ring_later(runtime, message->peer, RING_FETCH_AFTER_NS);
+}
+
+void progress_sent(struct runtime *runtime, struct message *message)
+{
+    node_sent(runtime->node, message);
+}
+
+int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t bytes, struct transport_part *parts,
+                   struct message **placed)
+{
+    struct message *message = message_wrap(&runtime->node->pool, source, buffer, bytes);
+    node_place(runtime->node, message);
+    for (int i = 0; i < message->segment_count; i++)
+        parts[i] = (struct transport_part){message->segments[i].at, message->segments[i].bytes};
+    *placed = message;
+    return message->segment_count;
+}
+
 void progress_flush(struct runtime *runtime)
 {
     struct node *node = runtime->node;
     if (runtime->trace >= 0 && runtime->traced < node->event_count)
         trace_write(runtime);
-    for (struct message *message = node_take_outbox(node), *next; message; message = next) {
-        next = message->next;
-        message_header(message)->by_service = is_service;
-        runtime->stats.messages_sent++;
-        runtime->stats.bytes_sent += message->wire_bytes;
-        struct message sent = *message;
-        /* The header is read for the bell before the transport owns (and may give back) the bytes. */
-        uint8_t kind = message_header(message)->kind;
-        message->wire = NULL;
-        message_free(message, &node->pool);
-        transport_send(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity);
-        struct message_header header = {.kind = kind};
-        sent.wire = (unsigned char *)&header;
-        ring_for(runtime, &sent);
+    /* What is sent at once may let the node send more. */
+    for (struct message *message; (message = node_take_outbox(node));)
+        for (struct message *next; message; message = next) {
+            next = message->next;
+            send_message(runtime, message);
+        }
+    if (node->hurry) {
+        node->hurry = false;
+        ring_receivers(runtime);
     }
     if (node_take_wake(node)) {
         runtime->generation++;
@@ -168,20 +215,24 @@ bool progress_poll(struct runtime *runtime)
         disturb(runtime);
     /* A wake ends it: one more look costs what half a round trip does, and the thread may have what it waits for. */
     for (int i = 0; i < BATCH && runtime->generation == before; i++) {
-        void *buffer;
+        void *buffer, *placed;
         uint64_t bytes;
-        int peer = transport_receive(runtime->transport, &buffer, &bytes);
+        int peer = transport_receive(runtime->transport, &buffer, &bytes, &placed);
         if (peer < 0)
             break;
         any = true;
         runtime->stats.messages_received++;
         runtime->stats.bytes_received += bytes;
-        struct message *message = message_wrap(&runtime->node->pool, peer, buffer, bytes);
+        struct message *message = placed ? placed : message_wrap(&runtime->node->pool, peer, buffer, bytes);
+        for (int k = 0; k < message->segment_count; k++)
+            runtime->stats.bytes_received += message->segments[k].bytes;
         if (bytes >= sizeof(struct message_header))
             heard_from(runtime, peer, message_header(message)->by_service);
         node_receive(runtime->node, message);
         progress_flush(runtime);
     }
+    if (runtime->node->wake || runtime->node->outbox)
+        progress_flush(runtime);        /* something has been sent */
     return any;
 }
 

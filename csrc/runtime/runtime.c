@@ -179,6 +179,19 @@ static void buffer_give(void *context, void *buffer, uint64_t bytes)
     pool_give_apart(&runtime->node->pool, buffer, bytes);
 }
 
+static void buffer_sent(void *context, void *token)
+{
+    progress_sent(context, token);
+}
+
+static int buffer_place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
+{
+    struct message *placed;
+    int count = progress_place(context, source, buffer, bytes, parts, &placed);
+    *token = placed;
+    return count;
+}
+
 /* MPI fails when a rank dies under it, often before anybody has said which: who knows (the dead rank's neighbour, or
  * mpiexec) goes first. */
 static void transport_broken(void *context, const char *text)
@@ -482,8 +495,8 @@ static void init_mutex(struct runtime *runtime)
 static int start(struct runtime *runtime, const void *mpi_comm)
 {
     char text[512];
-    struct transport_buffers buffers = {
-        .context = runtime, .take = buffer_take, .give = buffer_give, .broken = transport_broken};
+    struct transport_buffers buffers = {.context = runtime, .take = buffer_take, .give = buffer_give,
+                                        .broken = transport_broken, .sent = buffer_sent, .place = buffer_place};
     if (transport_open(&runtime->transport, mpi_comm, &buffers, text, (int)sizeof text) != 0)
         return runtime_error(DSM_E_ENVIRONMENT, "%s", text);
     runtime->rank = transport_rank(runtime->transport);

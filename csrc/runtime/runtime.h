@@ -127,6 +127,10 @@ void progress_flush(struct runtime *runtime);
  * sends that MPI has not finished, and a bell that the service thread left to this thread, whose last look may have been
  * too early for the message.  Under the mutex. */
 void progress_leave(struct runtime *runtime);
+/* What the transport calls: all segments of a message have been sent; the wire of one with segments is here. */
+void progress_sent(struct runtime *runtime, struct message *message);
+int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t bytes, struct transport_part *parts,
+                   struct message **placed);
 /* Receive what is there, up to a wake; true when there was anything.  Under the mutex. */
 bool progress_poll(struct runtime *runtime);
 /* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first.  Under the

@@ -3,7 +3,8 @@
  *   entry     one thing that happens to a node: a call of a thread, or a message
  *   world     a few nodes with two threads each, run on a seeded schedule; what happens to every node is recorded
  *   state     a node as it is after the first k of its entries, kept so that it can be put back after every input
- *   input     state (2 bytes), sender (1), what is looked at afterwards (1: enum fuzz_after), and a message
+ *   input     state (2 bytes), sender (1), what is looked at afterwards (1: enum fuzz_after; and whether something travels behind
+ *             a reply), and a message
  *   seed      an input that holds the message which the state received in its world
  *
  * A malformed message may do nothing, or end the node by a panic in words.  Anything else is a failure: what the
@@ -48,7 +49,9 @@ enum fuzz_entry_kind {
     FUZZ_UNPIN,
     FUZZ_FORGET,                    /* all freed regions */
     FUZZ_COLLECT,
-    FUZZ_MESSAGE                    /* thread: sender; bytes */
+    FUZZ_MESSAGE,                   /* thread: sender; bytes; a: something behind it comes at once */
+    FUZZ_PLACE,                     /* the same, and what is behind it comes later: */
+    FUZZ_FILL                       /* thread: sender; bytes: what is behind its message */
 };
 
 struct fuzz_entry {
@@ -72,6 +75,7 @@ struct fuzz_block;
 struct fuzz_node {
     struct node *node;
     struct fuzz_thread threads[FUZZ_THREADS], threads_saved[FUZZ_THREADS];
+    struct message *placed[FUZZ_NODES], *placed_saved[FUZZ_NODES];     /* by sender */
     unsigned char *view, *view_saved;
     unsigned char access[FUZZ_RANGE_BYTES / FUZZ_GRANULE_BYTES], access_saved[FUZZ_RANGE_BYTES / FUZZ_GRANULE_BYTES];
     struct fuzz_block *blocks;      /* that are in use */
@@ -97,6 +101,8 @@ void fuzz_node_end(struct fuzz_node *home);
 void fuzz_node_keep(struct fuzz_node *home);
 /* ... and put it back, whatever has happened to it. */
 void fuzz_node_restore(struct fuzz_node *home);
+/* Send what is in the outbox to nobody. */
+void fuzz_node_drop_outbox(struct fuzz_node *home);
 /* The first message of the outbox of a node without `send`, or 0. */
 uint64_t fuzz_node_take(struct fuzz_node *home, void *bytes, uint64_t room, int *to);
 
@@ -128,7 +134,7 @@ uint32_t fuzz_census(int what);
 
 /* ---- inputs (fuzz_target.c) ---------------------------------------------------------------------------------------- */
 
-enum fuzz_after { FUZZ_GO_ON = 1, FUZZ_CHECK = 2, FUZZ_END = 4 };
+enum fuzz_after { FUZZ_GO_ON = 1, FUZZ_CHECK = 2, FUZZ_END = 4, FUZZ_PLACED = 8 };
 
 struct fuzz_counts {
     uint64_t inputs, quiet, panics;

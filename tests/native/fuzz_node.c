@@ -12,6 +12,9 @@
 /* Poisoned: between the bookkeeping and the block. */
 enum { GAP_BYTES = 16 };
 
+/* What comes behind a message that nobody sent. */
+enum { FUZZ_BEHIND = 0xa5 };
+
 struct fuzz_block {
     struct fuzz_block *next, **link;
     size_t bytes;
@@ -241,12 +244,45 @@ static void apply_forget(struct fuzz_node *home)
         regions->graves[i].forgotten = true;
 }
 
-static void apply_message(struct fuzz_node *home, const struct fuzz_entry *entry)
+static struct message *wrap(struct fuzz_node *home, const struct fuzz_entry *entry)
 {
     void *wire = pool_take_apart(&home->node->pool, entry->count);
     if (entry->count)
         memcpy(wire, entry->bytes, entry->count);
-    node_receive(home->node, message_wrap(&home->node->pool, entry->thread, wire, entry->count));
+    return message_wrap(&home->node->pool, entry->thread, wire, entry->count);
+}
+
+static void apply_message(struct fuzz_node *home, const struct fuzz_entry *entry)
+{
+    struct message *message = wrap(home, entry);
+    if (entry->a)
+        node_place(home->node, message);
+    for (int i = 0; i < message->segment_count; i++)
+        memset(message->segments[i].at, FUZZ_BEHIND, message->segments[i].bytes);
+    node_receive(home->node, message);
+}
+
+static void apply_place(struct fuzz_node *home, const struct fuzz_entry *entry)
+{
+    struct message *message = wrap(home, entry);
+    node_place(home->node, message);
+    home->placed[entry->thread] = message;
+}
+
+/* An input may have made impossible what the world had in store. */
+static void apply_fill(struct fuzz_node *home, const struct fuzz_entry *entry)
+{
+    struct message *message = home->placed[entry->thread];
+    uint64_t at = 0;
+    if (!message)
+        return;
+    home->placed[entry->thread] = NULL;
+    for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes) {
+        if (at + message->segments[i].bytes > entry->count)
+            fuzz_fail("more is placed than comes");
+        memcpy(message->segments[i].at, entry->bytes + at, message->segments[i].bytes);
+    }
+    node_receive(home->node, message);
 }
 
 static void apply(struct fuzz_node *home, const struct fuzz_entry *entry)
@@ -268,20 +304,35 @@ static void apply(struct fuzz_node *home, const struct fuzz_entry *entry)
     case FUZZ_FORGET: apply_forget(home); break;
     case FUZZ_COLLECT: collection_want(home->node); break;
     case FUZZ_MESSAGE: apply_message(home, entry); return;
+    case FUZZ_PLACE: apply_place(home, entry); break;
+    case FUZZ_FILL: apply_fill(home, entry); break;
     }
     node_settle(home->node);
 }
 
+static void drop(struct fuzz_node *home, struct message *message)
+{
+    if (message->segment_count)
+        node_sent(home->node, message);
+    else
+        message_free(message, &home->node->pool);
+}
+
+void fuzz_node_drop_outbox(struct fuzz_node *home)
+{
+    for (struct message *message; (message = node_take_outbox(home->node));)
+        for (struct message *next; message; message = next) {
+            next = message->next;
+            if (home->send)
+                home->send(home->send_context, home->node->rank, message);
+            drop(home, message);
+        }
+}
+
 static void send_all(struct fuzz_node *home)
 {
-    struct node *node = home->node;
-    if (!home->send)
-        return;
-    for (struct message *message = node_take_outbox(node), *next; message; message = next) {
-        next = message->next;
-        home->send(home->send_context, node->rank, message);
-        message_free(message, &node->pool);
-    }
+    if (home->send)
+        fuzz_node_drop_outbox(home);
 }
 
 #define GUARDED(home, action)                                                                                           \
@@ -321,7 +372,7 @@ uint64_t fuzz_node_take(struct fuzz_node *home, void *bytes, uint64_t room, int 
         next = other->next;
         node_send(home->node, other);
     }
-    message_free(message, &home->node->pool);
+    drop(home, message);
     return count;
 }
 
@@ -349,6 +400,7 @@ void fuzz_node_keep(struct fuzz_node *home)
     memcpy(home->view_saved, home->view, FUZZ_RANGE_BYTES);
     memcpy(home->access_saved, home->access, sizeof home->access);
     memcpy(home->threads_saved, home->threads, sizeof home->threads);
+    memcpy(home->placed_saved, home->placed, sizeof home->placed);
 }
 
 void fuzz_node_restore(struct fuzz_node *home)
@@ -366,4 +418,5 @@ void fuzz_node_restore(struct fuzz_node *home)
     memcpy(home->view, home->view_saved, FUZZ_RANGE_BYTES);
     memcpy(home->access, home->access_saved, sizeof home->access);
     memcpy(home->threads, home->threads_saved, sizeof home->threads);
+    memcpy(home->placed, home->placed_saved, sizeof home->placed);
 }

@@ -18,9 +18,9 @@ enum {
 
 struct parcel {
     unsigned char *bytes;
-    uint64_t count;
+    uint64_t count, behind;         /* of the message; of what is behind it */
     int from, to;
-    bool taken;
+    bool placed, taken;
 };
 
 /* What seldom happens: a message kept for later, diffs held back, an owed notice, a collection that waits for fetches. */
@@ -82,10 +82,15 @@ static void post(void *context, int from, const struct message *message)
         fuzz_fail("a world sends more than %d messages", PARCELS_MAX);
     struct parcel *parcel = &world->parcels[world->parcel_count++];
     *parcel = (struct parcel){.count = message->wire_bytes, .from = from, .to = message->peer};
-    parcel->bytes = malloc(message->wire_bytes);
+    for (int i = 0; i < message->segment_count; i++)
+        parcel->behind += message->segments[i].bytes;
+    parcel->bytes = malloc(parcel->count + parcel->behind);
     if (!parcel->bytes)
         abort();
     memcpy(parcel->bytes, message->wire, message->wire_bytes);
+    unsigned char *at = parcel->bytes + parcel->count;
+    for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes)
+        memcpy(at, message->segments[i].at, message->segments[i].bytes);
     world->parcels_left++;
 }
 
@@ -129,10 +134,15 @@ static void deliver(struct world *world)
         struct parcel *other = &world->parcels[i];
         if (other->taken || other->from != parcel->from || other->to != parcel->to)
             continue;
-        other->taken = true;
-        world->parcels_left--;
-        happen(world, other->to, (struct fuzz_entry){.kind = FUZZ_MESSAGE, .thread = other->from, .bytes = other->bytes,
-                                                     .count = other->count});
+        struct fuzz_entry entry = {.kind = other->behind ? FUZZ_PLACE : FUZZ_MESSAGE, .thread = other->from,
+                                   .bytes = other->bytes, .count = other->count};
+        other->taken = !other->behind || other->placed;
+        world->parcels_left -= other->taken;
+        if (other->placed)
+            entry = (struct fuzz_entry){.kind = FUZZ_FILL, .thread = other->from, .bytes = other->bytes + other->count,
+                                        .count = other->behind};
+        other->placed = true;
+        happen(world, other->to, entry);
         return;
     }
 }
@@ -185,7 +195,7 @@ static void first_thread(struct world *world, int rank)
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FORGET});
     } else if (chance(world, 6)) {
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_COLLECT});
-    } else if (chance(world, 25)) {
+    } else if (chance(world, 40)) {
         for (uint64_t page = 0; page < 4; page++)       /* one after the other, so that the next ones are fetched ahead */
             happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FAULT, .a = offset % 128 + 64 * page});
     } else {
@@ -224,6 +234,12 @@ static void second_thread(struct world *world, int rank)
     happen(world, rank, entry);
 }
 
+static void send_some_apart(struct fuzz_node *home)
+{
+    home->node->policy.apart = APART_RANDOM;
+    home->node->policy.random_state = 1;
+}
+
 static struct world *world_run(uint64_t seed)
 {
     static const uint64_t budgets[] = {1, 2000, 1 << 20, 1 << 20};
@@ -235,6 +251,7 @@ static struct world *world_run(uint64_t seed)
     make_plan(world);
     for (int rank = 0; rank < FUZZ_NODES; rank++) {
         world->homes[rank] = fuzz_node_new(rank, FUZZ_NODES, world->budget_bytes);
+        send_some_apart(world->homes[rank]);
         world->homes[rank]->send = post;
         world->homes[rank]->send_context = world;
     }
@@ -262,13 +279,10 @@ static void add_state(const struct world *world, int rank, uint32_t entries)
 {
     const struct record *record = &world->records[rank];
     struct fuzz_node *home = fuzz_node_new(rank, FUZZ_NODES, world->budget_bytes);
+    send_some_apart(home);
     for (uint32_t i = 0; i < entries; i++) {
         const char *panic = fuzz_node_do(home, &record->items[i]);
-        struct message *sent = node_take_outbox(home->node);
-        for (struct message *next; sent; sent = next) {
-            next = sent->next;
-            message_free(sent, &home->node->pool);
-        }
+        fuzz_node_drop_outbox(home);
         if (panic || home->node->stamp != record->stamps[i] || home->live_bytes != record->live_bytes[i])
             fuzz_fail("the replay of node %d differs at entry %u%s%s", rank, i, panic ? ": " : "", panic ? panic : "");
     }
@@ -279,7 +293,7 @@ static void add_state(const struct world *world, int rank, uint32_t entries)
 
 static int kind_of(const struct fuzz_entry *entry)
 {
-    return entry->kind == FUZZ_MESSAGE ? ((const struct message_header *)(const void *)entry->bytes)->kind : 0;
+    return entry->kind == FUZZ_MESSAGE || entry->kind == FUZZ_PLACE ? ((const struct message_header *)(const void *)entry->bytes)->kind : 0;
 }
 
 void fuzz_states_make(void)
@@ -330,6 +344,7 @@ enum what {
     FETCH_UNDER_WAY, GATHERING, PARTS_HELD, LOCK_HELD, LOCK_ASKED, LOCK_TRYING, LOCK_WITHDRAWING, NODE_WAITS, MEETING_THERE,
     MEETING_DEFERRED, CHILD_ARRIVED, COLLECTION_ARRIVES, COLLECTION_HOLDS, COLLECTION_CUTS, COLLECTION_VALIDATES,
     COLLECTION_DROPS, COLLECTION_FORGETS, PAGE_OWED, EARLY_KEPT, COUNTER_ASKED, PAGE_PINNED, GRAVE, DIFF_KEPT, PAGE_DIRTY,
+    ARRIVING,
     WHATS
 };
 
@@ -340,7 +355,7 @@ const char *fuzz_census_name(int what)
         "lock withdrawing", "a node waits for the lock", "meeting under way", "arrival deferred", "a child has arrived",
         "collection arriving", "collection holding", "collection cutting", "collection validating", "collection dropping",
         "collection forgetting", "page owed a notice", "early message kept", "counter asked", "page pinned", "freed region",
-        "diff kept", "page dirty"};
+        "diff kept", "page dirty", "pages arriving"};
     return names[what];
 }
 
@@ -392,6 +407,7 @@ static bool node_is(const struct node *node, enum what what)
     case GRAVE: return node->regions.grave_count > 0;
     case DIFF_KEPT: return has_diffs(node);
     case PAGE_DIRTY: return node->dirty_count > 0;
+    case ARRIVING: return node->arriving != NULL;
     default: break;
     }
     for (uint32_t i = 0; i < node->lock_count; i++)

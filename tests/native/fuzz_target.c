@@ -77,12 +77,12 @@ size_t fuzz_seed(uint32_t index, uint8_t *data, size_t room)
 {
     const struct fuzz_state *state = fuzz_state(index);
     const struct fuzz_entry *next = state->next;
-    if (state->next_count == 0 || next->kind != FUZZ_MESSAGE || FUZZ_PREFIX_BYTES + next->count > room)
+    if (state->next_count == 0 || (next->kind != FUZZ_MESSAGE && next->kind != FUZZ_PLACE) || FUZZ_PREFIX_BYTES + next->count > room)
         return 0;
     data[0] = (uint8_t)index;
     data[1] = (uint8_t)(index >> 8);
     data[2] = (uint8_t)next->thread;
-    data[3] = FUZZ_GO_ON | FUZZ_CHECK | FUZZ_END;
+    data[3] = FUZZ_GO_ON | FUZZ_CHECK | FUZZ_END | (next->kind == FUZZ_PLACE ? FUZZ_PLACED : 0);
     memcpy(data + FUZZ_PREFIX_BYTES, next->bytes, next->count);
     return FUZZ_PREFIX_BYTES + (size_t)next->count;
 }
@@ -131,6 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_entry message = {.kind = FUZZ_MESSAGE, .thread = sender_of(data, home->node->rank),
                                  .bytes = data + FUZZ_PREFIX_BYTES, .count = size - FUZZ_PREFIX_BYTES};
     uint8_t kind = message.count >= sizeof(struct message_header) ? message.bytes[4] : 0;
+    message.a = kind == MESSAGE_REPLY && (data[3] & FUZZ_PLACED);
     struct fuzz_counts *counts = &fuzz_counts[kind < MESSAGE_KINDS ? kind : MESSAGE_KINDS];
     uint64_t used_before = home->node->pool.bytes_used_max = home->node->pool.bytes_used;
     const char *panic = run(state, data[3], &message);

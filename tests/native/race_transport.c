@@ -1,5 +1,6 @@
 /* transport.h over stream sockets between forked processes.  Like MPI it never blocks: what the kernel does not take now
- * waits in a queue, and moves on when somebody looks for messages.  On the wire a message is its length and its bytes.
+ * waits in a queue, and moves on when somebody looks for messages.  On the wire a message is its length, that of its parts,
+ * its bytes, and its parts.
  * Nothing here allocates with malloc after the start: a send may come from a fault handler. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -12,21 +13,36 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "machine/transport.h"
 
+enum { PIECES_MAX = TRANSPORT_PARTS_MAX + 2 };
+
+struct lengths {
+    uint64_t bytes, parts;
+};
+
+/* Piece 0 is the lengths, 1 the bytes, the rest the parts. */
+struct pieces {
+    struct transport_part items[PIECES_MAX];
+    int count, at;
+    uint64_t done;                  /* of the piece at `at` */
+};
+
 struct outgoing {
     struct outgoing *next;
-    void *buffer;
-    uint64_t bytes, capacity, gone; /* of the length and the bytes */
+    struct lengths lengths;
+    struct pieces pieces;
+    void *buffer, *token;
+    uint64_t capacity;
 };
 
 struct link {
     struct outgoing *first, **last;
-    uint64_t bytes, got;            /* of the message that is coming in; of its length and its bytes */
-    unsigned char *buffer;
+    struct lengths lengths;         /* of the message that is coming in */
+    struct pieces pieces;
+    void *token;
 };
 
 struct transport {
@@ -133,70 +149,114 @@ uint64_t transport_agree_max(struct transport *transport, uint64_t value)
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
+static void add_piece(struct pieces *pieces, void *at, uint64_t bytes)
+{
+    if (bytes)
+        pieces->items[pieces->count++] = (struct transport_part){at, bytes};
+}
+
 /* As much of the queue as the kernel takes. */
 static void push(struct transport *transport, int peer)
 {
     struct link *link = &transport->links[peer];
+    const struct transport_buffers *buffers = &transport->buffers;
     while (link->first) {
         struct outgoing *out = link->first;
-        uint64_t head = out->gone < sizeof out->bytes ? sizeof out->bytes - out->gone : 0;
-        uint64_t body = out->gone < sizeof out->bytes ? 0 : out->gone - sizeof out->bytes;
-        struct iovec parts[] = {{.iov_base = (unsigned char *)&out->bytes + sizeof out->bytes - head, .iov_len = head},
-                                {.iov_base = (unsigned char *)out->buffer + body, .iov_len = out->bytes - body}};
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-        ssize_t sent = sendmsg(transport->job.files[peer], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        struct pieces *pieces = &out->pieces;
+        struct transport_part *piece = &pieces->items[pieces->at];
+        ssize_t sent = send(transport->job.files[peer], (unsigned char *)piece->at + pieces->done,
+                            piece->bytes - pieces->done, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (sent < 0)
-            broken(transport, "sendmsg");
-        out->gone += (uint64_t)sent;
-        if (out->gone < sizeof out->bytes + out->bytes)
+            broken(transport, "send");
+        pieces->done += (uint64_t)sent;
+        if (pieces->done < piece->bytes)
             return;
+        pieces->done = 0;
+        if (++pieces->at < pieces->count)
+            continue;
         link->first = out->next;
         if (!link->first)
             link->last = &link->first;
         transport->pending--;
-        transport->buffers.give(transport->buffers.context, out->buffer, out->capacity);
-        transport->buffers.give(transport->buffers.context, out, sizeof *out);
+        void *token = out->token;
+        buffers->give(buffers->context, out->buffer, out->capacity);
+        buffers->give(buffers->context, out, sizeof *out);
+        if (token)
+            buffers->sent(buffers->context, token);
     }
 }
 
-void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+void transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
+                          const struct transport_part *parts, int count, void *token)
 {
     struct link *link = &transport->links[peer];
     struct outgoing *out = transport->buffers.take(transport->buffers.context, sizeof *out);
-    *out = (struct outgoing){.buffer = buffer, .bytes = bytes, .capacity = capacity};
+    *out = (struct outgoing){.lengths = {.bytes = bytes}, .buffer = buffer, .capacity = capacity, .token = token};
+    add_piece(&out->pieces, &out->lengths, sizeof out->lengths);
+    add_piece(&out->pieces, buffer, bytes);
+    for (int i = 0; i < count; i++) {
+        out->lengths.parts += parts[i].bytes;
+        add_piece(&out->pieces, parts[i].at, parts[i].bytes);
+    }
     *link->last = out;
     link->last = &out->next;
     transport->pending++;
     push(transport, peer);
 }
 
-static bool take_in(struct transport *transport, int peer, void *to, uint64_t bytes)
+void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+{
+    transport_send_parts(transport, peer, buffer, bytes, capacity, NULL, 0, NULL);
+}
+
+/* The lengths are here, or the bytes: where does the rest go? */
+static void next_piece(struct transport *transport, int peer)
 {
     struct link *link = &transport->links[peer];
-    ssize_t got = bytes ? recv(transport->job.files[peer], to, bytes, MSG_DONTWAIT) : 0;
-    if (got > 0)
-        link->got += (uint64_t)got;
-    else if (got < 0 && errno != EAGAIN && errno != EINTR)
-        broken(transport, "recv");
-    return got == (ssize_t)bytes;
+    const struct transport_buffers *buffers = &transport->buffers;
+    if (link->pieces.at == 1) {
+        add_piece(&link->pieces, buffers->take(buffers->context, link->lengths.bytes), link->lengths.bytes);
+    } else if (link->pieces.at == 2 && link->lengths.parts) {
+        struct transport_part parts[TRANSPORT_PARTS_MAX];
+        uint64_t bytes = 0;
+        int count = buffers->place(buffers->context, peer, link->pieces.items[1].at, link->lengths.bytes, parts,
+                                   &link->token);
+        for (int i = 0; i < count; i++) {
+            bytes += parts[i].bytes;
+            add_piece(&link->pieces, parts[i].at, parts[i].bytes);
+        }
+        if (bytes != link->lengths.parts)
+            broken(transport, "place");
+    }
 }
 
 /* True when the message of this peer is complete. */
 static bool pull(struct transport *transport, int peer)
 {
     struct link *link = &transport->links[peer];
-    if (link->got < sizeof link->bytes &&
-        !take_in(transport, peer, (unsigned char *)&link->bytes + link->got, sizeof link->bytes - link->got))
-        return false;
-    if (!link->buffer)
-        link->buffer = transport->buffers.take(transport->buffers.context, link->bytes);
-    uint64_t at = link->got - sizeof link->bytes;
-    return take_in(transport, peer, link->buffer + at, link->bytes - at);
+    struct pieces *pieces = &link->pieces;
+    if (pieces->count == 0)
+        add_piece(pieces, &link->lengths, sizeof link->lengths);
+    while (pieces->at < pieces->count) {
+        struct transport_part *piece = &pieces->items[pieces->at];
+        ssize_t got = recv(transport->job.files[peer], (unsigned char *)piece->at + pieces->done,
+                           piece->bytes - pieces->done, MSG_DONTWAIT);
+        if (got < 0 && errno != EAGAIN && errno != EINTR)
+            broken(transport, "recv");
+        if (got > 0)
+            pieces->done += (uint64_t)got;
+        if (pieces->done < piece->bytes)
+            return false;
+        pieces->done = 0;
+        pieces->at++;
+        next_piece(transport, peer);
+    }
+    return true;
 }
 
-int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes)
+int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token)
 {
     for (int k = 0; k < transport->job.size; k++) {
         int peer = transport->next++ % transport->job.size;
@@ -206,12 +266,14 @@ int transport_receive(struct transport *transport, void **buffer, uint64_t *byte
         push(transport, peer);
         if (!pull(transport, peer))
             continue;
-        *buffer = link->buffer;
-        *bytes = link->bytes;
-        link->buffer = NULL;
-        link->got = 0;
+        *buffer = link->pieces.items[1].at;
+        *bytes = link->lengths.bytes;
+        *token = link->token;
+        link->token = NULL;
+        link->pieces.count = link->pieces.at = 0;
         return peer;
     }
+    *token = NULL;
     return -1;
 }
 
@@ -227,9 +289,9 @@ void transport_close(struct transport *transport)
     struct race_shared *shared = transport->job.shared;
     bool said = false;
     while (!said || atomic_load(&shared->closing) < (unsigned)transport->job.size) {
-        void *buffer;
+        void *buffer, *token;
         uint64_t bytes;
-        while (transport_receive(transport, &buffer, &bytes) >= 0)
+        while (transport_receive(transport, &buffer, &bytes, &token) >= 0)
             transport->buffers.give(transport->buffers.context, buffer, bytes);
         if (!said && transport->pending == 0) {
             atomic_fetch_add(&shared->closing, 1);

@@ -221,6 +221,7 @@ static void make_ranks(struct world *world)
         };
         struct node_options options = {
             .rank = q, .size = world->size, .budget_bytes = UINT64_MAX / 2, .ahead_bytes_max = AHEAD_BYTES,
+            .policy.apart = APART_NEVER,        /* the same bytes, in one message of the model */
         };
         rank->node = node_new(&options, &port);
     }

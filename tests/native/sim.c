@@ -201,6 +201,7 @@ static void set_up_node(struct sim *sim, int rank)
                    .check_all = knobs->check == 2},
     };
     options.policy.whole = (unsigned)knobs->whole;
+    options.policy.apart = (unsigned)knobs->apart;
     home->node = node_new(&options, &port);
 }
 

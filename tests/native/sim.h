@@ -45,6 +45,8 @@ struct sim_knobs {
     int64_t open_bytes;         /* opened ahead of write faults; 0: none */
     int64_t guess;              /* permille of the guesses about pages that are made without ground */
     int64_t whole;              /* 0 to 3, enum of struct policy */
+    int64_t apart;              /* 0 to 3, enum of struct policy */
+    int64_t eager;              /* permille of the messages of which all is taken at once */
     int64_t stay_open;          /* permille */
     int64_t open_early;         /* permille */
     int64_t deliver;            /* permille of the steps that deliver a message if there is one */
@@ -75,6 +77,7 @@ struct sim_stats {
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
     uint64_t pages_ahead, pages_again, samples, samples_unused, pushes_sent, pushes_used, pushes_unused, pages_early,
         pages_early_unused;
+    uint64_t apart_sent, apart_bytes, apart_in_place, apart_late, held;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;
     uint64_t kind_messages[16];

@@ -85,7 +85,8 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(early); SHOW(tries); SHOW(tries_of_free_locks);
     SHOW(tries_refused); SHOW(acquires_cancelled); SHOW(counter_adds); SHOW(pins_read); SHOW(pins_write);
     SHOW(pins_waited); SHOW(meetings); SHOW(disagreements); SHOW(refusals); SHOW(allocations);
-    SHOW(allocations_without_space); SHOW(frees); SHOW(addresses_reused); SHOW(prefetches); SHOW(protects);
+    SHOW(allocations_without_space); SHOW(frees); SHOW(addresses_reused); SHOW(prefetches); SHOW(apart_sent); SHOW(apart_bytes);
+    SHOW(apart_in_place); SHOW(apart_late); SHOW(held); SHOW(protects);
     SHOW(protects_failed); SHOW(checks); SHOW(damages); SHOW(programs_damaged); SHOW(damages_noticed); SHOW(pool_bytes_max);
 #undef SHOW
     for (int kind = 1; kind < 16 && kinds[kind]; kind++)

@@ -9,7 +9,30 @@ struct channel *sim_channel(struct sim *sim, int from, int to)
     return &sim->channels[from * SIM_NODES_MAX + to];
 }
 
-static void channel_put(struct sim *sim, int from, const struct message *message)
+static uint64_t apart_bytes(const struct message *message)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < message->segment_count; i++)
+        bytes += message->segments[i].bytes;
+    return bytes;
+}
+
+static struct parcel *parcel_new(const struct message *message)
+{
+    uint64_t apart = apart_bytes(message);
+    struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes + apart);
+    if (!parcel)
+        abort();
+    *parcel = (struct parcel){.bytes = message->wire_bytes, .apart = apart};
+    memcpy(parcel->data, message->wire, message->wire_bytes);
+    unsigned char *at = parcel->data + message->wire_bytes;
+    for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes)
+        memcpy(at, message->segments[i].at, message->segments[i].bytes);
+    return parcel;
+}
+
+/* True: the message goes back to its node only later (node_sent). */
+static bool channel_put(struct sim *sim, int from, struct message *message)
 {
     int to = message->peer;
     if (to < 0 || to >= sim->program.nodes || to == from)
@@ -20,12 +43,7 @@ static void channel_put(struct sim *sim, int from, const struct message *message
                  (unsigned long long)header->bytes,
              (unsigned long long)message->wire_bytes, header->sender);
     struct channel *channel = sim_channel(sim, from, to);
-    struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes);
-    if (!parcel)
-        abort();
-    parcel->next = NULL;
-    parcel->bytes = message->wire_bytes;
-    memcpy(parcel->data, message->wire, message->wire_bytes);
+    struct parcel *parcel = parcel_new(message);
     if (!channel->head) {
         channel->tail = &channel->head;
         channel->active_at = sim->active_count;
@@ -34,10 +52,34 @@ static void channel_put(struct sim *sim, int from, const struct message *message
     *channel->tail = parcel;
     channel->tail = &parcel->next;
     sim->stats.messages++;
-    sim->stats.message_bytes += message->wire_bytes;
+    sim->stats.message_bytes += message->wire_bytes + parcel->apart;
     sim->stats.kind_messages[header->kind % 16]++;
-    TRACE(sim, "node %d  sends kind %d stamp %llu to %d, %llu bytes", from, header->kind,
-          (unsigned long long)header->stamp, to, (unsigned long long)message->wire_bytes);
+    TRACE(sim, "node %d  sends kind %d stamp %llu to %d, %llu bytes and %llu apart", from, header->kind,
+          (unsigned long long)header->stamp, to, (unsigned long long)message->wire_bytes,
+          (unsigned long long)parcel->apart);
+    if (parcel->apart == 0)
+        return false;
+    sim->stats.apart_sent++;
+    sim->stats.apart_bytes += parcel->apart;
+    parcel->sent = message;
+    return true;
+}
+
+/* The last byte of what travels behind the message has left the sender's memory, where nothing may have changed, unless the
+ * array was freed. */
+static void take_all(struct sim *sim, int from, struct parcel *parcel)
+{
+    struct sim_node *home = &sim->nodes[from];
+    struct message *message = parcel->sent;
+    const unsigned char *at = parcel->data + parcel->bytes;
+    for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes)
+        if (region_at(&home->node->regions, message->segments[i].offset) &&
+            memcmp(at, message->segments[i].at, message->segments[i].bytes) != 0)
+            sim_fail(sim, from, "the %llu bytes at offset %llu change while they are being sent",
+                     (unsigned long long)message->segments[i].bytes, (unsigned long long)message->segments[i].offset);
+    parcel->sent = NULL;
+    TRACE(sim, "node %d  has sent all to %d", from, message->peer);
+    node_sent(home->node, message);
 }
 
 static struct parcel *channel_take(struct sim *sim, int index)
@@ -54,16 +96,28 @@ static struct parcel *channel_take(struct sim *sim, int index)
     return parcel;
 }
 
+static struct parcel *last_of(struct sim *sim, int from, int to)
+{
+    struct parcel *parcel = sim_channel(sim, from, to)->head;
+    while (parcel->next)
+        parcel = parcel->next;
+    return parcel;
+}
+
 /* After every entry into a node: its messages go into the channels, its threads are woken. */
 void sim_pump(struct sim_node *home)
 {
     struct sim *sim = home->sim;
     sim->touched = home->rank;
-    for (struct message *message = node_take_outbox(home->node), *next; message; message = next) {
-        next = message->next;
-        channel_put(sim, home->rank, message);
-        message_free(message, &home->node->pool);
-    }
+    for (struct message *message; (message = node_take_outbox(home->node));)
+        for (struct message *next; message; message = next) {
+            next = message->next;
+            if (!channel_put(sim, home->rank, message))
+                message_free(message, &home->node->pool);
+            else if (sim_random_chance(&sim->random, sim->knobs.eager))
+                take_all(sim, home->rank, last_of(sim, home->rank, message->peer));
+        }
+    home->node->hurry = false;
     if (home->node->early)
         sim->stats.early++;
     if (!node_take_wake(home->node))
@@ -103,21 +157,71 @@ static void damage(struct sim *sim, struct parcel *parcel)
     }
 }
 
+static struct message *wrap(struct sim_node *home, int from, const struct parcel *parcel)
+{
+    struct pool *pool = &home->node->pool;
+    void *wire = pool_take_apart(pool, parcel->bytes);
+    memcpy(wire, parcel->data, parcel->bytes);
+    return message_wrap(pool, from, wire, parcel->bytes);
+}
+
+/* The wire of a message has come that has more behind it. */
+static void place(struct sim *sim, int from, int to, struct parcel *parcel)
+{
+    struct sim_node *home = &sim->nodes[to];
+    struct message *message = wrap(home, from, parcel);
+    node_place(home->node, message);
+    parcel->placed = message;
+    if (apart_bytes(message) != parcel->apart)
+        sim_fail(sim, to, "panic: %llu bytes are placed, and %llu come", (unsigned long long)apart_bytes(message),
+                 (unsigned long long)parcel->apart);
+    for (int i = 0; i < message->segment_count; i++)
+        sim->stats.apart_in_place += message->segments[i].in_place;
+    TRACE(sim, "node %d  places %llu bytes from %d", to, (unsigned long long)parcel->apart, from);
+    sim_pump(home);
+}
+
+/* What is behind the message comes in two halves; whoever looks in between must see nothing of it. */
+static void fill(struct sim_node *home, struct parcel *parcel)
+{
+    const unsigned char *at = parcel->data + parcel->bytes;
+    const struct message *message = parcel->placed;
+    for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes) {
+        const struct segment *segment = &message->segments[i];
+        uint64_t half = segment->bytes / 2;
+        memcpy(segment->at, at, half);
+        sim_bystanders(home);
+        memcpy(segment->at + half, at + half, segment->bytes - half);
+    }
+}
+
 void sim_deliver(struct sim *sim, int index)
 {
     int from = index / SIM_NODES_MAX, to = index % SIM_NODES_MAX;
     struct sim_node *home = &sim->nodes[to];
-    struct parcel *parcel = channel_take(sim, index);
-    if (sim_random_chance(&sim->random, sim->knobs.damage))
+    struct parcel *parcel = sim->channels[index].head;
+    sim->stats.deliveries++;
+    if (!parcel->placed && sim_random_chance(&sim->random, sim->knobs.damage))
         damage(sim, parcel);
+    if (parcel->apart && !parcel->placed) {
+        place(sim, from, to, parcel);
+        return;
+    }
+    channel_take(sim, index);
     const struct message_header *header = (const void *)parcel->data;
     TRACE(sim, "node %d  receives kind %d stamp %llu from %d", to, header->kind, (unsigned long long)header->stamp, from);
-    void *wire = pool_take(&home->node->pool, parcel->bytes);
-    memcpy(wire, parcel->data, parcel->bytes);
-    struct message *message = message_wrap(&home->node->pool, from, wire, parcel->bytes);
+    struct message *message = parcel->placed;
+    if (message)
+        fill(home, parcel);
+    else
+        message = wrap(home, from, parcel);
+    if (parcel->sent) {
+        sim->stats.apart_late++;
+        take_all(sim, from, parcel);
+        sim_pump(&sim->nodes[from]);
+    }
     free(parcel);
-    sim->stats.deliveries++;
+    sim->stats.held += home->node->held != NULL;
     node_receive(home->node, message);
     sim_pump(home);
 }
-

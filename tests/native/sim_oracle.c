@@ -196,7 +196,7 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
         const struct region *theirs = region_find(&writer->regions, region->id);
         const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
         asked = true;
-        if (theirs && (!source || !source->copy || writer->stamp < entry.stamp))
+        if (theirs && (!source || !(source->copy || source->arriving) || writer->stamp < entry.stamp))
             sim_fail(sim, home->rank, "region %u page %llu: node %d has written it until stamp %llu and cannot give it",
                      region->id, (unsigned long long)index, entry.node, (unsigned long long)entry.stamp);
     }
@@ -205,9 +205,22 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
     const struct node *owner = page->owner == NODE_NONE ? NULL : sim->nodes[page->owner].node;
     const struct region *theirs = owner ? region_find(&owner->regions, region->id) : NULL;
     const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
-    if (!owner || (theirs && source && !source->copy))
+    if (!owner || (theirs && source && !source->copy && !source->arriving))
         sim_fail(sim, home->rank, "region %u page %llu: no copy here, and none at its owner %d", region->id,
                  (unsigned long long)index, page->owner);
+}
+
+/* The byte in the diffs that this node puts on top of a page when it has arrived; false: it is in none. */
+static bool byte_of_diffs(const struct page *page, uint64_t at, unsigned char *value)
+{
+    unsigned char zeros[SIM_PAGE_BYTES_MAX] = {0}, ones[SIM_PAGE_BYTES_MAX];
+    memset(ones, 0xff, sizeof ones);
+    for (const struct diff *diff = page->more ? page->more->diffs : NULL; diff; diff = diff->next) {
+        diff_apply(zeros, diff->body, diff->bytes);
+        diff_apply(ones, diff->body, diff->bytes);
+    }
+    *value = zeros[at];
+    return zeros[at] == ones[at];
 }
 
 /* The byte in the copy that this node has; false: it has none. */
@@ -215,6 +228,8 @@ static bool byte_of_copy(const struct sim_node *home, const struct sim_slot *slo
 {
     const struct region *region = region_find(&home->node->regions, slot->region);
     const struct page *page = region_page_if(region, at / slot->page_bytes);
+    if (page && page->arriving)
+        return byte_of_diffs(page, at % slot->page_bytes, value);
     if (page && !page->copy)
         return false;
     if (page && (!page->fresh || page->filled))

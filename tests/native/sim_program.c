@@ -19,7 +19,8 @@ static const struct {
 } knob_table[] = {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
     KNOB(nodes), KNOB(regions), KNOB(page_bytes), KNOB(phases), KNOB(lock_threads), KNOB(prefetch), KNOB(collect),
-    KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(again_bytes), KNOB(push_bytes), KNOB(open_bytes), KNOB(guess), KNOB(whole), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
+    KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(again_bytes), KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),
+    KNOB(whole), KNOB(apart), KNOB(eager), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
     KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters),
     KNOB(races), KNOB(values), KNOB(damage), KNOB(check), KNOB(steps_max),
 #undef KNOB
@@ -120,6 +121,8 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(values, 2, 3, 255, 255);
     CHOOSE(damage, 0);
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
+    CHOOSE(apart, 2, 2, 3, 1);
+    CHOOSE(eager, 0, 500, 1000);
     CHOOSE(steps_max, 30000000);     /* collections without end let nine nodes come through in 3 million */
 }
 

@@ -17,6 +17,7 @@
 
 enum {
     RANGE_BYTES = 32 * 1024,
+    SIM_PAGE_BYTES_MAX = RANGE_BYTES,
     RETRIES_PER_STEP = 4,
     CHUNKS_KEPT = 64,
     CHUNK_KEPT_BYTES = 1 << 20,
@@ -25,9 +26,12 @@ enum {
     CHECK_PERIOD = 61
 };
 
+/* A message on its way: its wire, then what travels behind it. */
 struct parcel {
     struct parcel *next;
-    uint64_t bytes;
+    struct message *sent;           /* of the sender, which has not been told that all of it was taken; or NULL */
+    struct message *placed;         /* of the receiver, which knows of the wire; or NULL */
+    uint64_t bytes, apart;
     unsigned char data[];
 };
 

@@ -60,10 +60,63 @@ broken(void *context, const char *text)
     transport_abort(pool->transport, 3);
 }
 
+/* ---- parts: what is sent from one place and received in another ------------------------------------------------- */
+
+struct load {
+    uint64_t bytes;             /* of all parts */
+    int count;
+    struct transport_part parts[TRANSPORT_PARTS_MAX];
+};
+
+struct head {
+    uint64_t number, bytes;
+    int count;
+    uint32_t part_bytes[TRANSPORT_PARTS_MAX];
+};
+
+static struct load *
+load_new(struct pool *pool, const struct head *head)
+{
+    struct load *load = take(pool, sizeof *load);
+    *load = (struct load){.count = head->count};
+    for (int i = 0; i < head->count; i++)
+        load->parts[i] = (struct transport_part){take(pool, head->part_bytes[i]), head->part_bytes[i]};
+    return load;
+}
+
+static void
+load_free(struct pool *pool, struct load *load)
+{
+    for (int i = 0; i < load->count; i++)
+        give(pool, load->parts[i].at, load->parts[i].bytes);
+    give(pool, load, sizeof *load);
+}
+
+static void
+sent(void *context, void *token)
+{
+    load_free(context, token);
+}
+
+static int
+place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
+{
+    struct head head;
+    (void)source;
+    REQUIRE(bytes >= sizeof head);
+    memcpy(&head, buffer, sizeof head);
+    REQUIRE(head.count > 0 && head.count <= TRANSPORT_PARTS_MAX);
+    struct load *load = load_new(context, &head);
+    memcpy(parts, load->parts, sizeof load->parts);
+    *token = load;
+    return load->count;
+}
+
 static void
 open_on(MPI_Comm comm, struct pool *pool)
 {
-    struct transport_buffers buffers = {.context = pool, .take = take, .give = give, .broken = broken};
+    struct transport_buffers buffers = {
+        .context = pool, .take = take, .give = give, .broken = broken, .sent = sent, .place = place};
     char text[1024] = "";
     *pool = (struct pool){0};
     REQUIRE(transport_open(&pool->transport, &comm, &buffers, text, (int)sizeof text) == 0);
@@ -81,21 +134,17 @@ close_and_check(struct pool *pool)
 
 /* ---- messages that are checked --------------------------------------------------------------------------------- */
 
-struct head {
-    uint64_t number, bytes;
-};
-
 /* Mostly small ones, some around the limits where an MPI changes its way of sending, few of a mebibyte. */
 static uint64_t
 size_of(unsigned *seed)
 {
-    static const uint64_t edges[] = {16, 4096, 8192, 65536};
+    static const uint64_t edges[] = {sizeof(struct head), 4096, 8192, 65536};
     int kind = rand_r(seed) % 16;
     if (kind == 0)
         return (uint64_t)1 << 20;
     if (kind < 6)
         return edges[rand_r(seed) % 4] + (uint64_t)(rand_r(seed) % 64);
-    return 16 + (uint64_t)(rand_r(seed) % 512);
+    return sizeof(struct head) + (uint64_t)(rand_r(seed) % 512);
 }
 
 static unsigned char
@@ -104,25 +153,49 @@ fill_of(int sender, uint64_t number)
     return (unsigned char)((unsigned)sender * 37 + number * 11);
 }
 
+/* `seed`: of parts, which some messages have; NULL: none. */
 static void
-send_number(struct pool *pool, int peer, uint64_t number, uint64_t bytes)
+send_number(struct pool *pool, int peer, uint64_t number, uint64_t bytes, unsigned *seed)
 {
     uint64_t capacity = bytes + bytes % 100;
-    unsigned char *buffer = take(pool, capacity);
+    unsigned char *buffer = take(pool, capacity), fill = fill_of(transport_rank(pool->transport), number);
     struct head head = {.number = number, .bytes = bytes};
-    memset(buffer, fill_of(transport_rank(pool->transport), number), bytes);
+    if (seed && rand_r(seed) % 3 == 0)
+        head.count = 1 + rand_r(seed) % (rand_r(seed) % 2 ? 3 : TRANSPORT_PARTS_MAX);
+    for (int i = 0; i < head.count; i++)
+        head.part_bytes[i] = (uint32_t)size_of(seed) / (i < 3 ? 1 : 16) + 1;
+    memset(buffer, fill, bytes);
     memcpy(buffer, &head, sizeof head);
-    transport_send(pool->transport, peer, buffer, bytes, capacity);
+    if (head.count == 0) {
+        transport_send(pool->transport, peer, buffer, bytes, capacity);
+        return;
+    }
+    struct load *load = load_new(pool, &head);
+    for (int i = 0; i < load->count; i++)
+        memset(load->parts[i].at, fill + i, load->parts[i].bytes);
+    transport_send_parts(pool->transport, peer, buffer, bytes, capacity, load->parts, load->count, load);
+}
+
+static void
+check_load(const struct head *head, const struct load *load, unsigned char fill)
+{
+    REQUIRE(head->count == load->count);
+    for (int i = 0; i < load->count; i++) {
+        const unsigned char *at = load->parts[i].at;
+        REQUIRE(load->parts[i].bytes == head->part_bytes[i]);
+        for (uint64_t k = 0; k < load->parts[i].bytes; k++)
+            REQUIRE(at[k] == (unsigned char)(fill + i));
+    }
 }
 
 /* Take one message, if there is one, and see that it is its sender's next. */
 static bool
 receive_next(struct pool *pool, uint64_t *next)
 {
-    void *buffer;
+    void *buffer, *token;
     uint64_t bytes;
     struct head head;
-    int sender = transport_receive(pool->transport, &buffer, &bytes);
+    int sender = transport_receive(pool->transport, &buffer, &bytes, &token);
     if (sender < 0)
         return false;
     memcpy(&head, buffer, sizeof head);
@@ -130,6 +203,11 @@ receive_next(struct pool *pool, uint64_t *next)
     REQUIRE(head.bytes == bytes);
     for (uint64_t i = sizeof head; i < bytes; i++)
         REQUIRE(((unsigned char *)buffer)[i] == fill_of(sender, head.number));
+    REQUIRE((head.count > 0) == (token != NULL));
+    if (token) {
+        check_load(&head, token, fill_of(sender, head.number));
+        load_free(pool, token);
+    }
     next[sender]++;
     give(pool, buffer, bytes);
     return true;
@@ -143,15 +221,15 @@ exchange(MPI_Comm comm, uint64_t messages)
     open_on(comm, &pool);
     int rank = transport_rank(pool.transport), size = transport_size(pool.transport);
     unsigned seed = (unsigned)world_rank + 1;
-    uint64_t *next = calloc((size_t)size, sizeof *next), *sent = calloc((size_t)size, sizeof *sent);
+    uint64_t *next = calloc((size_t)size, sizeof *next), *counts = calloc((size_t)size, sizeof *counts);
     uint64_t to_send = messages * (uint64_t)(size - 1), to_receive = to_send;
     while (to_send + to_receive > 0 || transport_pending(pool.transport) > 0) {
         int burst = rand_r(&seed) % 8;
         while (to_send > 0 && burst-- > 0) {
             int peer = rand_r(&seed) % size;
-            if (peer == rank || sent[peer] == messages)
+            if (peer == rank || counts[peer] == messages)
                 continue;
-            send_number(&pool, peer, sent[peer]++, size_of(&seed));
+            send_number(&pool, peer, counts[peer]++, size_of(&seed), &seed);
             to_send--;
         }
         for (int tries = rand_r(&seed) % 8; tries > 0; tries--)
@@ -159,7 +237,7 @@ exchange(MPI_Comm comm, uint64_t messages)
     }
     close_and_check(&pool);
     free(next);
-    free(sent);
+    free(counts);
 }
 
 static void
@@ -190,11 +268,12 @@ test_flood(void)
 {
     enum { MESSAGES = 600, BYTES = 100000 };
     struct pool pool;
+    unsigned seed = 1;
     uint64_t *next = calloc((size_t)world_size, sizeof *next);
     open_on(MPI_COMM_WORLD, &pool);
     if (world_rank == 0)
         for (uint64_t i = 0; i < MESSAGES; i++)
-            send_number(&pool, world_size - 1, i, i % 3 ? BYTES : 16);
+            send_number(&pool, world_size - 1, i, i % 3 ? BYTES : sizeof(struct head), i % 3 ? NULL : &seed);
     MPI_Barrier(MPI_COMM_WORLD);
     if (world_rank == world_size - 1)
         while (next[0] < MESSAGES)
@@ -214,7 +293,7 @@ test_unreceived(void)
     for (uint64_t i = 0; i < 100; i++)
         for (int peer = 0; peer < world_size; peer++)
             if (peer != world_rank)
-                send_number(&pool, peer, i, i % 2 ? 300000 : 100);
+                send_number(&pool, peer, i, i % 2 ? 300000 : 200, NULL);
     close_and_check(&pool);
 }
 
@@ -230,7 +309,7 @@ test_overtaking(void)
     for (uint64_t round = 0; round < ROUNDS; round++) {
         for (int sender = 0; sender < 2; sender++) {
             if (world_rank == sender)
-                send_number(&pool, 2, round, 100);
+                send_number(&pool, 2, round, 200, NULL);
             MPI_Barrier(MPI_COMM_WORLD);
         }
         while (world_rank == 2 && next[0] + next[1] < 2 * (round + 1)) {
@@ -310,7 +389,7 @@ test_no_such_rank(void)
     struct pool pool;
     open_on(MPI_COMM_WORLD, &pool);
     if (world_rank == 0)
-        send_number(&pool, world_size, 0, 100);
+        send_number(&pool, world_size, 0, 200, NULL);
     while (true)
         sleep(1);
 }
@@ -345,18 +424,18 @@ static void
 test_cost(void)
 {
     enum { ROUNDS = 1001 };
-    static const uint64_t sizes[] = {16, 4096, 65536, 1 << 20};
+    static const uint64_t sizes[] = {sizeof(struct head), 4096, 65536, 1 << 20};
     static double times[ROUNDS], plain[ROUNDS];
     struct pool pool;
     uint64_t next[2] = {0, 0}, number = 0;
-    void *buffer = malloc(1 << 20);
+    void *buffer = malloc(1 << 20), *token;
     uint64_t bytes;
     open_on(MPI_COMM_WORLD, &pool);
     memset(buffer, 1, 1 << 20);
     for (int i = 0; i < ROUNDS; i++) {
         double start_us = now_us();
         for (int k = 0; k < 10; k++)
-            REQUIRE(transport_receive(pool.transport, &buffer, &bytes) < 0);
+            REQUIRE(transport_receive(pool.transport, &buffer, &bytes, &token) < 0);
         times[i] = (now_us() - start_us) / 10;
     }
     qsort(times, ROUNDS, sizeof times[0], compare);
@@ -367,7 +446,7 @@ test_cost(void)
             double start_us = now_us();
             for (int turn = 0; turn < 2; turn++)
                 if (turn == world_rank)
-                    send_number(&pool, 1 - world_rank, number, sizes[s]);
+                    send_number(&pool, 1 - world_rank, number, sizes[s], NULL);
                 else
                     while (!receive_next(&pool, next))
                         ;

@@ -17,7 +17,7 @@ REQUEST = HEADER + 3 * 4 + 4
 GRANT = HEADER + 4 + 8 + 4
 INTERVAL, RUN, ENTRY = 16, 16, 12
 FETCH = HEADER + 8 + 4 + 4 + 8 + 8
-REPLY = HEADER + 4 + 4 + 8 + 8 + 8 + 4
+REPLY = HEADER + 4 + 4 + 4 * 8 + 4
 
 
 def counts(name, nodes, k, *what):

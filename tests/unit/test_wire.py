@@ -22,7 +22,7 @@ KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw
          "add", "sum", "want_collect", "collect")  # fmt: skip
 HEADER = struct.Struct("=IBBHIIQQ")  # magic, kind, by service, unused, count, sender, stamp, bytes
 MAGIC = int(re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "message.h").read_text()).group(1), 16)
-WHOLE_OK, WHOLE = 2, 8
+WHOLE_OK, WHOLE, APART = 2, 8, 16
 
 pytestmark = pytest.mark.timeout(600)  # it compiles
 
@@ -91,15 +91,26 @@ def vector_if_whole_ok(stream, value, found):
     return stream.repeated(VECTOR, value) if found["flags"] & WHOLE_OK else []
 
 
-def page_content(stream, value, found):
-    """What follows the tag of a page in a reply: `size` counts it."""
+def run_content(stream, value, found):
+    """What follows the head of a run of a reply: `size` counts it."""
+    begin = stream.at if stream.reads else len(stream.data)
+    if found["flags"] & WHOLE:
+        content = {"have": stream.repeated(HAVE, value and value["have"], found["pages"])}
+        left = found["size"] - ((stream.at if stream.reads else len(stream.data)) - begin)
+        content["bytes"] = stream.raw(left, value and value["bytes"])
+        assert (left == 0) == bool(found["flags"] & APART) == (found["behind"] > 0)
+    else:
+        assert (found["pages"], found["behind"]) == (1, 0)
+        content = stream.fields(DIFFS, value)
+    assert found["size"] == (stream.at if stream.reads else len(stream.data)) - begin
+    return content
+
+
+def push_content(stream, value, found):
+    """What follows `since` in a push: `size` counts it."""
     begin = stream.at if stream.reads else len(stream.data)
     content = {"have": stream.repeated(VECTOR, None if stream.reads else value["have"])}
-    left = found["size"] - ((stream.at if stream.reads else len(stream.data)) - begin)
-    if found["flags"] & WHOLE:
-        content["bytes"] = stream.raw(left, None if stream.reads else value["bytes"])
-    else:
-        content["diffs"] = stream.repeated(DIFF, None if stream.reads else value["diffs"])
+    content["diffs"] = stream.repeated(DIFF, None if stream.reads else value["diffs"])
     assert found["size"] == (stream.at if stream.reads else len(stream.data)) - begin
     return content
 
@@ -110,15 +121,19 @@ def diff_body(stream, value, found):
 
 VECTOR = [("node", "I"), ("stamp", "Q")]
 DIFF = [("tag", "Q"), ("size", "Q"), ("body", diff_body)]
+DIFFS = [("tag", "Q"), ("have", VECTOR), ("diffs", DIFF)]
+HAVE = [("have", VECTOR)]
 INTERVAL = [("node", "I"), ("runs", "I"), ("stamp", "Q"), ("list", runs)]
 VARIANT = [("first", "I"), ("nodes", "I"), ("kind", "I"), *((f"number{i}", "Q") for i in range(4)), ("what", text),
            ("name", text), ("value", text)]  # fmt: skip
 IDS = [("id", "I")]
 REQUEST = [("lock", "I"), ("who", "I"), ("trying", "I"), ("known", VECTOR)]
 WANT = [("region", "I"), ("flags", "I"), ("page", "Q"), ("since", "Q"), ("have", vector_if_whole_ok)]
-PAGE = [("region", "I"), ("flags", "I"), ("page", "Q"), ("size", "Q"), ("tag", "Q"), ("content", page_content)]
-PUSH = [*PAGE[:-1], ("since", "Q"), ("content", page_content)]
-ITEMS = {"fetch": WANT, "reply": PAGE, "push": PUSH}
+PAGES = [("region", "I"), ("flags", "I"), ("first", "Q"), ("pages", "Q"), ("size", "Q"), ("behind", "Q"),
+         ("content", run_content)]  # fmt: skip
+PUSH = [("region", "I"), ("flags", "I"), ("page", "Q"), ("size", "Q"), ("tag", "Q"), ("since", "Q"),
+        ("content", push_content)]  # fmt: skip
+ITEMS = {"fetch": WANT, "reply": PAGES, "push": PUSH}
 BODIES = {
     "acquire": REQUEST,
     "pass": REQUEST,
@@ -206,7 +221,8 @@ def test_real_messages_are_not_all_empty(corpus):
     bodies = {kind: [decode(data)[3] for data in corpus[kind]] for kind in KINDS}
     pages = [page["content"] for reply in bodies["reply"] for page in reply["items"]]
     assert any(len(reply["items"]) > 1 for reply in bodies["fetch"] + bodies["reply"])
-    assert any("bytes" in page for page in pages)
+    assert any(page.get("bytes") for page in pages)
+    assert any(page.get("bytes") == b"" for page in pages), "some travel behind a reply"
     assert any(page.get("diffs") for page in pages)
     assert any(page["have"] for page in pages)
     assert any(interval["list"] for grant in bodies["grant"] for interval in grant["intervals"])
@@ -480,26 +496,30 @@ def test_pages_and_diffs_are_taken_in_and_served(library, data, whole):
         assert (to, kind, len(request["items"])) == (2, "fetch", 1)
         assert {name: request["items"][0][name] for name in asked} == asked
         assert request["items"][0]["flags"] & WHOLE_OK
-        content = {"have": [{"node": 2, "stamp": 95}]}
+        have = [{"node": 2, "stamp": 95}]
         if whole:
-            content["bytes"] = bytes(page := bytearray(data.draw(st.binary(min_size=256, max_size=256))))
+            page = bytearray(data.draw(st.binary(min_size=256, max_size=256)))
+            content = {"have": [{"have": have}], "bytes": bytes(page)}
         else:
+            content = {"tag": 95, "have": have}
             made = data.draw(diffs([91, 95]))
             content["diffs"] = [{"tag": tag, "size": len(body), "body": body} for tag, body, _ in made]
             for _, _, changes in made:
                 for at, value in changes.items():
                     page[at] = value
-        size = 4 + 12 + (256 if whole else 4 + sum(16 + diff["size"] for diff in content["diffs"]))
-        reply = {"region": 1, "flags": WHOLE if whole else 0, "page": 3, "size": size, "tag": 95, "content": content}
+        size = 4 + 12 + (256 if whole else 8 + 4 + sum(16 + diff["size"] for diff in content["diffs"]))
+        reply = {"region": 1, "flags": WHOLE if whole else 0, "first": 3, "pages": 1, "size": size, "behind": 0}
+        reply["content"] = content
         node.receive(2, "reply", {"items": [reply]})
         node.receive(0, "fetch", {"cuts": 2, "items": [{**asked, "flags": 1, "have": []}]})
         ((to, kind, served),) = node.sent()
         assert (to, kind, len(served["items"])) == (0, "reply", 1)
         found = served["items"][0]
-        assert (found["region"], found["page"], found["flags"]) == (1, 3, WHOLE)
+        assert (found["region"], found["first"], found["pages"], found["flags"]) == (1, 3, 1, WHOLE)
         assert found["content"]["bytes"] == bytes(page)
-        assert {"node": 2, "stamp": 95} in found["content"]["have"]
-        assert {"node": 1, "stamp": found["tag"]} in found["content"]["have"]
+        has = {entry["node"]: entry["stamp"] for entry in found["content"]["have"][0]["have"]}
+        assert has[2] == 95
+        assert has[1] > 95, "it was sealed"
 
 
 def test_a_wish_for_a_collection_goes_to_the_children(library):
@@ -612,7 +632,7 @@ def test_an_arrival_without_the_end_of_its_last_count_dies(library):
 def test_the_states_are_in_the_middle_of_things(fuzz):
     out = subprocess.run([fuzz, "--states"], capture_output=True, text=True, check=True).stdout
     census = {line[:-4].strip(): int(line[-4:]) for line in out.splitlines()}
-    assert len(census) == 24
+    assert len(census) == 25
     assert {what: count for what, count in census.items() if count == 0} == {}
 
 
