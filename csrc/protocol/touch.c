@@ -117,7 +117,8 @@ void node_unpin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
     if (!(write ? page_pinned_write(page) : page_pinned_read(page)))
-        node_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page_index(page), page_region(page)->id);
+        node_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page_index(page),
+                   page_region(page)->id);
     --*(write ? &page->more->pins_write : &page->more->pins_read);
     if (!page_pinned(page))
         remove_pinned(node, page);

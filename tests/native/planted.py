@@ -345,7 +345,7 @@ FAULTS = (
     Fault(
         "R11 a prefetch fetches what is on its way",
         "prefetch.c",
-        "        if (page->fetch || page_valid(page))\n",
+        "        if (page_fetch(page) || page_valid(page))\n",
         "        if (page_valid(page))\n",
         ("--prefetch=1",),
     ),
@@ -360,6 +360,8 @@ FAULTS = (
         "diff.c",
         "(((high >> 7) * 0x0102040810204080u) >> 56)",
         "(high ? 255u : 0u)",
+        (),
+        (("diff.c", "#define DIFF_X86 2 ", "#define DIFF_X86 0 "),),
     ),
 )
 
