@@ -16,6 +16,7 @@
  *   want  := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
  *   page  := uint32 region, uint32 flags, uint64 page, uint64 bytes of what follows the tag, uint64 tag, vector have,
  *            FETCH_WHOLE ? page bytes : uint32 diffs, (uint64 tag, uint64 bytes, body)*
+ * `since` is what the reader has of the server's writes, and never from before its last collection (R8).
  * The `have` that comes with diffs leaves out what is at or below the server's last cut, if the reader has passed that cut,
  * too: notices have told it.  (What a writer cut before its interval in a cut closed is named by that interval or by an
  * earlier one, and the cut lists them all.)
