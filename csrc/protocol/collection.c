@@ -105,6 +105,12 @@ static void forget(struct node *node, stamp root_stamp)
     lock_resume(node);
 }
 
+stamp collection_known(const struct node *node, const struct vector *have, node_id writer)
+{
+    stamp known = vector_get(have, writer);
+    return known < node->collection.floor ? node->collection.floor : known;
+}
+
 bool collection_silent(const struct node *node)
 {
     return node->collection.phase >= COLLECTION_CUTTING;

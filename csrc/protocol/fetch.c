@@ -31,22 +31,18 @@ static void put_want(struct node *node, struct message *message, const struct pa
     message_header(message)->count++;
 }
 
-static void want(struct node *node, struct fetch *fetch, node_id peer, stamp since, uint32_t flags)
+static void want(struct node *node, struct fetch *fetch, node_id peer, uint32_t flags)
 {
     struct page *page = fetch->page;
     if (peer == node->rank)
         node_panic(node, "page %llu of region %u: would be fetched from this node itself",
                    (unsigned long long)page_index(page), page_region(page)->id);
-    /* What a collection has made common is implied.  A writer that has not ended it yet still has diffs from before, and they
-     * may be older than what was written here since. */
-    if (since < node->collection.floor)
-        since = node->collection.floor;
     if (fetch->subscribes) {
         flags |= FETCH_SUBSCRIBE;
         history_of(page, &node->pool)->subscribed = true;
     }
     struct message *message = request_to(node, peer, page_region(page)->page_bytes);
-    put_want(node, message, page, since, flags);
+    put_want(node, message, page, collection_known(node, &fetch->have, peer), flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);
     fetch->awaited++;
@@ -81,9 +77,8 @@ static void gather(struct node *node, struct fetch *fetch, uint32_t flags)
     struct page *page = fetch->page;
     for (uint32_t i = 0; i < page->need.count; i++) {
         struct vector_entry entry = vector_at(&page->need, i);
-        stamp since = vector_get(&fetch->have, entry.node);
-        if (entry.node != node->rank && since < entry.stamp)
-            want(node, fetch, entry.node, since, flags);
+        if (entry.node != node->rank && vector_get(&fetch->have, entry.node) < entry.stamp)
+            want(node, fetch, entry.node, flags);
     }
 }
 
@@ -111,7 +106,7 @@ static bool start_round(struct node *node, struct fetch *fetch)
             node_panic(node, "page %llu of region %u: no copy here and no owner", (unsigned long long)page_index(page),
                        page_region(page)->id);
         fetch->gathering = false;
-        want(node, fetch, from, 0, FETCH_WHOLE_MUST);
+        want(node, fetch, from, FETCH_WHOLE_MUST);
         return true;
     }
     if (writers == 0)
@@ -121,7 +116,7 @@ static bool start_round(struct node *node, struct fetch *fetch)
     if (fetch->diffs_only || page_pinned_write(page))
         gather(node, fetch, 0);
     else if (likes_whole(node, fetch, writers))
-        want(node, fetch, latest, vector_get(&page->have, latest), FETCH_WHOLE_OK | FETCH_WHOLE_LIKED);
+        want(node, fetch, latest, FETCH_WHOLE_OK | FETCH_WHOLE_LIKED);
     else
         gather(node, fetch, writers == 1 && node->policy.whole == WHOLE_AUTO ? FETCH_WHOLE_OK : 0);
     return true;
@@ -372,7 +367,7 @@ void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *me
         part.body = reader_bytes(reader, part.bytes);
         if (reader->bad || !diff_valid(part.body, part.bytes, page_region(page)->page_bytes))
             node_malformed(node, message);
-        if (part.tag <= vector_get(&fetch->have, message->peer) || part.tag <= node->collection.floor)
+        if (part.tag <= collection_known(node, &fetch->have, message->peer))
             continue;
         keep_part(node, fetch, part);
         node->stats.diffs_received++;

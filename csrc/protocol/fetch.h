@@ -18,6 +18,7 @@
  *            wire, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_APART]
  *                              : uint64 tag, vector have, uint32 diffs, (uint64 tag, uint64 bytes, body)*
  * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the wire: apart.h.
+ * `since` is what the reader has of the server's writes, and never from before its last collection (R8).
  * The `have` that comes with diffs leaves out what is at or below the server's last cut, if the reader has passed that cut,
  * too: notices have told it.  (What a writer cut before its interval in a cut closed is named by that interval or by an
  * earlier one, and the cut lists them all.)

@@ -106,9 +106,7 @@ static bool body_valid(const struct node *node, const struct push *push, uint64_
 /* The copy that is here lacks nothing that comes before the push, and something of it. */
 static bool fits(const struct node *node, const struct push *push, const struct vector *have)
 {
-    stamp known = vector_get(have, push->writer);
-    if (known < node->collection.floor)
-        known = node->collection.floor;
+    stamp known = collection_known(node, have, push->writer);
     return push->since <= known && known < push->tag;
 }
 

@@ -166,6 +166,14 @@ FAULTS = (
         ("--collect=100",),
     ),
     Fault(
+        "R8 diffs from before a collection asked for again",
+        "collection.c",
+        "    return known < node->collection.floor ? node->collection.floor : known;\n",
+        "    return known;\n",
+        ("--collect=100", "--nodes=5", "--lock_threads=2", "--regions=1", "--page_bytes=256", "--whole=1",
+         "--deliver=50", "--stalls=20"),
+    ),
+    Fault(
         "R8 a leak: diffs are forgotten, not given back",
         "collection.c",
         "    page_diffs_drop(page, &node->pool);\n",

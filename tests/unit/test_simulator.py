@@ -183,6 +183,49 @@ def test_a_write_that_is_not_cut_yet_stays_on_top_of_a_diff_with_a_lower_tag():
         program.run(seed, prefetch=0)
 
 
+@pytest.mark.parametrize("whole", [0, 1])  # as in production; never a whole page
+def test_diffs_from_before_a_collection_are_not_applied_after_it(whole):
+    """A node that has not ended the collection yet still has them, and is asked by one that has.
+
+    No race is needed: the diff with 1 went to the heir again, on top of the 2 with which it had replaced it.
+    """
+    program = simulator.Program(4)
+    slot = program.slot(64)
+    replaced, beside, third = (program.cell(slot, at) for at in (0, 8, 16))
+    lock = program.locks()
+    root, late, heir, newcomer = everybody = [program.thread(node) for node in range(4)]
+    run = simulator.Open(program, whole=whole)
+
+    def go_on(*ops, held=()):
+        for thread, *op in ops:
+            run.op(thread, *op)
+        while steps := [choice for choice in run.choices() if choice not in held]:
+            run.choose(steps[0])
+
+    go_on((late, "write", replaced, 1))  # so it is the owner
+    go_on(*((thread, "barrier") for thread in everybody))
+    go_on((heir, "write", replaced, 2))
+    go_on((late, "write", beside, 3))  # so it remains the owner, with a diff of what it wrote first
+    go_on(*((thread, "barrier") for thread in everybody))
+    go_on((heir, "read", beside))
+    go_on((late, "read", replaced))  # both copies will be kept
+
+    run.op(root, "want")
+    told, root_to_late = 0, 0 * 16 + 1  # the number of a channel (sim.h)
+    while steps := [choice for choice in run.choices() if choice != root_to_late or told < 4]:
+        told += steps[0] == root_to_late  # that it begins, and three of the four departures
+        run.choose(steps[0])
+    assert run.choices() == [root_to_late]
+
+    for thread, *ops in ((newcomer, ("write", third, 4)), (heir, ("read", third), ("read", replaced))):
+        # The newcomer has its copy from the late one, and says so to the heir (R3), who asks for what is missing.
+        go_on(*((thread, *op) for op in (("acquire", lock), *ops, ("release", lock))), held={root_to_late})
+        assert run.idle(thread)
+    assert run.choices() == [root_to_late]
+    go_on()
+    run.close()
+
+
 def test_a_program_that_names_what_is_not_there_is_refused():
     program = simulator.Program(1)
     thread = program.thread(0)
