@@ -11,6 +11,7 @@
 #endif
 #include <errno.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -330,7 +331,7 @@ void progress_short_slices(void)
         int32_t nice;
         uint32_t priority;
         uint64_t runtime_ns, deadline_ns, period_ns;
-    } attributes = {.size = 48, .policy = SCHED_OTHER, .runtime_ns = SLICE_NS};
+    } attributes = {.size = 48, .policy = SCHED_OTHER, .nice = getpriority(PRIO_PROCESS, 0), .runtime_ns = SLICE_NS};
     syscall(SYS_sched_setattr, 0, &attributes, 0);  /* an older kernel ignores or refuses it: nothing is lost */
 }
 
