@@ -58,6 +58,7 @@ struct runtime {
     struct peer *peers;
     struct dsm_options options;
     int rank, size;
+    bool one_host;                  /* all ranks run here */
 
     bool polling;                   /* some thread polls the transport */
     unsigned sleepers;              /* threads that sleep on `changed` */
