@@ -11,6 +11,7 @@
 #endif
 #include <errno.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,7 +28,8 @@ enum {
     SLICE_NS = 100 * 1000,
     LOOKS_HEARD = 300,
     LOOKS_UNHEARD = 10,
-    LOOKS_MORE = 3,
+    LOOKS_MORE_NEAR = 3,
+    LOOKS_MORE_FAR = 10,
     CLOCK_LOOKS = 4,
     LATE_NS = 1000 * 1000,
     RINGS_MAX = 3,
@@ -344,15 +346,16 @@ static bool is_busy(const struct runtime *runtime)
 
 /* Who rang has sent before, but MPI does not show the message at the first look (with MPICH 5 nearly always at the second),
  * and a bell may have been for another message than the one that is found: one look, and then sleep, would leave it until
- * the slow poll, or the one after that. */
+ * the slow poll, or the one after that.  After an answer each look is part of the time of that answer where this thread runs
+ * on the requester's core; between hosts MPI has to be looked at several times before it has sent what it calls sent. */
 static bool poll_patiently(struct runtime *runtime, bool heard)
 {
     bool any = false;
-    int looks = heard ? LOOKS_HEARD : LOOKS_UNHEARD;
+    int looks = heard ? LOOKS_HEARD : LOOKS_UNHEARD, more = runtime->one_host ? LOOKS_MORE_NEAR : LOOKS_MORE_FAR;
     for (int empty = 0; empty < looks; empty++)
         if (progress_poll(runtime)) {
             any = true;
-            looks = LOOKS_MORE;
+            looks = more;
             empty = 0;
         }
     return any;
@@ -381,7 +384,7 @@ void progress_short_slices(void)
         int32_t nice;
         uint32_t priority;
         uint64_t runtime_ns, deadline_ns, period_ns;
-    } attributes = {.size = 48, .policy = SCHED_OTHER, .runtime_ns = SLICE_NS};
+    } attributes = {.size = 48, .policy = SCHED_OTHER, .nice = getpriority(PRIO_PROCESS, 0), .runtime_ns = SLICE_NS};
     syscall(SYS_sched_setattr, 0, &attributes, 0);  /* an older kernel ignores or refuses it: nothing is lost */
 }
 

@@ -6,6 +6,7 @@
 #include "runtime/runtime.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -407,10 +408,7 @@ static int open_bells(struct runtime *runtime)
 /* Where a firewall swallows datagrams, polling is slow but works. */
 static void test_bells(struct runtime *runtime)
 {
-    int others = 0;
-    for (int peer = 0; peer < runtime->size; peer++)
-        others += !doorbell_same_host(runtime->doorbell, peer);
-    if (transport_agree_max(runtime->transport, (uint64_t)others) == 0)
+    if (transport_agree_min(runtime->transport, runtime->one_host) == 1)
         return;
     doorbell_test_ring(runtime->doorbell);
     uint64_t missing = (uint64_t)doorbell_test_missing(runtime->doorbell, BELL_TEST_NS);
@@ -423,13 +421,18 @@ static void test_bells(struct runtime *runtime)
                   "woken: allow UDP between them, or set DSM_PROGRESS=poll to silence this\n");
 }
 
-static bool more_ranks_than_cores(const struct runtime *runtime)
+static int ranks_here(const struct runtime *runtime)
 {
     int here = 0;
-    cpu_set_t cores;
     for (int peer = 0; peer < runtime->size; peer++)
         here += doorbell_same_host(runtime->doorbell, peer);
-    return sched_getaffinity(0, sizeof cores, &cores) == 0 && here > CPU_COUNT(&cores);
+    return here;
+}
+
+static int cores_here(void)
+{
+    cpu_set_t cores;
+    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : INT_MAX;
 }
 
 static void make_node(struct runtime *runtime)
@@ -515,10 +518,12 @@ static int start(struct runtime *runtime, const void *mpi_comm)
         error = open_bells(runtime);
     if (error)
         return error;
+    int here = ranks_here(runtime);
+    runtime->one_host = here == runtime->size;
     if (runtime->options.progress == DSM_PROGRESS_DOORBELL)
         test_bells(runtime);
     if (runtime->options.oversubscribed < 0)
-        runtime->options.oversubscribed = more_ranks_than_cores(runtime);
+        runtime->options.oversubscribed = here > cores_here();
     watchdog_choose_neighbour(runtime);
     make_node(runtime);
     error = fault_install(runtime->memory.application, runtime->memory.bytes, serve_fault, runtime);

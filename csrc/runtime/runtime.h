@@ -59,6 +59,7 @@ struct runtime {
     struct dsm_options options;
     int rank, size;
     uint64_t job;                   /* names this job */
+    bool one_host;                  /* all ranks run here */
 
     bool polling;                   /* some thread polls the transport */
     unsigned sleepers;              /* threads that sleep on `changed` */
