@@ -206,15 +206,15 @@ FAULTS = (
     Fault(
         "R14 what is being fetched is sent from its place",
         "fetch.c",
-        "    bool copied = page_stays_open(page) || page->fetch;\n",
+        "    bool copied = page_stays_open(page) || page_fetch(page);\n",
         "    bool copied = page_stays_open(page);\n",
         ("--eager=0",),
     ),
     Fault(
         "R14 a page pinned for writing is sent from its place",
         "fetch.c",
-        "    bool copied = page_stays_open(page) || page->fetch;\n",
-        "    bool copied = page->fetch != NULL;\n",
+        "    bool copied = page_stays_open(page) || page_fetch(page);\n",
+        "    bool copied = page_fetch(page) != NULL;\n",
         ("--eager=0", "--pins=200"),
     ),
     Fault(
