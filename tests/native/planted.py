@@ -69,8 +69,8 @@ FAULTS = (
     Fault(
         "R4 page not protected when served",
         "opening.c",
-        "    if (page->access == ACCESS_WRITE && !page_stays_open(page))\n",
-        "    if (page->access > ACCESS_WRITE)\n",
+        "    if (page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page))\n",
+        "    if (page->access > ACCESS_WRITE && !served_open(node, page))\n",
     ),
     Fault(
         "R4 diff cut before the kernel was told",
@@ -135,7 +135,7 @@ FAULTS = (
     Fault(
         "R8 stale copies survive a collection",
         "collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n    page_twin_drop(page, &node->pool);\n",
+        "    page->copy = false;\n    page->fresh = false;\n    page->early = false;\n    page_twin_drop(page, &node->pool);\n",
         "    (void)node;\n",
     ),
     Fault(
@@ -177,7 +177,7 @@ FAULTS = (
         "R8 a leak: diffs are forgotten, not given back",
         "collection.c",
         "    page_diffs_drop(page, &node->pool);\n",
-        "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n",
+        "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n    page_tidy(page, &node->pool);\n",
     ),
     Fault(
         "R10 pages opened while a collection runs",
@@ -214,15 +214,15 @@ FAULTS = (
     Fault(
         "R14 what is being fetched is sent from its place",
         "fetch.c",
-        "    bool copied = page_stays_open(page) || page->fetch;\n",
+        "    bool copied = page_stays_open(page) || page_fetch(page);\n",
         "    bool copied = page_stays_open(page);\n",
         ("--eager=0",),
     ),
     Fault(
         "R14 a page pinned for writing is sent from its place",
         "fetch.c",
-        "    bool copied = page_stays_open(page) || page->fetch;\n",
-        "    bool copied = page->fetch != NULL;\n",
+        "    bool copied = page_stays_open(page) || page_fetch(page);\n",
+        "    bool copied = page_fetch(page) != NULL;\n",
         ("--eager=0", "--pins=200"),
     ),
     Fault(
