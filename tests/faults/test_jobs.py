@@ -69,6 +69,9 @@ def test_threads_keep_the_nice_level(run):
         dsm.init()
         dsm.barrier()
         made = set(os.listdir("/proc/self/task")) - before
+        for thread in made:  # it has begun when it sleeps
+            while "State:\tS" not in open(f"/proc/self/task/{thread}/status").read():
+                pass
         print(len(made), {os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in made})
         """,
     )
