@@ -59,6 +59,26 @@ def test_parts_of_the_world(run):
     assert job.out.count("part 0") == job.out.count("part 1") == 2
 
 
+def test_threads_keep_the_nice_level(run):
+    """A service thread that is less urgent than the program it answers for hardly ever answers."""
+    job = run(
+        1,
+        """
+        os.nice(3)  # of this thread: MPI and BLAS have others
+        before = set(os.listdir("/proc/self/task"))
+        dsm.init()
+        dsm.barrier()
+        made = set(os.listdir("/proc/self/task")) - before
+        for thread in made:  # it has begun when it sleeps
+            while "State:\tS" not in open(f"/proc/self/task/{thread}/status").read():
+                pass
+        print(len(made), {os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in made})
+        """,
+    )
+    assert job.status == 0, job
+    assert "2 {3}" in job.out, job
+
+
 @pytest.mark.timeout(260)
 def test_all_again_with_collections_all_the_time(run_again):
     settings = {"DSM_COLLECT_BYTES": "1", "DSM_CHECK": "2", "DSM_TEST_PROGRAMS": "15", "DSM_TEST_HANDOVERS": "600"}
