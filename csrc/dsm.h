@@ -34,10 +34,19 @@ enum dsm_error {
 /* How a rank that computes learns of a request: asleep until a datagram, polling all the time, or every 100 us. */
 enum dsm_progress { DSM_PROGRESS_DOORBELL = 0, DSM_PROGRESS_SPIN = 1, DSM_PROGRESS_POLL = 2 };
 
+/* Bits of what can be switched off, to see what it gains (docs/performance.md). */
+enum dsm_without {
+    DSM_WITHOUT_AHEAD = 1,  /* read-ahead along streams */
+    DSM_WITHOUT_AGAIN = 2,  /* bringing pages whose last versions were used */
+    DSM_WITHOUT_PUSH = 4,   /* sending them before they are asked for */
+    DSM_WITHOUT_EARLY = 8   /* opening pages before they are written */
+};
+
 struct dsm_options {
     int32_t progress;           /* enum dsm_progress */
     int32_t check;              /* 0; 1: every *_check after every collective call; 2: after every step */
     int32_t oversubscribed;     /* 1: more ranks than cores on this host, -1: find out, 0: no */
+    uint32_t without;           /* bits of enum dsm_without */
     double watchdog_s;          /* a longer wait prints a line; 0: never */
     uint64_t range_bytes;       /* address space to reserve; 0: the default */
     uint64_t budget_bytes;      /* protocol memory that starts a collection; 0: the default; 1: collect all the time */
@@ -78,6 +87,12 @@ struct dsm_stats {
     uint64_t intervals_closed;
     uint64_t notices_received;                  /* pages named in intervals of other ranks */
     uint64_t invalidations;                     /* copies that became stale */
+    uint64_t pages_ahead;                       /* fetched ahead along streams */
+    uint64_t pages_again;                       /* brought without a fault, because the last versions were used: */
+    uint64_t samples, samples_unused;           /* of these, watched to see whether they still are; and were not */
+    uint64_t pushes_sent;                       /* diffs of a page that were sent before they were asked for */
+    uint64_t pushes_used, pushes_unused;        /* and received */
+    uint64_t pages_early, pages_early_unused;   /* opened before they were written; and not written after all */
     uint64_t barriers;                          /* and the other collective calls */
     uint64_t collections;
     uint64_t lock_acquires;
@@ -103,6 +118,7 @@ int dsm_finalize(double slice_s);
 int dsm_rank(void);
 int dsm_size(void);
 bool dsm_active(void);                      /* started and not finalized */
+uint64_t dsm_job(void);                     /* drawn by chance at the start, the same on all ranks */
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 
@@ -127,6 +143,10 @@ int dsm_forget(uint32_t region);
 /* The region that holds this address.  Local. */
 int dsm_region_of(const void *address, struct dsm_region *region);
 int dsm_page_info(uint32_t region, uint64_t page, struct dsm_page_info *info);
+
+/* Start to fetch the pages of `runs` runs of `bytes` bytes, `stride` bytes apart and in one region, and go on: a hint.
+ * Local. */
+int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t runs);
 
 /* Make bytes [address, address + bytes) resident and keep them accessible to the kernel and to MPI until the matching
  * dsm_unpin.  Nests.  Local. */
@@ -157,6 +177,10 @@ int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *c
 
 /* Add `delta`; *before is the value it had.  *ticket as in dsm_acquire. */
 int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before);
+
+/* Wait until a counter whose home is this rank (its number modulo the size) is no longer `seen`; *value is what it is then.
+ * Nothing is sent: who adds to the counter wakes the waiters.  Local. */
+int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value);
 
 /* ---- insight ------------------------------------------------------------------------------------------------- */
 

@@ -30,17 +30,27 @@ from dsm._arrays import (
     zeros,
     zeros_like,
 )
+from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
 from dsm._errors import DSMError
+from dsm._files import load, save
+from dsm._prefetch import prefetch
+from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._stats import Stats, stats
 from dsm._sync import Counter, Lock, RLock
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
     "Counter",
     "DSMError",
+    "Event",
     "Info",
     "Lock",
     "RLock",
+    "Ref",
+    "Semaphore",
     "Stats",
     "array",
     "barrier",
@@ -52,10 +62,14 @@ __all__ = [
     "info",
     "init",
     "is_shared",
+    "load",
     "local",
     "ones",
     "pinned",
+    "prefetch",
     "rank",
+    "ref",
+    "save",
     "size",
     "split",
     "stats",

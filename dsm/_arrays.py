@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import operator
-import pickle
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsm import _runtime
+from dsm._exchange import Exchange, allocate_region
 from dsm._runtime import Runtime
 from dsm._settings import PAGE_BYTES_MIN, page_bytes_checked
 
@@ -38,7 +38,6 @@ AnyArray = npt.NDArray[Any]
 ShapeLike = SupportsIndex | Sequence[SupportsIndex]
 ArrayT = TypeVar("ArrayT", bound=AnyArray)
 
-HEADER_BYTES_MAX = 1 << 20  # shape and dtype of array(); a structured dtype of a thousand fields has 30 KB
 OWNER_PAGES_MAX = 1 << 16  # looked at by info(); about 50 ms
 
 
@@ -154,20 +153,36 @@ def _keep(order: str, of: AnyArray) -> str:
     return "F" if of.flags.f_contiguous and not of.flags.c_contiguous else "C"
 
 
-def _layout(
-    shape: ShapeLike, dtype: npt.DTypeLike, order: str, page_size: int | None, name: str | None
-) -> tuple[Runtime, _Layout]:
-    """Check everything that can be checked here, before any message; then start if need be."""
+def _possible(shape: ShapeLike, dtype: npt.DTypeLike) -> tuple[tuple[int, ...], np.dtype[Any]]:
     lengths = _shape(shape)
     kind = _shareable(dtype)
     if kind.subdtype is not None:  # as NumPy, which moves the shape of a sub-array to the array
         kind, inner = kind.subdtype
         lengths += inner
     np.broadcast_to(np.zeros((), kind), lengths)  # NumPy's own limits on dimensions and bytes, without the bytes
-    _order(order, "CF")
+    return lengths, kind
+
+
+def bytes_of_layout(shape: ShapeLike, dtype: npt.DTypeLike) -> int:
+    """Return the bytes that an array takes, or raise what `zeros` would.  Local."""
+    lengths, kind = _possible(shape, dtype)
+    return math.prod(lengths) * kind.itemsize
+
+
+def check_keywords(page_size: int | None, name: str | None) -> None:
+    """Check what every function that makes arrays takes.  Local."""
     _name(name)
     if page_size is not None:
         page_bytes_checked(page_size, "page_size")
+
+
+def _layout(
+    shape: ShapeLike, dtype: npt.DTypeLike, order: str, page_size: int | None, name: str | None
+) -> tuple[Runtime, _Layout]:
+    """Check everything that can be checked here, before any message; then start if need be."""
+    lengths, kind = _possible(shape, dtype)
+    _order(order, "CF")
+    check_keywords(page_size, name)
     runtime = _runtime.started()
     return runtime, _Layout(lengths, kind, order, _page_bytes(page_size, runtime), name)
 
@@ -202,26 +217,9 @@ def _forget(region: _Region) -> None:
         runtime.check(runtime.lib.dsm_forget(region.id))
 
 
-def _allocate_region(
-    runtime: Runtime, bytes_: int, page_bytes: int, what: str, label: str, initial: bytes | None = None
-) -> Any:
-    ffi, lib = runtime.ffi, runtime.lib
-    made = ffi.new("struct dsm_region *")
-    pattern = ffi.NULL if initial is None else ffi.new("char[]", initial)
-    pattern_bytes = 0 if initial is None else len(initial)
-    label_c, what_c = ffi.new("char[]", label.encode()), ffi.new("char[]", what.encode())
-    runtime.wait(
-        # NumPy has arrays of no bytes; the core has no regions of none.
-        lambda slice_s: lib.dsm_allocate(
-            max(bytes_, 1), page_bytes, pattern, pattern_bytes, label_c, what_c, slice_s, made
-        )
-    )
-    return made
-
-
 def _allocate(runtime: Runtime, layout: _Layout, what: str, function: str, initial: bytes | None = None) -> AnyArray:
     label = layout.name if layout.name is not None else f"{function}({layout.shape}, {layout.dtype})"
-    made = _allocate_region(runtime, layout.bytes, layout.page_bytes, what, label, initial)
+    made = allocate_region(runtime, layout.bytes, layout.page_bytes, what, label, initial)
     address = int(runtime.ffi.cast("uintptr_t", made.address))
     root = np.asarray(_Memory(address, int(made.bytes)))
     region = _Region(
@@ -237,6 +235,25 @@ def _allocate(runtime: Runtime, layout: _Layout, what: str, function: str, initi
     _regions[region.id] = region
     weakref.finalize(root, _forget, region).atexit = False
     return _view(root, layout)
+
+
+def root_of_region(number: int) -> AnyArray | None:
+    """Return the array of all bytes of a region, or None if it is not here or was freed.  Local."""
+    region = _regions.get(number)
+    if region is None or region.freed:
+        return None
+    root = region.root()
+    if root is None:  # no array over it is left here, and it lives on
+        root = np.asarray(_Memory(region.address, max(region.bytes, 1)))
+        region.root = weakref.ref(root)
+        weakref.finalize(root, _forget, region).atexit = False
+    return root
+
+
+def place_of(a: AnyArray, function: str) -> tuple[int, int]:
+    """Return the number of an array's region, and the offset of its first element there, in bytes.  Local."""
+    region = _shared_region(a, function)
+    return region.id, int(a.__array_interface__["data"][0]) - region.address
 
 
 def _view(root: AnyArray, layout: _Layout) -> AnyArray:
@@ -286,7 +303,20 @@ def _shared_region(a: object, function: str) -> _Region:
     return region
 
 
+def page_bytes_of(a: AnyArray, function: str) -> int:
+    """Return the page size of the array that a shared array is a part of, in bytes.  Local."""
+    return _shared_region(a, function).page_bytes
+
+
 # ---- making arrays ---------------------------------------------------------------------------------------------------
+
+
+def make(
+    function: str, shape: ShapeLike, dtype: npt.DTypeLike, order: str, page_size: int | None, name: str | None
+) -> AnyArray:
+    """Make a shared array of zeros for `function`.  Collective."""
+    runtime, layout = _layout(shape, dtype, order, page_size, name)
+    return _allocate(runtime, layout, layout.call(function), function)
 
 
 def zeros(
@@ -338,8 +368,7 @@ def zeros(
     >>> a.shape, float(a.sum())
     ((1000, 3), 0.0)
     """
-    runtime, layout = _layout(shape, dtype, order, page_size, name)
-    return _allocate(runtime, layout, layout.call("zeros"), "zeros")
+    return make("zeros", shape, dtype, order, page_size, name)
 
 
 def empty(
@@ -369,8 +398,7 @@ def empty(
     ValueError, TypeError, MemoryError
         As `zeros`.
     """
-    runtime, layout = _layout(shape, dtype, order, page_size, name)
-    return _allocate(runtime, layout, layout.call("empty"), "empty")
+    return make("empty", shape, dtype, order, page_size, name)
 
 
 def ones(
@@ -556,8 +584,7 @@ def _like(
 ) -> AnyArray:
     model = np.asarray(prototype)
     order = _keep(_order(order, "KCF"), model)
-    runtime, layout = _layout(model.shape, model.dtype if dtype is None else dtype, order, page_size, name)
-    return _allocate(runtime, layout, layout.call(function), function)
+    return make(function, model.shape, model.dtype if dtype is None else dtype, order, page_size, name)
 
 
 def array(
@@ -602,58 +629,24 @@ def array(
     """
     wanted = None if dtype is None else _shareable(dtype)
     _order(order, "KCF")
-    _name(name)
-    if page_size is not None:
-        page_bytes_checked(page_size, "page_size")
+    check_keywords(page_size, name)
     runtime = _runtime.started()
     fields: dict[str, object] = {"dtype": None if wanted is None else _Bare(wanted), "order": order}
     fields |= {"page_size": _page_bytes(page_size, runtime), "name": name}
     source: AnyArray | None = None
-    answer: tuple[Any, ...] = ()
-    failure: Exception | None = None
-    if runtime.rank == 0:
-        try:
-            source = np.asarray(obj, wanted)
-            answer = ("made", source.shape, _shareable(source.dtype), _keep(order, source))
-        except Exception as error:
-            failure = error
-            answer = ("failed", type(error).__name__, str(error))
-    if runtime.size > 1:
-        answer = _tell_from_first(runtime, answer, _call("array", fields))
-    if failure is not None:
-        raise failure
-    if answer[0] == "failed":
-        kinds = {"TypeError": TypeError, "ValueError": ValueError, "MemoryError": MemoryError}
-        raise kinds.get(answer[1], RuntimeError)(f"rank 0 could not make the array: {answer[1]}: {answer[2]}")
-    _, shape, kind, kept_order = answer
-    runtime, layout = _layout(shape, kind, kept_order, page_size, name)
-    made = _allocate(runtime, layout, layout.call("array"), "array")
+
+    def look() -> tuple[tuple[int, ...], np.dtype[Any], str]:
+        nonlocal source
+        source = np.asarray(obj, wanted)
+        return source.shape, _shareable(source.dtype), _keep(order, source)
+
+    with Exchange(runtime, "array()", _call("array", fields)) as exchange:
+        shape, kind, kept_order = exchange.first(look)
+    made = make("array", shape, kind, kept_order, page_size, name)
     if source is not None:
         made[...] = source
     _runtime.barrier()
     return made
-
-
-def _tell_from_first(runtime: Runtime, answer: tuple[Any, ...], what: str) -> tuple[Any, ...]:
-    """Give every rank what rank 0 says, through a region that lives as long as that.
-
-    Not through MPI: a rank that is in another collective call would leave the others in a broadcast that looks at no
-    signal and that the watchdog does not know.
-    """
-    region = _allocate_region(runtime, HEADER_BYTES_MAX, PAGE_BYTES_MIN, what, "array()")
-    memory = runtime.ffi.buffer(region.address, HEADER_BYTES_MAX)
-    if runtime.rank == 0:
-        text = pickle.dumps(answer)
-        if len(text) + 8 > HEADER_BYTES_MAX:
-            text = pickle.dumps(("failed", "ValueError", f"its dtype takes {len(text)} bytes to describe"))
-        memory[: len(text) + 8] = len(text).to_bytes(8, "little") + text
-    _runtime.barrier()
-    length = int.from_bytes(memory[:8], "little")
-    told: tuple[Any, ...] = pickle.loads(memory[8 : 8 + length])
-    done = runtime.ffi.new("char[]", b"array()")
-    runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, runtime.ffi.NULL, done, slice_s))
-    runtime.check(runtime.lib.dsm_forget(region.id))
-    return told
 
 
 def free(a: AnyArray) -> None:
@@ -696,6 +689,15 @@ def free(a: AnyArray) -> None:
     what = runtime.ffi.new("char[]", f"free({region.label})".encode())
     runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, refusal, what, slice_s))
     region.freed = True  # _forget follows when `a` ends
+
+
+def discard(a: AnyArray, what: str) -> None:
+    """Give memory back that the program has not seen yet, whatever looks at it (an exception's frames).  Collective."""
+    region = _shared_region(a, what)
+    runtime = _runtime.active()
+    done = runtime.ffi.new("char[]", what.encode(errors="replace"))
+    runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, runtime.ffi.NULL, done, slice_s))
+    region.freed = True
 
 
 # ---- blocks ----------------------------------------------------------------------------------------------------------

@@ -199,6 +199,7 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
             "budget_bytes": chosen.collect_bytes,
             "trace_path": trace,
             "chaos_seed": chosen.chaos_seed,
+            "without": chosen.without,
         },
     )
     return options, trace

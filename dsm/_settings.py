@@ -15,6 +15,7 @@ PAGE_BYTES_MAX = 64 << 20
 PAGE_BYTES_DEFAULT = 4096
 WATCHDOG_S_DEFAULT = 10.0
 PROGRESS = ("doorbell", "spin", "poll")
+WITHOUT = {"ahead": 1, "again": 2, "push": 4, "early": 8}  # enum dsm_without
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Settings:
     collect_bytes: int
     range_bytes: int
     chaos_seed: int
+    without: int = 0
 
 
 def page_bytes_checked(value: object, source: str) -> int:
@@ -91,6 +93,7 @@ def settings(
         collect_bytes=_whole(environ, "DSM_COLLECT_BYTES", 0),
         range_bytes=_whole(environ, "DSM_RANGE_BYTES", 0),
         chaos_seed=_whole(environ, "DSM_CHAOS", 0),
+        without=_bits(environ, "DSM_WITHOUT", WITHOUT),
     )
 
 
@@ -101,6 +104,15 @@ def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 2**6
     if not (text.isascii() and text.isdecimal()) or int(text) > most:
         raise ValueError(f"{name} must be a whole number from 0 to {most}, not {text!r}")
     return int(text)
+
+
+def _bits(environ: Mapping[str, str], name: str, words: Mapping[str, int]) -> int:
+    bits = 0
+    for word in environ.get(name, "").replace(",", " ").split():
+        if word not in words:
+            raise ValueError(f"{name} must be some of {', '.join(words)}, not {word!r}")
+        bits |= words[word]
+    return bits
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -155,6 +155,17 @@ class Lock:
     def __reduce__(self) -> Any:
         raise TypeError(f"a dsm.{type(self).__name__} cannot be pickled: every rank makes it, in the same order")
 
+    # For Condition, as far as a plain lock can tell.
+    def _is_mine(self) -> bool:
+        return self.locked()
+
+    def _release_all(self) -> int:
+        self.release()
+        return 1
+
+    def _acquire_again(self, count: int) -> None:
+        self.acquire()
+
 
 class RLock(Lock):
     """A lock that the thread which holds it may acquire again.  Collective.
@@ -224,6 +235,19 @@ class RLock(Lock):
     def _state(self) -> str:
         state = super()._state()
         return f"{state}, {self._count} times" if self._count > 1 else state
+
+    def _is_mine(self) -> bool:
+        _runtime.active()
+        return self._owner == threading.get_ident()
+
+    def _release_all(self) -> int:
+        count, self._count = self._count, 1
+        self.release()
+        return count
+
+    def _acquire_again(self, count: int) -> None:
+        self.acquire()
+        self._count = count
 
 
 class Counter:

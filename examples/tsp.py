@@ -3,7 +3,7 @@
 A task is a tour that has been begun.  The tasks lie on a stack in shared memory; any rank takes any of them, and either
 extends it by one city, which makes new tasks, or, when it is long enough, finishes it alone.  The best tour so far is
 shared too, and cuts off tasks that cannot beat it.  A lock each guards the stack and the best tour, and who takes the
-lock sees all that was written under it before.
+lock sees all that was written under it before.  A rank that finds the stack empty waits on a condition.
 
     mpiexec -n 4 python tsp.py                      # or: python -m dsm run -n 4 tsp.py
     mpiexec -n 4 python tsp.py gr17 --depth 4
@@ -133,32 +133,31 @@ class SharedStack:
     """Tasks of all ranks, and how many ranks work on one: when both are zero, all is done."""
 
     def __init__(self, cities, capacity):
-        self.lock = dsm.Lock()
+        self.changed = dsm.Condition()
         self.tasks = dsm.zeros((capacity, cities), np.int8, name="tasks")
         self.sizes = dsm.zeros((capacity, 2), np.int64, name="task sizes")  # cities and length of each task
         self.state = dsm.zeros(2, np.int64, name="stack height, busy ranks")
 
-    def exchange(self, tasks, busy):
-        """Put new tasks on the stack and take one off; None when no rank can make any more.
-
-        `busy` tells whether this rank counted as busy until now.
-        """
-        while True:
-            with self.lock:
-                height, ranks_busy = self.state.tolist()
-                for tour, length in tasks:
-                    self.tasks[height, : len(tour)] = tour
-                    self.sizes[height] = len(tour), length
-                    height += 1
-                ranks_busy += (height > 0) - busy
-                self.state[:] = max(height - 1, 0), ranks_busy
-                if height:
-                    cities, length = self.sizes[height - 1].tolist()
-                    return self.tasks[height - 1, :cities].tolist(), length
-            if not ranks_busy:
+    def exchange(self, tasks):
+        """Put new tasks on the stack and take one off; None when no rank can make any more."""
+        with self.changed:
+            height, busy = self.state.tolist()
+            for tour, length in tasks:
+                self.tasks[height, : len(tour)] = tour
+                self.sizes[height] = len(tour), length
+                height += 1
+            self.state[:] = height, busy - 1
+            if busy == 1:  # no other rank can make any
+                self.changed.notify_all()
+            else:
+                self.changed.notify(len(tasks))
+            self.changed.wait_for(lambda: self.state[0] > 0 or self.state[1] == 0)
+            height, busy = self.state.tolist()
+            if not height:
                 return None
-            tasks, busy = [], False
-            time.sleep(0.005)
+            self.state[:] = height - 1, busy + 1
+            cities, length = self.sizes[height - 1].tolist()
+            return self.tasks[height - 1, :cities].tolist(), length
 
 
 def solve(distance, depth, capacity, charge):
@@ -175,7 +174,7 @@ def solve(distance, depth, capacity, charge):
         stack.state[1] = dsm.size()  # all ranks are busy until they find the stack empty
         new_tasks = [([0], 0)]
     dsm.barrier()
-    while task := stack.exchange(new_tasks, busy=True):
+    while task := stack.exchange(new_tasks):
         tasks, new_tasks = tasks + 1, []
         with best_lock:
             bound = float(best[0])

@@ -37,6 +37,10 @@ int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum 
 /* Give the backing of the bytes back to the system: they read as zeros afterwards.  0 or -errno. */
 int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes);
 
+/* Which of the 64 machine pages from `offset` on have memory behind them (a bit each, the first one lowest): the others were
+ * never touched, or given back, and read as zeros. */
+uint64_t memory_touched(const struct memory *memory, uint64_t offset);
+
 /* Zeroed anonymous memory for the protocol's pools, in whole machine pages; no malloc, so usable in a fault.  NULL when
  * there is none. */
 void *memory_chunk(size_t bytes);

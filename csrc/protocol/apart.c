@@ -16,7 +16,7 @@ static bool overlaps(const struct message *list, uint64_t offset, uint64_t bytes
 
 bool apart_leaves(const struct node *node, const struct page *page)
 {
-    return node->sending && overlaps(node->sending, page_offset(page), page->region->page_bytes);
+    return node->sending && overlaps(node->sending, page_offset(page), page_region(page)->page_bytes);
 }
 
 bool apart_uses(const struct node *node, uint64_t offset, uint64_t bytes)

@@ -14,7 +14,8 @@
  *
  * Invariants
  *  1. A page is being sent only while it is not writable and not fetched (a fetch that has not started excepted).
- *  2. A page that is arriving has no copy, no access, and a fetch that awaits one reply.
+ *  2. A page that is arriving has no copy, a fetch that awaits one reply, and no access but that of a page that is brought
+ *     before anybody may see its new version (ahead_coming): what such a thread may read does not change under it.
  */
 #ifndef PROTOCOL_APART_H
 #define PROTOCOL_APART_H

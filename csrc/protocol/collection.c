@@ -62,7 +62,7 @@ static void for_all_pages(struct node *node, void (*what)(struct node *node, str
 static void validate_page(struct node *node, struct page *page)
 {
     bool kept = page->owner == node->rank || page_pinned(page) || page->owed;
-    if (kept && !page->fetch && node->fetch_count < VALIDATING_MAX && !page_valid(page))
+    if (kept && !page_fetch(page) && node->fetch_count < VALIDATING_MAX && !page_valid(page))
         fetch_start(node, page, true);
 }
 
@@ -72,6 +72,7 @@ static void drop_stale_page(struct node *node, struct page *page)
         return;
     page->copy = false;
     page->fresh = false;
+    page->early = false;
     page_twin_drop(page, &node->pool);
 }
 
@@ -80,10 +81,11 @@ static void forget_page(struct node *node, struct page *page)
     page_diffs_drop(page, &node->pool);
     vector_clear(&page->need, &node->pool);
     vector_clear(&page->have, &node->pool);
+    history_forget(page, &node->pool, node->collection.floor);
     page->shared_writing = false;
-    if (page->twin && (page->pins_write || page->owed))
+    if (page->twin && (page_pinned_write(page) || page->owed))
         node_mark_dirty(node, page);    /* it stayed open while notices were forbidden: one is due now */
-    else
+    else if (!page->early)
         page_twin_drop(page, &node->pool);  /* a page that is still open is exclusive from here on */
     page->owed = false;
 }
@@ -98,8 +100,15 @@ static void forget(struct node *node, stamp root_stamp)
     node->collection.count++;
     node->collection.threshold_bytes = collection_bytes(node) + node->options.budget_bytes;
     node->stats.collections++;
+    opened_resume(node);
     meeting_resume(node);
     lock_resume(node);
+}
+
+stamp collection_known(const struct node *node, const struct vector *have, node_id writer)
+{
+    stamp known = vector_get(have, writer);
+    return known < node->collection.floor ? node->collection.floor : known;
 }
 
 bool collection_silent(const struct node *node)
@@ -119,6 +128,8 @@ void collection_departed(struct node *node, stamp root_stamp)
     struct collection *collection = &node->collection;
     switch (collection->phase) {
     case COLLECTION_ARRIVING:
+        opened_pause(node);
+        ahead_drop(node);
         collection->holding = true;
         collection->phase = COLLECTION_HOLDING;
         break;

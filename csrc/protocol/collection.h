@@ -15,8 +15,9 @@
  * everybody is served the same snapshot, and nothing leaves the node that would order the writes before anything elsewhere:
  * neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
  *
- * Stamps at or below that of the last departure are implied from then on: a slower node that still names them is not
- * believed (reader_vector's floor).
+ * Stamps at or below that of the last departure are implied from then on (collection_known): a slower node that still
+ * names them is not believed (reader_vector's floor).  Nor is it asked for the diffs that it still has from before: the
+ * copies that were kept contain them, and what replaced them, which they would take away.
  */
 #ifndef PROTOCOL_COLLECTION_H
 #define PROTOCOL_COLLECTION_H
@@ -49,6 +50,8 @@ struct collection {
 void collection_step(struct node *node);
 /* What a collection can free at most: twins, diffs, vectors, logs. */
 uint64_t collection_bytes(const struct node *node);
+/* How much of a node's writes is in a copy that has `have`. */
+stamp collection_known(const struct node *node, const struct vector *have, node_id writer);
 /* Node 0: start one now, unless one is under way.  Other nodes: ask for one. */
 void collection_want(struct node *node);
 /* No notice may be new now. */

@@ -12,6 +12,7 @@ static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
 {
     int64_t before = node->counters[counter].value;
     node->counters[counter].value = (int64_t)((uint64_t)before + (uint64_t)delta);
+    node->wake |= delta != 0;       /* a thread may be waiting for another value */
     return before;
 }
 

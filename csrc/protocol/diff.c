@@ -1,15 +1,35 @@
-/* The comparison is word-parallel C without intrinsics: eight words of a block are XORed and ORed, and only a block that
- * differs is looked at more closely, where each word yields eight bits of the byte mask. */
+/* On processors that pack bytes under a mask by themselves a block takes a handful of instructions, whatever its pattern
+ * of changes.  Elsewhere words are packed, by one shift and one store: mostly all of a word changed, or the lower bytes of a
+ * float, and that is one run of bytes.  Whole words take no branch each, which a processor could guess only for half of
+ * them.
+ *
+ * The unit tests compile this file with less than what x86 has, too. */
 #include "protocol/diff.h"
 
 #include <string.h>
 
-enum { HEADER_BYTES = 8, MASK_BYTES = 8, BLOCK_WORDS = DIFF_BLOCK_BYTES / 8 };
+#ifndef DIFF_X86
+#ifdef __x86_64__
+#define DIFF_X86 2                  /* 1: SSE2, which all have; 2: AVX-512 VBMI2 as well, where the processor has it */
+#else
+#define DIFF_X86 0
+#endif
+#endif
+
+#if DIFF_X86
+#include <immintrin.h>
+#endif
+
+enum { HEADER_BYTES = 8, MASK_BYTES = 8, WORD_BYTES = 8, BLOCK_WORDS = DIFF_BLOCK_BYTES / WORD_BYTES };
+
+#define EVERY_BYTE(value) ((uint64_t)(value) * 0x0101010101010101u)
 
 uint64_t diff_bytes_max(uint64_t page_bytes)
 {
     return page_bytes / DIFF_BLOCK_BYTES * (HEADER_BYTES + MASK_BYTES + DIFF_BLOCK_BYTES);
 }
+
+/* ---- masks ----------------------------------------------------------------------------------------------------- */
 
 static uint64_t load(const unsigned char *at)
 {
@@ -18,30 +38,62 @@ static uint64_t load(const unsigned char *at)
     return word;
 }
 
-static bool block_differs(const unsigned char *a, const unsigned char *b)
+#if DIFF_X86
+static inline __m128i equal_bytes(const unsigned char *a, const unsigned char *b)
 {
-    uint64_t difference = 0;
-    for (int i = 0; i < BLOCK_WORDS; i++)
-        difference |= load(a + 8 * i) ^ load(b + 8 * i);
-    return difference != 0;
+    return _mm_cmpeq_epi8(_mm_loadu_si128((const void *)a), _mm_loadu_si128((const void *)b));
 }
+#endif
 
 /* Bit k is set where byte k differs (in memory order, on a little-endian machine and on a big-endian one). */
-static uint64_t block_mask(const unsigned char *a, const unsigned char *b)
+static inline uint64_t block_mask(const unsigned char *a, const unsigned char *b)
 {
-    uint64_t mask = 0;
+#if DIFF_X86
+    __m128i e0 = equal_bytes(a, b), e1 = equal_bytes(a + 16, b + 16);
+    __m128i e2 = equal_bytes(a + 32, b + 32), e3 = equal_bytes(a + 48, b + 48);
+    if (_mm_movemask_epi8(_mm_and_si128(_mm_and_si128(e0, e1), _mm_and_si128(e2, e3))) == 0xffff)
+        return 0;
+    uint64_t low = (uint32_t)_mm_movemask_epi8(e0) | (uint32_t)_mm_movemask_epi8(e1) << 16;
+    uint64_t high = (uint32_t)_mm_movemask_epi8(e2) | (uint32_t)_mm_movemask_epi8(e3) << 16;
+    return ~(low | high << 32);
+#else
+    uint64_t difference = 0, mask = 0;
+    for (int i = 0; i < BLOCK_WORDS; i++)
+        difference |= load(a + WORD_BYTES * i) ^ load(b + WORD_BYTES * i);
+    if (difference == 0)
+        return 0;
     for (int i = 0; i < BLOCK_WORDS; i++) {
-        uint64_t x = load(a + 8 * i) ^ load(b + 8 * i);
-        if (x == 0)
-            continue;
+        uint64_t x = load(a + WORD_BYTES * i) ^ load(b + WORD_BYTES * i);
         if (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
             x = __builtin_bswap64(x);
         /* The high bit of every byte that is not 0, then the eight high bits gathered in the top byte. */
-        uint64_t high = (x | ((x & 0x7f7f7f7f7f7f7f7fu) + 0x7f7f7f7f7f7f7f7fu)) & 0x8080808080808080u;
+        uint64_t high = (x | ((x & EVERY_BYTE(0x7f)) + EVERY_BYTE(0x7f))) & EVERY_BYTE(0x80);
         mask |= (((high >> 7) * 0x0102040810204080u) >> 56) << (8 * i);
     }
     return mask;
+#endif
 }
+
+/* Byte i: how many bits byte i of the mask has. */
+static uint64_t count_bits(uint64_t mask)
+{
+    uint64_t count = mask - ((mask >> 1) & EVERY_BYTE(0x55));
+    count = (count & EVERY_BYTE(0x33)) + ((count >> 2) & EVERY_BYTE(0x33));
+    return (count + (count >> 4)) & EVERY_BYTE(0x0f);
+}
+
+/* Every byte of the mask is 0 or 0xff. */
+static bool whole_words(uint64_t mask)
+{
+    return (mask & EVERY_BYTE(0x01)) * 0xff == mask;
+}
+
+static unsigned byte_of(uint64_t word, int i)
+{
+    return (unsigned)(word >> (8 * i)) & 0xff;
+}
+
+/* ---- cut ------------------------------------------------------------------------------------------------------- */
 
 static unsigned char *put_header(unsigned char *out, uint32_t block, uint32_t count)
 {
@@ -50,62 +102,105 @@ static unsigned char *put_header(unsigned char *out, uint32_t block, uint32_t co
     return out + HEADER_BYTES;
 }
 
-/* Call `what` for each run of set bits, as (first, length). */
-#define FOR_RUNS(mask, first, length)                                                                                     \
-    for (uint64_t rest_ = (mask), first = 0, length = 0;                                                                  \
-         rest_ && (first = (uint64_t)__builtin_ctzll(rest_), length = run_length(rest_ >> first), true);                  \
-         rest_ = first + length >= 64 ? 0 : rest_ & (~(uint64_t)0 << (first + length)))
-
-static uint64_t run_length(uint64_t bits)
+/* The bytes of the word from `first` on come first, in memory order. */
+static uint64_t from_byte(uint64_t word, unsigned first)
 {
-    return ~bits ? (uint64_t)__builtin_ctzll(~bits) : 64;
+    return __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? word << (8 * first) : word >> (8 * first);
 }
 
-static unsigned char *put_partial(unsigned char *out, uint32_t block, uint64_t mask, const unsigned char *bytes)
+/* The set bits follow each other: with the lowest one added, they carry into a bit above them all. */
+static bool one_run(unsigned bits)
 {
-    out = put_header(out, block, 0);
-    memcpy(out, &mask, MASK_BYTES);
-    out += MASK_BYTES;
-    FOR_RUNS(mask, first, length)
-    {
-        memcpy(out, bytes + first, length);
-        out += length;
+    return (bits & (bits + (bits & -bits))) == 0;
+}
+
+/* A store of eight bytes may reach beyond the packed ones, but not beyond diff_bytes_max: the last word of a block is
+ * packed where it would lie, or before. */
+static inline unsigned char *put_run(unsigned char *out, const unsigned char *bytes, unsigned bits, unsigned count)
+{
+    uint64_t word = from_byte(load(bytes), (unsigned)__builtin_ctz(bits | 0x80));
+    memcpy(out, &word, sizeof word);
+    return out + count;
+}
+
+static unsigned char *put_runs(unsigned char *out, const unsigned char *bytes, unsigned bits)
+{
+    for (int i = 0; i < WORD_BYTES; i++) {
+        *out = bytes[i];
+        out += (bits >> i) & 1;
     }
     return out;
 }
 
-uint64_t diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
-                  unsigned char *body)
+static inline unsigned char *put_mask(unsigned char *out, uint32_t block, uint64_t mask)
 {
-    unsigned char *out = body, *open_header = NULL;
-    uint32_t open_next = 0, open_count = 0;
-    for (uint64_t at = 0; at < page_bytes; at += DIFF_BLOCK_BYTES) {
-        const unsigned char *now = page + at, *before = twin + (at & (twin_bytes - 1));
-        if (!block_differs(now, before))
-            continue;
-        uint32_t block = (uint32_t)(at / DIFF_BLOCK_BYTES);
-        uint64_t mask = block_mask(now, before);
-        if (~mask) {
-            out = put_partial(out, block, mask, now);
-            open_header = NULL;
-            continue;
-        }
-        if (!open_header || open_next != block) {
-            open_header = out;
-            open_count = 0;
-            out = put_header(out, block, 0);
-        }
-        memcpy(out, now, DIFF_BLOCK_BYTES);
-        out += DIFF_BLOCK_BYTES;
-        open_count++;
-        memcpy(open_header + 4, &open_count, 4);
-        open_next = block + 1;
-    }
-    return (uint64_t)(out - body);
+    out = put_header(out, block, 0);
+    memcpy(out, &mask, MASK_BYTES);
+    return out + MASK_BYTES;
 }
 
+static inline unsigned char *put_bits(unsigned char *out, uint64_t mask, const unsigned char *bytes)
+{
+    if (whole_words(mask)) {
+        for (int i = 0; i < BLOCK_WORDS; i++) {
+            memcpy(out, bytes + WORD_BYTES * i, WORD_BYTES);
+            out += byte_of(mask, i) & WORD_BYTES;
+        }
+        return out;
+    }
+    uint64_t counts = count_bits(mask);
+    for (int i = 0; i < BLOCK_WORDS; i++) {
+        unsigned bits = byte_of(mask, i);
+        if (one_run(bits))
+            out = put_run(out, bytes + WORD_BYTES * i, bits, byte_of(counts, i));
+        else
+            out = put_runs(out, bytes + WORD_BYTES * i, bits);
+    }
+    return out;
+}
+
+/* Where a cut has come to. */
+struct cutter {
+    unsigned char *out, *open_header;   /* of a run of blocks that changed altogether, or NULL */
+    uint32_t open_next, open_count;
+};
+
+static inline void put_whole_block(struct cutter *cutter, uint32_t block, const unsigned char *bytes)
+{
+    if (!cutter->open_header || cutter->open_next != block) {
+        cutter->open_header = cutter->out;
+        cutter->open_count = 0;
+        cutter->out = put_header(cutter->out, block, 0);
+    }
+    memcpy(cutter->out, bytes, DIFF_BLOCK_BYTES);
+    cutter->out += DIFF_BLOCK_BYTES;
+    cutter->open_count++;
+    memcpy(cutter->open_header + 4, &cutter->open_count, 4);
+    cutter->open_next = block + 1;
+}
+
+static uint64_t cut_plain(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
+                          unsigned char *body)
+{
+    struct cutter cutter = {.out = body};
+    for (uint64_t at = 0; at < page_bytes; at += DIFF_BLOCK_BYTES) {
+        const unsigned char *now = page + at;
+        uint64_t mask = block_mask(now, twin + (at & (twin_bytes - 1)));
+        uint32_t block = (uint32_t)(at / DIFF_BLOCK_BYTES);
+        if (mask == 0)
+            continue;
+        if (~mask)
+            cutter.out = put_bits(put_mask(cutter.out, block, mask), mask, now);
+        else
+            put_whole_block(&cutter, block, now);
+    }
+    return (uint64_t)(cutter.out - body);
+}
+
+/* ---- apply ----------------------------------------------------------------------------------------------------- */
+
 /* Bytes in which the page differs from its twin stay. */
-static void put_bytes(unsigned char *page, const unsigned char *twin, const unsigned char *bytes, uint64_t count)
+static inline void put_bytes(unsigned char *page, const unsigned char *twin, const unsigned char *bytes, uint64_t count)
 {
     if (!twin || memcmp(page, twin, count) == 0) {
         memcpy(page, bytes, count);
@@ -116,7 +211,28 @@ static void put_bytes(unsigned char *page, const unsigned char *twin, const unsi
             page[i] = bytes[i];
 }
 
-void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes)
+static inline const unsigned char *put_masked(unsigned char *page, const unsigned char *twin, const unsigned char *bytes,
+                                              uint64_t mask)
+{
+    if (whole_words(mask)) {
+        for (uint64_t words = mask & EVERY_BYTE(0x01); words; words &= words - 1, bytes += WORD_BYTES) {
+            unsigned at = (unsigned)__builtin_ctzll(words);
+            put_bytes(page + at, twin ? twin + at : NULL, bytes, WORD_BYTES);
+        }
+        return bytes;
+    }
+    while (mask) {
+        unsigned first = (unsigned)__builtin_ctzll(mask);
+        uint64_t above = ~(mask >> first);
+        unsigned run = above ? (unsigned)__builtin_ctzll(above) : 64;
+        put_bytes(page + first, twin ? twin + first : NULL, bytes, run);
+        bytes += run;
+        mask = first + run < 64 ? mask & (~(uint64_t)0 << (first + run)) : 0;
+    }
+    return bytes;
+}
+
+static inline void apply_plain(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes)
 {
     const unsigned char *end = body + bytes;
     while (body < end) {
@@ -128,17 +244,98 @@ void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsi
         if (count) {
             put_bytes(page + at, twin ? twin + at : NULL, body, length);
             body += length;
-            continue;
-        }
-        uint64_t mask;
-        memcpy(&mask, body, MASK_BYTES);
-        body += MASK_BYTES;
-        FOR_RUNS(mask, first, run)
-        {
-            put_bytes(page + at + first, twin ? twin + at + first : NULL, body, run);
-            body += run;
+        } else {
+            body = put_masked(page + at, twin ? twin + at : NULL, body + MASK_BYTES, load(body));
         }
     }
+}
+
+/* ---- one instruction for a block -------------------------------------------------------------------------------- */
+
+/* AVX-512 VBMI2 (processors from 2019 on) packs and unpacks bytes under a mask, and loads and stores them without touching
+ * their neighbours. */
+#if DIFF_X86 == 2
+#define WIDE __attribute__((target("avx512bw,avx512vbmi2,popcnt,bmi2")))
+
+static bool is_wide(void)
+{
+    return __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2");
+}
+
+WIDE static uint64_t cut_wide(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                              uint64_t twin_bytes, unsigned char *body)
+{
+    struct cutter cutter = {.out = body};
+    for (uint64_t at = 0; at < page_bytes; at += DIFF_BLOCK_BYTES) {
+        __m512i now = _mm512_loadu_si512(page + at);
+        uint64_t mask = _mm512_cmpneq_epi8_mask(now, _mm512_loadu_si512(twin + (at & (twin_bytes - 1))));
+        uint32_t block = (uint32_t)(at / DIFF_BLOCK_BYTES);
+        if (mask == 0)
+            continue;
+        if (~mask) {
+            cutter.out = put_mask(cutter.out, block, mask);
+            _mm512_storeu_si512(cutter.out, _mm512_maskz_compress_epi8(mask, now));
+            cutter.out += _mm_popcnt_u64(mask);
+        } else {
+            put_whole_block(&cutter, block, page + at);
+        }
+    }
+    return (uint64_t)(cutter.out - body);
+}
+
+WIDE static void apply_wide(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes)
+{
+    const unsigned char *end = body + bytes;
+    while (body < end) {
+        uint32_t block, count;
+        memcpy(&block, body, 4);
+        memcpy(&count, body + 4, 4);
+        body += HEADER_BYTES;
+        uint64_t mask = ~(uint64_t)0;
+        if (count == 0) {
+            mask = load(body);
+            body += MASK_BYTES;
+        }
+        uint64_t at = (uint64_t)block * DIFF_BLOCK_BYTES, length = (uint64_t)_mm_popcnt_u64(mask);
+        for (uint32_t i = count ? count : 1; i > 0; i--, at += DIFF_BLOCK_BYTES, body += length) {
+            __m512i packed = _mm512_maskz_loadu_epi8(_bzhi_u64(~(uint64_t)0, (uint32_t)length), body);
+            uint64_t stores = mask;
+            if (twin)
+                stores &= _mm512_cmpeq_epi8_mask(_mm512_maskz_loadu_epi8(mask, page + at),
+                                                 _mm512_maskz_loadu_epi8(mask, twin + at));
+            _mm512_mask_storeu_epi8(page + at, stores, _mm512_maskz_expand_epi8(mask, packed));
+        }
+    }
+}
+#else
+static bool is_wide(void)
+{
+    return false;
+}
+
+#define cut_wide cut_plain
+#define apply_wide apply_plain
+#endif
+
+/* ---- the ways in ----------------------------------------------------------------------------------------------- */
+
+uint64_t diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
+                  unsigned char *body)
+{
+    if (is_wide())
+        return cut_wide(page, twin, page_bytes, twin_bytes, body);
+    return cut_plain(page, twin, page_bytes, twin_bytes, body);
+}
+
+void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes)
+{
+    if (is_wide())
+        apply_wide(page, twin, body, bytes);
+    else if (twin)
+        apply_plain(page, twin, body, bytes);
+    else
+        apply_plain(page, NULL, body, bytes);
 }
 
 void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes)
@@ -157,13 +354,12 @@ bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes)
         memcpy(&count, body + 4, 4);
         uint64_t record = HEADER_BYTES + (uint64_t)count * DIFF_BLOCK_BYTES, covers = count ? count : 1;
         if (count == 0) {
-            uint64_t mask;
             if (bytes < HEADER_BYTES + MASK_BYTES)
                 return false;
-            memcpy(&mask, body + HEADER_BYTES, MASK_BYTES);
+            uint64_t mask = load(body + HEADER_BYTES);
             if (mask == 0)
                 return false;
-            record += MASK_BYTES + (uint64_t)__builtin_popcountll(mask);
+            record += MASK_BYTES + ((count_bits(mask) * EVERY_BYTE(1)) >> 56);
         }
         if (bytes < record || block < next || block + covers > blocks)
             return false;

@@ -30,8 +30,9 @@ struct diff {
 /* The most bytes that the diff of a page can take. */
 uint64_t diff_bytes_max(uint64_t page_bytes);
 
-/* Write the diff between `page` and `twin` (page_bytes each, a multiple of 64) to `body`; returns its bytes.  The twin
- * repeats every `twin_bytes` (page_bytes, or the size of the one constant page that is the twin of all fresh pages). */
+/* Write the diff between `page` and `twin` (page_bytes each, a multiple of 64) to `body`, which has room for
+ * diff_bytes_max and may be written up to there; returns the bytes of the diff.  The twin repeats every `twin_bytes`
+ * (page_bytes, or the size of the one constant page that is the twin of all fresh pages). */
 uint64_t diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
                   unsigned char *body);
 void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);

@@ -22,24 +22,33 @@ static struct message *request_to(struct node *node, node_id peer, uint64_t page
     return message;
 }
 
-static void want(struct node *node, struct fetch *fetch, node_id peer, stamp since, uint32_t flags)
+static void put_want(struct node *node, struct message *message, const struct page *page, stamp since, uint32_t flags)
+{
+    message_put_u32(message, &node->pool, page_region(page)->id);
+    message_put_u32(message, &node->pool, flags);
+    message_put_u64(message, &node->pool, page_index(page));
+    message_put_u64(message, &node->pool, since);
+    message_header(message)->count++;
+}
+
+static void want(struct node *node, struct fetch *fetch, node_id peer, uint32_t flags)
 {
     struct page *page = fetch->page;
     if (peer == node->rank)
         node_panic(node, "page %llu of region %u: would be fetched from this node itself",
-                   (unsigned long long)page->index, page->region->id);
-    struct message *message = request_to(node, peer, page->region->page_bytes);
-    message_put_u32(message, &node->pool, page->region->id);
-    message_put_u32(message, &node->pool, flags);
-    message_put_u64(message, &node->pool, page->index);
-    message_put_u64(message, &node->pool, since);
+                   (unsigned long long)page_index(page), page_region(page)->id);
+    if (fetch->subscribes) {
+        flags |= FETCH_SUBSCRIBE;
+        history_of(page, &node->pool)->subscribed = true;
+    }
+    struct message *message = request_to(node, peer, page_region(page)->page_bytes);
+    put_want(node, message, page, collection_known(node, &fetch->have, peer), flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);
-    message_header(message)->count++;
     fetch->awaited++;
     fetch->peer = peer;
     node->stats.fetch_requests++;
-    page->region->stats.fetch_requests++;
+    page_region(page)->stats.fetch_requests++;
     node_event(node, EVENT_FETCH, page, 0, peer);
 }
 
@@ -50,13 +59,13 @@ static uint32_t behind(const struct node *node, const struct page *page, const s
     stamp highest = 0;
     *latest = NODE_NONE;
     for (uint32_t i = 0; i < page->need.count; i++) {
-        const struct vector_entry *entry = &page->need.entries[i];
-        if (entry->node == node->rank || vector_get(have, entry->node) >= entry->stamp)
+        struct vector_entry entry = vector_at(&page->need, i);
+        if (entry.node == node->rank || vector_get(have, entry.node) >= entry.stamp)
             continue;
         count++;
-        if (entry->stamp > highest || (entry->stamp == highest && entry->node > *latest)) {
-            highest = entry->stamp;
-            *latest = entry->node;
+        if (entry.stamp > highest || (entry.stamp == highest && entry.node > *latest)) {
+            highest = entry.stamp;
+            *latest = entry.node;
         }
     }
     return count;
@@ -67,10 +76,9 @@ static void gather(struct node *node, struct fetch *fetch, uint32_t flags)
 {
     struct page *page = fetch->page;
     for (uint32_t i = 0; i < page->need.count; i++) {
-        struct vector_entry entry = page->need.entries[i];
-        stamp since = vector_get(&fetch->have, entry.node);
-        if (entry.node != node->rank && since < entry.stamp)
-            want(node, fetch, entry.node, since, flags);
+        struct vector_entry entry = vector_at(&page->need, i);
+        if (entry.node != node->rank && vector_get(&fetch->have, entry.node) < entry.stamp)
+            want(node, fetch, entry.node, flags);
     }
 }
 
@@ -95,20 +103,20 @@ static bool start_round(struct node *node, struct fetch *fetch)
     if (!page->copy) {
         node_id from = latest != NODE_NONE ? latest : page->owner;
         if (from == NODE_NONE)
-            node_panic(node, "page %llu of region %u: no copy here and no owner", (unsigned long long)page->index,
-                       page->region->id);
+            node_panic(node, "page %llu of region %u: no copy here and no owner", (unsigned long long)page_index(page),
+                       page_region(page)->id);
         fetch->gathering = false;
-        want(node, fetch, from, 0, FETCH_WHOLE_MUST);
+        want(node, fetch, from, FETCH_WHOLE_MUST);
         return true;
     }
     if (writers == 0)
         return false;
     fetch->gathering = true;
     vector_copy(&fetch->have, &node->pool, &page->have);
-    if (fetch->diffs_only || page->pins_write)
+    if (fetch->diffs_only || page_pinned_write(page))
         gather(node, fetch, 0);
     else if (likes_whole(node, fetch, writers))
-        want(node, fetch, latest, vector_get(&page->have, latest), FETCH_WHOLE_OK | FETCH_WHOLE_LIKED);
+        want(node, fetch, latest, FETCH_WHOLE_OK | FETCH_WHOLE_LIKED);
     else
         gather(node, fetch, writers == 1 && node->policy.whole == WHOLE_AUTO ? FETCH_WHOLE_OK : 0);
     return true;
@@ -173,10 +181,10 @@ static void apply_parts(struct node *node, struct fetch *fetch)
 /* The own diffs that the sender of a whole page does not have, and then what was written since, go on top (R6). */
 static bool install(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have)
 {
-    if (page->pins_write || (page->copy && !vector_covers(have, &page->have, node->rank)))
+    if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->rank)))
         return false;
     struct pool *pool = &node->pool;
-    uint64_t page_bytes = page->region->page_bytes;
+    uint64_t page_bytes = page_region(page)->page_bytes;
     unsigned char *view = node->port.view + page_offset(page), *own = NULL;
     uint64_t own_bytes = 0, room = diff_bytes_max(page_bytes);
     stamp known = vector_get(have, node->rank), mine = vector_get(&page->have, node->rank);
@@ -213,9 +221,14 @@ static void fetch_free(struct node *node, struct fetch *fetch)
     *fetch->link = fetch->next;
     if (fetch->next)
         fetch->next->link = fetch->link;
-    fetch->page->fetch = NULL;
+    fetch->page->more->fetch = NULL;
+    page_tidy(fetch->page, &node->pool);
     node->postponed -= fetch->postponed;
     node->fetch_count--;
+    if (fetch->wanted) {
+        node->wanted.under_way--;
+        node->wanted.bytes -= page_region(fetch->page)->page_bytes;
+    }
     node->wake = true;
     pool_give(&node->pool, fetch, sizeof *fetch);
 }
@@ -224,10 +237,14 @@ static void fetch_end(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
     node->stats.fetches++;
-    page->region->stats.fetches++;
-    /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the fault. */
-    if (page->access == ACCESS_NONE)
+    page_region(page)->stats.fetches++;
+    /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the fault,
+     * unless its use is to be seen. */
+    bool watched = page->trip || (page_history(page) && page_history(page)->sample);
+    if (page->access == ACCESS_NONE && !(fetch->ahead && watched))
         page_protect(node, page, ACCESS_READ);
+    if (page_history(page))
+        page_history(page)->current = true;
     fetch_free(node, fetch);
 }
 
@@ -245,14 +262,14 @@ static void fetch_continue(struct node *node, struct fetch *fetch)
     }
     if (!page_valid(page)) {
         if (!start_round(node, fetch))
-            node_panic(node, "page %llu of region %u: stale, and nobody to ask", (unsigned long long)page->index,
-                       page->region->id);
+            node_panic(node, "page %llu of region %u: stale, and nobody to ask", (unsigned long long)page_index(page),
+                       page_region(page)->id);
         return;
     }
     fetch_end(node, fetch);
 }
 
-void fetch_start(struct node *node, struct page *page, bool ahead)
+static struct fetch *fetch_new(struct node *node, struct page *page, bool ahead)
 {
     struct fetch *fetch = pool_take_zeroed(&node->pool, sizeof *fetch);
     fetch->page = page;
@@ -263,14 +280,53 @@ void fetch_start(struct node *node, struct page *page, bool ahead)
         fetch->next->link = &fetch->next;
     node->fetches = fetch;
     node->fetch_count++;
-    page->fetch = fetch;
-    fetch->postponed = apart_leaves(node, page);
+    page_more(page, &node->pool)->fetch = fetch;
+    return fetch;
+}
+
+static void fetch_begin(struct node *node, struct fetch *fetch)
+{
+    const struct page_history *history = page_history(fetch->page);
+    if (history && history->pushes)
+        push_begin_fetch(node, fetch);
+    fetch_continue(node, fetch);
+}
+
+/* Not while the page is being sent. */
+static void fetch_begin_or_postpone(struct node *node, struct fetch *fetch)
+{
+    fetch->postponed = apart_leaves(node, fetch->page);
     if (fetch->postponed) {
         node->postponed++;
         node->hurry = true;
         return;
     }
-    fetch_continue(node, fetch);
+    fetch_begin(node, fetch);
+}
+
+void fetch_start(struct node *node, struct page *page, bool ahead)
+{
+    fetch_begin_or_postpone(node, fetch_new(node, page, ahead));
+}
+
+void fetch_start_wanted(struct node *node, struct page *page, bool subscribes)
+{
+    struct fetch *fetch = fetch_new(node, page, true);
+    fetch->wanted = true;
+    fetch->subscribes = subscribes;
+    node->wanted.under_way++;
+    node->wanted.bytes += page_region(page)->page_bytes;
+    fetch_begin_or_postpone(node, fetch);
+}
+
+void fetch_stop_pushes(struct node *node, struct page *page)
+{
+    page_history(page)->subscribed = false;
+    for (uint32_t i = 0; i < page->need.count; i++) {
+        node_id writer = vector_at(&page->need, i).node;
+        if (writer != node->rank)
+            put_want(node, request_to(node, writer, page_region(page)->page_bytes), page, 0, FETCH_STOP);
+    }
 }
 
 void fetch_resume(struct node *node)
@@ -281,7 +337,7 @@ void fetch_resume(struct node *node)
             continue;
         fetch->postponed = false;
         node->postponed--;
-        fetch_continue(node, fetch);
+        fetch_begin(node, fetch);
     }
 }
 
@@ -299,9 +355,8 @@ static void keep_part(struct node *node, struct fetch *fetch, struct fetch_part 
     part.message->holders++;
 }
 
-/* Diffs of one writer, and what they were made on top of (R3). */
-static void take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
-                       const struct vector *theirs)
+void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
+                      const struct vector *theirs)
 {
     struct page *page = fetch->page;
     uint32_t count = reader_u32(reader);
@@ -310,26 +365,30 @@ static void take_diffs(struct node *node, struct fetch *fetch, struct message *m
         part.tag = reader_u64(reader);
         part.bytes = reader_u64(reader);
         part.body = reader_bytes(reader, part.bytes);
-        if (reader->bad || !diff_valid(part.body, part.bytes, page->region->page_bytes))
+        if (reader->bad || !diff_valid(part.body, part.bytes, page_region(page)->page_bytes))
             node_malformed(node, message);
+        if (part.tag <= collection_known(node, &fetch->have, message->peer))
+            continue;
         keep_part(node, fetch, part);
         node->stats.diffs_received++;
         node->stats.diff_bytes_received += part.bytes;
-        page->region->stats.diffs_received++;
-        page->region->stats.diff_bytes_received += part.bytes;
+        page_region(page)->stats.diffs_received++;
+        page_region(page)->stats.diff_bytes_received += part.bytes;
     }
     if (!reader_ended(reader))
         node_malformed(node, message);
     vector_raise(&fetch->have, &node->pool, message->peer, tag);
-    for (uint32_t i = 0; i < theirs->count; i++)
-        vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);
+    for (uint32_t i = 0; i < theirs->count; i++) {
+        struct vector_entry entry = vector_at(theirs, i);
+        vector_raise(&page->need, &node->pool, entry.node, entry.stamp);
+    }
 }
 
 static void take_whole(struct node *node, struct fetch *fetch, const unsigned char *bytes, const struct vector *theirs)
 {
     struct page *page = fetch->page;
     node->stats.pages_received++;
-    page->region->stats.pages_received++;
+    page_region(page)->stats.pages_received++;
     bool fits = install(node, page, bytes, theirs);
     fetch->gathering = false;
     if (!fits)
@@ -370,7 +429,7 @@ static struct reply_run read_run(struct node *node, const struct message *messag
 /* The fetch of this page that awaits the reply. */
 static struct fetch *awaiting(struct node *node, const struct message *message, const struct reply_run *run, uint64_t k)
 {
-    struct fetch *fetch = region_page(run->region, &node->pool, run->first + k)->fetch;
+    struct fetch *fetch = page_fetch(region_page(run->region, &node->pool, run->first + k));
     if (!fetch || !fetch->awaited)
         node_malformed(node, message);
     return fetch;
@@ -391,7 +450,7 @@ static void receive_diffs(struct node *node, struct message *message, struct rep
     if (body->bad || !fetch->gathering || fetch->page->arriving)
         node_malformed(node, message);
     fetch->awaited--;
-    take_diffs(node, fetch, message, body, tag, &theirs);
+    fetch_take_diffs(node, fetch, message, body, tag, &theirs);
     vector_clear(&theirs, &node->pool);
     if (fetch->awaited == 0)
         fetch_continue(node, fetch);
@@ -454,8 +513,8 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
         const struct page *page = region_page(run->region, &node->pool, run->first + k);
         struct vector theirs = {0};
         read_have(node, &run->body, &theirs);
-        bool fits = page->fetch && page->fetch->awaited == 1 && page->fetch->part_count == 0 && !page->arriving &&
-                    !page->twin && !page_pinned(page) && page->access == ACCESS_NONE &&
+        const struct fetch *fetch = page_fetch(page);
+        bool fits = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving && !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || ahead_coming(page)) &&
                     !(page->copy && !vector_covers(&theirs, &page->have, node->rank));
         vector_clear(&theirs, &node->pool);
         if (!fits)
@@ -524,7 +583,7 @@ static struct request read_want(struct node *node, const struct message *message
     return request;
 }
 
-static uint64_t diffs_since(const struct page *page, stamp since, uint32_t *count)
+uint64_t fetch_diffs_since(const struct page *page, stamp since, uint32_t *count)
 {
     uint64_t bytes = 0;
     *count = 0;
@@ -535,7 +594,7 @@ static uint64_t diffs_since(const struct page *page, stamp since, uint32_t *coun
     return bytes;
 }
 
-static void put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
+void fetch_put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
 {
     message_put_u32(reply, &node->pool, count);
     for (const struct diff *diff = page_diffs_after(page, since); diff; diff = diff->next) {
@@ -543,25 +602,25 @@ static void put_diffs(struct node *node, struct message *reply, struct page *pag
         message_put_u64(reply, &node->pool, diff->bytes);
         message_put_bytes(reply, &node->pool, diff->body, diff->bytes);
         node->stats.diff_bytes_served += diff->bytes;
-        page->region->stats.diff_bytes_served += diff->bytes;
+        page_region(page)->stats.diff_bytes_served += diff->bytes;
     }
     node->stats.diffs_served += count;
-    page->region->stats.diffs_served += count;
+    page_region(page)->stats.diffs_served += count;
 }
 
 /* What the page has here.  With diffs only what is above the last cut, if the reader has passed it, too: the rest was named
  * to it by notices.  So k writers of one page cost their reader k vectors of one entry, not k of k. */
-static void put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
+void fetch_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
 {
     uint32_t count = 0;
     uint64_t count_at = reply->wire_bytes;
     message_put_u32(reply, &node->pool, 0);
     for (uint32_t i = 0; i < page->have.count; i++) {
-        const struct vector_entry *entry = &page->have.entries[i];
-        if (above_cut && entry->stamp <= node->cut[entry->node])
+        struct vector_entry entry = vector_at(&page->have, i);
+        if (above_cut && entry.stamp <= node->cut[entry.node])
             continue;
-        message_put_u32(reply, &node->pool, (uint32_t)entry->node);
-        message_put_u64(reply, &node->pool, entry->stamp);
+        message_put_u32(reply, &node->pool, (uint32_t)entry.node);
+        message_put_u64(reply, &node->pool, entry.stamp);
         count++;
     }
     memcpy(reply->wire + count_at, &count, sizeof count);
@@ -590,8 +649,8 @@ static void end_run(struct reply *reply, uint32_t flags, uint64_t apart)
 {
     unsigned char *at = reply->message->wire + reply->run_at;
     uint64_t bytes = reply->message->wire_bytes - reply->run_at - RUN_HEAD_BYTES;
-    uint64_t numbers[] = {reply->first->index, reply->pages, bytes, apart};
-    memcpy(at, &reply->first->region->id, sizeof(uint32_t));
+    uint64_t numbers[] = {page_index(reply->first), reply->pages, bytes, apart};
+    memcpy(at, &page_region(reply->first)->id, sizeof(uint32_t));
     memcpy(at + sizeof(uint32_t), &flags, sizeof flags);
     memcpy(at + 2 * sizeof(uint32_t), numbers, sizeof numbers);
     reply->first = NULL;
@@ -615,7 +674,7 @@ static void end_whole(struct node *node, struct reply *reply)
 {
     if (!reply->first)
         return;
-    uint64_t offset = page_offset(reply->first), bytes = reply->pages * reply->first->region->page_bytes;
+    uint64_t offset = page_offset(reply->first), bytes = reply->pages * page_region(reply->first)->page_bytes;
     if (travels_apart(node, reply->message, bytes)) {
         apart_put(node, reply->message, offset, bytes);
         reply->apart += bytes;
@@ -626,23 +685,24 @@ static void end_whole(struct node *node, struct reply *reply)
     }
 }
 
-/* What is sent of a page pinned for writing is its snapshot.  That, and what this node is fetching itself, is copied: it
- * may change before it has been sent. */
+/* What is sent of a page that stays open is the snapshot that is its twin.  That, and what this node is fetching itself, is
+ * copied: it may change before it has been sent. */
 static void put_whole(struct node *node, struct reply *reply, struct page *page)
 {
-    bool copied = page_stays_open(page) || page->fetch;
+    bool snapshot = page_stays_open(page) || page->writable, copied = snapshot || page_fetch(page);
     const struct page *first = reply->first;
-    if (copied || !first || first->region != page->region || first->index + reply->pages != page->index) {
+    if (copied || !first || page_region(first) != page_region(page) ||
+        page_index(first) + reply->pages != page_index(page)) {
         end_whole(node, reply);
         begin_run(node, reply, page);
     }
-    put_have(node, reply->message, page, false);
+    fetch_put_have(node, reply->message, page, false);
     reply->pages++;
     node->stats.pages_served++;
-    page->region->stats.pages_served++;
+    page_region(page)->stats.pages_served++;
     if (copied) {
-        const unsigned char *source = page_stays_open(page) ? page->twin : node->port.view + page_offset(page);
-        message_put_bytes(reply->message, &node->pool, source, page->region->page_bytes);
+        const unsigned char *source = snapshot ? page->twin : node->port.view + page_offset(page);
+        message_put_bytes(reply->message, &node->pool, source, page_region(page)->page_bytes);
         end_run(reply, FETCH_WHOLE, 0);
     }
 }
@@ -651,11 +711,14 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
 static void put_page(struct node *node, struct reply *reply, struct page *page, const struct request *request)
 {
     stamp tag = page_seal(node, page);
+    if (request->flags & FETCH_SUBSCRIBE)
+        history_subscribe(page, &node->pool, reply->message->peer, tag);
+    history_sent(page, reply->message->peer, tag);
     uint32_t count;
-    uint64_t bytes = diffs_since(page, request->since, &count);
+    uint64_t bytes = fetch_diffs_since(page, request->since, &count);
     bool whole = (request->flags & FETCH_WHOLE_MUST) ||
                  ((request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer) &&
-                  ((request->flags & FETCH_WHOLE_LIKED) || bytes >= page->region->page_bytes));
+                  ((request->flags & FETCH_WHOLE_LIKED) || bytes >= page_region(page)->page_bytes));
     node_event(node, EVENT_SERVE, page, tag, reply->message->peer);
     if (whole) {
         put_whole(node, reply, page);
@@ -665,8 +728,8 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
     begin_run(node, reply, page);
     reply->pages = 1;
     message_put_u64(reply->message, &node->pool, tag);
-    put_have(node, reply->message, page, request->passed_cut);
-    put_diffs(node, reply->message, page, request->since, count);
+    fetch_put_have(node, reply->message, page, request->passed_cut);
+    fetch_put_diffs(node, reply->message, page, request->since, count);
     end_run(reply, 0, 0);
 }
 
@@ -682,7 +745,7 @@ static void send_reply(struct node *node, struct reply *reply)
 static uint64_t reply_bytes(const struct reply *reply)
 {
     return reply->message->wire_bytes + reply->apart +
-           (reply->first ? reply->pages * reply->first->region->page_bytes : 0);
+           (reply->first ? reply->pages * page_region(reply->first)->page_bytes : 0);
 }
 
 static void serve(struct node *node, struct reply *reply, const struct message *message, const struct request *request)
@@ -723,7 +786,8 @@ void fetch_receive_want(struct node *node, struct message *message)
     /* All are protected first, neighbours by one call, and cut afterwards (R4). */
     for (uint32_t i = 0; i < count; i++) {
         struct request request = read_want(node, message, &reader, cuts);
-        if (request.region && !shut_to_serve(node, message, &request))
+        bool asks = request.region && !(request.flags & FETCH_STOP);
+        if (asks && !shut_to_serve(node, message, &request))
             all = false;
         vector_clear(&request.have, &node->pool);
     }
@@ -737,7 +801,9 @@ void fetch_receive_want(struct node *node, struct message *message)
     struct reply reply = {0};
     for (uint32_t i = 0; i < count; i++) {
         struct request request = read_want(node, message, &wants, cuts);
-        if (request.region)
+        if (request.region && (request.flags & FETCH_STOP))
+            history_unsubscribe(region_page(request.region, &node->pool, request.page), message->peer);
+        else if (request.region)
             serve(node, &reply, message, &request);
         vector_clear(&request.have, &node->pool);
     }

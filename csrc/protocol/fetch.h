@@ -18,6 +18,7 @@
  *            wire, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_APART]
  *                              : uint64 tag, vector have, uint32 diffs, (uint64 tag, uint64 bytes, body)*
  * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the wire: apart.h.
+ * `since` is what the reader has of the server's writes, and never from before its last collection (R8).
  * The `have` that comes with diffs leaves out what is at or below the server's last cut, if the reader has passed that cut,
  * too: notices have told it.  (What a writer cut before its interval in a cut closed is named by that interval or by an
  * earlier one, and the cut lists them all.)
@@ -30,7 +31,16 @@
 
 struct node;
 
-enum { FETCH_WHOLE_MUST = 1, FETCH_WHOLE_OK = 2, FETCH_WHOLE_LIKED = 4, FETCH_WHOLE = 8, FETCH_APART = 16 };
+/* FETCH_SUBSCRIBE: what is written to the page from now on is to be pushed.  FETCH_STOP: no longer; nothing is asked for. */
+enum {
+    FETCH_WHOLE_MUST = 1,
+    FETCH_WHOLE_OK = 2,
+    FETCH_WHOLE_LIKED = 4,
+    FETCH_WHOLE = 8,
+    FETCH_APART = 16,
+    FETCH_SUBSCRIBE = 32,
+    FETCH_STOP = 64
+};
 
 /* Replies are cut into pieces of about this size, so that the first can be used while the others travel. */
 enum { FETCH_PIECE_BYTES = 256 * 1024 };
@@ -56,11 +66,17 @@ struct fetch {
     bool gathering;                 /* this round asked for diffs (parts and `have` are in use) */
     bool diffs_only;                /* a whole page did not fit */
     bool ahead;                     /* nobody asked for it yet */
+    bool wanted;                    /* brought because the last versions were used (ahead.h) */
+    bool subscribes;                /* and the next ones are to be pushed */
     bool postponed;                 /* until the page has been sent (apart.h) */
 };
 
 /* Start to bring the page up to date.  It may end at once (a fresh page needs nobody). */
 void fetch_start(struct node *node, struct page *page, bool ahead);
+/* The same for a page that is wanted (ahead.h). */
+void fetch_start_wanted(struct node *node, struct page *page, bool subscribes);
+/* Nothing of this page is to be pushed any more. */
+void fetch_stop_pushes(struct node *node, struct page *page);
 /* Give up: the region is freed. */
 void fetch_cancel(struct node *node, struct fetch *fetch);
 
@@ -71,5 +87,17 @@ void fetch_receive_want(struct node *node, struct message *message);
 void fetch_receive_reply(struct node *node, struct message *message);
 /* Where the bytes go that come behind it. */
 void fetch_place_reply(struct node *node, struct message *message);
+
+/* ---- for pushes, which are replies ahead of their time ---------------------------------------------------------- */
+
+/* Diffs of one writer up to `tag`, and what they were made on top of (R3); the reader stands at their number.  What the
+ * fetch has already is passed over. */
+void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
+                      const struct vector *theirs);
+/* The bytes that the diffs after `since` take in a message, and their number. */
+uint64_t fetch_diffs_since(const struct page *page, stamp since, uint32_t *count);
+void fetch_put_diffs(struct node *node, struct message *message, struct page *page, stamp since, uint32_t count);
+/* What the page has here; `above_cut`: only what is above the last cut. */
+void fetch_put_have(struct node *node, struct message *message, const struct page *page, bool above_cut);
 
 #endif

@@ -52,6 +52,13 @@ uint32_t log_after(const struct log *log, stamp known)
     return low;
 }
 
+struct interval *log_at(const struct log *log, stamp closed)
+{
+    uint32_t position = closed ? log_after(log, closed - 1) : log->count;
+    struct interval *interval = position < log->count ? log->items[log->first + position] : NULL;
+    return interval && interval->stamp == closed ? interval : NULL;
+}
+
 void log_check(const struct log *log, stamp cut, const struct port *port)
 {
     stamp last = cut;

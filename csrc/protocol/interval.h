@@ -39,6 +39,8 @@ struct log {
 void log_append(struct log *log, struct pool *pool, struct interval *interval);
 void log_trim(struct log *log, struct pool *pool, stamp cut);
 void log_fini(struct log *log, struct pool *pool);
+/* The interval that closed at this stamp, or NULL. */
+struct interval *log_at(const struct log *log, stamp closed);
 /* Position of the first interval above `known`; items[first + position] ... */
 uint32_t log_after(const struct log *log, stamp known);
 void log_check(const struct log *log, stamp cut, const struct port *port);

@@ -50,7 +50,7 @@ void lock_check(const struct lock *lock, const struct port *port)
 
 static void grant(struct node *node, struct lock *lock)
 {
-    node_close_interval(node);
+    node_close_interval(node, lock->waiting);
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
     message_put_u32(message, &node->pool, lock->id);
     message_put_u64(message, &node->pool, node->cuts);
@@ -355,6 +355,7 @@ void lock_receive_grant(struct node *node, struct message *message)
     if (!lock || lock->token || !lock->asked || lock->withdrawing)
         node_malformed(node, message);
     node_learn(node, message, &reader);
+    ahead_learned(node);
     node_event(node, EVENT_TOKEN, NULL, lock->id, message->peer);
     lock->token = true;
     lock->asked = false;

@@ -356,7 +356,7 @@ static void look_if_complete(struct node *node, enum meeting_class which)
 
 static void finish_arrival(struct node *node, enum meeting_class which)
 {
-    node_close_interval(node);
+    node_close_interval(node, NODE_NONE);
     node_put_intervals(node, node->meetings[which].own, &(struct vector){0});
     look_if_complete(node, which);
 }
@@ -509,13 +509,17 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct v
 /* The simulator's dice: open pages before they are written (R10). */
 static void open_early(struct node *node)
 {
-    for (uint32_t i = 0; i < node->regions.count && node->policy.open_early_permille; i++)
+    if (!node->policy.open_early_permille && !node->policy.guess_permille)
+        return;
+    for (uint32_t i = 0; i < node->regions.count; i++)
         for (struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
                 struct page *page = &block->pages[k];
-                if (page->index < page->region->pages && node_chance(node, node->policy.open_early_permille) &&
+                if (page_index(page) < page_region(page)->pages && node_chance(node, node->policy.open_early_permille) &&
                     page_valid(page) && page_open(node, page))
                     page_protect(node, page, ACCESS_WRITE);
+                if (page_index(page) < page_region(page)->pages && node_chance(node, node->policy.guess_permille))
+                    page_open_early(node, page, node_chance(node, 500));
             }
 }
 
@@ -554,6 +558,7 @@ void meeting_receive_depart(struct node *node, struct message *message)
             carry_out(node, meeting, &agreed, forgotten, forgotten_count);
         open_early(node);
     }
+    ahead_learned(node);
     node_deliver_early(node);
     if (node->policy.check_meetings)
         node_check(node);

@@ -88,8 +88,9 @@ void message_put_vector(struct message *message, struct pool *pool, const struct
 {
     message_put_u32(message, pool, vector->count);
     for (uint32_t i = 0; i < vector->count; i++) {
-        message_put_u32(message, pool, (uint32_t)vector->entries[i].node);
-        message_put_u64(message, pool, vector->entries[i].stamp);
+        struct vector_entry entry = vector_at(vector, i);
+        message_put_u32(message, pool, (uint32_t)entry.node);
+        message_put_u64(message, pool, entry.stamp);
     }
 }
 

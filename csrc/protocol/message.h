@@ -7,6 +7,7 @@
  *   kind           from            to                       body
  *   FETCH          who faults      a writer or the owner    cuts, want*     (fetch.c)
  *   REPLY          its receiver    who faulted              page*           (fetch.c)
+ *   PUSH           a writer        its subscribers          page*           (push.c)
  *   ACQUIRE        a node          manager of the lock      lock, vector    (lock.c)
  *   PASS           manager         last who asked           the same        (lock.c)
  *   GRANT          holder          next node                intervals       (lock.c)
@@ -27,6 +28,7 @@
 enum message_kind {
     MESSAGE_FETCH = 1,
     MESSAGE_REPLY,
+    MESSAGE_PUSH,
     MESSAGE_ACQUIRE,
     MESSAGE_PASS,
     MESSAGE_GRANT,

@@ -65,6 +65,7 @@ void node_free(struct node *node)
     size_t size = (size_t)node->size;
     while (node->fetches)
         fetch_cancel(node, node->fetches);
+    prefetch_fini(node);
     free_messages(node, node->outbox);
     free_messages(node, node->to_self);
     free_messages(node, node->early);
@@ -89,6 +90,10 @@ void node_free(struct node *node)
         pool_give(&node->pool, node->counters, node->counter_capacity * sizeof *node->counters);
     if (node->dirty)
         pool_give(&node->pool, node->dirty, node->dirty_capacity * sizeof(struct page *));
+    if (node->opened)
+        pool_give(&node->pool, node->opened, node->opened_capacity * sizeof(struct page *));
+    if (node->wanted.pages)
+        pool_give(&node->pool, node->wanted.pages, node->wanted.capacity * sizeof(struct page *));
     pool_give(&node->pool, node->vt, size * sizeof *node->vt);
     pool_give(&node->pool, node->cut, size * sizeof *node->cut);
     pool_give(&node->pool, node->logs, size * sizeof *node->logs);
@@ -116,8 +121,8 @@ void node_event(struct node *node, enum event_kind kind, const struct page *page
 {
     node->events[node->event_count++ % EVENTS_KEPT] = (struct event){
         .stamp = node->stamp,
-        .page = page ? page->index : other,
-        .region = page ? page->region->id : 0,
+        .page = page ? page_index(page) : other,
+        .region = page ? page_region(page)->id : 0,
         .peer = peer,
         .kind = kind,
     };
@@ -196,19 +201,21 @@ void node_remove_region(struct node *node, struct region *region)
     region_protect(node, region);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < node->dirty_count; i++)
-        if (node->dirty[i]->region != region)
+        if (page_region(node->dirty[i]) != region)
             node->dirty[kept++] = node->dirty[i];
     node->dirty_count = kept;
+    opened_remove_region(node, region);
+    ahead_remove_region(node, region);
     node->pinned_last = NULL;
     for (struct page **link = &node->pinned; *link;) {
-        if ((*link)->region == region)
-            *link = (*link)->pin_next;
+        if (page_region(*link) == region)
+            *link = (*link)->more->pin_next;
         else
-            link = &(*link)->pin_next;
+            link = &(*link)->more->pin_next;
     }
     for (struct fetch *fetch = node->fetches, *next; fetch; fetch = next) {
         next = fetch->next;
-        if (fetch->page->region == region)
+        if (page_region(fetch->page) == region)
             fetch_cancel(node, fetch);
     }
     region_remove(&node->regions, &node->pool, region);
@@ -222,6 +229,7 @@ static void dispatch(struct node *node, struct message *message)
     switch ((enum message_kind)message_header(message)->kind) {
     case MESSAGE_FETCH: fetch_receive_want(node, message); return;
     case MESSAGE_REPLY: fetch_receive_reply(node, message); return;
+    case MESSAGE_PUSH: push_receive(node, message); return;
     case MESSAGE_ACQUIRE: lock_receive_acquire(node, message); return;
     case MESSAGE_PASS: lock_receive_pass(node, message); return;
     case MESSAGE_GRANT: lock_receive_grant(node, message); return;
@@ -294,8 +302,11 @@ void node_settle(struct node *node)
     do {
         deliver_to_self(node);
         collection_step(node);
+        ahead_pump(node);
     } while (node->to_self);
     node->delivering = false;
+    if (node->prefetches.under_way)
+        prefetch_step(node);
     page_protect_flush(node);
     if (node->policy.check_all)
         node_check(node);

@@ -12,11 +12,15 @@
 
 #include "protocol/apart.h"
 #include "protocol/collection.h"
+#include "protocol/ahead.h"
 #include "protocol/counter.h"
 #include "protocol/fetch.h"
+#include "protocol/history.h"
 #include "protocol/interval.h"
 #include "protocol/lock.h"
 #include "protocol/meeting.h"
+#include "protocol/prefetch.h"
+#include "protocol/push.h"
 #include "protocol/region.h"
 
 /* What the simulator turns, and chaos under MPI.  All zero: as in production. */
@@ -25,6 +29,7 @@ struct policy {
     enum { APART_AUTO, APART_NEVER, APART_ALWAYS, APART_RANDOM } apart;     /* whole pages, behind the wire (apart.h) */
     uint32_t stay_open_permille;    /* serve a page and leave it open (R10) */
     uint32_t open_early_permille;   /* open a page before it is written (R10) */
+    uint32_t guess_permille;        /* guess something of a page without ground (history.h) */
     uint32_t random_state;
     bool check_all;                 /* every *_check after each step */
     bool check_meetings;            /* and after each departure of threads */
@@ -33,7 +38,10 @@ struct policy {
 struct node_options {
     node_id rank, size;
     uint64_t budget_bytes;          /* of protocol memory, above what remained after the last collection */
-    uint64_t ahead_bytes_max;       /* read-ahead window; 0: none */
+    uint64_t ahead_bytes_max;       /* read-ahead of a stream, at most; 0: none */
+    uint64_t wanted_bytes_max;      /* of pages that are wanted again (history.h), under way at a time; 0: none is brought */
+    uint64_t push_bytes_max;        /* pages pushed to a node at a time, and wanted at a time by who subscribes; 0: none */
+    uint64_t open_bytes_max;        /* opened ahead of write faults, at most; 0: none */
     struct policy policy;
 };
 
@@ -42,6 +50,8 @@ struct node_stats {
     uint64_t pages_received, pages_served, diffs_received, diffs_served, diffs_made, diff_bytes_received,
         diff_bytes_served, twins_made, intervals_closed, notices_received, invalidations, barriers, collections;
     uint64_t lock_acquires, lock_acquires_local, lock_grants, counter_operations, protects;
+    uint64_t pages_ahead, pages_again, pushes_sent, pushes_used, pushes_unused, samples, samples_unused;
+    uint64_t pages_early, pages_early_unused;
 };
 
 /* The last things that happened, for the last words of a broken node and for traces. */
@@ -93,10 +103,14 @@ struct node {
     struct log *logs;               /* one per node */
     struct page **dirty;            /* pages of the open interval */
     uint32_t dirty_count, dirty_capacity;
+    struct page **opened;           /* early, and not found changed yet */
+    uint32_t opened_count, opened_capacity;
 
     struct regions regions;
     struct fetch *fetches;          /* under way */
     uint32_t fetch_count;
+    struct wanted wanted;
+    struct prefetches prefetches;
     struct message *sending;        /* with segments, until the last byte of them has been taken */
     struct message *arriving;       /* placed, and not received yet */
     struct message *held;           /* requests for pages that are arriving */
@@ -158,8 +172,9 @@ void node_sent(struct node *node, struct message *message);
 /* Pins: the page at `offset` must be accessible (node_fault said DONE under the same hold of the mutex). */
 void node_pin(struct node *node, uint64_t offset, bool write);
 void node_unpin(struct node *node, uint64_t offset, bool write);
-/* After an acquire or a barrier: start what pinned pages lack; true when they are all up to date. */
-bool node_pins_valid(struct node *node);
+/* Before an acquire or a barrier returns: start what pinned pages lack; true when these are up to date, and the pages that
+ * are wanted again are here. */
+bool node_caught_up(struct node *node);
 
 /* The messages to send, in order; the caller takes them. */
 struct message *node_take_outbox(struct node *node);
@@ -191,7 +206,8 @@ void node_deliver_early(struct node *node);
 void node_remove_region(struct node *node, struct region *region);
 
 /* notices.c */
-void node_close_interval(struct node *node);
+/* What subscribers have not is pushed to them: to `to` only, or (NODE_NONE) to all. */
+void node_close_interval(struct node *node, node_id to);
 /* Put the intervals above the vector's entries, and above the last cut, into the message. */
 void node_put_intervals(struct node *node, struct message *message, const struct vector *known);
 /* What this node knows, as entries above the last cut. */
@@ -213,6 +229,16 @@ void node_mark_dirty(struct node *node, struct page *page);
 /* A write fault, or one ahead of its time: the page belongs to the open interval.  False: a collection is under way, or
  * the page is being sent. */
 bool page_open(struct node *node, struct page *page);
+/* A guess that the page will be written: open it, but let it belong to no interval as long as it has not changed (R10). */
+bool page_open_early(struct node *node, struct page *page, bool stays);
+/* Look at what was opened early: what has changed belongs to the open interval. */
+void opened_look(struct node *node);
+/* The same, and nothing is open early until opened_resume: during a collection nothing may be written unseen. */
+void opened_pause(struct node *node);
+void opened_resume(struct node *node);
+void opened_remove_region(struct node *node, const struct region *region);
+/* Cut what was written since others were sent the page, and leave it open early: no fault when it is written again. */
+void page_snapshot(struct node *node, struct page *page);
 /* Before a page is served: protect it (batched) ... */
 void page_shut(struct node *node, struct page *page);
 /* ... and, after page_protect_flush, cut what was written.  Returns the tag. */

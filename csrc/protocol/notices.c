@@ -7,60 +7,71 @@
 
 /* ---- release: the open interval is closed and told -------------------------------------------------------------- */
 
-static bool page_before(const struct page *a, const struct page *b)
+enum { DIRTY_KEPT_MAX = 8192 };     /* room for so many pages is not given back: the next interval will need it */
+
+typedef bool before_function(const void *a, const void *b);
+
+static bool page_before(const void *a, const void *b)
 {
-    return a->region->id != b->region->id ? a->region->id < b->region->id : a->index < b->index;
+    const struct page *x = a, *y = b;
+    if (page_block_of(x) == page_block_of(y))
+        return x < y;
+    return page_region(x) != page_region(y) ? page_region(x)->id < page_region(y)->id : page_index(x) < page_index(y);
 }
 
-/* Heap sort: pages are opened mostly in order, but nothing may grow with the square of what a program touches, and
+/* Heap sort: what is sorted here comes mostly in order, but nothing may grow with the square of what a program touches, and
  * nothing may allocate. */
-static void sift_down(struct page **pages, uint32_t at, uint32_t count)
+static void sift_down(void **items, uint32_t at, uint32_t count, before_function *before)
 {
     for (;;) {
         uint32_t child = 2 * at + 1;
         if (child >= count)
             return;
-        if (child + 1 < count && page_before(pages[child], pages[child + 1]))
+        if (child + 1 < count && before(items[child], items[child + 1]))
             child++;
-        if (!page_before(pages[at], pages[child]))
+        if (!before(items[at], items[child]))
             return;
-        struct page *moved = pages[at];
-        pages[at] = pages[child];
-        pages[child] = moved;
+        void *moved = items[at];
+        items[at] = items[child];
+        items[child] = moved;
         at = child;
     }
 }
 
-static void sort_pages(struct page **pages, uint32_t count)
+static void sort(void **items, uint32_t count, before_function *before)
 {
     bool sorted = true;
     for (uint32_t i = 1; i < count && sorted; i++)
-        sorted = page_before(pages[i - 1], pages[i]);
+        sorted = !before(items[i], items[i - 1]);
     if (sorted)
         return;
     for (uint32_t i = count / 2; i-- > 0;)
-        sift_down(pages, i, count);
+        sift_down(items, i, count, before);
     for (uint32_t last = count; last-- > 1;) {
-        struct page *top = pages[0];
-        pages[0] = pages[last];
-        pages[last] = top;
-        sift_down(pages, 0, last);
+        void *top = items[0];
+        items[0] = items[last];
+        items[last] = top;
+        sift_down(items, 0, last, before);
     }
 }
 
 static bool continues(const struct page *a, const struct page *b)
 {
-    return a->region == b->region && a->index + 1 == b->index;
+    if (page_block_of(a) == page_block_of(b))
+        return a + 1 == b;
+    return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 
-void node_close_interval(struct node *node)
+void node_close_interval(struct node *node, node_id to)
 {
+    opened_look(node);
     uint32_t count = node->dirty_count, runs = count ? 1 : 0;
     if (count == 0)
         return;
+    sort((void **)node->dirty, count, page_before);
+    push_cut(node, to);
     stamp closed = node_tick(node);
     node->vt[node->rank] = closed;
-    sort_pages(node->dirty, count);
     for (uint32_t i = 1; i < count; i++)
         runs += !continues(node->dirty[i - 1], node->dirty[i]);
     struct interval *interval = pool_take(&node->pool, sizeof *interval + runs * sizeof(struct run));
@@ -69,13 +80,19 @@ void node_close_interval(struct node *node)
     for (uint32_t i = 0; i < count; i++) {
         struct page *page = node->dirty[i];
         if (i == 0 || !continues(node->dirty[i - 1], page))
-            *++run = (struct run){.region = page->region->id, .first = page->index};
+            *++run = (struct run){.region = page_region(page)->id, .first = page_index(page)};
         run->pages++;
         page->dirty = false;
         vector_raise(&page->have, &node->pool, node->rank, closed);
         vector_raise(&page->need, &node->pool, node->rank, closed);
     }
+    push_send(node, to, closed);
     node->dirty_count = 0;
+    if (node->dirty_capacity > DIRTY_KEPT_MAX) {
+        pool_give(&node->pool, node->dirty, node->dirty_capacity * sizeof(struct page *));
+        node->dirty = NULL;
+        node->dirty_capacity = 0;
+    }
     log_append(&node->logs[node->rank], &node->pool, interval);
     node->stats.intervals_closed++;
     node_event(node, EVENT_CLOSE, NULL, count, node->rank);
@@ -137,11 +154,16 @@ static struct interval *read_interval(struct node *node, struct reader *reader)
 
 static void learn_run(struct node *node, const struct interval *interval, const struct run *run, struct region *region)
 {
-    for (uint64_t i = 0; i < run->pages; i++) {
-        struct page *page = region_page(region, &node->pool, run->first + i);
-        vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
-        if (!page_valid(page))
-            page_make_stale(node, page);
+    uint64_t behind;
+    for (uint64_t at = run->first, end = run->first + run->pages; at < end; at += behind) {
+        struct page *page = region_pages(region, &node->pool, at, end, &behind);
+        for (uint64_t i = 0; i < behind; i++, page++) {
+            vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
+            /* Most are stale already, or were never used here. */
+            if ((page->access != ACCESS_NONE || page->writable || page_history(page)) && !page_valid(page) &&
+                !ahead_stale(node, page))
+                page_make_stale(node, page);
+        }
     }
     node->stats.notices_received += run->pages;
     region->stats.notices_received += run->pages;
@@ -181,63 +203,97 @@ void node_learn(struct node *node, const struct message *message, struct reader 
 
 /* ---- cuts (R7) ------------------------------------------------------------------------------------------------- */
 
+/* The intervals of a departure that were in no earlier cut. */
+struct cut_list {
+    struct interval **items;        /* in their logs */
+    uint32_t count, capacity;
+};
+
+static bool interval_before(const void *a, const void *b)
+{
+    const struct interval *x = a, *y = b;
+    return x->stamp != y->stamp ? x->stamp < y->stamp : x->node < y->node;
+}
+
+/* They are all known by now, so the log has them. */
+static struct cut_list read_cut(struct node *node, const struct message *message, struct reader reader)
+{
+    struct cut_list list = {0};
+    uint32_t count = reader_u32(&reader);
+    for (uint32_t i = 0; i < count; i++) {
+        struct interval head;
+        memcpy(&head, reader_bytes(&reader, sizeof head), sizeof head);
+        reader_bytes(&reader, head.run_count * (uint64_t)sizeof(struct run));
+        if (head.stamp <= node->cut[head.node])
+            continue;
+        struct interval *interval = log_at(&node->logs[head.node], head.stamp);
+        if (!interval)
+            node_malformed(node, message);
+        list.items = pool_grow(&node->pool, list.items, &list.capacity, list.count + 1, sizeof(struct interval *));
+        list.items[list.count++] = interval;
+    }
+    return list;
+}
+
 static void note_writer(const struct interval *interval, struct page *page)
 {
-    if (page->cut_stamp == 0)
-        page->cut_owner_wrote = false;
-    if (interval->node == page->owner)
-        page->cut_owner_wrote = true;
-    if (interval->stamp > page->cut_stamp || (interval->stamp == page->cut_stamp && interval->node > page->cut_writer)) {
-        page->cut_stamp = interval->stamp;
-        page->cut_writer = interval->node;
-    }
+    page->cut_owner_wrote |= interval->node == page->owner;
 }
 
 static void choose_owner(const struct interval *interval, struct page *page)
 {
-    if (page->cut_stamp && !page->cut_owner_wrote)
-        page->owner = page->cut_writer;
-    page->cut_stamp = 0;
-    (void)interval;                 /* the second walk needs the pages only */
+    if (!page->cut_owner_wrote)
+        page->owner = interval->node;
 }
 
-/* Call `what` for every page that the list names, in intervals that were not in an earlier cut. */
-static void for_cut_pages(struct node *node, const struct message *message, struct reader reader,
+static void forget_writer(const struct interval *interval, struct page *page)
+{
+    (void)interval;
+    page->cut_owner_wrote = false;
+}
+
+/* Call `what` for every page that the intervals name, in their order. */
+static void for_cut_pages(struct node *node, const struct cut_list *list,
                           void (*what)(const struct interval *interval, struct page *page))
 {
-    uint32_t count = reader_u32(&reader);
-    for (uint32_t i = 0; i < count; i++) {
-        struct interval *interval = read_interval(node, &reader);
-        if (!interval)
-            return;
-        if (interval->stamp > node->cut[interval->node])
-            for (uint32_t r = 0; r < interval->run_count; r++) {
-                struct region *region = region_of_run(node, message, &interval->runs[r]);
-                for (uint64_t k = 0; region && k < interval->runs[r].pages; k++)
-                    what(interval, region_page(region, &node->pool, interval->runs[r].first + k));
+    for (uint32_t i = 0; i < list->count; i++)
+        for (uint32_t r = 0; r < list->items[i]->run_count; r++) {
+            const struct run *run = &list->items[i]->runs[r];
+            struct region *region = region_find(&node->regions, run->region);
+            uint64_t behind, end = run->first + run->pages;
+            for (uint64_t at = run->first; region && at < end; at += behind) {
+                struct page *page = region_pages(region, &node->pool, at, end, &behind);
+                for (uint64_t k = 0; k < behind; k++)
+                    what(list->items[i], page + k);
             }
-        pool_give(&node->pool, interval, interval_bytes(interval));
-    }
+        }
 }
 
-static void raise_cut(struct node *node, struct reader reader)
+/* The owner stays if it wrote, too; else the last writer becomes the owner, as all nodes see alike (R7). */
+static void choose_owners(struct node *node, struct cut_list *list)
 {
-    uint32_t count = reader_u32(&reader);
-    for (uint32_t i = 0; i < count; i++) {
-        struct interval *interval = read_interval(node, &reader);
-        if (!interval)
-            return;
-        if (interval->stamp > node->cut[interval->node])
-            node->cut[interval->node] = interval->stamp;
-        pool_give(&node->pool, interval, interval_bytes(interval));
+    bool one_writer = true;
+    for (uint32_t i = 1; i < list->count; i++)
+        one_writer &= list->items[i]->node == list->items[0]->node;
+    if (one_writer) {
+        for_cut_pages(node, list, choose_owner);
+        return;
     }
+    sort((void **)list->items, list->count, interval_before);
+    for_cut_pages(node, list, note_writer);
+    for_cut_pages(node, list, choose_owner);
+    for_cut_pages(node, list, forget_writer);
 }
 
 void node_pass_cut(struct node *node, const struct message *message, struct reader reader)
 {
-    for_cut_pages(node, message, reader, note_writer);
-    for_cut_pages(node, message, reader, choose_owner);
-    raise_cut(node, reader);
+    struct cut_list list = read_cut(node, message, reader);
+    choose_owners(node, &list);
+    for (uint32_t i = 0; i < list.count; i++)
+        if (list.items[i]->stamp > node->cut[list.items[i]->node])
+            node->cut[list.items[i]->node] = list.items[i]->stamp;
+    if (list.items)
+        pool_give(&node->pool, list.items, list.capacity * sizeof(struct interval *));
     for (node_id q = 0; q < node->size; q++)
         log_trim(&node->logs[q], &node->pool, node->cut[q]);
     node->cuts++;

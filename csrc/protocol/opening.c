@@ -1,7 +1,14 @@
-/* A page's life under writes: opened for its first write, sealed when it is served, stale when somebody else wrote. */
+/* A page's life under writes: opened for its first write, sealed when it is served, stale when somebody else wrote.
+ *
+ * Opening early spares the fault of the first write.  Whether a page that was opened early is written cannot be seen when it
+ * happens, so it is looked at before each interval closes: compared with its twin, which is what all others were sent
+ * last.  What has changed belongs to the interval that closes; what has not belongs to none, and costs nobody anything.
+ */
 #include "protocol/node.h"
 
 #include <string.h>
+
+enum { PATIENCE_MIN = 4, PATIENCE_MAX = 128, REWRITTEN = 2 };
 
 void node_mark_dirty(struct node *node, struct page *page)
 {
@@ -10,6 +17,23 @@ void node_mark_dirty(struct node *node, struct page *page)
     page->dirty = true;
     node->dirty = pool_grow(&node->pool, node->dirty, &node->dirty_capacity, node->dirty_count + 1, sizeof(struct page *));
     node->dirty[node->dirty_count++] = page;
+}
+
+/* A page that is written with the values that it has, or every few intervals only, was closed too soon; one that is written
+ * again after each time it was served need not be closed for that at all. */
+static void note_write(struct page *page)
+{
+    struct page_history *history = page_history(page);
+    if (!history)
+        return;
+    if (history->served && history->rewritten < REWRITTEN)
+        history->rewritten++;
+    history->served = false;
+    if (!history->closed)
+        return;
+    history->closed = false;
+    if (history->patience < PATIENCE_MAX)
+        history->patience = (uint8_t)(2 * history->patience);
 }
 
 bool page_open(struct node *node, struct page *page)
@@ -22,33 +46,226 @@ bool page_open(struct node *node, struct page *page)
         node->hurry = true;
         return false;
     }
+    note_write(page);
     node_mark_dirty(node, page);
     page->writable = true;
     if (!page->twin) {
         page_twin(page, &node->pool, &node->port);
         node->stats.twins_made++;
-        page->region->stats.twins_made++;
+        page_region(page)->stats.twins_made++;
     }
     node_event(node, EVENT_OPEN, page, 0, node->rank);
     return true;
 }
 
+/* ---- opened early (R10) ---------------------------------------------------------------------------------------- */
+
+static void add_opened(struct node *node, struct page *page, bool stays)
+{
+    if (!page->early_listed) {
+        node->opened = pool_grow(&node->pool, node->opened, &node->opened_capacity, node->opened_count + 1,
+                                 sizeof(struct page *));
+        node->opened[node->opened_count++] = page;
+    }
+    page->early = page->early_listed = true;
+    page->early_stays = stays;
+    page->early_paused = false;
+    if (stays) {
+        struct page_history *history = history_of(page, &node->pool);
+        history->looks = 0;
+        if (history->patience == 0)
+            history->patience = PATIENCE_MIN;
+    }
+    node->stats.pages_early++;
+}
+
+bool page_open_early(struct node *node, struct page *page, bool stays)
+{
+    if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE ||
+        !page_valid(page) || apart_leaves(node, page))
+        return false;
+    note_write(page);
+    page->writable = true;
+    if (!page->twin)
+        page_twin(page, &node->pool, &node->port);
+    add_opened(node, page, stays);
+    page_protect(node, page, ACCESS_WRITE);
+    node_event(node, EVENT_OPEN, page, 1, node->rank);
+    return true;
+}
+
+/* What was asked last of the port, since pages come in ascending order. */
+struct touched {
+    uint64_t offset, bits;
+    bool asked;
+};
+
+/* Memory that was never touched is what it was, and is not made by looking at it. */
+static bool untouched(const struct node *node, const struct page *page, struct touched *touched)
+{
+    const struct port *port = &node->port;
+    uint64_t granule = port->granule_bytes, window = 64 * granule, offset = page_offset(page);
+    if (!port->touched || page_region(page)->initial || !page_twin_constant(page))
+        return false;
+    for (uint64_t at = offset; at < offset + page_region(page)->page_bytes; at += granule) {
+        if (!touched->asked || at / window != touched->offset / window) {
+            touched->offset = at / window * window;
+            touched->bits = port->touched(port->context, touched->offset);
+            touched->asked = true;
+        }
+        if (touched->bits >> (at - touched->offset) / granule & 1)
+            return false;
+    }
+    return true;
+}
+
+static bool page_changed(const struct node *node, const struct page *page, struct touched *touched)
+{
+    const unsigned char *now = node->port.view + page_offset(page);
+    uint64_t bytes = page_region(page)->page_bytes, granule = node->port.granule_bytes;
+    if (untouched(node, page, touched))
+        return false;
+    if (!page_twin_constant(page))
+        return memcmp(now, page->twin, bytes) != 0;
+    for (uint64_t at = 0; at < bytes; at += granule)
+        if (memcmp(now + at, page->twin, granule) != 0)
+            return true;
+    return false;
+}
+
+/* It is protected, and nobody wrote it. */
+static void close_unused(struct node *node, struct page *page)
+{
+    node->stats.pages_early_unused++;
+    if (page->early_stays) {
+        page_history(page)->closed = true;
+        page_history(page)->rewritten = 0;
+    }
+    if (page_twin_constant(page)) {
+        page->twin = NULL;
+        page->fresh = true;
+    } else
+        page_twin_drop(page, &node->pool);
+}
+
+/* Protect first and look again: threads go on writing meanwhile. */
+static void close_opened(struct node *node)
+{
+    uint32_t kept = 0;
+    struct touched touched = {.asked = false};
+    page_protect_flush(node);
+    for (uint32_t i = 0; i < node->opened_count; i++) {
+        struct page *page = node->opened[i];
+        bool open = page->writable, changed = !open && page_changed(node, page, &touched);
+        if (open || (page->early_paused && !changed)) {
+            node->opened[kept++] = page;
+            continue;
+        }
+        page->early = page->early_listed = page->early_paused = false;
+        if (changed)
+            node_mark_dirty(node, page);
+        else
+            close_unused(node, page);
+    }
+    node->opened_count = kept;
+}
+
+/* `pause`: nothing may be written unseen for a while; what has not changed keeps its twin, and is open again afterwards. */
+static void look(struct node *node, bool pause)
+{
+    uint32_t kept = 0;
+    bool closing = false;
+    struct touched touched = {.asked = false};
+    for (uint32_t i = 0; i < node->opened_count; i++) {
+        struct page *page = node->opened[i];
+        if (page->early && page_changed(node, page, &touched)) {
+            page->early = false;
+            node_mark_dirty(node, page);
+        }
+        if (!page->early) {         /* it was served or pinned meanwhile, or has changed */
+            page->early_listed = false;
+            continue;
+        }
+        node->opened[kept++] = page;
+        if (page->early_paused)
+            continue;
+        bool stays = page->writable && page->early_stays;
+        if (stays && !pause && page_history(page)->looks++ < page_history(page)->patience)
+            continue;
+        page->writable = false;
+        if (page->access == ACCESS_WRITE)
+            page_protect(node, page, ACCESS_READ);
+        page->early_paused = pause && stays;
+        closing = true;
+    }
+    node->opened_count = kept;
+    if (closing)
+        close_opened(node);
+}
+
+void opened_look(struct node *node)
+{
+    look(node, false);
+}
+
+void opened_pause(struct node *node)
+{
+    look(node, true);
+}
+
+void opened_resume(struct node *node)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < node->opened_count; i++) {
+        struct page *page = node->opened[i];
+        bool paused = page->early && page->early_paused;
+        page->early_paused = false;
+        if (paused && !page->writable && page_valid(page) && !page_pinned(page)) {
+            page->writable = true;
+            page_protect(node, page, ACCESS_WRITE);
+        }
+        node->opened[kept++] = page;
+    }
+    node->opened_count = kept;
+}
+
+void opened_remove_region(struct node *node, const struct region *region)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < node->opened_count; i++)
+        if (page_region(node->opened[i]) != region)
+            node->opened[kept++] = node->opened[i];
+    node->opened_count = kept;
+}
+
+/* ---- served and pushed ------------------------------------------------------------------------------------------- */
+
+/* Served as a snapshot, and left open early: it has been written again after each of the last times.  (An exclusive page has
+ * no twin; the snapshot becomes its first.) */
+static bool served_open(const struct node *node, const struct page *page)
+{
+    const struct page_history *history = page_history(page);
+    return history && history->rewritten >= REWRITTEN && page->writable && page_valid(page) &&
+           !page_stays_open(page) && !page_pinned(page) && node->options.open_bytes_max &&
+           node->collection.phase == COLLECTION_IDLE;
+}
+
 void page_shut(struct node *node, struct page *page)
 {
-    if (page->access == ACCESS_WRITE && !page_stays_open(page))
+    if (page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page))
         page_protect(node, page, ACCESS_READ);
 }
 
 static void count_diff(struct node *node, struct page *page)
 {
     node->stats.diffs_made++;
-    page->region->stats.diffs_made++;
+    page_region(page)->stats.diffs_made++;
 }
 
 /* A page pinned for writing stays open: what is cut and sent is a snapshot, which becomes the twin (R10). */
 static void seal_pinned(struct node *node, struct page *page, stamp tag)
 {
-    uint64_t bytes = page->region->page_bytes;
+    uint64_t bytes = page_region(page)->page_bytes;
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
@@ -67,9 +284,20 @@ stamp page_seal(struct node *node, struct page *page)
 {
     if (page->owed)
         return vector_get(&page->have, node->rank);     /* the same snapshot for everybody until the collection ends */
+    if (served_open(node, page)) {
+        page_snapshot(node, page);
+        return vector_get(&page->have, node->rank);
+    }
+    if (page_history(page) && page->writable)
+        page_history(page)->served = true;
     stamp tag = node_tick(node);
     page_fill(page, &node->port);
-    if (page->pins_write) {
+    if (page->early) {
+        page->early = false;
+        if (page_changed(node, page, &(struct touched){.asked = false}))
+            node_mark_dirty(node, page);
+    }
+    if (page_pinned_write(page)) {
         seal_pinned(node, page, tag);
     } else {
         page->writable = false;
@@ -84,12 +312,33 @@ stamp page_seal(struct node *node, struct page *page)
     return tag;
 }
 
+/* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
+void page_snapshot(struct node *node, struct page *page)
+{
+    uint64_t bytes = page_region(page)->page_bytes;
+    stamp tag = node_tick(node);
+    unsigned char *snapshot = pool_take(&node->pool, bytes);
+    memcpy(snapshot, node->port.view + page_offset(page), bytes);
+    if (page->twin) {
+        page_cut(page, snapshot, &node->pool, tag);
+        count_diff(node, page);
+        const struct diff *last = page->more ? page->more->diffs_last : NULL;
+        if (page->early && last && last->tag == tag)
+            node_mark_dirty(node, page);    /* nobody has found it changed before */
+    }
+    page_twin_drop(page, &node->pool);
+    page->twin = snapshot;
+    vector_raise(&page->have, &node->pool, node->rank, tag);
+    add_opened(node, page, true);
+    node_event(node, EVENT_SEAL, page, tag, node->rank);
+}
+
 void page_make_stale(struct node *node, struct page *page)
 {
-    if (page->pins_write)
-        return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_pins_valid) */
+    if (page_pinned_write(page))
+        return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_caught_up) */
     page->writable = false;
-    if (page->pins_read) {
+    if (page_pinned_read(page)) {
         if (page->access == ACCESS_WRITE)
             page_protect(node, page, ACCESS_READ);
         return;
@@ -97,7 +346,7 @@ void page_make_stale(struct node *node, struct page *page)
     if (page->access != ACCESS_NONE) {
         page_protect(node, page, ACCESS_NONE);
         node->stats.invalidations++;
-        page->region->stats.invalidations++;
+        page_region(page)->stats.invalidations++;
         node_event(node, EVENT_STALE, page, 0, NODE_NONE);
     }
 }

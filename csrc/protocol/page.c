@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "protocol/ahead.h"
 #include "protocol/region.h"
 
 bool page_valid(const struct page *page)
@@ -12,27 +13,47 @@ bool page_valid(const struct page *page)
 
 bool page_pinned(const struct page *page)
 {
-    return page->pins_read || page->pins_write;
+    return page_pinned_read(page) || page_pinned_write(page);
+}
+
+struct page_more *page_more(struct page *page, struct pool *pool)
+{
+    if (!page->more)
+        page->more = pool_take_zeroed(pool, sizeof *page->more);
+    return page->more;
+}
+
+static bool empty(const struct page_more *more)
+{
+    return !more->diffs && !more->fetch && !more->history && !more->pins_read && !more->pins_write;
+}
+
+void page_tidy(struct page *page, struct pool *pool)
+{
+    if (!page->more || !empty(page->more))
+        return;
+    pool_give(pool, page->more, sizeof *page->more);
+    page->more = NULL;
 }
 
 bool page_stays_open(const struct page *page)
 {
-    return page->pins_write || page->owed;
+    return page_pinned_write(page) || page->owed;
 }
 
 uint64_t page_offset(const struct page *page)
 {
-    return page->region->offset + page->index * page->region->page_bytes;
+    return page_region(page)->offset + page_index(page) * page_region(page)->page_bytes;
 }
 
 bool page_twin_constant(const struct page *page)
 {
-    return page->twin == page->region->constant;
+    return page->twin == page_region(page)->constant;
 }
 
 void page_fill(struct page *page, const struct port *port)
 {
-    const struct region *region = page->region;
+    const struct region *region = page_region(page);
     if (!page->fresh || page->filled)
         return;
     page->filled = true;
@@ -45,11 +66,11 @@ void page_fill(struct page *page, const struct port *port)
 
 void page_twin(struct page *page, struct pool *pool, const struct port *port)
 {
-    uint64_t bytes = page->region->page_bytes;
+    uint64_t bytes = page_region(page)->page_bytes;
     if (page->fresh) {
         page_fill(page, port);
         page->fresh = false;
-        page->twin = (unsigned char *)(uintptr_t)page->region->constant;
+        page->twin = (unsigned char *)(uintptr_t)page_region(page)->constant;
         return;
     }
     page->twin = pool_take(pool, bytes);
@@ -60,53 +81,55 @@ void page_twin_own(struct page *page, struct pool *pool)
 {
     if (!page->twin || !page_twin_constant(page))
         return;
-    uint64_t bytes = page->region->page_bytes, granule = pool->port->granule_bytes;
+    uint64_t bytes = page_region(page)->page_bytes, granule = pool->port->granule_bytes;
     page->twin = pool_take(pool, bytes);
     for (uint64_t at = 0; at < bytes; at += granule)
-        memcpy(page->twin + at, page->region->constant, granule);
+        memcpy(page->twin + at, page_region(page)->constant, granule);
 }
 
 void page_twin_drop(struct page *page, struct pool *pool)
 {
     if (page->twin && !page_twin_constant(page))
-        pool_give(pool, page->twin, page->region->page_bytes);
+        pool_give(pool, page->twin, page_region(page)->page_bytes);
     page->twin = NULL;
 }
 
 void page_diffs_drop(struct page *page, struct pool *pool)
 {
-    for (struct diff *diff = page->diffs, *next; diff; diff = next) {
+    if (!page->more)
+        return;
+    for (struct diff *diff = page->more->diffs, *next; diff; diff = next) {
         next = diff->next;
         pool_give(pool, diff, sizeof *diff + diff->bytes);
     }
-    page->diffs = page->diffs_last = NULL;
-    page->diff_bytes = 0;
+    page->more->diffs = page->more->diffs_last = NULL;
+    page_tidy(page, pool);
 }
 
 void page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag)
 {
-    uint64_t page_bytes = page->region->page_bytes, room = diff_bytes_max(page_bytes);
+    uint64_t page_bytes = page_region(page)->page_bytes, room = sizeof(struct diff) + diff_bytes_max(page_bytes);
     uint64_t twin_bytes = page_twin_constant(page) ? pool->port->granule_bytes : page_bytes;
-    unsigned char *body = pool_take(pool, room);
-    uint64_t bytes = diff_cut(now, page->twin, page_bytes, twin_bytes, body);
-    if (bytes) {
-        struct diff *diff = pool_take(pool, sizeof *diff + bytes);
-        *diff = (struct diff){.previous = page->diffs_last, .tag = tag, .bytes = bytes};
-        memcpy(diff->body, body, bytes);
-        if (page->diffs_last)
-            page->diffs_last->next = diff;
-        else
-            page->diffs = diff;
-        page->diffs_last = diff;
-        page->diff_bytes += bytes;
+    struct diff *diff = pool_take(pool, room);
+    uint64_t bytes = diff_cut(now, page->twin, page_bytes, twin_bytes, diff->body);
+    if (bytes == 0) {
+        pool_give(pool, diff, room);
+        return;
     }
-    pool_give(pool, body, room);
+    diff = pool_trim(pool, diff, room, sizeof *diff + bytes);
+    struct page_more *more = page_more(page, pool);
+    *diff = (struct diff){.previous = more->diffs_last, .tag = tag, .bytes = bytes};
+    if (more->diffs_last)
+        more->diffs_last->next = diff;
+    else
+        more->diffs = diff;
+    more->diffs_last = diff;
 }
 
 struct diff *page_diffs_after(const struct page *page, stamp tag)
 {
     struct diff *first = NULL;
-    for (struct diff *diff = page->diffs_last; diff && diff->tag > tag; diff = diff->previous)
+    for (struct diff *diff = page->more ? page->more->diffs_last : NULL; diff && diff->tag > tag; diff = diff->previous)
         first = diff;
     return first;
 }
@@ -118,14 +141,18 @@ void page_check(const struct page *page, const struct port *port)
     if (!page_pinned(page)) {
         if (page->access == ACCESS_WRITE && !page->writable)
             port->panic(port->context, "page: invariant 1: accessible for writing, but not open");
-        if (page->access != ACCESS_NONE && !page_valid(page))
+        if (page->access != ACCESS_NONE && !page_valid(page) && !ahead_coming(page))
             port->panic(port->context, "page: invariant 1: accessible, but stale");
     }
-    if (page->arriving && (page->copy || page->access != ACCESS_NONE || !page->fetch))
+    if (page->arriving && (page->copy || (page->access != ACCESS_NONE && !ahead_coming(page)) || !page_fetch(page)))
         port->panic(port->context, "apart: invariant 2: a page that is arriving has a copy, access, or no fetch");
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
-    for (const struct diff *diff = page->diffs; diff && diff->next; diff = diff->next)
+    if (page->early && !page->twin)
+        port->panic(port->context, "page: invariant 5: opened early without a twin");
+    if (page->more && empty(page->more))
+        port->panic(port->context, "page: invariant 5: more of nothing");
+    for (const struct diff *diff = page->more ? page->more->diffs : NULL; diff && diff->next; diff = diff->next)
         if (diff->tag >= diff->next->tag)
             port->panic(port->context, "page: invariant 3: tags do not ascend");
 }

@@ -15,10 +15,13 @@
  * stricter page costs one local fault), but for pinned pages.
  *
  * Invariants (page_check)
- *  1. access <= READ unless writable; access == NONE unless valid; pinned pages excepted.
+ *  1. access <= READ unless writable; access == NONE unless valid; pinned pages excepted, and pages that are brought before
+ *     any thread passes the acquire or the barrier that made them stale (ahead_coming).
  *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
+ *  5. `more` is not empty.
+ *  5. A page that was opened early has a twin: what others were sent last, or the initial value.
  */
 #ifndef PROTOCOL_PAGE_H
 #define PROTOCOL_PAGE_H
@@ -28,31 +31,64 @@
 
 struct region;
 struct fetch;
+struct page_history;
 
-struct page {
-    struct region *region;
-    uint64_t index;
-    struct vector need, have;
-    unsigned char *twin;            /* page_bytes of the pool, or the region's constant */
+/* What few pages have at a time, made when one comes to need it. */
+struct page_more {
     struct diff *diffs, *diffs_last;
-    uint64_t diff_bytes;            /* of all of them */
     struct fetch *fetch;
+    struct page_history *history;   /* of pages that are shared, or NULL */
     struct page *pin_next;          /* list of pinned pages */
     uint32_t pins_read, pins_write;
-    node_id owner;
-    node_id cut_writer;             /* while a cut is passed: who wrote last, */
-    stamp cut_stamp;                /* when (0: nobody), */
-    bool cut_owner_wrote;           /* and whether the owner did, too */
-    bool copy;                      /* some version is here */
-    bool fresh;                     /* the copy is the initial value */
-    bool filled;                    /* and it is in the memory */
-    bool writable;                  /* open: writes need no notice now */
-    bool dirty;                     /* belongs to the open interval */
-    bool owed;                      /* pinned and served during a collection: a notice is due after it */
-    bool shared_writing;            /* a whole page did not make it valid: several write it at a time */
-    uint8_t access;                 /* enum access */
-    bool arriving;                  /* a whole page is being received over it: it has no copy meanwhile */
 };
+
+/* An array has a million of them: its region and its index follow from where it lies (struct page_block). */
+struct page {
+    struct vector need, have;
+    unsigned char *twin;            /* page_bytes of the pool, or the region's constant */
+    struct page_more *more;         /* or NULL */
+    node_id owner;
+    uint8_t slot;                   /* in its block */
+    uint8_t access;                 /* enum access */
+    bool copy : 1;                  /* some version is here */
+    bool fresh : 1;                 /* the copy is the initial value */
+    bool filled : 1;                /* and it is in the memory */
+    bool writable : 1;              /* open: writes need no notice now */
+    bool dirty : 1;                 /* belongs to the open interval */
+    bool owed : 1;                  /* pinned and served during a collection: a notice is due after it */
+    bool early : 1;                 /* opened before it was written: belongs to no interval until a look finds it changed */
+    bool early_stays : 1;           /* and stays open when a look finds it unchanged, some times */
+    bool early_listed : 1;          /* in node->opened; it may have been served meanwhile, and be early no longer */
+    bool early_paused : 1;          /* protected while a collection goes on */
+    bool arriving : 1;              /* a whole page is being received over it: it has no copy meanwhile */
+    bool trip : 1;                  /* fetched ahead, and inaccessible, so that its first use asks for more */
+    bool shared_writing : 1;        /* a whole page did not make it valid: several write it at a time */
+    bool cut_owner_wrote : 1;       /* while a cut is passed: the owner is among the writers */
+};
+
+/* The rest of the page, made if it has none; and given back, if nothing is left in it. */
+struct page_more *page_more(struct page *page, struct pool *pool);
+void page_tidy(struct page *page, struct pool *pool);
+
+static inline struct fetch *page_fetch(const struct page *page)
+{
+    return page->more ? page->more->fetch : NULL;
+}
+
+static inline struct page_history *page_history(const struct page *page)
+{
+    return page->more ? page->more->history : NULL;
+}
+
+static inline bool page_pinned_read(const struct page *page)
+{
+    return page->more && page->more->pins_read;
+}
+
+static inline bool page_pinned_write(const struct page *page)
+{
+    return page->more && page->more->pins_write;
+}
 
 bool page_valid(const struct page *page);
 bool page_pinned(const struct page *page);

@@ -1,14 +1,19 @@
 /* Small blocks are cut from chunks and never go back to the system; large ones (from 64 KiB on) are chunks of their own,
- * of which a bounded amount is kept: a fresh page of memory costs the kernel microseconds, a kept one nothing. */
+ * of which a bounded amount is kept: a fresh page of memory costs the kernel microseconds, a kept one nothing.
+ *
+ * Four classes to a doubling, because the diff of a page that was written all over is a little longer than a page: in
+ * a class of twice its size each of them would take two fresh pages of memory. */
 #include "protocol/pool.h"
 
 #include <string.h>
 
 enum {
-    SMALLEST_CLASS = 4,             /* 16 bytes */
-    LARGE_CLASS = 16,               /* 64 KiB */
+    SMALLEST_BITS = 4,              /* 16 bytes */
+    QUARTERS_BITS = 6,              /* from 64 bytes on a quarter keeps the alignment */
+    LARGE_BYTES = 1 << 16,
     CHUNK_BYTES = 1 << 20,
-    KEPT_BYTES_MAX = 64 << 20
+    KEPT_BYTES_MAX = 64 << 20,
+    TOUCHED_BYTES_MAX = 128 << 10
 };
 
 struct pool_block {
@@ -20,12 +25,16 @@ struct pool_chunk {
     uint64_t unused;
 };
 
-static unsigned class_of(size_t bytes)
+/* Classes 4k+1 to 4k+4 are the quarters of the way from 16 << k bytes to twice as many; class 0 is 16 bytes. */
+static unsigned class_of(size_t bytes, size_t *size)
 {
-    unsigned class = SMALLEST_CLASS;
-    if (bytes > ((size_t)1 << SMALLEST_CLASS))
-        class = 64 - (unsigned)__builtin_clzll(bytes - 1);
-    return class;
+    *size = (size_t)1 << SMALLEST_BITS;
+    if (bytes <= *size)
+        return 0;
+    unsigned bits = 63 - (unsigned)__builtin_clzll(bytes - 1);
+    size_t below = (size_t)1 << bits, quarter = bits < QUARTERS_BITS ? 3 : ((bytes - 1) >> (bits - 2)) & 3;
+    *size = below + (quarter + 1) * (below / 4);
+    return 4 * (bits - SMALLEST_BITS) + (unsigned)quarter + 1;
 }
 
 void pool_init(struct pool *pool, const struct port *port)
@@ -36,10 +45,11 @@ void pool_init(struct pool *pool, const struct port *port)
 
 void pool_fini(struct pool *pool)
 {
-    for (unsigned class = LARGE_CLASS; class < POOL_CLASSES; class++)
+    size_t size = LARGE_BYTES;
+    for (unsigned class = class_of(size, &size); class < POOL_CLASSES; class = class_of(size + 1, &size))
         for (struct pool_block *block = pool->free[class], *next; block; block = next) {
             next = block->next;
-            pool->port->chunk_free(pool->port->context, block, (size_t)1 << class);
+            pool->port->chunk_free(pool->port->context, block, size);
         }
     for (struct pool_chunk *chunk = pool->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
@@ -57,6 +67,7 @@ static void *cut_fresh(struct pool *pool, size_t bytes)
         pool->chunks = chunk;
         pool->fresh = (unsigned char *)(chunk + 1);
         pool->fresh_bytes = CHUNK_BYTES - sizeof *chunk;
+        pool->touched = pool->fresh;
     }
     void *block = pool->fresh;
     pool->fresh += bytes;
@@ -64,21 +75,34 @@ static void *cut_fresh(struct pool *pool, size_t bytes)
     return block;
 }
 
+bool pool_touch(struct pool *pool)
+{
+    if (pool->touched < pool->fresh)
+        pool->touched = pool->fresh;
+    size_t ahead = (size_t)(pool->touched - pool->fresh);
+    if (ahead >= pool->fresh_bytes || ahead >= TOUCHED_BYTES_MAX)
+        return false;
+    *(volatile unsigned char *)pool->touched = 0;
+    size_t granule = pool->port->granule_bytes;
+    pool->touched += granule - ((uintptr_t)pool->touched & (granule - 1));
+    return true;
+}
+
 void *pool_take(struct pool *pool, size_t bytes)
 {
-    unsigned class = class_of(bytes);
-    size_t size = (size_t)1 << class;
+    size_t size;
+    unsigned class = class_of(bytes, &size);
     pool->bytes_used += size;
     if (pool->bytes_used > pool->bytes_used_max)
         pool->bytes_used_max = pool->bytes_used;
     struct pool_block *block = pool->free[class];
     if (block) {
         pool->free[class] = block->next;
-        if (class >= LARGE_CLASS)
+        if (size >= LARGE_BYTES)
             pool->kept_bytes -= size;
         return block;
     }
-    if (class >= LARGE_CLASS)
+    if (size >= LARGE_BYTES)
         return pool->port->chunk(pool->port->context, size);
     return cut_fresh(pool, size);
 }
@@ -86,8 +110,9 @@ void *pool_take(struct pool *pool, size_t bytes)
 void *pool_take_zeroed(struct pool *pool, size_t bytes)
 {
     /* A new large chunk is zero already: touching it would cost a table of a terabyte its sparseness. */
-    unsigned class = class_of(bytes);
-    bool clean = class >= LARGE_CLASS && !pool->free[class];
+    size_t size;
+    unsigned class = class_of(bytes, &size);
+    bool clean = size >= LARGE_BYTES && !pool->free[class];
     void *block = pool_take(pool, bytes);
     if (!clean)
         memset(block, 0, bytes);
@@ -96,10 +121,10 @@ void *pool_take_zeroed(struct pool *pool, size_t bytes)
 
 void pool_give(struct pool *pool, void *block, size_t bytes)
 {
-    unsigned class = class_of(bytes);
-    size_t size = (size_t)1 << class;
+    size_t size;
+    unsigned class = class_of(bytes, &size);
     pool->bytes_used -= size;
-    if (class >= LARGE_CLASS) {
+    if (size >= LARGE_BYTES) {
         if (pool->kept_bytes + size > KEPT_BYTES_MAX) {
             pool->port->chunk_free(pool->port->context, block, size);
             return;
@@ -111,15 +136,30 @@ void pool_give(struct pool *pool, void *block, size_t bytes)
     pool->free[class] = free_block;
 }
 
+void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
+{
+    size_t size, less_size;
+    if (class_of(bytes, &size) == class_of(less_bytes, &less_size))
+        return block;
+    void *smaller = pool_take(pool, less_bytes);
+    memcpy(smaller, block, less_bytes);
+    pool_give(pool, block, bytes);
+    return smaller;
+}
+
 void *pool_take_apart(struct pool *pool, size_t bytes)
 {
-    pool->apart_bytes += (uint64_t)1 << class_of(bytes);
+    size_t size;
+    class_of(bytes, &size);
+    pool->apart_bytes += size;
     return pool_take(pool, bytes);
 }
 
 void pool_give_apart(struct pool *pool, void *block, size_t bytes)
 {
-    pool->apart_bytes -= (uint64_t)1 << class_of(bytes);
+    size_t size;
+    class_of(bytes, &size);
+    pool->apart_bytes -= size;
     pool_give(pool, block, bytes);
 }
 

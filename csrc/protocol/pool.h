@@ -6,14 +6,14 @@
  * Invariants
  *  1. bytes_used is the sum of the sizes given to pool_take and not yet to pool_give, rounded up to their classes.
  *  2. apart_bytes is the same of the blocks that no collection frees.
- *  3. A block is given back with the size that it was taken with.
+ *  3. A block is given back with the size that it was taken with, or trimmed to.
  */
 #ifndef PROTOCOL_POOL_H
 #define PROTOCOL_POOL_H
 
 #include "protocol/words.h"
 
-enum { POOL_CLASSES = 48 };
+enum { POOL_CLASSES = 176 };
 
 struct pool {
     const struct port *port;
@@ -21,6 +21,7 @@ struct pool {
     uint64_t kept_bytes;            /* in the free lists of large classes */
     unsigned char *fresh;           /* rest of the chunk that small blocks are cut from */
     size_t fresh_bytes;
+    unsigned char *touched;         /* the kernel has been asked for the rest up to here */
     struct pool_chunk *chunks;      /* all chunks of small blocks, to be freed at the end */
     uint64_t bytes_used, bytes_used_max;
     uint64_t apart_bytes;
@@ -34,8 +35,14 @@ void pool_fini(struct pool *pool);
 void *pool_take(struct pool *pool, size_t bytes);
 void *pool_take_zeroed(struct pool *pool, size_t bytes);
 void pool_give(struct pool *pool, void *block, size_t bytes);
+/* Less than was taken is needed: the block, or a smaller one with what is in it. */
+void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes);
 
-/* The same for messages, page states and tables. */
+/* Touch a page of memory that blocks will be cut from, for a thread that has nothing to do: who makes a diff while somebody
+ * waits for it should not wait for the kernel.  False: enough is ready. */
+bool pool_touch(struct pool *pool);
+
+/* pool_take and pool_give for messages, page states and tables. */
 void *pool_take_apart(struct pool *pool, size_t bytes);
 void pool_give_apart(struct pool *pool, void *block, size_t bytes);
 

@@ -14,8 +14,8 @@ static bool relax_region(struct node *node, struct region *region)
         for (int k = 0; k < REGION_BLOCK_PAGES; k++)
             if (!page_pinned(&block->pages[k]))
                 block->pages[k].access = ACCESS_NONE;
-    for (const struct page *page = node->pinned; page; page = page->pin_next) {
-        if (page->region != region)
+    for (const struct page *page = node->pinned; page; page = page->more->pin_next) {
+        if (page_region(page) != region)
             continue;
         /* The list ascends (node_pin): the bytes before this page, then the page itself. */
         uint64_t at = page_offset(page);
@@ -75,23 +75,32 @@ static enum access access_at(const struct region *region, uint64_t index)
     return page ? (enum access)page->access : ACCESS_NONE;
 }
 
-static uint64_t edges_around(const struct page *page)
+/* How many edges more the page's neighbours make with the new access than with the one that it has. */
+static uint64_t edges_more(const struct page *page, enum access access)
 {
-    enum access before = page->index ? access_at(page->region, page->index - 1) : ACCESS_NONE;
-    enum access after = access_at(page->region, page->index + 1);
-    return (uint64_t)(before != page->access) + (uint64_t)(after != page->access);
+    uint64_t slot = page->slot;
+    enum access was = (enum access)page->access, before = ACCESS_NONE, after;
+    if (slot)
+        before = (enum access)page[-1].access;
+    else if (page_index(page))
+        before = access_at(page_region(page), page_index(page) - 1);
+    if (slot + 1 < REGION_BLOCK_PAGES)
+        after = (enum access)page[1].access;
+    else
+        after = access_at(page_region(page), page_index(page) + 1);
+    return (uint64_t)(before != access) + (uint64_t)(after != access) - (uint64_t)(before != was) -
+           (uint64_t)(after != was);
 }
 
 void page_protect(struct node *node, struct page *page, enum access access)
 {
     if (page->access == access)
         return;
-    uint64_t edges = edges_around(page);
+    uint64_t edges = edges_more(page, access);
     page->access = (uint8_t)access;
-    uint64_t now = edges_around(page);
-    page->region->edges += now - edges;
-    node->edges += now - edges;
-    uint64_t offset = page_offset(page), bytes = page->region->page_bytes;
+    page_region(page)->edges += edges;
+    node->edges += edges;
+    uint64_t offset = page_offset(page), bytes = page_region(page)->page_bytes;
     if (node->batch.bytes && node->batch.access == access && node->batch.offset + node->batch.bytes == offset) {
         node->batch.bytes += bytes;
         return;

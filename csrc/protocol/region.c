@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "protocol/history.h"
+
 void regions_init(struct regions *regions, struct pool *pool)
 {
     const struct port *port = pool->port;
@@ -24,6 +26,9 @@ static void region_free(struct region *region, struct pool *pool)
             page_diffs_drop(page, pool);
             vector_clear(&page->need, pool);
             vector_clear(&page->have, pool);
+            history_free(page, pool);
+            if (page->more)         /* pinned, still */
+                pool_give(pool, page->more, sizeof *page->more);
         }
         pool_give_apart(pool, block, sizeof *block);
     }
@@ -244,23 +249,31 @@ const struct region_grave *region_grave_at(const struct regions *regions, uint64
 _Static_assert(sizeof(struct page_block) <= 4096 && sizeof(struct page_block) + sizeof(struct page) > 4096,
                "a block of pages fills 4 KiB");
 
+static struct page_block *make_block(struct region *region, struct pool *pool, uint64_t first)
+{
+    struct page_block *block = pool_take_apart(pool, sizeof *block);
+    block->next = region->touched;
+    block->region = region;
+    block->first = first;
+    region->touched = block;
+    for (int i = 0; i < REGION_BLOCK_PAGES; i++)
+        block->pages[i] = (struct page){.owner = NODE_NONE, .slot = (uint8_t)i, .copy = true, .fresh = true};
+    return block;
+}
+
 struct page *region_page(struct region *region, struct pool *pool, uint64_t index)
 {
     struct page_block **block = &region->blocks[index / REGION_BLOCK_PAGES];
-    if (!*block) {
-        *block = pool_take_apart(pool, sizeof **block);
-        (*block)->next = region->touched;
-        region->touched = *block;
-        for (int i = 0; i < REGION_BLOCK_PAGES; i++)
-            (*block)->pages[i] = (struct page){
-                .region = region,
-                .index = index / REGION_BLOCK_PAGES * REGION_BLOCK_PAGES + (uint64_t)i,
-                .owner = NODE_NONE,
-                .copy = true,
-                .fresh = true,
-            };
-    }
+    if (!*block)
+        *block = make_block(region, pool, index / REGION_BLOCK_PAGES * REGION_BLOCK_PAGES);
     return &(*block)->pages[index % REGION_BLOCK_PAGES];
+}
+
+struct page *region_pages(struct region *region, struct pool *pool, uint64_t index, uint64_t end, uint64_t *count)
+{
+    uint64_t left = REGION_BLOCK_PAGES - index % REGION_BLOCK_PAGES;
+    *count = left < end - index ? left : end - index;
+    return region_page(region, pool, index);
 }
 
 struct page *region_page_if(const struct region *region, uint64_t index)

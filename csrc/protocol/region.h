@@ -11,9 +11,10 @@
 #define PROTOCOL_REGION_H
 
 #include "protocol/page.h"
+#include "protocol/stream.h"
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */
-enum { REGION_BLOCK_PAGES = 30, REGION_NAME_BYTES = 64 };
+enum { REGION_BLOCK_PAGES = 72, REGION_NAME_BYTES = 64 };
 
 struct region_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
@@ -30,14 +31,31 @@ struct region {
     struct page_block **blocks;         /* REGION_BLOCK_PAGES pages each, made when one of them is touched or named */
     struct page_block *touched;         /* list of those that exist */
     uint64_t edges;                     /* changes of protection along the region */
-    uint64_t ahead_next, ahead_pages;   /* read-ahead: the page that would continue the run, the window */
+    struct streams reads, writes;       /* misses, for what is done ahead of them */
     struct region_stats stats;
 };
 
 struct page_block {
     struct page_block *next;
+    struct region *region;
+    uint64_t first;                     /* index of its first page */
     struct page pages[REGION_BLOCK_PAGES];
 };
+
+static inline const struct page_block *page_block_of(const struct page *page)
+{
+    return (const void *)((const unsigned char *)(page - page->slot) - offsetof(struct page_block, pages));
+}
+
+static inline struct region *page_region(const struct page *page)
+{
+    return page_block_of(page)->region;
+}
+
+static inline uint64_t page_index(const struct page *page)
+{
+    return page_block_of(page)->first + page->slot;
+}
 
 /* Free addresses, in ascending order. */
 struct range {
@@ -82,6 +100,8 @@ const struct region_grave *region_grave_at(const struct regions *regions, uint64
 
 /* The page, made if it has no struct yet. */
 struct page *region_page(struct region *region, struct pool *pool, uint64_t index);
+/* The same, and how many pages from there on lie behind each other in memory, at most up to `end`. */
+struct page *region_pages(struct region *region, struct pool *pool, uint64_t index, uint64_t end, uint64_t *count);
 /* The page, or NULL if it has none. */
 struct page *region_page_if(const struct region *region, uint64_t index);
 

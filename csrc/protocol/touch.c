@@ -3,30 +3,9 @@
 
 /* ---- faults ---------------------------------------------------------------------------------------------------- */
 
-/* Sequential faults fetch ahead, in a window that doubles; pages that were never named to this node end it. */
-static void read_ahead(struct node *node, struct region *region, uint64_t index)
-{
-    uint64_t most = node->options.ahead_bytes_max / region->page_bytes;
-    if (region->ahead_next != index || index == 0)
-        region->ahead_pages = 0;
-    else
-        region->ahead_pages = region->ahead_pages ? 2 * region->ahead_pages : 1;
-    if (region->ahead_pages > most)
-        region->ahead_pages = most;
-    uint64_t next = index + 1, end = next + region->ahead_pages;
-    for (; next < end && next < region->pages; next++) {
-        struct page *page = region_page_if(region, next);
-        if (!page)
-            break;
-        if (!page->fetch && !page_valid(page))
-            fetch_start(node, page, true);
-    }
-    region->ahead_next = next;
-}
-
 static void count_fault(struct node *node, struct page *page, bool write, bool local)
 {
-    struct region_stats *stats = &page->region->stats;
+    struct region_stats *stats = &page_region(page)->stats;
     node->stats.faults_read += !write;
     node->stats.faults_write += write;
     node->stats.faults_local += local;
@@ -38,19 +17,27 @@ static void count_fault(struct node *node, struct page *page, bool write, bool l
 
 static enum fault_answer answer_fault(struct node *node, struct page *page, bool write)
 {
+    bool valid = page_valid(page);
+    if (valid && page->trip)
+        ahead_read(node, page);
+    if (!valid || (page_history(page) && page_history(page)->sample))
+        history_touch(page, &node->pool);
     while (!page_valid(page)) {
-        if (page->fetch) {
-            page->fetch->ahead = false;
+        if (page_fetch(page)) {
+            page_fetch(page)->ahead = false;
             return FAULT_WAIT;
         }
         if (node->collection.holding)
             return FAULT_WAIT;
         fetch_start(node, page, false);
-        if (page->fetch && !page_pinned(page))
-            read_ahead(node, page->region, page->index);
+        if (!page_pinned(page))
+            ahead_read(node, page);
     }
+    bool open = page->writable;
     if (write && !page_open(node, page))
         return FAULT_WAIT;          /* a collection is under way, or the page is being sent */
+    if (write && !open)
+        ahead_write(node, page);
     page_fill(page, &node->port);
     page_protect(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
     return FAULT_DONE;
@@ -90,10 +77,10 @@ static void insert_pinned(struct node *node, struct page *page)
 {
     struct page **link = &node->pinned;
     if (node->pinned_last && page_offset(node->pinned_last) < page_offset(page))
-        link = &node->pinned_last->pin_next;
+        link = &node->pinned_last->more->pin_next;
     while (*link && page_offset(*link) < page_offset(page))
-        link = &(*link)->pin_next;
-    page->pin_next = *link;
+        link = &(*link)->more->pin_next;
+    page->more->pin_next = *link;
     *link = page;
     node->pinned_last = page;
 }
@@ -102,21 +89,26 @@ static void remove_pinned(struct node *node, struct page *page)
 {
     struct page **link = &node->pinned;
     while (*link != page)
-        link = &(*link)->pin_next;
-    *link = page->pin_next;
+        link = &(*link)->more->pin_next;
+    *link = page->more->pin_next;
     node->pinned_last = NULL;
 }
 
 void node_pin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
+    struct page_more *more = page_more(page, &node->pool);
     if (!page_pinned(page))
         insert_pinned(node, page);
     if (!write) {
-        page->pins_read++;
+        more->pins_read++;
         return;
     }
-    page->pins_write++;
+    if (page->early) {
+        page->early = false;        /* from here on nobody looks at it */
+        node_mark_dirty(node, page);
+    }
+    more->pins_write++;
     if (!page->twin)
         page_twin(page, &node->pool, &node->port);  /* it was exclusive; from now on it may be served while open */
 }
@@ -124,24 +116,25 @@ void node_pin(struct node *node, uint64_t offset, bool write)
 void node_unpin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
-    uint32_t *pins = write ? &page->pins_write : &page->pins_read;
-    if (*pins == 0)
-        node_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page->index, page->region->id);
-    --*pins;
+    if (!(write ? page_pinned_write(page) : page_pinned_read(page)))
+        node_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page_index(page),
+                   page_region(page)->id);
+    --*(write ? &page->more->pins_write : &page->more->pins_read);
     if (!page_pinned(page))
         remove_pinned(node, page);
+    page_tidy(page, &node->pool);
     if (!page_valid(page))
         page_make_stale(node, page);
     node_settle(node);
 }
 
-bool node_pins_valid(struct node *node)
+bool node_caught_up(struct node *node)
 {
-    bool valid = true;
-    for (struct page *page = node->pinned; page; page = page->pin_next)
+    bool valid = ahead_done(node);
+    for (struct page *page = node->pinned; page; page = page->more->pin_next)
         if (!page_valid(page)) {
             valid = false;
-            if (!page->fetch && !node->collection.holding)
+            if (!page_fetch(page) && !node->collection.holding)
                 fetch_start(node, page, false);
         }
     node_settle(node);

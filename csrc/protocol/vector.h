@@ -1,10 +1,11 @@
 /* vector - a sparse vector of stamps, one per node that matters; what is not there is 0.
  *
  * Two of them per page carry all coherence state (need and have); written sparse, because a page has few writers and a
- * job may have a thousand nodes.
+ * job may have a thousand nodes.  Most pages have one writer: the first entry lies in the vector itself.
  *
  * Invariants
  *  1. No node occurs twice, no stamp is 0.
+ *  2. One entry is `stamp` and `node`; more are the first `count` of `entries`, an array of the pool.
  */
 #ifndef PROTOCOL_VECTOR_H
 #define PROTOCOL_VECTOR_H
@@ -18,10 +19,18 @@ struct vector_entry {
 };
 
 struct vector {
-    struct vector_entry *entries;
-    uint32_t count, capacity;
+    union {
+        stamp stamp;
+        struct vector_entry *entries;
+    };
+    union {
+        node_id node;
+        uint32_t capacity;
+    };
+    uint32_t count;
 };
 
+struct vector_entry vector_at(const struct vector *vector, uint32_t position);
 stamp vector_get(const struct vector *vector, node_id node);
 /* entry := max(entry, to) */
 void vector_raise(struct vector *vector, struct pool *pool, node_id node, stamp to);

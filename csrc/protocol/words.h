@@ -42,6 +42,9 @@ struct port {
     int (*protect)(void *context, uint64_t offset, uint64_t bytes, enum access access);
     /* The bytes read as zeros from now on. */
     void (*discard)(void *context, uint64_t offset, uint64_t bytes);
+    /* Which of the 64 granules from `offset` on may hold something else than zeros: a bit each, the first one lowest.
+     * NULL: the port cannot tell without looking. */
+    uint64_t (*touched)(void *context, uint64_t offset);
     /* Zeroed memory, never NULL (the port dies instead). */
     void *(*chunk)(void *context, size_t bytes);
     void (*chunk_free)(void *context, void *chunk, size_t bytes);

@@ -6,8 +6,7 @@
 
 enum { PAGE_BYTES_MIN = 4096, PAGE_BYTES_MAX = 64 << 20 };
 
-/* NULL, with the error set, when dsm is not running. */
-static struct runtime *running(const char *call)
+struct runtime *running(const char *call)
 {
     if (runtime_state() == RUNTIME_ACTIVE)
         return runtime_current;
@@ -15,9 +14,9 @@ static struct runtime *running(const char *call)
     return NULL;
 }
 
-static int64_t deadline_of(double slice_s)
+int64_t deadline_of(const struct wait *wait, double slice_s)
 {
-    return slice_s < 0 ? -1 : runtime_now_ns() + (int64_t)(slice_s * 1e9);
+    return slice_s < 0 ? -1 : atomic_load_explicit(&wait->slice_ns, memory_order_relaxed) + (int64_t)(slice_s * 1e9);
 }
 
 int dsm_rank(void)
@@ -35,19 +34,20 @@ bool dsm_active(void)
     return runtime_state() == RUNTIME_ACTIVE;
 }
 
-/* ---- pins after an acquire -------------------------------------------------------------------------------------- */
+/* ---- after an acquire -------------------------------------------------------------------------------------- */
 
-static bool pins_done(struct runtime *runtime, void *unused)
+static bool caught_up(struct runtime *runtime, void *unused)
 {
     (void)unused;
-    return node_pins_valid(runtime->node);
+    return node_caught_up(runtime->node);
 }
 
-/* What is pinned must show what was acquired without a fault (README, pinned). */
-static void refresh_pins(struct runtime *runtime)
+/* What is pinned must show what was acquired without a fault (README, pinned).  Pages that are wanted again come before the
+ * thread goes on: ranks that want each other's answer each other at once, and no fault is left. */
+static void catch_up(struct runtime *runtime)
 {
-    if (runtime->node->pinned)
-        progress_wait(runtime, pins_done, NULL, -1);
+    if (runtime->node->pinned || !ahead_done(runtime->node))
+        progress_wait(runtime, caught_up, NULL, -1);
 }
 
 /* ---- meetings ------------------------------------------------------------------------------------------------ */
@@ -75,6 +75,15 @@ static int meeting_error(const struct meeting *meeting)
     return runtime_error(DSM_E_MEETING, "unknown outcome");
 }
 
+static void take_signal_back(const struct runtime *runtime)
+{
+    if (!fault_stolen())
+        return;
+    fault_retake();
+    runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and "
+                          "passes real segmentation faults on. Enable faulthandler before dsm.init()");
+}
+
 /* Arrive (the first time), and wait for the departure.  `result` may be NULL. */
 static int meet(struct runtime *runtime, const struct ballot *ballot, double slice_s, uint32_t *result)
 {
@@ -92,16 +101,17 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
         meeting_arrive(runtime->node, MEETING_THREADS, ballot);
         node_settle(runtime->node);
         progress_flush(runtime);
+        take_signal_back(runtime);  /* a system call, while the arrival travels */
     }
     int error = DSM_AGAIN;
-    bool done = progress_wait(runtime, meeting_done, NULL, deadline_of(slice_s));
+    bool done = progress_wait(runtime, meeting_done, NULL, deadline_of(wait, slice_s));
     if (done) {
         const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
         runtime->meeting = 0;
         error = meeting_error(meeting);
         if (result)
             *result = meeting->result;
-        refresh_pins(runtime);
+        catch_up(runtime);
     }
     runtime->stats.wait_barrier_ns += watchdog_end(wait, done);
     progress_unlock(runtime);
@@ -113,11 +123,6 @@ int dsm_barrier(double slice_s)
     struct runtime *runtime = running("barrier()");
     if (!runtime)
         return DSM_E_STATE;
-    if (fault_stolen()) {
-        fault_retake();
-        runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and "
-                              "passes real segmentation faults on. Enable faulthandler before dsm.init()");
-    }
     return meet(runtime, &(struct ballot){.kind = MEETING_BARRIER}, slice_s, NULL);
 }
 
@@ -357,7 +362,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
         progress_leave(runtime);
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
-        bool done = progress_wait(runtime, lock_done, &question, deadline_of(slice_s));
+        bool done = progress_wait(runtime, lock_done, &question, deadline_of(wait, slice_s));
         uint64_t waited = watchdog_end(wait, done);
         runtime->stats.wait_lock_ns += waited;
         lock->stats.wait_ns += waited;
@@ -367,7 +372,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     *ticket = 0;
     if (question.answer == LOCK_REFUSED)
         return DSM_AGAIN;
-    refresh_pins(runtime);
+    catch_up(runtime);
     return DSM_OK;
 }
 
@@ -428,8 +433,11 @@ int dsm_release(uint32_t id)
         error = runtime_error(DSM_E_STATE, "release of lock %u, which no thread of rank %d holds", id, runtime->rank);
     } else {
         /* A rank that wants the lock is heard here, or one that takes it in a loop would keep it for itself. */
-        if (runtime->size > 1 && !runtime->polling && runtime_now_ns() - runtime->polled_ns > POLL_AFTER_NS)
+        int64_t now = runtime->size > 1 && !runtime->polling ? runtime_now_ns() : 0;
+        if (now - runtime->polled_ns > POLL_AFTER_NS) {
             progress_poll(runtime);
+            runtime->polled_ns = now;
+        }
         lock_release(runtime->node, lock);
         node_settle(runtime->node);
         progress_flush(runtime);
@@ -490,7 +498,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     }
     struct counter_question question = {.ticket = *ticket, .before = before};
     struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
-    bool done = progress_wait(runtime, counter_done, &question, deadline_of(slice_s));
+    bool done = progress_wait(runtime, counter_done, &question, deadline_of(wait, slice_s));
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     if (done)
         *ticket = 0;

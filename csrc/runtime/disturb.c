@@ -29,7 +29,7 @@ void disturb_options(struct runtime *runtime, struct node_options *options)
 static void take_access(struct runtime *runtime, struct page *page)
 {
     enum access access = (enum access)roll(runtime, ACCESS_WRITE);
-    if (page->index < page->region->pages && !page_pinned(page) && page->access > access)
+    if (page_index(page) < page_region(page)->pages && !page_pinned(page) && page->access > access)
         page_protect(runtime->node, page, access);
 }
 

@@ -26,7 +26,9 @@ enum {
     SIBLING_NS = 1000 * 1000,
     SLICE_NS = 100 * 1000,
     LOOKS_HEARD = 300,
-    LOOKS_MORE = 10,
+    LOOKS_UNHEARD = 10,
+    LOOKS_MORE = 3,
+    CLOCK_LOOKS = 4,
     LATE_NS = 1000 * 1000,
     RINGS_MAX = 3,
     SPINS = 100,
@@ -208,9 +210,11 @@ void progress_flush(struct runtime *runtime)
 bool progress_poll(struct runtime *runtime)
 {
     bool any = false;
+    uint64_t before = runtime->generation;
     if (runtime->options.chaos_seed)
         disturb(runtime);
-    for (int i = 0; i < BATCH; i++) {
+    /* A wake ends it: one more look costs what half a round trip does, and the thread may have what it waits for. */
+    for (int i = 0; i < BATCH && runtime->generation == before; i++) {
         void *buffer, *placed;
         uint64_t bytes;
         int peer = transport_receive(runtime->transport, &buffer, &bytes, &placed);
@@ -229,8 +233,6 @@ bool progress_poll(struct runtime *runtime)
     }
     if (runtime->node->wake || runtime->node->outbox)
         progress_flush(runtime);        /* something has been sent */
-    if (!any)
-        runtime->polled_ns = runtime_now_ns();
     return any;
 }
 
@@ -274,10 +276,24 @@ void progress_leave(struct runtime *runtime)
         doorbell_ring(runtime->doorbell, runtime->rank);
 }
 
+/* While nothing arrives: what the next message would wait for the kernel to do.  One page at a time, as a first touch takes
+ * as long as an answer, or several times that where the machine is a virtual one that gave its free memory back. */
+static void touch_ahead(struct runtime *runtime)
+{
+    enum { GRANULE_BYTES = 4096 };
+    if (runtime->touch_from < runtime->touch_end) {
+        (void)*(volatile unsigned char *)(runtime->memory.system + runtime->touch_from);
+        runtime->touch_from += GRANULE_BYTES;
+    } else {
+        pool_touch(&runtime->node->pool);
+    }
+}
+
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
                    int64_t deadline_ns)
 {
     unsigned spins = 0;
+    int64_t now = 0;
     bool finished;
     for (;;) {
         uint64_t asked = runtime->generation;
@@ -286,7 +302,9 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
         if (finished)
             break;
         while (runtime->generation == asked) {
-            int64_t now = runtime_now_ns();
+            /* Reading the clock is a tenth of a look. */
+            if (spins % CLOCK_LOOKS == 0 || spins > SPINS || runtime->options.oversubscribed)
+                now = runtime_now_ns();
             if (deadline_ns >= 0 && now >= deadline_ns)
                 goto over;
             if (runtime->polling) {
@@ -299,6 +317,8 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
                 ring_due(runtime, now);
             spins = any ? 0 : spins + 1;
             if (!any) {
+                runtime->polled_ns = now;
+                touch_ahead(runtime);
                 progress_unlock(runtime);
                 relax_core(runtime, spins);
                 progress_lock(runtime);
@@ -319,7 +339,7 @@ over:
 static bool is_busy(const struct runtime *runtime)
 {
     return transport_pending(runtime->transport) || runtime->rings_due ||
-           runtime->node->collection.phase != COLLECTION_IDLE;
+           runtime->node->collection.phase != COLLECTION_IDLE || runtime->node->prefetches.under_way;
 }
 
 /* Who rang has sent before, but MPI does not show the message at the first look (with MPICH 5 nearly always at the second),
@@ -328,7 +348,7 @@ static bool is_busy(const struct runtime *runtime)
 static bool poll_patiently(struct runtime *runtime, bool heard)
 {
     bool any = false;
-    int looks = heard ? LOOKS_HEARD : LOOKS_MORE;
+    int looks = heard ? LOOKS_HEARD : LOOKS_UNHEARD;
     for (int empty = 0; empty < looks; empty++)
         if (progress_poll(runtime)) {
             any = true;

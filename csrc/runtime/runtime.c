@@ -19,7 +19,10 @@
 #define RANGE_BYTES ((uint64_t)16 << 40)
 #define RANGE_BYTES_MIN ((uint64_t)1 << 30)
 #define BUDGET_BYTES ((uint64_t)64 << 20)
-#define AHEAD_BYTES ((uint64_t)1 << 20)
+#define AHEAD_BYTES ((uint64_t)4 << 20)
+#define WANTED_BYTES ((uint64_t)4 << 20)
+#define PUSH_BYTES ((uint64_t)1 << 20)
+#define OPEN_BYTES ((uint64_t)4 << 20)
 
 enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000, BROKEN_S = 2 };
 
@@ -139,6 +142,12 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
         runtime_die(runtime, strerror(-error), 1, true);
 }
 
+static uint64_t port_touched(void *context, uint64_t offset)
+{
+    const struct runtime *runtime = context;
+    return memory_touched(&runtime->memory, offset);
+}
+
 static void *port_chunk(void *context, size_t bytes)
 {
     void *chunk = memory_chunk(bytes);
@@ -243,10 +252,21 @@ static void look_at_interrupt(struct runtime *runtime, struct fault_question *qu
         runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
 }
 
+/* The reply will be written to the system view.  Only a hint: of threads that fault at once the last one's is kept. */
+static void touch_later(struct runtime *runtime, uint64_t offset)
+{
+    const struct region *region = region_at(&runtime->node->regions, offset);
+    uint64_t index = (offset - region->offset) / region->page_bytes;
+    runtime->touch_from = region->offset + index * region->page_bytes;
+    runtime->touch_end = runtime->touch_from + region->page_bytes;
+}
+
 static bool fault_done(struct runtime *runtime, void *context)
 {
     struct fault_question *question = context;
     question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
+    if (question->answer == FAULT_WAIT && question->first)
+        touch_later(runtime, question->offset);
     question->first = false;
     return question->answer != FAULT_WAIT;
 }
@@ -269,6 +289,7 @@ static int serve_fault(void *context, uint64_t offset, bool write)
     progress_lock(runtime);
     while (!progress_wait(runtime, fault_done, &question, runtime_now_ns() + 100 * 1000 * 1000))
         look_at_interrupt(runtime, &question);
+    runtime->touch_end = 0;
     count_fault_wait(runtime, offset, watchdog_end(wait, true));
     progress_unlock(runtime);
     return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
@@ -361,10 +382,10 @@ static int open_bells(struct runtime *runtime)
 {
     size_t size = (size_t)runtime->size;
     struct doorbell_address mine, *all = calloc(size, sizeof *all);
-    uint64_t token = 0;
+    uint64_t drawn[2] = {0};        /* the token, which whoever knows it can ring with, and the job's name, which is told */
     int error = doorbell_open(&runtime->doorbell, &mine);
-    if (getrandom(&token, sizeof token, 0) != sizeof token)
-        token = (uint64_t)runtime_now_ns();
+    if (getrandom(drawn, sizeof drawn, 0) != sizeof drawn)
+        drawn[0] = drawn[1] = (uint64_t)runtime_now_ns();
     bool all_open = transport_agree_min(runtime->transport, error == 0 && all) == 1;
     if (!all_open) {
         free(all);
@@ -373,8 +394,9 @@ static int open_bells(struct runtime *runtime)
                              error ? strerror(-error) : "");
     }
     transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
-    transport_broadcast(runtime->transport, &token, (int)sizeof token);
-    error = doorbell_connect(runtime->doorbell, all, runtime->rank, runtime->size, token);
+    transport_broadcast(runtime->transport, drawn, (int)sizeof drawn);
+    runtime->job = drawn[1];
+    error = doorbell_connect(runtime->doorbell, all, runtime->rank, runtime->size, drawn[0]);
     free(all);
     if (transport_agree_min(runtime->transport, error == 0) != 1)
         return runtime_error(DSM_E_ENVIRONMENT, "a rank cannot use the addresses of the doorbells; DSM_PROGRESS=poll works "
@@ -420,15 +442,20 @@ static void make_node(struct runtime *runtime)
         .edges_max = memory_mappings_max() / 2,
         .protect = port_protect,
         .discard = port_discard,
+        .touched = port_touched,
         .chunk = port_chunk,
         .chunk_free = port_chunk_free,
         .panic = port_panic,
     };
+    uint32_t without = runtime->options.without;
     struct node_options options = {
         .rank = runtime->rank,
         .size = runtime->size,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
-        .ahead_bytes_max = AHEAD_BYTES,
+        .ahead_bytes_max = without & DSM_WITHOUT_AHEAD ? 0 : AHEAD_BYTES,
+        .wanted_bytes_max = without & DSM_WITHOUT_AGAIN ? 0 : WANTED_BYTES,
+        .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
+        .open_bytes_max = without & DSM_WITHOUT_EARLY ? 0 : OPEN_BYTES,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

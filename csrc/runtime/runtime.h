@@ -58,6 +58,7 @@ struct runtime {
     struct peer *peers;
     struct dsm_options options;
     int rank, size;
+    uint64_t job;                   /* names this job */
 
     bool polling;                   /* some thread polls the transport */
     unsigned sleepers;              /* threads that sleep on `changed` */
@@ -65,9 +66,10 @@ struct runtime {
     _Atomic bool standing;          /* there may be requests for locks whose thread has timed out */
     unsigned rings_due;             /* peers with ring_at_ns */
     int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
-    int64_t polled_ns;              /* when the transport was last empty */
+    int64_t polled_ns;              /* when a thread of the program last looked */
     enum meeting_kind meeting;      /* that an application thread is in; 0: none */
     pthread_t meeting_thread;
+    uint64_t touch_from, touch_end; /* part of the range that a reply is awaited for, not touched in the system view yet */
 
     int neighbour, neighbour_file;  /* the next rank of this host, and its process (a pidfd), watched; -1: none */
     pthread_t service, watchdog;
@@ -109,6 +111,12 @@ void runtime_warn(const struct runtime *runtime, const char *text);
 /* Stop the threads and close the transport, after the last meeting. */
 void runtime_end(struct runtime *runtime);
 
+/* ---- calls.c ------------------------------------------------------------------------------------------------- */
+
+/* NULL, with the error set, when dsm is not running. */
+struct runtime *running(const char *call);
+int64_t deadline_of(const struct wait *wait, double slice_s);
+
 /* ---- progress.c ---------------------------------------------------------------------------------------------- */
 
 void progress_lock(struct runtime *runtime);
@@ -123,7 +131,7 @@ void progress_leave(struct runtime *runtime);
 void progress_sent(struct runtime *runtime, struct message *message);
 int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t bytes, struct transport_part *parts,
                    struct message **placed);
-/* Receive all that is there; true when there was anything.  Under the mutex. */
+/* Receive what is there, up to a wake; true when there was anything.  Under the mutex. */
 bool progress_poll(struct runtime *runtime);
 /* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first.  Under the
  * mutex, which is given up in between. */

@@ -11,7 +11,8 @@
 #define OF_NODE(X)                                                                                                        \
     OF_REGION(X)                                                                                                          \
     X(intervals_closed) X(barriers) X(collections) X(lock_acquires) X(lock_acquires_local) X(lock_grants)                 \
-        X(counter_operations) X(protects)
+        X(counter_operations) X(protects) X(pages_ahead) X(pages_again) X(samples) X(samples_unused) X(pushes_sent)        \
+            X(pushes_used) X(pushes_unused) X(pages_early) X(pages_early_unused)
 
 #define OF_RUNTIME(X)                                                                                                     \
     X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bells_rung) X(bells_heard) X(wait_fault_ns)   \

@@ -27,10 +27,11 @@ static _Thread_local struct {
 static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
 {
     bool again = left.kind == kind && left.object == object;
-    wait->slice_ns = runtime_now_ns();
-    wait->since_ns = again ? left.since_ns : wait->slice_ns;
-    wait->told_ns = again ? left.told_ns : 0;
-    wait->object = object;
+    int64_t now = runtime_now_ns();
+    atomic_store_explicit(&wait->slice_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&wait->since_ns, again ? left.since_ns : now, memory_order_relaxed);
+    atomic_store_explicit(&wait->told_ns, again ? left.told_ns : 0, memory_order_relaxed);
+    atomic_store_explicit(&wait->object, object, memory_order_relaxed);
 }
 
 struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object)
@@ -42,7 +43,7 @@ struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64
         if (atomic_load_explicit(&wait->kind, memory_order_relaxed) == WAIT_NONE &&
             atomic_compare_exchange_strong(&wait->kind, &none, -1)) {
             begin(wait, kind, object);
-            atomic_store(&wait->kind, (int)kind);
+            atomic_store_explicit(&wait->kind, (int)kind, memory_order_release);
             return wait;
         }
     }
@@ -57,7 +58,7 @@ uint64_t watchdog_end(struct wait *wait, bool done)
     left.object = wait->object;
     left.since_ns = wait->since_ns;
     left.told_ns = wait->told_ns;
-    atomic_store(&wait->kind, WAIT_NONE);
+    atomic_store_explicit(&wait->kind, WAIT_NONE, memory_order_release);
     return waited;
 }
 
@@ -91,8 +92,8 @@ static void say_page(struct line *line, const struct runtime *runtime, const str
     struct page *page = region_page_if(region, index);
     say(line, " on array %u '%s', page %llu (bytes %llu to %llu)", region->id, region->name, (unsigned long long)index,
         (unsigned long long)(index * region->page_bytes), (unsigned long long)((index + 1) * region->page_bytes - 1));
-    if (page && page->fetch && page->fetch->awaited)
-        say(line, ", for an answer of rank %d", page->fetch->peer);
+    if (page && page_fetch(page) && page_fetch(page)->awaited)
+        say(line, ", for an answer of rank %d", page_fetch(page)->peer);
     else if (runtime->node->collection.holding)
         say(line, ", for the end of a garbage collection");
 }
@@ -125,6 +126,16 @@ static void say_meeting(struct line *line, const struct runtime *runtime, const 
         say(line, ", for ranks that tell rank %d", meeting_parent(runtime->rank));
 }
 
+/* At its home a counter is raised at once: who waits there waits until another thread or rank raises it. */
+static void say_counter(struct line *line, const struct runtime *runtime, const struct wait *wait)
+{
+    unsigned long long counter = wait->object, home = counter % (unsigned long long)runtime->size;
+    if (home == (unsigned long long)runtime->rank)
+        say(line, "to be notified (counter %llu)", counter);
+    else
+        say(line, "for counter %llu of rank %llu", counter, home);
+}
+
 static void tell(struct runtime *runtime, struct wait *wait, int64_t now, bool known)
 {
     struct line line = {.used = 0};
@@ -135,8 +146,7 @@ static void tell(struct runtime *runtime, struct wait *wait, int64_t now, bool k
     case WAIT_WRITE: say_page(&line, runtime, wait, known); break;
     case WAIT_LOCK: say_lock(&line, runtime, wait, known); break;
     case WAIT_MEETING: say_meeting(&line, runtime, wait, known); break;
-    case WAIT_COUNTER: say(&line, "for counter %llu of rank %llu", (unsigned long long)wait->object,
-                           (unsigned long long)wait->object % (unsigned long long)runtime->size); break;
+    case WAIT_COUNTER: say_counter(&line, runtime, wait); break;
     default: return;                /* it has ended meanwhile */
     }
     if (!known)

@@ -12,8 +12,8 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-KINDS = ("fetch", "reply", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add",
-         "sum", "want_collect", "collect")  # fmt: skip
+KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
+         "add", "sum", "want_collect", "collect")  # fmt: skip
 
 # Every kind of message travels from each rank to the other that sends it at all; ends by itself if nobody minds.
 PROGRAM = """

@@ -1,9 +1,10 @@
 """Litmus programs under a real MPI: many times each, between random delays, with nodes on changing ranks.
 
 A program gets memory for several runs at once, so that ranks need not wait for each other after every run; who is ahead
-takes locks that others still use for the run before, which orders more and allows nothing new.  Memory that is used
-again is written anew by one rank, between two barriers, so pages have histories: owners elsewhere, old copies, copies
-of their own.  Ranks that no node falls to take part in the meetings only.
+takes locks that others still use for the run before, which orders more and allows nothing new; but where a program
+holds a lock across a meeting all meet between runs, or who is late would wait for a lock whose holder waits for it.
+Memory that is used again is written anew by one rank, between two barriers, so pages have histories: owners elsewhere,
+old copies, copies of their own.  Ranks that no node falls to take part in the meetings only.
 
 Each such round writes the program's values as other bytes.  So a byte that is older than its round is told from one
 that is not; and no round needs what the protocol cannot give: that a byte becomes the same everywhere when one rank
@@ -132,10 +133,20 @@ def _parts(program: Program) -> list[list[Thread]]:
     return [*parts, [Thread(-1, tuple(op for op in parts[0][0].ops if op.kind in MEETINGS))]]
 
 
+def _holds_a_lock_in_a_meeting(thread: Thread) -> bool:
+    held = 0
+    for op in thread.ops:
+        held += (op.kind == "acquire") - (op.kind == "release")
+        if held and op.kind in MEETINGS:
+            return True
+    return False
+
+
 def run(program: Program, placement: str, runs: int, seed: int, locks: list[dsm.Lock]) -> Counter[tuple]:
     """Run a program and return how often each outcome came, the same on all ranks.  Collective."""
     rank, size = dsm.rank(), dsm.size()
     common = random.Random(seed)  # draws the same on all ranks
+    in_step = any(_holds_a_lock_in_a_meeting(thread) for thread in program.threads)
     reallocates = any(op.kind == "free" for thread in program.threads for op in thread.ops)
     memory = _Memory(program, placement, 1 if reallocates else INSTANCES)
     parts = _parts(program)
@@ -166,7 +177,7 @@ def run(program: Program, placement: str, runs: int, seed: int, locks: list[dsm.
             if rank == plan[i][0]:
                 memory.clear()
             dsm.barrier()
-        elif plan[i][1]:
+        elif plan[i][1] or in_step:
             dsm.barrier()
         if threads > 1:
             local.wait()

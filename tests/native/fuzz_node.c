@@ -142,7 +142,8 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
         .chunk_free = port_chunk_free,
         .panic = port_panic,
     };
-    struct node_options options = {.rank = rank, .size = size, .budget_bytes = budget_bytes, .ahead_bytes_max = 512};
+    struct node_options options = {.rank = rank, .size = size, .budget_bytes = budget_bytes, .ahead_bytes_max = 512,
+                                   .wanted_bytes_max = 512, .push_bytes_max = 512, .open_bytes_max = 256};
     home->node = node_new(&options, &port);
     return home;
 }

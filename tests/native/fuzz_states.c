@@ -375,7 +375,7 @@ static bool has_diffs(const struct node *node)
     for (uint32_t i = 0; i < node->regions.count; i++)
         for (const struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++)
-                if (block->pages[k].diffs)
+                if (block->pages[k].more && block->pages[k].more->diffs)
                     return true;
     return false;
 }

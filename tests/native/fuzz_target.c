@@ -19,8 +19,8 @@ static struct {
 /* ---- accounts ---------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[MESSAGE_KINDS + 1] = {
-    "any", "fetch", "reply", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add", "sum",
-    "want_collect", "collect", "none"};
+    "any", "fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add",
+    "sum", "want_collect", "collect", "none"};
 
 const char *fuzz_kind_name(int kind)
 {

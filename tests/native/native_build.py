@@ -14,8 +14,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 NAME = "_dsm_protocol"
 
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
-HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "region.h")
+HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "stream.h", "region.h")
 OWN_HEADERS = ("sim.h", "native_unit.h")
+DIFF_VERSIONS = ("portable", "sse2")  # beside what this processor runs
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -23,6 +24,7 @@ def _declarations():
     parts = ["struct node;"]
     for header in HEADERS:
         text = re.sub(r"/\*.*?\*/", "", (PROTOCOL / header).read_text(), flags=re.S)
+        text = re.sub(r"^static inline .*?^}$", "", text, flags=re.S | re.M)
         text = re.sub(r"\bstamp(?= )(?! *[;,)])", "uint64_t", text)  # a name of a type and of fields: too much for cffi
         parts += [line for line in text.splitlines() if not line.startswith("#")]
     for header in OWN_HEADERS:
@@ -33,7 +35,8 @@ def _declarations():
 def sources():
     """List the C files of the module."""
     simulator = (path for path in sorted(HERE.glob("sim*.c")) if path.name != "sim_main.c")
-    return [*sorted(PROTOCOL.glob("*.c")), *simulator, HERE / "native_unit.c"]
+    own = ("native_unit.c", *(f"diff_{version}.c" for version in DIFF_VERSIONS))
+    return [*sorted(PROTOCOL.glob("*.c")), *simulator, *(HERE / name for name in own)]
 
 
 def directory():

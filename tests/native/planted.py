@@ -64,8 +64,8 @@ FAULTS = (
     Fault(
         "R3 diffs of an open interval not completed",
         "fetch.c",
-        "        vector_raise(&page->need, &node->pool, theirs->entries[i].node, theirs->entries[i].stamp);\n",
-        "        (void)page;\n",
+        "        vector_raise(&page->need, &node->pool, entry.node, entry.stamp);\n",
+        "        (void)page;\n        (void)entry;\n",
     ),
     Fault(
         "R4 page not protected when served",
@@ -112,14 +112,14 @@ FAULTS = (
     Fault(
         "R7 old intervals choose owners again",
         "notices.c",
-        "        if (interval->stamp > node->cut[interval->node])\n            for",
-        "        if (true)\n            for",
+        "        if (head.stamp <= node->cut[head.node])\n",
+        "        if (false)\n",
     ),
     Fault(
         "R7 who has a copy chooses another owner",
         "notices.c",
-        "    if (page->cut_stamp && !page->cut_owner_wrote)",
-        "    if (page->cut_stamp && (!page->cut_owner_wrote || page->copy))",
+        "    if (!page->cut_owner_wrote)",
+        "    if (!page->cut_owner_wrote || page->copy)",
     ),
     Fault(
         "R7 an arrival carries only its node's own intervals",
@@ -167,10 +167,18 @@ FAULTS = (
         ("--collect=100",),
     ),
     Fault(
+        "R8 diffs from before a collection asked for again",
+        "collection.c",
+        "    return known < node->collection.floor ? node->collection.floor : known;\n",
+        "    return known;\n",
+        ("--collect=100", "--nodes=5", "--lock_threads=2", "--regions=1", "--page_bytes=256", "--whole=1",
+         "--deliver=50", "--stalls=20"),
+    ),
+    Fault(
         "R8 a leak: diffs are forgotten, not given back",
         "collection.c",
         "    page_diffs_drop(page, &node->pool);\n",
-        "    page->diffs = page->diffs_last = NULL;\n",
+        "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n",
     ),
     Fault(
         "R10 pages opened while a collection runs",
@@ -187,8 +195,8 @@ FAULTS = (
     Fault(
         "R11 a page fetched twice at a time",
         "touch.c",
-        "            page->fetch->ahead = false;\n            return FAULT_WAIT;\n",
-        "            page->fetch->ahead = false;\n",
+        "            page_fetch(page)->ahead = false;\n            return FAULT_WAIT;\n",
+        "            page_fetch(page)->ahead = false;\n",
     ),
     Fault(
         "R14 a page is opened while it is being sent",
@@ -282,7 +290,7 @@ FAULTS = (
         "    node_put_intervals(node, message, &others);\n"
         "    vector_clear(&others, &node->pool);\n",
     ),
-    Fault("locks: grant without closing the interval", "lock.c", "    node_close_interval(node);\n", ""),
+    Fault("locks: grant without closing the interval", "lock.c", "    node_close_interval(node, lock->waiting);\n", ""),
     Fault(
         "locks: a request that overtakes the home's departure is malformed",
         "node.c",
@@ -330,6 +338,20 @@ FAULTS = (
         ("--edges=6", "--edges_told=0", "--pins=0"),
     ),
     Fault(
+        "R8 a prefetch starts while a collection holds",
+        "prefetch.c",
+        "    while (all->first && !node->collection.holding) {\n",
+        "    while (all->first) {\n",
+        ("--prefetch=1", "--collect=20"),
+    ),
+    Fault(
+        "R11 a prefetch fetches what is on its way",
+        "prefetch.c",
+        "        if (page_fetch(page) || page_valid(page))\n",
+        "        if (page_valid(page))\n",
+        ("--prefetch=1",),
+    ),
+    Fault(
         "diff: the last block is not looked at",
         "diff.c",
         "blocks = page_bytes / DIFF_BLOCK_BYTES;",
@@ -340,6 +362,8 @@ FAULTS = (
         "diff.c",
         "(((high >> 7) * 0x0102040810204080u) >> 56)",
         "(high ? 255u : 0u)",
+        (),
+        (("diff.c", "#define DIFF_X86 2 ", "#define DIFF_X86 0 "),),
     ),
 )
 

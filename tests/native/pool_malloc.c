@@ -6,12 +6,16 @@
 
 enum { GARBAGE = 0xa5 };
 
+/* As in pool.c: what is counted starts collections, and a seed is to be the same run with both pools. */
 static size_t rounded(size_t bytes)
 {
-    size_t size = 16;
-    while (size < bytes)
-        size *= 2;
-    return size;
+    size_t below = 16;
+    if (bytes <= below)
+        return below;
+    while (2 * below < bytes)
+        below *= 2;
+    size_t step = below < 64 ? below : below / 4;
+    return below + (bytes - below + step - 1) / step * step;
 }
 
 void pool_init(struct pool *pool, const struct port *port)
@@ -23,6 +27,12 @@ void pool_init(struct pool *pool, const struct port *port)
 void pool_fini(struct pool *pool)
 {
     pool->chunks = NULL;
+}
+
+bool pool_touch(struct pool *pool)
+{
+    (void)pool;
+    return false;
 }
 
 void *pool_take_zeroed(struct pool *pool, size_t bytes)
@@ -44,6 +54,14 @@ void pool_give(struct pool *pool, void *block, size_t bytes)
 {
     pool->bytes_used -= rounded(bytes);
     pool->port->chunk_free(pool->port->context, block, bytes);
+}
+
+void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
+{
+    void *smaller = pool_take(pool, less_bytes);
+    memcpy(smaller, block, less_bytes);
+    pool_give(pool, block, bytes);
+    return smaller;
 }
 
 void *pool_take_apart(struct pool *pool, size_t bytes)

@@ -191,8 +191,12 @@ static void set_up_node(struct sim *sim, int rank)
         .size = sim->program.nodes,
         .budget_bytes = (uint64_t)knobs->budget_bytes,
         .ahead_bytes_max = (uint64_t)knobs->ahead_bytes,
+        .wanted_bytes_max = (uint64_t)knobs->again_bytes,
+        .push_bytes_max = (uint64_t)knobs->push_bytes,
+        .open_bytes_max = (uint64_t)knobs->open_bytes,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,
                    .open_early_permille = (uint32_t)knobs->open_early,
+                   .guess_permille = (uint32_t)knobs->guess,
                    .random_state = (uint32_t)sim_random_next(&sim->random) | 1,
                    .check_all = knobs->check == 2},
     };
@@ -254,6 +258,15 @@ static void add_node_stats(struct sim_stats *to, const struct node *node)
     to->lock_acquires += from->lock_acquires;
     to->lock_acquires_local += from->lock_acquires_local;
     to->lock_grants += from->lock_grants;
+    to->pages_ahead += from->pages_ahead;
+    to->pages_again += from->pages_again;
+    to->samples += from->samples;
+    to->samples_unused += from->samples_unused;
+    to->pushes_sent += from->pushes_sent;
+    to->pushes_used += from->pushes_used;
+    to->pushes_unused += from->pushes_unused;
+    to->pages_early += from->pages_early;
+    to->pages_early_unused += from->pages_early_unused;
     to->node_runs++;
     if (node->pool.bytes_used_max > to->pool_bytes_max)
         to->pool_bytes_max = node->pool.bytes_used_max;

@@ -40,6 +40,10 @@ struct sim_knobs {
     int64_t collect;            /* mean steps between two wishes for a collection; 0: nobody wishes */
     int64_t budget_bytes;       /* of protocol memory */
     int64_t ahead_bytes;        /* read-ahead */
+    int64_t again_bytes;        /* window for pages that are wanted again; 0: none is brought */
+    int64_t push_bytes;         /* pushed at a time; 0: none */
+    int64_t open_bytes;         /* opened ahead of write faults; 0: none */
+    int64_t guess;              /* permille of the guesses about pages that are made without ground */
     int64_t whole;              /* 0 to 3, enum of struct policy */
     int64_t apart;              /* 0 to 3, enum of struct policy */
     int64_t eager;              /* permille of the messages of which all is taken at once */
@@ -71,6 +75,8 @@ struct sim_stats {
     uint64_t tries, tries_of_free_locks, tries_refused, acquires_cancelled;
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
+    uint64_t pages_ahead, pages_again, samples, samples_unused, pushes_sent, pushes_used, pushes_unused, pages_early,
+        pages_early_unused;
     uint64_t apart_sent, apart_bytes, apart_in_place, apart_late, held;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;

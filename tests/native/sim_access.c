@@ -181,6 +181,19 @@ void sim_do_unpin(struct thread *thread)
 
 /* ---- prefetching --------------------------------------------------------------------------------------------------- */
 
+static void prefetch_some(struct sim_node *home, const struct region *region)
+{
+    struct sim *sim = home->sim;
+    uint64_t page = sim_random_below(&sim->random, (uint32_t)region->pages);
+    uint64_t end = page + 1 + sim_random_below(&sim->random, (uint32_t)region->pages);
+    TRACE(sim, "node %d prefetches pages %llu to %llu of region %u", home->rank, (unsigned long long)page,
+          (unsigned long long)end - 1, region->id);
+    prefetch_add(home->node, region, page, end);
+    node_settle(home->node);
+    sim_pump(home);
+    sim->stats.prefetches++;
+}
+
 void sim_do_prefetch(struct thread *thread)
 {
     struct sim_node *home = thread->home;
@@ -193,6 +206,11 @@ void sim_do_prefetch(struct thread *thread)
             return;
         }
         const struct region *region = regions->live[sim_random_below(&sim->random, regions->count)];
+        if (sim_random_chance(&sim->random, 400)) {
+            thread->stage = STAGE_BEGIN;
+            prefetch_some(home, region);
+            return;
+        }
         thread->ticket = region->offset + sim_random_below(&sim->random, (uint32_t)region->bytes);
         thread->stage = STAGE_BEGIN;
         sim->stats.prefetches++;

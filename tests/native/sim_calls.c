@@ -11,7 +11,7 @@
  * those knew from whom it came. */
 static void wait_for_pins(struct thread *thread, const struct knowledge *source)
 {
-    bool valid = node_pins_valid(thread->home->node);
+    bool valid = node_caught_up(thread->home->node);
     thread->blocked = !valid;
     sim_pump(thread->home);
     if (!valid) {

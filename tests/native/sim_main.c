@@ -71,7 +71,7 @@ static double now(void)
 
 static void print_stats(const struct sim_stats *stats, double seconds)
 {
-    static const char *const kinds[16] = {"",     "fetch",    "reply",     "acquire", "pass",   "grant", "busy",
+    static const char *const kinds[16] = {"",     "fetch",    "reply",     "push",    "acquire", "pass",   "grant", "busy",
                                           "withdraw", "withdrawn", "arrive",  "depart", "add",   "sum", "want_collect",
                                           "collect"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
@@ -80,7 +80,9 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(fetches);
     SHOW(fetch_requests); SHOW(pages_received); SHOW(diffs_received); SHOW(diffs_made); SHOW(twins_made);
     SHOW(intervals_closed); SHOW(notices_received); SHOW(invalidations); SHOW(collections); SHOW(cuts);
-    SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(early); SHOW(tries); SHOW(tries_of_free_locks);
+    SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(pages_ahead); SHOW(pages_again); SHOW(samples); SHOW(samples_unused); SHOW(pushes_sent);
+    SHOW(pushes_used); SHOW(pushes_unused); SHOW(pages_early); SHOW(pages_early_unused);
+    SHOW(early); SHOW(tries); SHOW(tries_of_free_locks);
     SHOW(tries_refused); SHOW(acquires_cancelled); SHOW(counter_adds); SHOW(pins_read); SHOW(pins_write);
     SHOW(pins_waited); SHOW(meetings); SHOW(disagreements); SHOW(refusals); SHOW(allocations);
     SHOW(allocations_without_space); SHOW(frees); SHOW(addresses_reused); SHOW(prefetches); SHOW(apart_sent); SHOW(apart_bytes);

@@ -114,6 +114,15 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
     memset(home->view + offset, 0, bytes);
 }
 
+static uint64_t port_touched(void *context, uint64_t offset)
+{
+    struct sim_node *home = context;
+    uint64_t bits = 0;
+    for (uint64_t at = offset; at < RANGE_BYTES && at < offset + 64 * SIM_GRANULE_BYTES; at++)
+        bits |= (uint64_t)(home->view[at] != 0) << (at - offset) / SIM_GRANULE_BYTES;
+    return bits;
+}
+
 __attribute__((noreturn)) static void port_panic(void *context, const char *text)
 {
     struct sim_node *home = context;
@@ -131,6 +140,7 @@ struct port sim_port(struct sim_node *home)
         .edges_max = knobs->edges > 0 && knobs->edges_told ? (uint64_t)knobs->edges : UINT32_MAX,
         .protect = port_protect,
         .discard = port_discard,
+        .touched = port_touched,
         .chunk = port_chunk,
         .chunk_free = port_chunk_free,
         .panic = port_panic,

@@ -149,8 +149,10 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
     unsigned told = page ? page->access : ACCESS_NONE, allowed = ACCESS_NONE;
     if (page && page_valid(page))
         allowed = page->writable ? ACCESS_WRITE : ACCESS_READ;
+    else if (page && ahead_coming(page))
+        allowed = ACCESS_READ;
     if (page && page_pinned(page)) {
-        unsigned pinned = page->pins_write ? ACCESS_WRITE : ACCESS_READ;
+        unsigned pinned = page_pinned_write(page) ? ACCESS_WRITE : ACCESS_READ;
         if (told < pinned)
             sim_fail(home->sim, home->rank, "region %u page %llu is pinned and has access %u", region->id,
                  (unsigned long long)index, told);
@@ -187,16 +189,16 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
         return;
     bool asked = false;
     for (uint32_t i = 0; i < page->need.count; i++) {
-        const struct vector_entry *entry = &page->need.entries[i];
-        if (entry->node == home->rank || vector_get(&page->have, entry->node) >= entry->stamp)
+        struct vector_entry entry = vector_at(&page->need, i);
+        if (entry.node == home->rank || vector_get(&page->have, entry.node) >= entry.stamp)
             continue;
-        const struct node *writer = sim->nodes[entry->node].node;
+        const struct node *writer = sim->nodes[entry.node].node;
         const struct region *theirs = region_find(&writer->regions, region->id);
         const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
         asked = true;
-        if (theirs && (!source || !(source->copy || source->arriving) || writer->stamp < entry->stamp))
+        if (theirs && (!source || !(source->copy || source->arriving) || writer->stamp < entry.stamp))
             sim_fail(sim, home->rank, "region %u page %llu: node %d has written it until stamp %llu and cannot give it",
-                     region->id, (unsigned long long)index, entry->node, (unsigned long long)entry->stamp);
+                     region->id, (unsigned long long)index, entry.node, (unsigned long long)entry.stamp);
     }
     if (asked || page->copy)
         return;
@@ -213,7 +215,7 @@ static bool byte_of_diffs(const struct page *page, uint64_t at, unsigned char *v
 {
     unsigned char zeros[SIM_PAGE_BYTES_MAX] = {0}, ones[SIM_PAGE_BYTES_MAX];
     memset(ones, 0xff, sizeof ones);
-    for (const struct diff *diff = page->diffs; diff; diff = diff->next) {
+    for (const struct diff *diff = page->more ? page->more->diffs : NULL; diff; diff = diff->next) {
         diff_apply(zeros, diff->body, diff->bytes);
         diff_apply(ones, diff->body, diff->bytes);
     }

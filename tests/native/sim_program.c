@@ -19,7 +19,8 @@ static const struct {
 } knob_table[] = {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
     KNOB(nodes), KNOB(regions), KNOB(page_bytes), KNOB(phases), KNOB(lock_threads), KNOB(prefetch), KNOB(collect),
-    KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(whole), KNOB(apart), KNOB(eager), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
+    KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(again_bytes), KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),
+    KNOB(whole), KNOB(apart), KNOB(eager), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
     KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters),
     KNOB(races), KNOB(values), KNOB(damage), KNOB(check), KNOB(steps_max),
 #undef KNOB
@@ -97,6 +98,10 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(collect, 0, 0, 30, 100, 300, 1000, 1000, 1000);
     CHOOSE(budget_bytes, 1, 2000, 20000, 20000, 20000, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30);
     CHOOSE(ahead_bytes, 0, 0, 256, 4096);
+    CHOOSE(again_bytes, 0, 256, 4096, 4096);
+    CHOOSE(push_bytes, 0, 256, 4096, 4096);
+    CHOOSE(open_bytes, 0, 0, 256, 4096);
+    CHOOSE(guess, 0, 0, 200, 700);
     CHOOSE(whole, 0, 0, 1, 2, 3, 3);
     CHOOSE(stay_open, 0, 0, 0, 500);
     CHOOSE(open_early, 0, 0, 0, 300);

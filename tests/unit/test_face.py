@@ -77,13 +77,18 @@ def test_every_call_after_finalize_is_refused():
     code = """
     import dsm
     lock, recursive, counter, a = dsm.Lock(), dsm.RLock(), dsm.Counter(), dsm.zeros(3)
+    condition, semaphore, event, barrier = dsm.Condition(), dsm.Semaphore(), dsm.Event(), dsm.Barrier()
+    token = dsm.ref(a)
     dsm.finalize()
     calls = [
         dsm.finalize, dsm.init, dsm.barrier, dsm.rank, dsm.size, dsm.stats, dsm.Lock, dsm.RLock, dsm.Counter,
         lambda: dsm.zeros(3), lambda: dsm.ones(3), lambda: dsm.array([1]), lambda: dsm.free(a), lambda: dsm.info(a),
         lambda: dsm.is_shared(a), lambda: dsm.pinned(a), lambda: dsm.split(3), lambda: dsm.local(a),
         lock.acquire, lock.release, lock.locked, recursive.acquire, recursive.release, counter.next,
-        lambda: counter.value,
+        lambda: counter.value, dsm.Condition, dsm.Semaphore, dsm.BoundedSemaphore, dsm.Event, dsm.Barrier,
+        condition.acquire, condition.wait, condition.notify, semaphore.acquire, semaphore.release, event.is_set,
+        event.set, event.clear, event.wait, barrier.wait, barrier.reset, barrier.abort, lambda: dsm.prefetch(a),
+        lambda: dsm.ref(a), token.open, lambda: dsm.save("a.npy", a), lambda: dsm.load("a.npy"),
     ]
     for call in calls:
         try:
@@ -837,7 +842,7 @@ def test_rlock_belongs_to_its_thread():
 
 def test_lock_and_counter_are_named_and_not_pickled(lock):
     assert type(lock).__name__ in repr(lock)
-    for thing in (lock, dsm.Counter()):
+    for thing in (lock, dsm.Counter(), dsm.Condition(lock), dsm.Semaphore(), dsm.Event(), dsm.Barrier()):
         with pytest.raises(TypeError, match="pickled"):
             pickle.dumps(thing)
 

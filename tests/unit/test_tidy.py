@@ -74,7 +74,8 @@ def test_mpi_is_named_in_two_files_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if folder(p) in PURE], ids=relative)
 def test_the_protocol_is_pure(path: Path) -> None:
-    assert set(includes(path)[1]) <= PURE[folder(path)]
+    vectors = {"immintrin.h"} if path.name == "diff.c" else set()  # arithmetic, no more
+    assert set(includes(path)[1]) <= PURE[folder(path)] | vectors
     assert not re.findall(IMPURE_CALLS, without_comments(path.read_text()))
 
 

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import strategies as st
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-KINDS = ("fetch", "reply", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add",
-         "sum", "want_collect", "collect")  # fmt: skip
+KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
+         "add", "sum", "want_collect", "collect")  # fmt: skip
 HEADER = struct.Struct("=IBBHIIQQ")  # magic, kind, by service, unused, count, sender, stamp, bytes
 MAGIC = int(re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "message.h").read_text()).group(1), 16)
 WHOLE_OK, WHOLE, APART = 2, 8, 16
@@ -106,6 +106,15 @@ def run_content(stream, value, found):
     return content
 
 
+def push_content(stream, value, found):
+    """What follows `since` in a push: `size` counts it."""
+    begin = stream.at if stream.reads else len(stream.data)
+    content = {"have": stream.repeated(VECTOR, None if stream.reads else value["have"])}
+    content["diffs"] = stream.repeated(DIFF, None if stream.reads else value["diffs"])
+    assert found["size"] == (stream.at if stream.reads else len(stream.data)) - begin
+    return content
+
+
 def diff_body(stream, value, found):
     return stream.raw(found["size"], value)
 
@@ -122,6 +131,9 @@ REQUEST = [("lock", "I"), ("who", "I"), ("trying", "I"), ("known", VECTOR)]
 WANT = [("region", "I"), ("flags", "I"), ("page", "Q"), ("since", "Q"), ("have", vector_if_whole_ok)]
 PAGES = [("region", "I"), ("flags", "I"), ("first", "Q"), ("pages", "Q"), ("size", "Q"), ("behind", "Q"),
          ("content", run_content)]  # fmt: skip
+PUSH = [("region", "I"), ("flags", "I"), ("page", "Q"), ("size", "Q"), ("tag", "Q"), ("since", "Q"),
+        ("content", push_content)]  # fmt: skip
+ITEMS = {"fetch": WANT, "reply": PAGES, "push": PUSH}
 BODIES = {
     "acquire": REQUEST,
     "pass": REQUEST,
@@ -142,12 +154,11 @@ BODIES = {
 
 
 def body(stream, kind, count, value=None):
-    if kind == "fetch":
-        cuts = stream.number("Q", value and value["cuts"])
-        return {"cuts": cuts, "items": stream.repeated(WANT, value and value["items"], count)}
-    if kind == "reply":
-        return {"items": stream.repeated(PAGES, value and value["items"], count)}
-    return stream.fields(BODIES[kind], value)
+    if kind not in ITEMS:
+        return stream.fields(BODIES[kind], value)
+    found = {"cuts": stream.number("Q", value and value["cuts"])} if kind == "fetch" else {}
+    found["items"] = stream.repeated(ITEMS[kind], value and value["items"], count)
+    return found
 
 
 def decode(data):
@@ -158,13 +169,13 @@ def decode(data):
     kind = KINDS[number - 1]
     value = body(stream, kind, count)
     assert stream.at == len(data) - HEADER.size
-    assert kind in ("fetch", "reply") or count == 0
+    assert kind in ITEMS or count == 0
     return kind, sender, stamp, value
 
 
 def encode(kind, sender, stamp, value):
     stream = Stream()
-    count = len(value["items"]) if kind in ("fetch", "reply") else 0
+    count = len(value["items"]) if kind in ITEMS else 0
     body(stream, kind, count, value)
     number = 1 + KINDS.index(kind)
     size = HEADER.size + len(stream.data)

@@ -1,0 +1,199 @@
+/* Nothing here is ever needed: a page that is not brought is fetched when it is touched. */
+#include "protocol/ahead.h"
+
+#include "protocol/node.h"
+
+enum { TRIP_FROM_PAGES = 8 };
+
+/* ---- streams -------------------------------------------------------------------------------------------------- */
+
+void ahead_read(struct node *node, struct page *page)
+{
+    struct region *region = page_region(page);
+    struct stream_run run;
+    page->trip = false;
+    if (node->collection.holding ||
+        !streams_miss(&region->reads, page_index(page), node->options.ahead_bytes_max / region->page_bytes, &run))
+        return;
+    uint64_t index = run.first;
+    for (uint64_t k = 0; k < run.count && index < region->pages; k++, index += (uint64_t)run.stride) {
+        struct page *next = region_page_if(region, index);
+        if (!next)
+            return;                 /* it was never named to this node: the stream ends where the data do */
+        if (page_fetch(next) || page_valid(next))
+            continue;
+        next->trip = index == run.trip && run.count >= TRIP_FROM_PAGES && !page_pinned(next);
+        history_touch(next, &node->pool);
+        node->stats.pages_ahead++;
+        fetch_start(node, next, true);
+    }
+}
+
+void ahead_write(struct node *node, struct page *page)
+{
+    struct region *region = page_region(page);
+    struct stream_run run;
+    if (!streams_miss(&region->writes, page_index(page), node->options.open_bytes_max / region->page_bytes, &run))
+        return;
+    uint64_t index = run.first;
+    for (uint64_t k = 0; k < run.count && index < region->pages; k++, index += (uint64_t)run.stride) {
+        struct page *next = region_page(region, &node->pool, index);
+        if (!next->writable && !page_open_early(node, next, false))
+            return;
+    }
+}
+
+/* ---- wanted pages --------------------------------------------------------------------------------------------- */
+
+/* A sample was not used: nothing of its group is wanted any more. */
+static void cool_group(struct node *node, struct page *page)
+{
+    const struct region *region = page_region(page);
+    uint32_t round = page_history(page)->round;
+    uint64_t index = page_index(page) / HISTORY_GROUP * HISTORY_GROUP, end = index + HISTORY_GROUP;
+    node->stats.samples_unused++;
+    for (; index < end && index < region->pages; index++) {
+        struct page *member = region_page_if(region, index);
+        if (!member || !page_history(member) || page_history(member)->round != round)
+            continue;
+        page_history(member)->used = HISTORY_WANTED - 1;        /* one more use, and it is wanted again */
+        if (page_history(member)->subscribed)
+            fetch_stop_pushes(node, member);
+    }
+}
+
+bool ahead_stale(struct node *node, struct page *page)
+{
+    struct page_history *history = page_history(page);
+    if (!history || !history->current)
+        return false;
+    history->current = false;
+    bool unused = history->sample && !history->touched;
+    bool wanted = history_new_version(history) || node_chance(node, node->policy.guess_permille);
+    if (unused)
+        cool_group(node, page);
+    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed ||
+        node->collection.holding)
+        return false;
+    struct wanted *list = &node->wanted;
+    list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
+    list->pages[list->count++] = page;
+    history->listed = true;
+    return true;
+}
+
+static void bring(struct node *node, struct page *page, bool subscribes)
+{
+    page_history(page)->listed = false;
+    if (page_valid(page))
+        return;
+    if (page_fetch(page) || node->collection.holding) {
+        page_make_stale(node, page);
+        return;
+    }
+    node->stats.pages_again++;
+    fetch_start_wanted(node, page, subscribes);
+}
+
+/* Few enough bytes to be pushed next time: one message less, and no waiting. */
+static bool should_subscribe(const struct node *node)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = node->wanted.learned; i < node->wanted.count; i++)
+        bytes += page_region(node->wanted.pages[i])->page_bytes;
+    return bytes <= node->options.push_bytes_max;
+}
+
+/* Where what was pushed makes the page valid at once its access need not change: the bytes of the diffs are all that is
+ * touched, and nobody may read them before the acquire that brought the notice returns. */
+void ahead_learned(struct node *node)
+{
+    struct wanted *list = &node->wanted;
+    if (list->learned == list->count)
+        return;
+    bool subscribes = should_subscribe(node);
+    uint32_t kept = list->learned, end = list->count;
+    const struct page *last = NULL;
+    list->round++;
+    for (uint32_t i = list->learned; i < end; i++) {
+        struct page *page = list->pages[i];
+        struct page_history *history = page_history(page);
+        bool first = !last || page_region(last) != page_region(page) ||
+                     page_index(last) / HISTORY_GROUP != page_index(page) / HISTORY_GROUP;
+        last = page;
+        history->brought++;
+        history->round = list->round;
+        history->subscribed = history->subscribed || subscribes;
+        history->sample = (first && history_sample_due(history)) ||
+                          node_chance(node, node->policy.guess_permille / 2);
+        node->stats.samples += history->sample;
+        /* Whole pages may come, which would take away what a thread writes meanwhile; diffs do not. */
+        if (history->sample || (page->writable && !history->pushes))
+            page_make_stale(node, page);
+        if (!history->pushes) {
+            list->pages[kept++] = page;
+            continue;
+        }
+        bring(node, page, subscribes);
+        if (!page_valid(page))
+            page_make_stale(node, page);
+    }
+    list->count = list->learned = kept;
+    ahead_pump(node);
+}
+
+void ahead_pushed(struct node *node, struct page *page)
+{
+    if (!page_valid(page) && !page_history(page)->listed && page_history(page)->used >= HISTORY_WANTED)
+        bring(node, page, false);
+}
+
+void ahead_pump(struct node *node)
+{
+    struct wanted *list = &node->wanted;
+    while (list->first < list->learned) {
+        struct page *page = list->pages[list->first];
+        if (list->under_way && list->bytes + page_region(page)->page_bytes > node->options.wanted_bytes_max)
+            return;
+        list->first++;
+        bring(node, page, page_history(page)->subscribed);
+    }
+    if (list->first == list->count)
+        list->first = list->learned = list->count = 0;
+}
+
+bool ahead_coming(const struct page *page)
+{
+    const struct page_history *history = page_history(page);
+    const struct fetch *fetch = page_fetch(page);
+    return history && !page->writable && (history->listed || (fetch && fetch->wanted));
+}
+
+bool ahead_done(const struct node *node)
+{
+    return node->wanted.first == node->wanted.learned && node->wanted.under_way == 0;
+}
+
+void ahead_drop(struct node *node)
+{
+    struct wanted *list = &node->wanted;
+    for (uint32_t i = list->first; i < list->count; i++) {
+        page_history(list->pages[i])->listed = false;
+        page_make_stale(node, list->pages[i]);
+    }
+    list->first = list->learned = list->count = 0;
+}
+
+void ahead_remove_region(struct node *node, const struct region *region)
+{
+    struct wanted *list = &node->wanted;
+    uint32_t kept = list->first, learned = list->learned;
+    for (uint32_t i = list->first; i < list->count; i++) {
+        if (i == list->learned)
+            learned = kept;
+        if (page_region(list->pages[i]) != region)
+            list->pages[kept++] = list->pages[i];
+    }
+    list->learned = list->learned == list->count ? kept : learned;
+    list->count = kept;
+}

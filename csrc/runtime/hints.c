@@ -1,0 +1,100 @@
+/* Calls beside the protocol's own: to be notified, to fetch pages early, to know the job. */
+#include <time.h>
+
+#include "runtime/runtime.h"
+
+uint64_t dsm_job(void)
+{
+    return runtime_current ? runtime_current->job : 0;
+}
+
+/* ---- to be notified ------------------------------------------------------------------------------------------ */
+
+struct change {
+    uint32_t counter;
+    int64_t seen;
+};
+
+static bool has_changed(struct runtime *runtime, void *context)
+{
+    const struct change *change = context;
+    return runtime->node->counters[change->counter].value != change->seen;
+}
+
+/* Leave the core to others; the service thread receives what comes, and a wake of the node ends the sleep. */
+static void sleep_until(struct runtime *runtime, int64_t deadline_ns)
+{
+    struct timespec until = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
+    runtime->sleepers++;
+    pthread_cond_timedwait(&runtime->changed, &runtime->mutex, &until);
+    runtime->sleepers--;
+}
+
+/* What comes soon is seen soonest by a thread that polls; but who waits to be notified may wait for minutes. */
+static bool await_change(struct runtime *runtime, struct change *change, int64_t deadline_ns)
+{
+    enum { POLL_NS = 1000 * 1000, SLEEP_NS = 100 * 1000 * 1000 };
+    for (;;) {
+        int64_t now = runtime_now_ns();
+        bool last = deadline_ns >= 0 && deadline_ns - now <= POLL_NS;
+        bool done = progress_wait(runtime, has_changed, change, last ? deadline_ns : now + POLL_NS);
+        if (done || last)
+            return done;
+        sleep_until(runtime, deadline_ns >= 0 ? deadline_ns : now + SLEEP_NS);
+    }
+}
+
+int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value)
+{
+    struct runtime *runtime = running("a wait for a counter");
+    if (!runtime)
+        return DSM_E_STATE;
+    progress_lock(runtime);
+    if (counter >= runtime->node->counter_count || counter % (uint32_t)runtime->size != (uint32_t)runtime->rank) {
+        progress_unlock(runtime);
+        return runtime_error(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
+    }
+    struct change change = {.counter = counter, .seen = seen};
+    struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
+    bool done = await_change(runtime, &change, deadline_of(wait, slice_s));
+    *value = runtime->node->counters[counter].value;
+    runtime->stats.wait_counter_ns += watchdog_end(wait, done);
+    progress_unlock(runtime);
+    return done ? DSM_OK : DSM_AGAIN;
+}
+
+/* ---- prefetching --------------------------------------------------------------------------------------------- */
+
+/* Nobody waits for the answers: the service thread receives them if no thread of this rank happens to. */
+static void add_runs(struct runtime *runtime, const struct region *region, uint64_t from, uint64_t bytes, uint64_t stride,
+                     uint64_t runs)
+{
+    for (uint64_t k = 0; k < runs; k++) {
+        uint64_t at = from + k * stride;
+        prefetch_add(runtime->node, region, at / region->page_bytes, (at + bytes - 1) / region->page_bytes + 1);
+    }
+    node_settle(runtime->node);
+    progress_flush(runtime);
+    if (runtime->node->prefetches.under_way && runtime->options.progress == DSM_PROGRESS_DOORBELL)
+        doorbell_ring(runtime->doorbell, runtime->rank);
+    progress_leave(runtime);
+}
+
+int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t runs)
+{
+    struct runtime *runtime = running("prefetch()");
+    if (!runtime)
+        return DSM_E_STATE;
+    if (bytes == 0 || runs == 0)
+        return DSM_OK;
+    uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
+    progress_lock(runtime);
+    const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
+    uint64_t from = region ? offset - region->offset : 0, room = region ? region->pages * region->page_bytes - from : 0;
+    bool fits = bytes <= room && (runs == 1 || stride <= (room - bytes) / (runs - 1));
+    if (fits)
+        add_runs(runtime, region, from, bytes, stride, runs);
+    progress_unlock(runtime);
+    return fits ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "prefetch: %llu bytes at %p do not lie in one shared array",
+                                         (unsigned long long)bytes, address);
+}

@@ -1,0 +1,296 @@
+"""Shared arrays in .npy files, which every rank writes or reads a part of.
+
+The kernel fails on pages that are not accessible, so what it touches is pinned, a part at a time; of a view whose bytes
+do not lie side by side small parts are copied first.  A file that is saved gets its name when all of it is written: who
+opens it, or loses the job meanwhile, finds the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from dsm import _arrays, _runtime
+from dsm._arrays import AnyArray
+from dsm._exchange import ANSWER_BYTES_MAX, Exchange
+
+PIN_BYTES = 64 << 20  # pinned, and given to the kernel, at a time
+COPY_BYTES = 16 << 20  # copied at a time
+
+
+# ---- parts of arrays -------------------------------------------------------------------------------------------------
+
+
+def _in_file_order(a: AnyArray) -> AnyArray:
+    """Return the view of an array whose rows follow each other in the file: NumPy writes columns first if they do."""
+    columns_first = a.flags.f_contiguous and not a.flags.c_contiguous
+    return np.atleast_1d(a.T if columns_first else a)
+
+
+def _own_rows(a: AnyArray) -> tuple[AnyArray, int]:
+    """Return this rank's block of the file, and where it begins, in bytes."""
+    rows = _in_file_order(a)
+    block = _arrays.local(rows)
+    first: int = _arrays.split(len(rows)).start
+    return block, first * (rows.nbytes // len(rows) if len(rows) else 0)
+
+
+def _side_by_side(block: AnyArray) -> Iterator[AnyArray]:
+    """Cut a block, in order, into parts whose bytes lie side by side, or that are small."""
+    if block.flags.c_contiguous or block.nbytes <= COPY_BYTES:
+        yield block
+    elif len(block) == 1:
+        yield from _side_by_side(block[0])
+    else:
+        yield from _side_by_side(block[: len(block) // 2])
+        yield from _side_by_side(block[len(block) // 2 :])
+
+
+def _bytes_of(part: AnyArray) -> Iterator[AnyArray]:
+    """Give the bytes of an array whose bytes lie side by side, as much as is pinned at a time."""
+    if part.nbytes:
+        all_bytes = part.reshape(-1).view(np.uint8)
+        for at in range(0, len(all_bytes), PIN_BYTES):
+            yield all_bytes[at : at + PIN_BYTES]
+
+
+# ---- saving ----------------------------------------------------------------------------------------------------------
+
+
+def _header(a: AnyArray) -> bytes:
+    fields = npy.header_data_from_array_1_0(a)
+    for write in (npy.write_array_header_1_0, npy.write_array_header_2_0):
+        text = io.BytesIO()
+        try:
+            write(text, fields)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"field names of the dtype are outside of Latin-1: {error}") from None
+        except ValueError:  # too long for this version
+            continue
+        return text.getvalue()
+    raise ValueError("the dtype is too long for the header of an .npy file")
+
+
+def _begin_file(path: str, header: bytes, bytes_: int) -> tuple[str, str]:
+    """Make the file under another name beside its own; return where it is to go, and where it is."""
+    target = os.path.realpath(path)
+    mode = None
+    if os.path.lexists(target):
+        mode = os.stat(target).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(number, "there is something else than a file", path)
+    temporary = os.path.join(os.path.dirname(target), f".dsm-{secrets.token_hex(8)}.npy")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        if mode is not None:
+            os.fchmod(file, stat.S_IMODE(mode))
+        _write(file, header, 0)
+        os.ftruncate(file, len(header) + bytes_)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(file)
+    return target, temporary
+
+
+def _write(file: int, data: memoryview | bytes, at: int) -> int:
+    """Write all bytes; return where they end."""
+    left = memoryview(data)
+    while left:
+        count = os.pwrite(file, left, at)
+        left, at = left[count:], at + count
+    return at
+
+
+def _write_own_rows(a: AnyArray, temporary: str, at: int) -> None:
+    block, offset = _own_rows(a)
+    at += offset
+    file = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for part in _side_by_side(block):
+            if part.flags.c_contiguous:
+                for some in _bytes_of(part):
+                    with _arrays.pinned(some, "r"):
+                        at = _write(file, some.data, at)
+            else:
+                for some in _bytes_of(part.copy(order="C")):
+                    at = _write(file, some.data, at)
+        os.fsync(file)  # what a network or quota refuses is known now at the latest
+    finally:
+        os.close(file)
+
+
+def save(path: str | os.PathLike[str], a: AnyArray) -> None:
+    """Write a shared array to a standard .npy file.  Collective.
+
+    Each rank writes its block of the first axis (of the last, of a Fortran-ordered array), as all ranks wrote it before
+    this call.  The file is written beside `path` under another name, and renamed when it is whole: `path` holds what it
+    held before, or all of `a`.  `numpy.load` reads it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        In a directory that all ranks see.  As `numpy.save`, adds ".npy" to a name that does not end so.
+    a : numpy.ndarray
+        A shared array or a view of one, the same on every rank; of any shape, strides and dtype.
+
+    Raises
+    ------
+    ValueError
+        `a` is not shared, its dtype cannot be told in an .npy file, or ranks differ in an argument.
+    TypeError
+        `path` is not a path.
+    OSError
+        A rank cannot write its part; raised on every rank, and `path` holds what it held before.
+
+    Notes
+    -----
+    A job that ends in the middle leaves a file ``.dsm-*.npy`` beside `path`.
+
+    Examples
+    --------
+    >>> import dsm, os, tempfile
+    >>> path = os.path.join(tempfile.gettempdir(), "example-of-dsm.npy")
+    >>> dsm.save(path, dsm.ones((100, 3)))
+    >>> float(dsm.load(path).sum())
+    300.0
+    >>> os.remove(path)
+    """
+    name = os.fsdecode(path)
+    if not name.endswith(".npy"):
+        name += ".npy"
+    region, offset = _arrays.place_of(a, "save")
+    header = _header(a)
+    runtime = _runtime.active()
+    what = (
+        f"save({name!r}, array of shape {a.shape}, strides {a.strides} and dtype {a.dtype} at byte {offset} of "
+        f"allocation {region})"
+    )
+    with Exchange(runtime, f"save({name!r})", what) as exchange:
+        target, temporary = exchange.first(lambda: _begin_file(name, header, a.nbytes))
+        try:
+            exchange.all(lambda: _write_own_rows(a, temporary, len(header)))
+            exchange.all((lambda: os.replace(temporary, target)) if runtime.rank == 0 else None)
+        except BaseException:
+            if runtime.rank == 0:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+            raise
+
+
+# ---- loading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file holds, and where."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: str
+    at: int
+
+
+def _look_at(path: str) -> _Found:
+    """Read the header, and refuse what cannot be loaded."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, "is not a file", path)
+    with open(path, "rb") as file:
+        version = npy.read_magic(file)
+        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"{path} has version {version} of the .npy format; 1.0 and 2.0 are understood")
+        shape, columns_first, dtype = readers[version](file, max_header_size=ANSWER_BYTES_MAX)
+        found = _Found(os.path.abspath(path), shape, dtype, "F" if columns_first else "C", file.tell())
+        there = os.fstat(file.fileno()).st_size
+    needed = found.at + _arrays.bytes_of_layout(shape, dtype)
+    if there < needed:
+        raise ValueError(f"{path} is damaged: it has {there} bytes, and its header promises {needed}")
+    return found
+
+
+def _read(file: int, data: memoryview, at: int) -> int:
+    """Fill all bytes; return where they end in the file."""
+    left = data
+    while left:
+        count = os.preadv(file, [left], at)
+        if count == 0:
+            raise ValueError("the file became shorter while it was read")
+        left, at = left[count:], at + count
+    return at
+
+
+def _read_own_rows(a: AnyArray, found: _Found) -> None:
+    block, offset = _own_rows(a)
+    at = found.at + offset
+    file = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for some in _bytes_of(block):
+            with _arrays.pinned(some, "w"):
+                at = _read(file, some.data, at)
+    finally:
+        os.close(file)
+
+
+def load(path: str | os.PathLike[str], *, page_size: int | None = None, name: str | None = None) -> AnyArray:
+    """Make a shared array of a standard .npy file.  Collective.
+
+    Each rank reads its block of the first axis (of the last, of a Fortran-ordered array).  Files of `save` and of
+    `numpy.save` are read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that all ranks see.
+    page_size, name
+        As for `zeros`.
+
+    Returns
+    -------
+    numpy.ndarray
+        With the shape, dtype and order of the file; its content is visible to every rank.
+
+    Raises
+    ------
+    ValueError
+        The file is not an .npy file or is damaged; or the page size is not possible, or ranks differ in an argument.
+    TypeError
+        The file holds Python objects, or `path` is not a path.
+    OSError
+        A rank cannot read its part.
+    MemoryError
+        As `zeros`.
+
+    Notes
+    -----
+    What is wrong on one rank is raised on every rank, and then nothing stays allocated.
+    """
+    file = os.fsdecode(path)
+    _arrays.check_keywords(page_size, name)
+    runtime = _runtime.started()
+    label = f"load({file!r})"
+    what = f"load({file!r}, page_size={page_size!r}, name={name!r})"
+    with Exchange(runtime, label, what) as exchange:
+        found = exchange.first(lambda: _look_at(file))
+        made = _arrays.make("load", found.shape, found.dtype, found.order, page_size, name)
+        try:
+            exchange.all(lambda: _read_own_rows(made, found))
+        except Exception:
+            _arrays.discard(made, label)
+            raise
+    return made

@@ -1,0 +1,10 @@
+/* Diffs as they are cut and applied on x86 processors without AVX-512, for the unit tests. */
+#ifdef __x86_64__
+#define DIFF_X86 1
+#endif
+#define diff_bytes_max sse2_diff_bytes_max
+#define diff_cut sse2_diff_cut
+#define diff_apply sse2_diff_apply
+#define diff_apply_under sse2_diff_apply_under
+#define diff_valid sse2_diff_valid
+#include "protocol/diff.c"
