@@ -286,6 +286,7 @@ static struct fetch *fetch_new(struct node *node, struct page *page, bool ahead)
 
 static void fetch_begin(struct node *node, struct fetch *fetch)
 {
+    page_cut_late(node, fetch->page);
     const struct page_history *history = page_history(fetch->page);
     if (history && history->pushes)
         push_begin_fetch(node, fetch);
@@ -514,8 +515,9 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
         struct vector theirs = {0};
         read_have(node, &run->body, &theirs);
         const struct fetch *fetch = page_fetch(page);
-        bool fits = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving && !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || ahead_coming(page)) &&
-                    !(page->copy && !vector_covers(&theirs, &page->have, node->rank));
+        bool awaited = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving;
+        bool unseen = !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || ahead_coming(page));
+        bool fits = awaited && unseen && (!page->copy || vector_covers(&theirs, &page->have, node->rank));
         vector_clear(&theirs, &node->pool);
         if (!fits)
             return false;
@@ -710,15 +712,16 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
 /* The page is protected already. */
 static void put_page(struct node *node, struct reply *reply, struct page *page, const struct request *request)
 {
-    stamp tag = page_seal(node, page);
+    bool must = request->flags & FETCH_WHOLE_MUST;
+    bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
+    bool whole = must || (may && ((request->flags & FETCH_WHOLE_LIKED) || page->served_whole));
+    stamp tag = page_seal(node, page, whole);
     if (request->flags & FETCH_SUBSCRIBE)
         history_subscribe(page, &node->pool, reply->message->peer, tag);
     history_sent(page, reply->message->peer, tag);
-    uint32_t count;
-    uint64_t bytes = fetch_diffs_since(page, request->since, &count);
-    bool whole = (request->flags & FETCH_WHOLE_MUST) ||
-                 ((request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer) &&
-                  ((request->flags & FETCH_WHOLE_LIKED) || bytes >= page_region(page)->page_bytes));
+    uint32_t count = 0;
+    if (!whole && fetch_diffs_since(page, request->since, &count) >= page_region(page)->page_bytes)
+        page->served_whole = whole = may;
     node_event(node, EVENT_SERVE, page, tag, reply->message->peer);
     if (whole) {
         put_whole(node, reply, page);

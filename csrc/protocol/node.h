@@ -241,8 +241,10 @@ void opened_remove_region(struct node *node, const struct region *region);
 void page_snapshot(struct node *node, struct page *page);
 /* Before a page is served: protect it (batched) ... */
 void page_shut(struct node *node, struct page *page);
-/* ... and, after page_protect_flush, cut what was written.  Returns the tag. */
-stamp page_seal(struct node *node, struct page *page);
+/* ... and, after page_protect_flush, cut what was written, or `late`.  Returns the tag. */
+stamp page_seal(struct node *node, struct page *page, bool late);
+/* Cut what `late` has put off: before the page changes, and before its diffs are asked for. */
+void page_cut_late(struct node *node, struct page *page);
 /* Something was written elsewhere that this copy lacks: take the access away, as far as pins allow. */
 void page_make_stale(struct node *node, struct page *page);
 

@@ -46,6 +46,7 @@ bool page_open(struct node *node, struct page *page)
         node->hurry = true;
         return false;
     }
+    page_cut_late(node, page);
     note_write(page);
     node_mark_dirty(node, page);
     page->writable = true;
@@ -84,6 +85,7 @@ bool page_open_early(struct node *node, struct page *page, bool stays)
     if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE ||
         !page_valid(page) || apart_leaves(node, page))
         return false;
+    page_cut_late(node, page);
     note_write(page);
     page->writable = true;
     if (!page->twin)
@@ -280,8 +282,37 @@ static void seal_pinned(struct node *node, struct page *page, stamp tag)
         node_mark_dirty(node, page);
 }
 
-stamp page_seal(struct node *node, struct page *page)
+/* Between the seal and this the page was protected, and nothing was applied to it. */
+void page_cut_late(struct node *node, struct page *page)
 {
+    if (!page->more || !page->more->uncut)
+        return;
+    page_cut(page, node->port.view + page_offset(page), &node->pool, page->more->uncut);
+    const struct diff *last = page->more->diffs_last;
+    page->served_whole = last && last->tag == page->more->uncut && last->bytes >= page_region(page)->page_bytes;
+    page_twin_drop(page, &node->pool);
+    count_diff(node, page);
+}
+
+/* The whole of the page is sent: its diff is for others, if any ask for it, and can wait until something would change the
+ * page.  A collection may come before, and nobody needs it. */
+static void seal_closed(struct node *node, struct page *page, stamp tag, bool late)
+{
+    page->writable = false;
+    if (!page->twin)
+        return;
+    if (late && !page_fetch(page)) {
+        page_more(page, &node->pool)->uncut = tag;
+        return;
+    }
+    page_cut(page, node->port.view + page_offset(page), &node->pool, tag);
+    page_twin_drop(page, &node->pool);
+    count_diff(node, page);
+}
+
+stamp page_seal(struct node *node, struct page *page, bool late)
+{
+    page_cut_late(node, page);
     if (page->owed)
         return vector_get(&page->have, node->rank);     /* the same snapshot for everybody until the collection ends */
     if (served_open(node, page)) {
@@ -297,16 +328,10 @@ stamp page_seal(struct node *node, struct page *page)
         if (page_changed(node, page, &(struct touched){.asked = false}))
             node_mark_dirty(node, page);
     }
-    if (page_pinned_write(page)) {
+    if (page_pinned_write(page))
         seal_pinned(node, page, tag);
-    } else {
-        page->writable = false;
-        if (page->twin) {
-            page_cut(page, node->port.view + page_offset(page), &node->pool, tag);
-            page_twin_drop(page, &node->pool);
-            count_diff(node, page);
-        }
-    }
+    else
+        seal_closed(node, page, tag, late);
     vector_raise(&page->have, &node->pool, node->rank, tag);
     node_event(node, EVENT_SEAL, page, tag, node->rank);
     return tag;

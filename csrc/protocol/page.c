@@ -25,7 +25,7 @@ struct page_more *page_more(struct page *page, struct pool *pool)
 
 static bool empty(const struct page_more *more)
 {
-    return !more->diffs && !more->fetch && !more->history && !more->pins_read && !more->pins_write;
+    return !more->diffs && !more->uncut && !more->fetch && !more->history && !more->pins_read && !more->pins_write;
 }
 
 void page_tidy(struct page *page, struct pool *pool)
@@ -92,6 +92,10 @@ void page_twin_drop(struct page *page, struct pool *pool)
     if (page->twin && !page_twin_constant(page))
         pool_give(pool, page->twin, page_region(page)->page_bytes);
     page->twin = NULL;
+    if (page->more && page->more->uncut) {
+        page->more->uncut = 0;
+        page_tidy(page, pool);
+    }
 }
 
 void page_diffs_drop(struct page *page, struct pool *pool)

@@ -32,7 +32,7 @@ void push_cut(struct node *node, node_id to)
             page_snapshot(node, page);
         } else {
             page_protect_flush(node);   /* a notice of the same message may have closed it: the kernel is told first */
-            page_seal(node, page);
+            page_seal(node, page, false);
         }
     }
 }
