@@ -136,7 +136,8 @@ FAULTS = (
     Fault(
         "R8 stale copies survive a collection",
         "collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n    page->early = false;\n    page_twin_drop(page, &node->pool);\n",
+        "    page->copy = false;\n    page->fresh = false;\n    page->early = false;\n"
+        "    page_twin_drop(page, &node->pool);\n",
         "    (void)node;\n",
     ),
     Fault(
@@ -178,7 +179,8 @@ FAULTS = (
         "R8 a leak: diffs are forgotten, not given back",
         "collection.c",
         "    page_diffs_drop(page, &node->pool);\n",
-        "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n    page_tidy(page, &node->pool);\n",
+        "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n"
+        "    page_tidy(page, &node->pool);\n",
     ),
     Fault(
         "R10 pages opened while a collection runs",
@@ -208,35 +210,35 @@ FAULTS = (
     Fault(
         "R14 a fetch starts while its page is being sent",
         "fetch.c",
-        "    fetch->postponed = apart_leaves(node, page);\n",
+        "    fetch->postponed = apart_leaves(node, fetch->page);\n",
         "    fetch->postponed = false;\n",
         ("--eager=0",),
     ),
     Fault(
         "R14 what is being fetched is sent from its place",
         "fetch.c",
-        "    bool copied = page_stays_open(page) || page_fetch(page);\n",
-        "    bool copied = page_stays_open(page);\n",
+        ", copied = snapshot || page_fetch(page);\n",
+        ", copied = snapshot;\n",
         ("--eager=0",),
     ),
     Fault(
         "R14 a page pinned for writing is sent from its place",
         "fetch.c",
-        "    bool copied = page_stays_open(page) || page_fetch(page);\n",
-        "    bool copied = page_fetch(page) != NULL;\n",
+        "    bool snapshot = page_stays_open(page) || page->writable, copied",
+        "    bool snapshot = page->writable && !page_stays_open(page), copied",
         ("--eager=0", "--pins=200"),
     ),
     Fault(
         "R15 a page is received over what was written since its twin",
         "fetch.c",
-        "                    !page->twin && !page_pinned(page) && page->access == ACCESS_NONE &&\n",
-        "                    !page_pinned(page) && page->access == ACCESS_NONE &&\n",
+        "    bool unseen = !page->twin && !page_pinned(page)",
+        "    bool unseen = !page_pinned(page)",
     ),
     Fault(
         "R15 a page is received over a copy that has more",
         "fetch.c",
-        "                    !(page->copy && !vector_covers(&theirs, &page->have, node->rank));\n",
-        "                    true;\n",
+        "unseen && (!page->copy || vector_covers(&theirs, &page->have, node->rank));\n",
+        "unseen;\n",
         ("--whole=2",),
         (("fetch.c", "vector_covers(&page->have, &request->have, reply->message->peer)", "true"),),
     ),
