@@ -72,14 +72,13 @@ bool ahead_stale(struct node *node, struct page *page)
     bool wanted = history_new_version(history) || node_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed ||
-        node->collection.holding)
+    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed)
         return false;
     struct wanted *list = &node->wanted;
     list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
     list->pages[list->count++] = page;
     history->listed = true;
-    return true;
+    return !node->collection.holding;
 }
 
 static void bring(struct node *node, struct page *page, bool subscribes)
@@ -109,7 +108,7 @@ static bool should_subscribe(const struct node *node)
 void ahead_learned(struct node *node)
 {
     struct wanted *list = &node->wanted;
-    if (list->learned == list->count)
+    if (list->learned == list->count || node->collection.holding)
         return;
     bool subscribes = should_subscribe(node);
     uint32_t kept = list->learned, end = list->count;
@@ -118,6 +117,10 @@ void ahead_learned(struct node *node)
     for (uint32_t i = list->learned; i < end; i++) {
         struct page *page = list->pages[i];
         struct page_history *history = page_history(page);
+        if (page_valid(page) || page_pinned(page)) {    /* put off, and a thread was faster */
+            history->listed = false;
+            continue;
+        }
         bool first = !last || page_region(last) != page_region(page) ||
                      page_index(last) / HISTORY_GROUP != page_index(page) / HISTORY_GROUP;
         last = page;
@@ -174,14 +177,18 @@ bool ahead_done(const struct node *node)
     return node->wanted.first == node->wanted.learned && node->wanted.under_way == 0;
 }
 
-void ahead_drop(struct node *node)
+void ahead_put_off(struct node *node)
 {
     struct wanted *list = &node->wanted;
-    for (uint32_t i = list->first; i < list->count; i++) {
-        page_history(list->pages[i])->listed = false;
+    for (uint32_t i = list->first; i < list->count; i++)
         page_make_stale(node, list->pages[i]);
-    }
-    list->first = list->learned = list->count = 0;
+    list->learned = list->first;
+}
+
+void ahead_dropped(struct page *page)
+{
+    if (page_history(page) && page_history(page)->used >= HISTORY_WANTED)
+        page_history(page)->current = true;
 }
 
 void ahead_remove_region(struct node *node, const struct region *region)

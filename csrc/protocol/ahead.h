@@ -1,7 +1,8 @@
 /* ahead - bringing pages before they are touched: along streams, and because the last versions were used (history.h).
  *
  * wanted   pages of which a new version is known, in the order in which it became known; they are brought in a window of
- *          bytes, after the notices of a grant or a departure are all in (ahead_learned), and as others arrive (ahead_pump)
+ *          bytes, after the notices of a grant or a departure are all in (ahead_learned), and as others arrive (ahead_pump).
+ *          A collection, in which nothing may be fetched, takes none away: it would end the guesses of a whole program
  */
 #ifndef PROTOCOL_AHEAD_H
 #define PROTOCOL_AHEAD_H
@@ -38,8 +39,10 @@ bool ahead_done(const struct node *node);
 /* The page is stale, will be brought, and may be read meanwhile: every acquire and every barrier of this node waits for
  * ahead_done before it returns, so no thread that may read it has a right to the new version yet. */
 bool ahead_coming(const struct page *page);
-/* Nothing may be fetched now (a collection). */
-void ahead_drop(struct node *node);
+/* Nothing may be fetched now (a collection): what is wanted is brought with what the next notices name. */
+void ahead_put_off(struct node *node);
+/* The copy was dropped, since nobody here looked at it: the next version is wanted all the same. */
+void ahead_dropped(struct page *page);
 void ahead_remove_region(struct node *node, const struct region *region);
 
 #endif

@@ -74,6 +74,7 @@ static void drop_stale_page(struct node *node, struct page *page)
     page->fresh = false;
     page->early = false;
     page_twin_drop(page, &node->pool);
+    ahead_dropped(page);
 }
 
 static void forget_page(struct node *node, struct page *page)
@@ -129,7 +130,7 @@ void collection_departed(struct node *node, stamp root_stamp)
     switch (collection->phase) {
     case COLLECTION_ARRIVING:
         opened_pause(node);
-        ahead_drop(node);
+        ahead_put_off(node);
         collection->holding = true;
         collection->phase = COLLECTION_HOLDING;
         break;
