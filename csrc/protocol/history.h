@@ -24,7 +24,7 @@
 struct page;
 
 /* A group: so many neighbouring pages, of which those that are brought together share a sample. */
-enum { HISTORY_WANTED = 2, HISTORY_GROUP = 16, HISTORY_PUSHES_MAX = 4 };
+enum { HISTORY_WANTED = 2, HISTORY_GROUP = 64, HISTORY_PUSHES_MAX = 4 };
 
 /* A node that is sent what this one writes to the page; everything up to `since` it was sent. */
 struct subscriber {
@@ -54,8 +54,7 @@ struct page_history {
     uint8_t patience;               /* looks at the page, opened early and unchanged, before it is closed; */
     uint8_t looks;                  /* so many were in vain so far */
     bool closed;                    /* it was closed so: if it is written after all, patience grows */
-    bool served;                    /* it was closed because it was served; */
-    uint8_t rewritten;              /* how often in a row it was written again after that */
+    uint8_t rewritten;              /* how often in a row it was written again after it had been closed to be served */
     bool touched;                   /* this version was used */
     bool sample;                    /* it is here, and inaccessible, to see whether it is used */
     bool current;                   /* the copy was up to date, and no notice has come since */

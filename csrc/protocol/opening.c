@@ -21,14 +21,14 @@ void node_mark_dirty(struct node *node, struct page *page)
 
 /* A page that is written with the values that it has, or every few intervals only, was closed too soon; one that is written
  * again after each time it was served need not be closed for that at all. */
-static void note_write(struct page *page)
+static void note_write(struct node *node, struct page *page)
 {
-    struct page_history *history = page_history(page);
+    struct page_history *history = page->served ? history_of(page, &node->pool) : page_history(page);
     if (!history)
         return;
-    if (history->served && history->rewritten < REWRITTEN)
+    if (page->served && history->rewritten < REWRITTEN)
         history->rewritten++;
-    history->served = false;
+    page->served = false;
     if (!history->closed)
         return;
     history->closed = false;
@@ -47,7 +47,7 @@ bool page_open(struct node *node, struct page *page)
         return false;
     }
     page_cut_late(node, page);
-    note_write(page);
+    note_write(node, page);
     node_mark_dirty(node, page);
     page->writable = true;
     if (!page->twin) {
@@ -86,7 +86,7 @@ bool page_open_early(struct node *node, struct page *page, bool stays)
         !page_valid(page) || apart_leaves(node, page))
         return false;
     page_cut_late(node, page);
-    note_write(page);
+    note_write(node, page);
     page->writable = true;
     if (!page->twin)
         page_twin(page, &node->pool, &node->port);
@@ -242,12 +242,12 @@ void opened_remove_region(struct node *node, const struct region *region)
 
 /* ---- served and pushed ------------------------------------------------------------------------------------------- */
 
-/* Served as a snapshot, and left open early: it has been written again after each of the last times.  (An exclusive page has
- * no twin; the snapshot becomes its first.) */
+/* Served as a snapshot, and left open early: it has been written again after each of the last times.  Not where the whole
+ * page is served: closed, it travels without a copy.  (An exclusive page has no twin; the snapshot becomes its first.) */
 static bool served_open(const struct node *node, const struct page *page)
 {
     const struct page_history *history = page_history(page);
-    return history && history->rewritten >= REWRITTEN && page->writable && page_valid(page) &&
+    return history && history->rewritten >= REWRITTEN && !page->served_whole && page->writable && page_valid(page) &&
            !page_stays_open(page) && !page_pinned(page) && node->options.open_bytes_max &&
            node->collection.phase == COLLECTION_IDLE;
 }
@@ -319,8 +319,7 @@ stamp page_seal(struct node *node, struct page *page, bool late)
         page_snapshot(node, page);
         return vector_get(&page->have, node->rank);
     }
-    if (page_history(page) && page->writable)
-        page_history(page)->served = true;
+    page->served = page->served || page->writable;
     stamp tag = node_tick(node);
     page_fill(page, &node->port);
     if (page->early) {

@@ -63,6 +63,7 @@ struct page {
     bool early_paused : 1;          /* protected while a collection goes on */
     bool arriving : 1;              /* a whole page is being received over it: it has no copy meanwhile */
     bool trip : 1;                  /* fetched ahead, and inaccessible, so that its first use asks for more */
+    bool served : 1;                /* and closed for it: not written since */
     bool served_whole : 1;          /* its last diff was as long as itself */
     bool shared_writing : 1;        /* a whole page did not make it valid: several write it at a time */
     bool cut_owner_wrote : 1;       /* while a cut is passed: the owner is among the writers */

@@ -420,7 +420,7 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
 
 int dsm_release(uint32_t id)
 {
-    enum { POLL_AFTER_NS = 20 * 1000 };
+    enum { POLL_AFTER_NS = 5 * 1000 };
     struct runtime *runtime = running("release()");
     if (!runtime)
         return DSM_E_STATE;

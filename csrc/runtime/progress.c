@@ -21,6 +21,8 @@
 enum {
     RING_FETCH_AFTER_NS = 30 * 1000,        /* about two round trips between waiting ranks */
     RING_LOCK_AFTER_NS = 100 * 1000,        /* the holder polls when it releases */
+    RING_BUSY_AFTER_NS = 100 * 1000,        /* more, for a peer that was heard of a moment ago: it sends large answers */
+    RECENT_NS = 500 * 1000,
     SLEEP_NS = 100 * 1000 * 1000,           /* behind a bell that got lost */
     POLL_NS = 100 * 1000,
     STANDING_NS = 1000 * 1000,              /* a grant for a thread that timed out is not rung, and others wait behind it */
@@ -90,7 +92,10 @@ static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
         stop_ringing(runtime, known);
         ring_peer(runtime, peer);
     } else if (!known->ring_at_ns) {
-        known->ring_at_ns = runtime_now_ns() + after_ns;
+        int64_t now = runtime_now_ns();
+        if (now - known->heard_ns < RECENT_NS)
+            after_ns += RING_BUSY_AFTER_NS;
+        known->ring_at_ns = now + after_ns;
         runtime->rings_due++;
     }
 }
@@ -130,6 +135,7 @@ static void ring_once(struct runtime *runtime, int64_t now_ns)
 static void heard_from(struct runtime *runtime, int peer, bool by_service)
 {
     runtime->peers[peer].by_service = by_service;
+    runtime->peers[peer].heard_ns = runtime_now_ns();
     stop_ringing(runtime, &runtime->peers[peer]);
 }
 

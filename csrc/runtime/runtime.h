@@ -45,6 +45,7 @@ struct wait {
 struct peer {
     bool by_service;                /* its last answer came from its service thread: it computes */
     uint8_t rung;                   /* how often since the request */
+    int64_t heard_ns;               /* when it last sent something */
     int64_t ring_at_ns;             /* a request went out that it may sleep through; 0: none */
 };
 

@@ -35,6 +35,8 @@ class Fault(typing.NamedTuple):
     also: tuple[tuple[str, str, str], ...] = ()  # file, rule, without: where a rule is kept in two places
 
 
+GUESSING = ("--guess=500", "--again_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
+
 FAULTS = (
     Fault(
         "R1 no stamp taken from a message",
@@ -352,6 +354,61 @@ FAULTS = (
         "        if (page_fetch(page) || page_valid(page))\n",
         "        if (page_valid(page))\n",
         ("--prefetch=1",),
+    ),
+    Fault(
+        "R9 a push used that begins after what is here",
+        "push.c",
+        "    return push->since <= known && known < push->tag;\n",
+        "    return known < push->tag;\n",
+        GUESSING,
+    ),
+    Fault(
+        "R9 a page that a notice closes is cut before the kernel is told",
+        "push.c",
+        "            page_protect_flush(node);   /* a notice",
+        "            (void)0;   /* a notice",
+        (*GUESSING, "--bystanders=1000"),
+    ),
+    Fault(
+        "R9 pages that come are not waited for",
+        "touch.c",
+        "    bool valid = ahead_done(node);\n",
+        "    bool valid = true;\n",
+        GUESSING,
+    ),
+    Fault("R10 what was opened early is not looked at", "notices.c", "    opened_look(node);\n", "", GUESSING),
+    Fault(
+        "R10 what is closed unchanged is not looked at again",
+        "opening.c",
+        "changed = !open && page_changed(node, page, &touched);\n",
+        "changed = false;\n    (void)touched;\n",
+        (*GUESSING, "--bystanders=1000"),
+    ),
+    Fault(
+        "R10 pages are open early while a collection goes on",
+        "collection.c",
+        "        opened_pause(node);\n",
+        "",
+        (*GUESSING, "--collect=100"),
+    ),
+    Fault(
+        "R10 a change that others were sent is not noticed",
+        "opening.c",
+        "            node_mark_dirty(node, page);    /* nobody has found it changed before */\n",
+        "            (void)0;\n",
+        GUESSING,
+    ),
+    Fault(
+        "R4 a late diff is not cut before the page is written again",
+        "opening.c",
+        "    page_cut_late(node, page);\n    note_write(node, page);\n    node_mark_dirty(node, page);\n",
+        "    note_write(node, page);\n    node_mark_dirty(node, page);\n",
+    ),
+    Fault(
+        "R4 a late diff is not cut before others are applied",
+        "fetch.c",
+        "    page_cut_late(node, fetch->page);\n",
+        "",
     ),
     Fault(
         "diff: the last block is not looked at",
