@@ -30,6 +30,7 @@ from dsm._arrays import (
     zeros,
     zeros_like,
 )
+from dsm._broadcast import broadcast
 from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
 from dsm._errors import DSMError
 from dsm._files import load, save
@@ -54,6 +55,7 @@ __all__ = [
     "Stats",
     "array",
     "barrier",
+    "broadcast",
     "empty",
     "empty_like",
     "finalize",
