@@ -12,12 +12,16 @@ static uint64_t roll(struct runtime *runtime, uint64_t limit)
 
 void disturb_options(struct runtime *runtime, struct node_options *options)
 {
-    static const uint64_t budgets[] = {1, 16 << 10, 256 << 10, 64 << 20}, aheads[] = {0, 64 << 10, 1 << 20};
+    static const uint64_t budgets[] = {1, 16 << 10, 256 << 10, 64 << 20}, windows[] = {0, 64 << 10, 4 << 20};
     static const uint32_t permilles[] = {0, 50, 500};
     runtime->dice = chaos_dice(~runtime->options.chaos_seed, runtime->rank);
     if (!runtime->options.budget_bytes)
         options->budget_bytes = budgets[roll(runtime, 4)];
-    options->ahead_bytes_max = aheads[roll(runtime, 3)];
+    options->ahead_bytes_max = windows[roll(runtime, 3)];
+    options->wanted_bytes_max = windows[roll(runtime, 3)];
+    options->push_bytes_max = windows[roll(runtime, 3)];
+    options->open_bytes_max = windows[roll(runtime, 3)];
+    options->policy.guess_permille = permilles[roll(runtime, 3)];
     options->policy.whole = (unsigned)roll(runtime, WHOLE_RANDOM + 1);
     options->policy.apart = (unsigned)roll(runtime, APART_RANDOM + 1);
     options->policy.stay_open_permille = permilles[roll(runtime, 3)];

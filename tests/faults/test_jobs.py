@@ -85,6 +85,43 @@ def test_all_again_with_collections_all_the_time(run_again):
     run_again(3, ("sharing", "locks", "pinned", "random"), settings)
 
 
+@pytest.mark.timeout(260)
+@pytest.mark.parametrize("without", ["ahead", "again", "push", "early", "ahead again push early"])
+def test_all_again_without_what_only_speeds_up(run_again, without):
+    run_again(2, ("sharing", "locks", "invariants", "random"), {"DSM_WITHOUT": without, "DSM_TEST_PROGRAMS": "10"})
+
+
+WITHOUT = """
+a = dsm.zeros((dsm.size(), 64, 512))
+for step in range(1, 13):
+    a[dsm.rank()] = step
+    dsm.barrier()
+    assert (a == step).all()
+    dsm.barrier()
+stats = dsm.stats()
+print({name: stats[name] > 0 for name in ("pages_ahead", "pages_again", "pushes_used", "pages_early")}, flush=True)
+"""
+
+
+@pytest.mark.parametrize("without", ["", "again,push", "ahead,early"])
+def test_what_is_switched_off_does_nothing(run, without):
+    """A push is of no use without `again`, which asks for it."""
+    job = run(2, WITHOUT, env={"DSM_WITHOUT": without})
+    assert job.status == 0, job
+    found = {"pages_ahead": "ahead", "pages_again": "again", "pushes_used": "push", "pages_early": "early"}
+    expected = {name: word not in without for name, word in found.items()}
+    if without == "ahead,early":
+        del expected["pages_early"]  # what is pushed stays open
+    for name, happens in expected.items():
+        assert job.out.count(f"'{name}': {happens}") == 2, job
+
+
+def test_an_optimisation_that_there_is_not(run):
+    job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
+    assert job.status != 0
+    assert "DSM_WITHOUT must be some of ahead, again, push, early, not 'wings'" in job.err
+
+
 @pytest.mark.timeout(120 + HANDOVERS / 100)
 def test_memory_of_a_program_with_locks_only_is_bounded(run):
     """With a budget of 64 KiB: collections happen without any barrier, and keep it."""
