@@ -709,19 +709,38 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
     }
 }
 
+/* Its last diff was as long as the page.  If a few places have changed again, so probably has everything, and the diff need
+ * not be cut to know. */
+static bool seems_rewritten(const struct node *node, const struct page *page)
+{
+    enum { PLACES = 4 };
+    const unsigned char *now = node->port.view + page_offset(page);
+    uint64_t bytes = page_region(page)->page_bytes, last = bytes / DIFF_BLOCK_BYTES - 1;
+    uint64_t twin_bytes = page_twin_constant(page) ? node->port.granule_bytes : bytes;
+    if (!page->twin)
+        return false;
+    for (uint64_t i = 0; i < PLACES; i++) {
+        uint64_t at = last * i / (PLACES - 1) * DIFF_BLOCK_BYTES;
+        if (memcmp(now + at, page->twin + at % twin_bytes, DIFF_BLOCK_BYTES) == 0)
+            return false;
+    }
+    return true;
+}
+
 /* The page is protected already. */
 static void put_page(struct node *node, struct reply *reply, struct page *page, const struct request *request)
 {
     bool must = request->flags & FETCH_WHOLE_MUST;
     bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
-    bool whole = must || (may && ((request->flags & FETCH_WHOLE_LIKED) || page->served_whole));
+    bool liked = (request->flags & FETCH_WHOLE_LIKED) || (page->served_whole && seems_rewritten(node, page));
+    bool whole = must || (may && liked);
     stamp tag = page_seal(node, page, whole);
     if (request->flags & FETCH_SUBSCRIBE)
         history_subscribe(page, &node->pool, reply->message->peer, tag);
     history_sent(page, reply->message->peer, tag);
     uint32_t count = 0;
-    if (!whole && fetch_diffs_since(page, request->since, &count) >= page_region(page)->page_bytes)
-        page->served_whole = whole = may;
+    if (!whole)
+        page->served_whole = whole = fetch_diffs_since(page, request->since, &count) >= page_region(page)->page_bytes && may;
     node_event(node, EVENT_SERVE, page, tag, reply->message->peer);
     if (whole) {
         put_whole(node, reply, page);
