@@ -3,7 +3,7 @@
 
 #include "protocol/node.h"
 
-enum { TRIP_FROM_PAGES = 8 };
+enum { TRIP_FROM_PAGES = 8, STREAMED_BYTES_MIN = 8 << 20, STREAMED_RUN_BYTES = 256 << 10 };
 
 /* ---- streams -------------------------------------------------------------------------------------------------- */
 
@@ -24,6 +24,7 @@ void ahead_read(struct node *node, struct page *page)
             continue;
         next->trip = index == run.trip && run.count >= TRIP_FROM_PAGES && !page_pinned(next);
         history_touch(next, &node->pool);
+        page_history(next)->streamed = true;
         node->stats.pages_ahead++;
         fetch_start(node, next, true);
     }
@@ -90,8 +91,26 @@ static void bring(struct node *node, struct page *page, bool subscribes)
         page_make_stale(node, page);
         return;
     }
+    page_history(page)->streamed = false;
     node->stats.pages_again++;
     fetch_start_wanted(node, page, subscribes);
+}
+
+/* Much that is read in order: a stream brings it while it is read, and that is faster than all of it before. */
+static bool better_streamed(const struct node *node)
+{
+    const struct wanted *list = &node->wanted;
+    const struct page *last = NULL;
+    uint64_t bytes = 0, runs = 0, streamed = 0, count = list->count - list->learned;
+    for (uint32_t i = list->learned; i < list->count; i++) {
+        const struct page *page = list->pages[i];
+        bytes += page_region(page)->page_bytes;
+        streamed += page_history(page)->streamed;
+        runs += !last || page_region(last) != page_region(page) || page_index(last) + 1 != page_index(page);
+        last = page;
+    }
+    return node->options.ahead_bytes_max && bytes > STREAMED_BYTES_MIN && bytes / runs >= STREAMED_RUN_BYTES &&
+           streamed >= count - count / 4;
 }
 
 /* Few enough bytes to be pushed next time: one message less, and no waiting. */
@@ -110,6 +129,14 @@ void ahead_learned(struct node *node)
     struct wanted *list = &node->wanted;
     if (list->learned == list->count || node->collection.holding)
         return;
+    if (better_streamed(node) || node_chance(node, node->policy.guess_permille / 4)) {
+        while (list->count > list->learned) {
+            struct page *page = list->pages[--list->count];
+            page_history(page)->listed = false;
+            page_make_stale(node, page);
+        }
+        return;
+    }
     bool subscribes = should_subscribe(node);
     uint32_t kept = list->learned, end = list->count;
     const struct page *last = NULL;

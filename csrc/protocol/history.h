@@ -56,6 +56,7 @@ struct page_history {
     bool closed;                    /* it was closed so: if it is written after all, patience grows */
     uint8_t rewritten;              /* how often in a row it was written again after it had been closed to be served */
     bool touched;                   /* this version was used */
+    bool streamed;                  /* and came along a stream */
     bool sample;                    /* it is here, and inaccessible, to see whether it is used */
     bool current;                   /* the copy was up to date, and no notice has come since */
     bool listed;                    /* in node->wanted */
