@@ -12,7 +12,7 @@ PAGE = 4096
 
 def test_data_that_only_its_writer_touches(shared, counted, exact_counts):
     """After the first interval no fault, no fetch, and no message but those of an empty barrier."""
-    a = shared.zeros((dsm.size(), 20 * PAGE // 8), page_size=PAGE)
+    a = shared.zeros((dsm.size(), 20 * PAGE // 8), page_size=PAGE, name="own data")
     mine = a[dsm.rank()]
     for turn in range(3):
         mine[:] = turn
@@ -20,14 +20,18 @@ def test_data_that_only_its_writer_touches(shared, counted, exact_counts):
     with counted() as empty:
         for _ in range(50):
             dsm.barrier()
+    before = dsm.stats().arrays["own data"]
     with counted() as growth:
         for turn in range(50):
             mine[:] = turn
             dsm.barrier()
+    after = dsm.stats().arrays["own data"]
     assert growth["barriers"] == empty["barriers"] == 50
     if exact_counts:
         assert growth["faults_read"] == growth["faults_write"] == growth["fetches"] == 0
-        assert growth["twins_made"] == growth["diffs_made"] == growth["protects"] == 0
+        assert all(after[name] == before[name] for name in ("twins_made", "diffs_made", "faults_local"))
+        # Pages of other arrays that were left open are closed some barriers after their last use.
+        assert growth["protects"] < 10
         assert growth["messages_sent"] == empty["messages_sent"]
         assert growth["messages_received"] == empty["messages_received"]
         assert growth["bytes_sent"] <= empty["bytes_sent"]
