@@ -23,13 +23,13 @@ locks = [dsm.Lock() for _ in range(2)]
 counters = [dsm.Counter() for _ in range(2)]
 end = time.monotonic() + 20
 step = 0
-while time.monotonic() < end and step < 60:
+while time.monotonic() < end and step < 300:
     step += 1
     a[dsm.rank() :: 2] = step
     for lock in locks:
         if lock.acquire(blocking=False):
             b[:600] += 1
-            time.sleep(0.001 * dsm.rank())
+            time.sleep(0.001)  # long enough for the other rank to be refused
             lock.release()
         with lock:
             b[dsm.rank() * 100] += 1
