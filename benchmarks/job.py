@@ -1,0 +1,31 @@
+"""Starts jobs: with the mpiexec of the MPI that mpi4py loads, on this host, on a cluster's, or on virtual hosts."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+TIMED_OUT = -1
+
+
+def wait(words: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> int:
+    """Run a command to its end and return its status, or TIMED_OUT.  Whatever ends this ends the job."""
+    job = subprocess.Popen(list(words), env=dict(environ), stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return job.wait(timeout_s)
+    except BaseException as error:
+        # Ctrl-C does not reach a session of its own; mpiexec ends its ranks.
+        job.terminate()
+        try:
+            job.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(job.pid, signal.SIGKILL)
+            job.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            print(f"ended after {timeout_s:g} s: {shlex.join(words)}", file=sys.stderr)
+            return TIMED_OUT
+        raise

@@ -1,0 +1,142 @@
+"""What a rank of a job of the suite runs: the versions of one application in turns; rank 0 appends what it measured.
+
+Each version runs once to warm up, mpi4py with its messages counted, then `repetitions` times in turns whose order
+alternates.  Every result is verified, and one that is wrong ends the job: it is an error and not a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Last, so that an installed dsm, or the one that PYTHONPATH names, is the one that is measured.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from mpi4py import MPI
+
+import dsm
+from benchmarks import apps
+from benchmarks.app import App, Result, Team, WrongResultError, checksum, free_others, private, regions
+from benchmarks.counting import CountedComm
+
+POLL_S = 0.001
+
+
+def wait_asleep() -> None:
+    """Wait for all ranks without spinning, while one of them works.  Collective."""
+    request = MPI.COMM_WORLD.Ibarrier()
+    while not request.Test():
+        time.sleep(POLL_S)
+
+
+def summed(counters: Mapping[str, int]) -> dict[str, int]:
+    """Add up counters of all ranks.  Collective."""
+    total = np.array(list(counters.values()), np.int64)
+    if total.size:
+        MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, total)
+    return {name: int(value) for name, value in zip(counters, total, strict=True)}
+
+
+class Job:
+    """One application in one size on the ranks of this job."""
+
+    def __init__(self, app: App, size: str) -> None:
+        self.app, self.comm = app, MPI.COMM_WORLD
+        self.problem = app.make(app.sizes[size])
+        self.reference: Result | None = None
+        self.sum = ""  # of the last result
+
+    def once(self, version: str, counted: bool = False) -> tuple[float, dict[str, int]]:
+        """Run a version and verify its result: seconds of the slowest rank, counters of all.  Collective."""
+        alone = version == "serial"
+        team = Team(self.comm, self.comm.rank, self.comm.size)
+        if alone:
+            team = Team(None, 0, 1)
+        elif version == "dsm":
+            team.comm, team.statistics = None, dsm.stats
+        elif counted:
+            team.comm = CountedComm(self.comm)
+        kept = regions()
+        wrong = ""
+        result: Result | None = None
+        if not alone or self.comm.size == 1:
+            result = getattr(self.app, version)(self.problem, team)
+            if self.comm.rank == 0:
+                result = private(result)
+            else:
+                del result
+                result = None
+        if self.comm.rank == 0:
+            assert result is not None
+            if alone:
+                self.reference = result
+            try:
+                self.app.verify(self.problem, result, self.reference)
+            except WrongResultError as why:
+                wrong = f"{self.app.name}, {version}: {why}"
+            self.sum = checksum(result)
+        wait_asleep()
+        wrong = self.comm.bcast(wrong)
+        if wrong:
+            raise WrongResultError(wrong)
+        if version == "dsm":
+            free_others(kept)
+        return self.comm.allreduce(team.seconds, MPI.MAX), summed(team.counters)
+
+    def make_reference(self) -> None:
+        """Solve alone on rank 0, while the others sleep.  Collective."""
+        if self.comm.rank == 0:
+            self.reference = private(self.app.serial(self.problem, Team(None, 0, 1)))
+        wait_asleep()
+
+    def run(self, versions: list[str], repetitions: int) -> list[dict[str, Any]]:
+        """Measure; a record for each version.  Collective."""
+        if not self.app.published and "serial" not in versions:
+            self.make_reference()
+        records = {version: {"version": version, "times_s": [], "counters": {}} for version in versions}
+        for version in versions:
+            _, counters = self.once(version, counted=True)
+            if version == "mpi4py":
+                records[version]["counters"] = counters
+        for turn in range(repetitions):
+            for version in versions if turn % 2 else reversed(versions):
+                seconds, counters = self.once(version)
+                records[version]["times_s"].append(seconds)
+                records[version]["checksum"] = self.sum
+                if version == "dsm":
+                    records[version]["counters"] = counters
+        return list(records.values())
+
+
+def main() -> int:
+    """Run one application; the status is 3 after a wrong result."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--app", required=True)
+    parser.add_argument("--size", required=True)
+    parser.add_argument("--versions", required=True)
+    parser.add_argument("--repetitions", type=int, required=True)
+    parser.add_argument("--results", required=True)
+    options = parser.parse_args()
+    dsm.init()
+    job = Job(apps.load_one(options.app), options.size)
+    try:
+        records = job.run(options.versions.split(","), options.repetitions)
+    except WrongResultError as why:
+        if MPI.COMM_WORLD.rank == 0:
+            print(f"wrong result: {why}", file=sys.stderr, flush=True)
+        return 3
+    if MPI.COMM_WORLD.rank == 0:
+        with open(options.results, "a") as file:
+            for record in records:
+                print(json.dumps(record), file=file, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
