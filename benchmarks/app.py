@@ -145,7 +145,7 @@ def regions() -> set[int]:
 
 
 def free_others(kept: set[int]) -> None:
-    """Free the shared arrays but `kept`: a program would end there, and here the next repetition follows.  Collective."""
+    """Free the shared arrays but `kept`: where a program ends, here the next repetition follows.  Collective."""
     dsm.barrier()
     gc.collect()
     for number in sorted(regions() - kept):

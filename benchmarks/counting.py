@@ -36,7 +36,7 @@ def bytes_of(buffer: Any) -> int:
 class CountedPrequest(MPI.Prequest):
     """A persistent request whose starts are counted.  Start each: `MPI.Prequest.Startall` cannot be counted."""
 
-    def Start(self) -> None:  # noqa: N802  (mpi4py's name)
+    def Start(self) -> None:
         """Start it, and count one message where it sends."""
         self.count()
         super().Start()
@@ -97,60 +97,60 @@ class CountedComm:
     def _others(self) -> int:
         return self._comm.size - 1
 
-    def _count_Send(self, buffer: Any, dest: int, *_: Any, **__: Any) -> tuple[int, int]:  # noqa: N802
+    def _count_Send(self, buffer: Any, dest: int, *_: Any, **__: Any) -> tuple[int, int]:
         return (0, 0) if dest == MPI.PROC_NULL else (1, bytes_of(buffer))
 
     _count_Ssend = _count_Rsend = _count_Bsend = _count_Sendrecv = _count_Sendrecv_replace = _count_Send
 
-    def _count_Barrier(self) -> tuple[int, int]:  # noqa: N802
+    def _count_Barrier(self) -> tuple[int, int]:
         return (2 if self._comm.rank else 0), 0
 
-    def _count_Bcast(self, buffer: Any, root: int = 0) -> tuple[int, int]:  # noqa: N802
+    def _count_Bcast(self, buffer: Any, root: int = 0) -> tuple[int, int]:
         return (1, bytes_of(buffer)) if self._comm.rank != root else (0, 0)
 
-    def _count_Reduce(self, sent: Any, received: Any = None, op: Any = None, root: int = 0) -> tuple[int, int]:  # noqa: N802
+    def _count_Reduce(self, sent: Any, received: Any = None, op: Any = None, root: int = 0) -> tuple[int, int]:
         return (1, bytes_of(sent)) if self._comm.rank != root else (0, 0)
 
-    def _count_Gather(self, sent: Any, received: Any = None, root: int = 0) -> tuple[int, int]:  # noqa: N802
+    def _count_Gather(self, sent: Any, received: Any = None, root: int = 0) -> tuple[int, int]:
         return (1, bytes_of(sent)) if self._comm.rank != root else (0, 0)
 
-    def _count_Scatter(self, sent: Any, received: Any = None, root: int = 0) -> tuple[int, int]:  # noqa: N802
+    def _count_Scatter(self, sent: Any, received: Any = None, root: int = 0) -> tuple[int, int]:
         return (1, bytes_of(received)) if self._comm.rank != root else (0, 0)
 
     _count_Gatherv, _count_Scatterv = _count_Gather, _count_Scatter
 
-    def _count_Allreduce(self, sent: Any, received: Any = None, op: Any = None) -> tuple[int, int]:  # noqa: N802
+    def _count_Allreduce(self, sent: Any, received: Any = None, op: Any = None) -> tuple[int, int]:
         bytes_ = bytes_of(received if sent is MPI.IN_PLACE else sent)
         return (2, 2 * bytes_) if self._comm.rank else (0, 0)
 
-    def _count_Scan(self, sent: Any, received: Any = None, op: Any = None) -> tuple[int, int]:  # noqa: N802
+    def _count_Scan(self, sent: Any, received: Any = None, op: Any = None) -> tuple[int, int]:
         bytes_ = bytes_of(received if sent is MPI.IN_PLACE else sent)
         return (1, bytes_) if self._comm.rank else (0, 0)
 
     _count_Exscan = _count_Scan
 
-    def _count_Allgather(self, sent: Any, received: Any) -> tuple[int, int]:  # noqa: N802
+    def _count_Allgather(self, sent: Any, received: Any) -> tuple[int, int]:
         bytes_ = bytes_of(received) // self._comm.size if sent is MPI.IN_PLACE else bytes_of(sent)
         return self._others(), self._others() * bytes_
 
-    def _count_Allgatherv(self, sent: Any, received: Any) -> tuple[int, int]:  # noqa: N802
+    def _count_Allgatherv(self, sent: Any, received: Any) -> tuple[int, int]:
         if sent is not MPI.IN_PLACE:
             return self._others(), self._others() * bytes_of(sent)
         array, counts = received[0], received[1]
         counts = counts[0] if np.ndim(counts[0]) == 1 else counts
         return self._others(), self._others() * int(counts[self._comm.rank]) * np.asarray(array).itemsize
 
-    def _count_Alltoall(self, sent: Any, received: Any) -> tuple[int, int]:  # noqa: N802
+    def _count_Alltoall(self, sent: Any, received: Any) -> tuple[int, int]:
         bytes_ = bytes_of(received if sent is MPI.IN_PLACE else sent)
         return self._others(), bytes_ * self._others() // self._comm.size
 
-    def _count_Alltoallv(self, sent: Any, received: Any) -> tuple[int, int]:  # noqa: N802
+    def _count_Alltoallv(self, sent: Any, received: Any) -> tuple[int, int]:
         array, counts = sent[0], sent[1]
         counts = counts[0] if np.ndim(counts[0]) == 1 else counts
         others = sum(int(count) for rank, count in enumerate(counts) if rank != self._comm.rank)
         return self._others(), others * np.asarray(array).itemsize
 
-    def _count_Reduce_scatter(self, sent: Any, received: Any, *_: Any, **__: Any) -> tuple[int, int]:  # noqa: N802
+    def _count_Reduce_scatter(self, sent: Any, received: Any, *_: Any, **__: Any) -> tuple[int, int]:
         return self._others(), bytes_of(sent) * self._others() // self._comm.size
 
     _count_Reduce_scatter_block = _count_Reduce_scatter
