@@ -1,16 +1,33 @@
-"""`python -m benchmarks micro`: the table of what single operations cost."""
+"""`python -m benchmarks`: what dsm costs beside the same work by message passing.
+
+run [APPS]       applications, serial, with mpi4py and with dsm, verified
+sweep WHAT       the same over page sizes, ranks or networks, or the map of page size and granularity
+list             the applications
+compare OLD NEW  two files of results
+report [FILE]    a page with tables and pictures
+micro            single operations
+"""
+
+from __future__ import annotations
 
 import sys
 
-from benchmarks.micro import launch
+USAGE = 2
+INTERRUPTED = 130
 
 
 def main() -> int:
-    """Choose the benchmark that the first word names.  Local."""
-    if sys.argv[1:2] != ["micro"]:
-        print("usage: python -m benchmarks micro [--help]", file=sys.stderr)
-        return 2
-    return launch.main(sys.argv[2:])
+    """Carry out the command that the first word names."""
+    if sys.argv[1:2] == ["micro"]:
+        from benchmarks.micro import launch
+
+        return launch.main(sys.argv[2:])
+    try:
+        from benchmarks import cli
+    except ModuleNotFoundError as missing:
+        print(f"not installed: {missing.name}. `pip install '.[bench]'` brings what the suite needs", file=sys.stderr)
+        return USAGE
+    return cli.main(sys.argv[1:], __doc__)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ class App:
         Speed of dsm over that of mpi4py that is wanted on 2 ranks.
     published : bool
         The verification needs no serial run.
+    grow : callable, optional
+        ``grow(size, ranks)``: the size with `ranks` times the work, for weak scaling.
     paper : tuple of float, optional
         Speed-ups on 8 processors of PVM and TreadMarks in Lu et al. 1995, where given as figures.
     paper_note : str
@@ -81,6 +83,7 @@ class App:
     memory: Callable[[Any], int]
     reach: float
     published: bool = False
+    grow: Callable[[Any, int], Any] | None = None
     paper: tuple[float, float] | None = None
     paper_note: str = ""
 

@@ -1,4 +1,4 @@
-"""Starts jobs: with the mpiexec of the MPI that mpi4py loads, on this host, on a cluster's, or on virtual hosts."""
+"""Runs the command of a job, and ends the job with whatever ends this process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 TIMED_OUT = -1
 
 
-def wait(words: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> int:
-    """Run a command to its end and return its status, or TIMED_OUT.  Whatever ends this ends the job."""
-    job = subprocess.Popen(list(words), env=dict(environ), stdin=subprocess.DEVNULL, start_new_session=True)
+def wait(words: Sequence[str], environ: Mapping[str, str], timeout_s: float, output: IO[str] | None = None) -> int:
+    """Run a command to its end and return its status, or TIMED_OUT.  Whatever ends this ends the job.
+
+    What it prints goes to `output`, or to where this process prints.
+    """
+    job = subprocess.Popen(
+        list(words),
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
     try:
         return job.wait(timeout_s)
     except BaseException as error:

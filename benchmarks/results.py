@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 KINDS: dict[str, tuple[str, ...]] = {
-    "app": ("app", "size", "version", "times_s", "checksum", "counters", "lines", "aggregation", "job"),
+    "app": ("app", "size", "version", "times_s", "checksum", "counters", "lines", "aggregation", "scaling", "job"),
     "granularity": ("pattern", "bytes", "compute_us", "dsm_s", "mpi4py_s", "counters"),
 }
 COMMON = ("kind", "time", "commit", "machine", "software", "mpi", "network", "ranks", "page_size")
@@ -166,6 +166,7 @@ class Key(NamedTuple):
 
     app: str
     size: str
+    scaling: str
     ranks: int
     page_size: int
     aggregation: bool

@@ -44,11 +44,11 @@ def summed(counters: Mapping[str, int]) -> dict[str, int]:
 
 
 class Job:
-    """One application in one size on the ranks of this job."""
+    """One application in one size, as the application's `make` takes it, on the ranks of this job."""
 
-    def __init__(self, app: App, size: str) -> None:
+    def __init__(self, app: App, size: Any) -> None:
         self.app, self.comm = app, MPI.COMM_WORLD
-        self.problem = app.make(app.sizes[size])
+        self.problem = app.make(size)
         self.reference: Result | None = None
         self.sum = ""  # of the last result
 
@@ -119,12 +119,18 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--app", required=True)
     parser.add_argument("--size", required=True)
+    parser.add_argument("--weak", action="store_true")
     parser.add_argument("--versions", required=True)
     parser.add_argument("--repetitions", type=int, required=True)
     parser.add_argument("--results", required=True)
     options = parser.parse_args()
     dsm.init()
-    job = Job(apps.load_one(options.app), options.size)
+    app = apps.load_one(options.app)
+    size = app.sizes[options.size]
+    if options.weak:
+        assert app.grow is not None
+        size = app.grow(size, MPI.COMM_WORLD.size)
+    job = Job(app, size)
     try:
         records = job.run(options.versions.split(","), options.repetitions)
     except WrongResultError as why:

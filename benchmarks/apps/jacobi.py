@@ -120,5 +120,6 @@ APPS = (
         verify=verify,
         memory=lambda size: 2 * 8 * size.n**2,
         reach=0.95,
+        grow=lambda size, ranks: Size(round(size.n * ranks**0.5), size.steps),
     ),
 )

@@ -6,16 +6,15 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import job
 from benchmarks.micro import table
 from benchmarks.micro.table import FAILED, Case
 from dsm import _launch, _mpi
@@ -93,28 +92,11 @@ class Jobs:
                 words, made = plan.words, plan.environ
                 if plan.settings:
                     print(f"{words[0]}; set: {'; '.join(plan.settings)}", file=sys.stderr)
-            status = self._wait(words, made | environ)
+            status = job.wait(words, made | environ, options.timeout)
             lines = results.read_text().splitlines()
         if lines and not self.about:  # of the first job: the later ones find the load that the earlier ones made
             self.about = json.loads(lines[0])
         return [table.from_json(line) for line in lines[1:]], status
-
-    def _wait(self, words: list[str], environ: dict[str, str]) -> int:
-        job = subprocess.Popen(words, env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
-        try:
-            return job.wait(self.options.timeout)
-        except BaseException as error:
-            # Ctrl-C does not reach a session of its own; mpiexec ends its ranks.
-            job.terminate()
-            try:
-                job.wait(5)
-            except subprocess.TimeoutExpired:
-                os.killpg(job.pid, signal.SIGKILL)
-                job.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                print(f"ended after {self.options.timeout:g} s", file=sys.stderr)
-                return -1
-            raise
 
 
 def measure(options: argparse.Namespace) -> tuple[list[Case], dict[str, Any]]:
