@@ -72,8 +72,7 @@ def test_a_wrong_result_is_refused(app):
 
 
 AN_APP = """
-def kernel(f):
-    return f
+from functools import cache as kernel
 
 @kernel
 def loop(x):
