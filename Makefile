@@ -5,6 +5,7 @@
 # make prove     proof for MINUTES=10: simulator, fuzzer, sanitizers, chaos under MPI (docs/testing.md)
 # make soak      the same for MINUTES=60
 # make planted   show that the simulator notices faults: one is planted at a time
+# make bench     every application of the benchmark suite, size small, and a page with the results: build/benchmarks
 # make scale     what the protocol costs on up to 1,024 nodes, by its own code and a model: docs/scale.md
 #
 # Needs Python 3.11 to 3.13 with its headers, a C compiler and make.  PYTHON=python3.12 takes another python, MPICH= and
@@ -34,11 +35,15 @@ STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
 # The jobs fill the machine by themselves.
 .NOTPARALLEL:
-.PHONY: demo test test-mpich test-openmpi test-unit test-ranks test-faults test-cluster lint planted prove soak scale clean
+.PHONY: demo bench test test-mpich test-openmpi test-unit test-ranks test-faults test-cluster lint planted prove soak scale clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/heat.py
+
+bench: $(TEST)/installed
+	$(TEST)/bin/python -m benchmarks run --size small
+	$(TEST)/bin/python -m benchmarks report
 
 test: test-unit test-ranks test-faults test-cluster lint
 
