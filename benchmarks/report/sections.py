@@ -1,0 +1,366 @@
+"""Builds the report from what was measured: its tables, and its pictures with the sentences below them.
+
+A part whose data are missing is a string instead, which says what is missing and which command measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from benchmarks.report import figures, sentences, words
+from benchmarks.report.data import REACH_RANKS, Heat, Measured, Record, Sweep, split
+from benchmarks.report.data import seconds as median_seconds
+from benchmarks.report.document import Block, Column, Document, Items, Picture, Section, Table, Text
+from benchmarks.report.words import DASH, NOTHING
+
+TITLE = "dsm beside mpi4py"
+COMPARABLE = (
+    "The columns of SC'95 are speed-ups of PVM and of TreadMarks on eight workstations with a network of 100 Mbit/s "
+    "(Lu, Dwarkadas, Cox, Zwaenepoel 1995), and the second over the first. Comparable is which applications are hard "
+    "for shared memory, and roughly the ratio; not comparable are the speed-ups, as processors, network and number of "
+    "ranks differ, and most problems of that time fit into a cache of today."
+)
+COUNTED = (
+    "Messages and bytes are summed over all ranks; a collective call of mpi4py counts as the fewest point-to-point "
+    "messages that do its work. Code is lines: all of the serial program, and what each parallel version needs beyond "
+    "it; kernels are shared and not counted. A verdict with ~ has its reach inside the interval."
+)
+
+
+def build(measured: Measured) -> Document:
+    """Build the whole report."""
+    if not measured.records:
+        return Document(TITLE, "There are no results.", [])
+    parts = [
+        facts(measured),
+        applications(measured),
+        beside(measured),
+        time_split(measured),
+        page_sizes(measured),
+        granularity(measured),
+        ranks(measured),
+        weak(measured),
+        networks(measured),
+        libraries(measured),
+        missed(measured),
+    ]
+    sections = [part for part in parts if isinstance(part, Section)]
+    missing = [part for part in parts if isinstance(part, str) and part]
+    if missing:
+        sections.append(Section("Not in these results", [Text(f"{'; '.join(missing)}.")]))
+    return Document(TITLE, sentences.overall(measured), sections)
+
+
+# ---- what was run ----
+
+
+def facts(measured: Measured) -> Section:
+    """Tell where, when and with what the records were made."""
+    records = measured.records
+    plain = measured.plain
+    rows = [
+        ["machine", _distinct(_machine(record) for record in records)],
+        ["commit", _distinct(record["commit"] for record in records)],
+        ["software", _distinct(_software(record) for record in records)],
+        ["MPI", _distinct(record["mpi"] for record in records)],
+        ["network", _distinct(record["network"] for record in records)],
+        ["when", _when([record["time"] for record in records])],
+        ["repetitions", _repetitions(records)],
+    ]
+    loads = [record["load"] for record in records if "load" in record]
+    if loads:
+        rows.append(["load average", f"{min(loads):.1f}{DASH}{max(loads):.1f} at the end of a job"])
+    blocks: list[Block] = [Table("", [Column("what", words=True), Column("which", words=True)], rows)]
+    if len({_machine(record) for record in records}) > 1:
+        blocks.append(Text("These results are of several machines: compare only what one of them measured."))
+    if measured.names:
+        blocks.append(
+            Text(
+                f"Unless it says otherwise a figure is of {plain['mpi']}, {plain['network']}, pages of "
+                f"{words.size(plain['page_size'])}. Times are medians; intervals are of 95 % (bootstrap over the "
+                "repetitions). The versions of an application ran in turns in one job, and every result was verified."
+            )
+        )
+    return Section("What was run", blocks)
+
+
+def _distinct(found: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(found)) or NOTHING
+
+
+def _machine(record: Record) -> str:
+    of = record["machine"]
+    told = f"{of.get('host', '?')}: {of.get('cpu', '?')}, {words.counted(of.get('cores', 1), 'core')}"
+    told += f", {of['memory_gib']} GiB" if of.get("memory_gib") else ""
+    return told + (f", Linux {of['kernel']}" if of.get("kernel") else "")
+
+
+def _software(record: Record) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record["software"].items()) or NOTHING
+
+
+def _when(times: list[str]) -> str:
+    first, last = (time.replace("T", " ").replace("+00:00", " UTC") for time in (min(times), max(times)))
+    return first if first == last else f"{first} to {last}"
+
+
+def _repetitions(records: list[Record]) -> str:
+    found = [len(record[name]) for record in records for name in ("times_s", "dsm_s") if name in record]
+    return str(min(found)) if min(found) == max(found) else f"{min(found)}{DASH}{max(found)}"
+
+
+# ---- applications ----
+
+
+def applications(measured: Measured) -> Section | str:
+    """Tabulate the applications in each size, and speed-ups by ranks."""
+    if not measured.sizes:
+        return "no application (`python -m benchmarks run`)"
+    blocks: list[Block] = [Text(COUNTED), Text(COMPARABLE)]
+    for size in measured.sizes:
+        blocks.append(_main_table(measured, size))
+        if len(measured.all_ranks(size)) > 1:
+            blocks.append(_ranks_table(measured, size))
+    return Section("Applications", blocks)
+
+
+def _main_table(measured: Measured, size: str) -> Table:
+    columns = [
+        Column("application", words=True),
+        Column("serial"),
+        Column("mpi4py", "speed-up"),
+        Column("dsm", "speed-up"),
+    ]
+    columns += [Column("ratio", "dsm / mpi4py"), Column("95 %", "dsm / mpi4py"), Column("reach", "dsm / mpi4py")]
+    columns += [Column("verdict", "dsm / mpi4py", words=True)]
+    columns += [Column(version, group) for group in ("messages", "bytes") for version in ("mpi4py", "dsm")]
+    columns += [Column(version, "code") for version in ("serial", "mpi4py", "dsm")]
+    columns += [Column("PVM", "SC'95"), Column("TreadMarks", "SC'95"), Column("ratio", "SC'95")]
+    rows = [_main_row(measured, name, size) for name in measured.in_size(size)]
+    return Table(f"Size {size}, {words.counted(measured.ranks, 'rank')}", columns, rows)
+
+
+def _main_row(measured: Measured, name: str, size: str) -> list[str]:
+    job, alone = measured.job(name, size), measured.serial(name, size)
+    found, verdict = measured.ratio(name, size), measured.verdict(name, size)
+    app = measured.apps.get(name)
+    row = [name, words.seconds(median_seconds(alone)) if alone else NOTHING]
+    row += [_ratio(measured.speedup(name, size, version)) for version in ("mpi4py", "dsm")]
+    row += [words.ratio(found.value), words.interval(found)] if found else [NOTHING] * 2
+    row.append(f"{app.reach:.2f}" if app else NOTHING)
+    row.append(("met" if verdict.met else "missed") + " ~" * verdict.open if verdict else NOTHING)
+    for counter, write in (("messages_sent", "{:,}".format), ("bytes_sent", words.size)):
+        for version in ("mpi4py", "dsm"):
+            count = job.get(version, {}).get("counters", {}).get(counter)
+            row.append(NOTHING if count is None else write(count))
+    versions = ({"serial": alone} if alone else {}) | job
+    row += [str(versions[v]["lines"]) if v in versions else NOTHING for v in ("serial", "mpi4py", "dsm")]
+    if app and app.paper:
+        pvm, treadmarks = app.paper
+        return [*row, f"{pvm:.2f}", f"{treadmarks:.2f}", words.ratio(treadmarks / pvm)]
+    return [*row, NOTHING, NOTHING, (app and app.paper_note) or NOTHING]
+
+
+def _ratio(value: float | None) -> str:
+    return NOTHING if value is None else words.ratio(value)
+
+
+def _ranks_table(measured: Measured, size: str) -> Table:
+    ranks = measured.all_ranks(size)
+    columns = [Column("application", words=True)]
+    for rank in ranks:
+        group = words.counted(rank, "rank") + " *" * (rank > measured.cores)
+        columns += [Column("mpi4py", group), Column("dsm", group), Column("ratio", group)]
+    rows = []
+    for name in measured.in_size(size):
+        row = [name]
+        for rank in ranks:
+            row += [_ratio(measured.speedup(name, size, version, rank)) for version in ("mpi4py", "dsm")]
+            found = measured.ratio(name, size, rank)
+            row.append(words.ratio(found.value) if found else NOTHING)
+        rows.append(row)
+    beyond = f"; * more ranks than the {words.counted(measured.cores, 'core')}" if ranks[-1] > measured.cores else ""
+    return Table(f"Size {size}: speed-up over serial, and speed of dsm over mpi4py{beyond}", columns, rows)
+
+
+# ---- beside mpi4py ----
+
+
+def beside(measured: Measured) -> Section | str:
+    """Draw the speed of dsm over mpi4py for each application, and over ranks."""
+    found = measured.ratios(measured.sizes[0]) if measured.sizes else {}
+    if not found:
+        return "no application with both dsm and mpi4py (`python -m benchmarks run`)"
+    judged = measured.ranks == REACH_RANKS
+    reaches = {name: measured.apps[name].reach for name in found if judged and name in measured.apps}
+    where = f"size {measured.sizes[0]}, {words.counted(measured.ranks, 'rank')}"
+    says = sentences.ratios(found, measured, measured.sizes[0])
+    blocks: list[Block] = [
+        Picture("ratios", f"Speed of dsm over mpi4py, {where}", says, lambda: figures.ratios(found, reaches))
+    ]
+    sweep = measured.sweep("ranks", measured.sizes[0])
+    if sweep:
+        title = f"Speed of dsm over mpi4py by ranks, size {sweep.size}"
+        says = sentences.over(sweep, "ranks", lambda rank: f"{rank}")
+        blocks.append(_heat_picture("ranks", title, says, sweep, [str(rank) for rank in sweep.values], "ranks"))
+    return Section("Beside mpi4py", blocks)
+
+
+def _heat_picture(name: str, title: str, says: str, sweep: Sweep, columns: list[str], label: str) -> Picture:
+    values = np.array([[row[v].value if v in row else np.nan for v in sweep.values] for row in sweep.table.values()])
+    return Picture(name, title, says, lambda: figures.heat(list(sweep.table), columns, values, label))
+
+
+def time_split(measured: Measured) -> Section | str:
+    """Draw what the time of dsm's ranks goes to."""
+    size = measured.sizes[0] if measured.sizes else ""
+    jobs = {name: measured.job(name, size) for name in measured.names}
+    jobs = {name: job for name, job in jobs.items() if job.get("dsm", {}).get("counters")}
+    if not jobs:
+        return "no counters of dsm (`python -m benchmarks run`)"
+    parts = {name: split(job["dsm"]) for name, job in jobs.items()}
+    times = {
+        name: (median_seconds(job["dsm"]), median_seconds(job["mpi4py"]) if "mpi4py" in job else None)
+        for name, job in jobs.items()
+    }
+    note = Text(
+        "Waits are summed over the ranks, as shares of time \N{MULTIPLICATION SIGN} ranks of the same repetition. "
+        "Counters are taken where a lock is waited for. What is not waiting is shown as computing: the work of the "
+        "protocol on the computing thread belongs to it, too."
+    )
+    title = f"Where the time of dsm goes, size {size}, {words.counted(measured.ranks, 'rank')}"
+    picture = Picture("split", title, sentences.splits(parts), lambda: figures.splits(parts, times))
+    return Section("Where the time goes", [picture, note])
+
+
+# ---- sweeps ----
+
+
+def page_sizes(measured: Measured) -> Section | str:
+    """Draw the speed over page sizes, and recommend one."""
+    on = measured.sweep("page_size")
+    if not on:
+        return "page sizes (`python -m benchmarks sweep pages`)"
+    off = measured.sweep("page_size", on.size, aggregation=False)
+    usual = measured.plain["page_size"]
+    where = f"size {on.size}, {words.counted(measured.ranks, 'rank')}"
+    curves = Picture(
+        "pages",
+        f"Speed over the page size, {where}",
+        sentences.pages(on, usual, off),
+        lambda: figures.page_curves(on.table, off.table if off else {}, usual),
+    )
+    columns = [words.size(value) for value in on.values]
+    says = sentences.over(on, "pages", words.size)
+    heat = _heat_picture(
+        "pages-heat", f"The same in figures, with aggregation, {where}", says, on, columns, "page size"
+    )
+    return Section("Page size", [curves, heat])
+
+
+def granularity(measured: Measured) -> Section | str:
+    """Draw the map of page size and bytes per synchronisation of each pattern."""
+    maps = measured.heats()
+    if not maps and not measured.granularity:
+        return "granularity (`python -m benchmarks sweep granularity`)"
+    blocks: list[Block] = []
+    if maps:
+        blocks.append(_maps(measured, maps))
+    curves = measured.compute_curves()
+    if curves:
+        title = f"Computing between synchronisations, pages of {words.size(measured.granularity_page_size())}"
+        blocks.append(Picture("compute", title, sentences.compute(curves), lambda: figures.compute(curves)))
+    return Section("Granularity", blocks)
+
+
+def _maps(measured: Measured, maps: list[Heat]) -> Picture:
+    title = (
+        f"Speed of dsm over mpi4py by page size and grain, {words.counted(measured.granularity[0]['ranks'], 'rank')}"
+    )
+    says = sentences.heats(maps, measured.granularity_page_size())
+    return Picture("granularity", title, says, lambda: figures.heats(maps))
+
+
+def ranks(measured: Measured) -> Section | str:
+    """Draw speed-ups over ranks."""
+    size = max(measured.sizes, key=lambda name: len(measured.all_ranks(name)), default="")
+    many = measured.all_ranks(size) if size else []
+    curves = {
+        name: {
+            version: {
+                rank: value for rank in many if (value := measured.speedup(name, size, version, rank)) is not None
+            }
+            for version in ("mpi4py", "dsm")
+        }
+        for name in measured.names
+    }
+    curves = {name: versions for name, versions in curves.items() if any(len(c) > 1 for c in versions.values())}
+    if not curves:
+        return "numbers of ranks, with one among them (`python -m benchmarks sweep ranks`)"
+    says = sentences.scaling(curves, measured.cores, "speed-up")
+    title = f"Speed-up over serial, size {size}"
+    picture = Picture("scaling", title, says, lambda: figures.scaling(curves, measured.cores, efficiency=False))
+    return Section("Ranks", [picture])
+
+
+def weak(measured: Measured) -> Section | str:
+    """Draw efficiencies where the work grows with the ranks."""
+    size, curves = measured.weak_efficiency()
+    curves = {name: versions for name, versions in curves.items() if any(len(c) > 1 for c in versions.values())}
+    if not curves:
+        return "weak scaling (`python -m benchmarks sweep weak`)"
+    says = sentences.scaling(curves, measured.cores, "efficiency")
+    title = f"Efficiency where the work grows with the ranks, size {size} each"
+    picture = Picture("weak", title, says, lambda: figures.scaling(curves, measured.cores, efficiency=True))
+    return Section("Weak scaling", [picture])
+
+
+def networks(measured: Measured) -> Section | str:
+    """Draw the speed on each network."""
+    sweep = measured.sweep("network")
+    if not sweep:
+        return "networks (`python -m benchmarks sweep networks`)"
+    title = f"Speed of dsm over mpi4py by network, size {sweep.size}, {words.counted(measured.ranks, 'rank')}"
+    picture = Picture("networks", title, sentences.networks(sweep), lambda: figures.networks(sweep.table, sweep.values))
+    note = Text(
+        "`full`, `1gbit` and `100mbit` are virtual hosts on this machine, one for each rank, which talk by TCP over "
+        "links of that rate; on one host MPI passes messages through memory."
+    )
+    return Section("Networks", [picture, note])
+
+
+def libraries(measured: Measured) -> Section | str:
+    """Tabulate the ratio with each MPI, where there are several."""
+    sweep = measured.sweep("mpi")
+    if not sweep:
+        return ""
+    columns = [Column("application", words=True), *(Column(mpi) for mpi in sweep.values)]
+    rows = [
+        [
+            name,
+            *(f"{words.ratio(row[m].value)} ({words.interval(row[m])})" if m in row else NOTHING for m in sweep.values),
+        ]
+        for name, row in sweep.table.items()
+    ]
+    caption = f"Speed of dsm over mpi4py, size {sweep.size}, {words.counted(measured.ranks, 'rank')}"
+    return Section("MPI libraries", [Table(caption, columns, rows)])
+
+
+def missed(measured: Measured) -> Section | str:
+    """Explain each reach that is missed by the counters."""
+    size = measured.sizes[0] if measured.sizes else ""
+    verdicts = {name: measured.verdict(name, size) for name in measured.names}
+    judged = {name: verdict for name, verdict in verdicts.items() if verdict}
+    if not judged:
+        return f"runs on {REACH_RANKS} ranks, for which reaches are given (`python -m benchmarks run`)"
+    items = [
+        (name, sentences.reasons(found))
+        for name, verdict in judged.items()
+        if not verdict.met and (found := measured.reasons(name, size))
+    ]
+    if not items:
+        told = f"Every reach is met, in {words.counted(len(judged), 'application')} of size {size}."
+        return Section("Reaches that are missed", [Text(told)])
+    return Section("Reaches that are missed", [Items(items)])

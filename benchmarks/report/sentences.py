@@ -1,0 +1,201 @@
+"""The sentences of the report.  Each is computed: it says what the data show and nothing that they do not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.report.data import CLOSE, NEAR, ONE_HOST, REACH_RANKS, Heat, Measured, Reasons, Split, Sweep
+from benchmarks.report.words import TIMES, counted, geometric_mean, listed, percent, ratio, size
+from benchmarks.results import Interval
+
+WAITED_FOR = {"data": "for data", "locks": "for locks", "barriers": "at barriers"}
+
+
+def overall(measured: Measured) -> str:
+    """Say in one sentence how dsm does beside mpi4py."""
+    found = measured.ratios(measured.sizes[0]) if measured.sizes else {}
+    if not found:
+        return "No application was measured with both dsm and mpi4py."
+    close = sum(value.value >= CLOSE for value in found.values())
+    told = (
+        f"On {counted(measured.ranks, 'rank')}, in size `{measured.sizes[0]}`, dsm is within 5 % of mpi4py, or faster, "
+        f"in {close} of {counted(len(found), 'application')}"
+    )
+    verdicts = [measured.verdict(name, measured.sizes[0]) for name in found]
+    judged = [verdict for verdict in verdicts if verdict]
+    if judged and measured.ranks == REACH_RANKS:
+        of = "" if len(judged) == len(found) else f" of {len(judged)}"
+        told += f" and meets the reach in {sum(verdict.met for verdict in judged)}{of}"
+    mean = geometric_mean([value.value for value in found.values()])
+    return f"{told}; the geometric mean of its speed is {ratio(mean)} of mpi4py's."
+
+
+def ratios(found: Mapping[str, Interval], measured: Measured, in_size: str) -> str:
+    """Say how far the ratios range and how many reaches are met."""
+    slow, fast = min(found, key=lambda n: found[n].value), max(found, key=lambda n: found[n].value)
+    told = f"The speed of dsm is {ratio(found[slow].value)} of mpi4py's"
+    if slow == fast:
+        told += f" in {slow}"
+    else:
+        told += f" in {slow}, the slowest beside it, and {ratio(found[fast].value)} in {fast}"
+    judged = [verdict for name in found if (verdict := measured.verdict(name, in_size))]
+    if not judged:
+        return f"{told}."
+    told += f"; {sum(verdict.met for verdict in judged)} of {len(judged)} meet the reach"
+    undecided = sum(verdict.open for verdict in judged)
+    return told + (f", and for {undecided} the interval leaves it open." if undecided else ".")
+
+
+def over(sweep: Sweep, noun: str, write: Any = str) -> str:
+    """Say how the mean goes over what was varied, and where the worst cell is."""
+    means, names = sweep.means()
+    first, *_, last = means
+    cells = [(found.value, name, at) for name, row in sweep.table.items() for at, found in row.items()]
+    worst = min(cells, key=lambda cell: cell[0])
+    return (
+        f"From {write(first)} to {write(last)} {noun} the geometric mean over {counted(len(names), 'application')} "
+        f"goes from {ratio(means[first])} to {ratio(means[last])}; the lowest of all is {ratio(worst[0])}, of "
+        f"{worst[1]} at {write(worst[2])}."
+    )
+
+
+def splits(parts: Mapping[str, Split]) -> str:
+    """Say how much is waiting, and for what most."""
+    waiting = [1 - part.compute for part in parts.values()]
+    told = f"{percent(sum(waiting) / len(waiting))} of the time of dsm's ranks is waiting, in the mean of "
+    told += counted(len(parts), "application")
+    largest = Counter(part.largest_wait for part in parts.values() if part.largest_wait)
+    if not largest:
+        return f"{told}."
+    most = max(parts, key=lambda name: 1 - parts[name].compute)
+    named = listed(f"{WAITED_FOR[wait]} in {n}" for wait, n in largest.most_common())
+    return f"{told}; the largest wait is {named}. {most} waits most, {percent(1 - parts[most].compute)}."
+
+
+def pages(sweep: Sweep, usual: int, plain: Sweep | None) -> str:
+    """Recommend a page size, and say what the usual one and a fixed unit without aggregation lose."""
+    means, names = sweep.means()
+    best = max(means, key=lambda page_size: means[page_size])
+    told = (
+        f"Pages of {size(best)} have the best geometric mean of the ratio, {ratio(means[best])} over "
+        f"{counted(len(names), 'application')}"
+    )
+    if best == usual:
+        told += ", and are the usual ones."
+    elif usual in means:
+        told += (
+            f"; the usual {size(usual)} has {ratio(means[usual])} and loses {percent(1 - means[usual] / means[best])}."
+        )
+    else:
+        told += "."
+    return told + (_fixed(plain, means.get(usual)) if plain else "")
+
+
+def _fixed(plain: Sweep, with_aggregation: float | None) -> str:
+    """Compare the usual pages with aggregation and the best fixed unit, as Amza et al. 1997 did."""
+    means, _ = plain.means()
+    best = max(means, key=lambda page_size: means[page_size])
+    told = f" Without aggregation the best is {size(best)} with {ratio(means[best])}"
+    if with_aggregation is None:
+        return f"{told}."
+    gain = with_aggregation / means[best] - 1
+    return f"{told}: aggregation on the usual pages is {percent(abs(gain))} {'ahead' if gain >= 0 else 'behind'}."
+
+
+def heats(maps: Sequence[Heat], page_size: int) -> str:
+    """Say how many points are close, and from which grain on each pattern is near."""
+    values = [value for found in maps for value in found.speed.values()]
+    close = sum(value >= CLOSE for value in values)
+    told = f"At {close} of {counted(len(values), 'point')} dsm is within 5 % of mpi4py, or faster."
+    enough: dict[int | None, list[str]] = {}
+    for found in maps:
+        if page_size in found.page_sizes:
+            enough.setdefault(found.enough(page_size), []).append(found.pattern)
+    grains = [
+        f"from {size(grain)} per synchronisation on for {listed(enough[grain])}"
+        for grain in sorted(set(enough) - {None})
+    ]
+    if None in enough:
+        grains.append(f"at no measured grain for {listed(enough[None])}")
+    if grains:
+        told += f" With pages of {size(page_size)} its speed stays at {NEAR:g} or more {', '.join(grains)}."
+    return told
+
+
+def compute(curves: Mapping[str, Mapping[int, Mapping[float, float]]]) -> str:
+    """Say what computing between synchronisations does to the ratio."""
+    every = [curve for rows in curves.values() for curve in rows.values()]
+    least, most = (pick({time for curve in every for time in curve}) for pick in (min, max))
+    both = [curve for curve in every if least in curve and most in curve]
+    if not both:
+        return "No grain was measured with the least and with the most computing."
+    before, after = (geometric_mean([curve[time] for curve in both]) for time in (least, most))
+    return (
+        f"With {most:,g} \N{MICRO SIGN}s of computing between synchronisations the geometric mean is {ratio(after)}, "
+        f"beside {ratio(before)} with {least:,g}."
+    )
+
+
+def scaling(curves: Mapping[str, Mapping[str, Mapping[int, float]]], cores: int, what: str) -> str:
+    """Say where both versions are at the most ranks that have a core each, and at the most of all."""
+    ranks = sorted({rank for versions in curves.values() for curve in versions.values() for rank in curve})
+    fitting = [rank for rank in ranks if rank <= cores]
+    told = []
+    for rank in dict.fromkeys([*fitting[-1:], ranks[-1]]):
+        both = [c for c in curves.values() if all(rank in c.get(version, {}) for version in ("dsm", "mpi4py"))]
+        if both:
+            dsm, mpi = (geometric_mean([c[version][rank] for c in both]) for version in ("dsm", "mpi4py"))
+            told.append(
+                f"on {counted(rank, 'rank')} the geometric mean of the {what} is {ratio(dsm)} with dsm and "
+                f"{ratio(mpi)} with mpi4py"
+            )
+    if not told:
+        return f"No number of ranks has a {what} of both versions."
+    text = "; ".join(told)
+    beyond = f"; with more than {counted(cores, 'core')} ranks take turns on them" if ranks[-1] > cores else ""
+    return f"{text[0].upper()}{text[1:]}{beyond}."
+
+
+def networks(sweep: Sweep) -> str:
+    """Say the mean on each network, and who loses most on the slowest."""
+    means, names = sweep.means()
+    told = listed(f"{ratio(mean)} on {_network(network)}" for network, mean in means.items())
+    last = [*means][-1]
+    worst = min(names, key=lambda name: sweep.table[name][last].value)
+    return (
+        f"The geometric mean over {counted(len(names), 'application')} is {told}; on {_network(last)} {worst} is "
+        f"lowest, {ratio(sweep.table[worst][last].value)}."
+    )
+
+
+def _network(name: str) -> str:
+    return name if name == ONE_HOST else f"`{name}`"
+
+
+def reasons(found: Reasons) -> str:
+    """Explain a speed by the counters."""
+    longer = 1 / found.speed - 1
+    waiting = 1 - found.split.compute
+    told = f"{ratio(found.speed)} of mpi4py's speed instead of {found.reach:.2f}: it takes {percent(longer)} longer. "
+    if not found.split.largest_wait:
+        told += "It waits for nothing. "
+    else:
+        waits = f"data {percent(found.split.data)}, locks {percent(found.split.lock)}, barriers "
+        waits += percent(found.split.barrier)
+        told += f"{percent(waiting)} of the ranks' time is waiting ({waits}); the largest wait is "
+        told += f"{WAITED_FOR[found.split.largest_wait]}. "
+        if waiting < 1 - found.speed:
+            told += "Waiting is less than what it takes longer: the rest is work that mpi4py's version does not have. "
+    told += f"{found.faults_per_s:,.0f} faults a second, {counted(found.diffs, 'diff')} made, "
+    told += f"{counted(found.collections, 'collection')}; {_beside(found.messages, 'messages')} and "
+    return f"{told}{_beside(found.bytes, 'bytes', written=size)}."
+
+
+def _beside(pair: tuple[int, int], noun: str, written: Any = "{:,}".format) -> str:
+    mpi, dsm = pair
+    told = f"{written(dsm)} {noun}" if written is not size else f"{size(dsm)}"
+    if not mpi:
+        return f"{told} where mpi4py sends none" if written is not size else f"{told} where mpi4py sends nothing"
+    return f"{told}, {ratio(dsm / mpi)} {TIMES} mpi4py's"
