@@ -51,7 +51,7 @@ test-mpich:
 	$(MAKE) MPI=mpich test-unit test-ranks test-faults test-cluster
 
 test-openmpi:
-	$(MAKE) MPI=openmpi test-unit test-ranks test-faults
+	$(MAKE) MPI=openmpi test-unit test-ranks test-faults test-cluster
 
 # test_face.py starts dsm in its process, whose range of addresses the tests of the machine need free.
 test-unit: $(TEST)/installed

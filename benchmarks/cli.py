@@ -21,6 +21,8 @@ import rich.table
 
 from benchmarks import apps, results, run
 from benchmarks.app import SIZES, App
+from benchmarks.cluster import hosts
+from benchmarks.cluster.hosts import RATES
 from benchmarks.run import Place, Run, Runner, UsageError
 from dsm import _settings
 from dsm._errors import DSMError
@@ -29,7 +31,6 @@ RESULTS = results.ROOT / "build" / "benchmarks" / "results.jsonl"
 REPETITIONS = 5
 PAGE_SIZES = tuple(4096 << (2 * step) for step in range(6))
 RANKS = (1, 2, 4, 8)
-RATES = ("full", "1gbit", "100mbit")
 SWEEPS = ("granularity", "pages", "ranks", "weak", "networks")
 
 
@@ -134,8 +135,6 @@ def place_of(options: argparse.Namespace) -> Place:
     if options.repetitions < REPETITIONS and options.size != "tiny":
         raise UsageError(f"{options.repetitions} repetitions are too few for a median: {REPETITIONS} or more")
     if options.hosts:
-        from benchmarks.cluster import hosts
-
         problem = hosts.why_not()
         if problem:
             raise UsageError(f"no virtual hosts: {problem}")

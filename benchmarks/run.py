@@ -19,6 +19,7 @@ import rich.progress
 
 from benchmarks import job, results
 from benchmarks.app import App
+from benchmarks.cluster.hosts import Hosts
 from benchmarks.lines import lines_of
 from dsm import _launch, _mpi, _settings
 
@@ -59,8 +60,6 @@ class Place:
     def command(self, ranks: int, program: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
         """Make the command that runs `program` on some ranks, and its environment."""
         if self.rate:
-            from benchmarks.cluster.hosts import Hosts
-
             with Hosts(ranks, rate=self.rate) as hosts:
                 yield hosts.command(program)
         elif self.launcher == "srun":

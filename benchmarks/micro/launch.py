@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import job
+from benchmarks.cluster.hosts import Hosts
 from benchmarks.micro import table
 from benchmarks.micro.table import FAILED, Case
 from dsm import _launch, _mpi
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ranks", "-n", type=int, default=2, help="processes (default 2; reaches are meant for 2)")
     made.add_argument("--rounds", type=int, default=7, help=f"rounds of each row, {ROUNDS_MIN} or more (default 7)")
     made.add_argument("--only", type=rows_named, default=ROWS, metavar="S4,S13", help="these rows")
-    made.add_argument("--hosts", action="store_true", help="each rank on a virtual host, over TCP (as root, MPICH)")
+    made.add_argument("--hosts", action="store_true", help="each rank on a virtual host, over TCP (as root)")
     made.add_argument("--json", metavar="FILE", help="write everything there, too: each round, the counters")
     made.add_argument("--beside", metavar="FILE", help="compare with the JSON of another run: a column of ratios")
     made.add_argument("--counters", action="store_true", help="print the statistics of dsm that explain the times")
@@ -84,8 +85,6 @@ class Jobs:
             program += ["--rows", ",".join(rows), "--results", str(results), "--rounds", str(options.rounds)]
             program += ["--tiny"] * options.tiny + ["--hosts"] * options.hosts
             if options.hosts:
-                from tests.cluster.hosts import Hosts
-
                 words, made = stack.enter_context(Hosts(options.ranks)).command(program)
             else:
                 plan = _launch.plan(options.ranks, program)

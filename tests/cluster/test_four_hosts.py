@@ -1,17 +1,19 @@
 """dsm over TCP: four hosts on one machine, one rank on each."""
 
+import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import hosts as host_module
-
 HERE = Path(__file__).resolve().parent
-EXAMPLES = HERE.parents[1] / "examples"
+ROOT = HERE.parents[1]
+EXAMPLES = ROOT / "examples"
+sys.path.append(str(ROOT))  # last: what is tested is the dsm that is installed, or named by PYTHONPATH
+
+from benchmarks.cluster import hosts as host_module  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -60,4 +62,41 @@ def test_a_job_that_does_not_end_is_ended(hosts):
         status, output = more.run(["sleep", "1000"], 3)
         assert status != 0
         assert "ended after 3 s" in output
+    assert more.prefix not in namespaces()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_after_a_signal(hosts, end):
+    program = ["-c", "import time; print('here', flush=True); time.sleep(1000)"]
+    words = [sys.executable, "-P", host_module.__file__, "-n", "2", sys.executable, *program]
+    started = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert started.stdout.readline() == "here\n"
+        assert f"dsmtest{started.pid}x1-n2" in namespaces()
+        started.send_signal(end)
+        assert started.wait(30) == 128 + end
+        assert f"dsmtest{started.pid}x" not in namespaces()
+        started.stdout.read()  # ends when all who can write there have ended
+    finally:
+        started.kill()
+        started.stdout.close()
+        started.wait()
+
+
+@pytest.mark.parametrize(("rate", "bits_s", "size"), [("1gbit", 1e9, 32 << 20), ("100mbit", 1e8, 4 << 20)])
+def test_a_link_carries_no_more_than_its_rate(hosts, rate, bits_s, size):
+    """What a bucket may let pass at once, and its kernel's clock, are the margin."""
+    with host_module.Hosts(2, rate) as more:
+        status, output = more.run([sys.executable, "-P", str(HERE / "bandwidth.py"), str(size)], 90)
+    assert status == 0, output
+    rates = json.loads(output.splitlines()[-1])
+    assert len(rates) == 3
+    for way, measured in rates.items():
+        assert measured < 1.1 * bits_s, way
+
+
+def test_a_rate_that_cannot_be_had_is_an_error_that_names_what_it_needs(hosts):
+    more = host_module.Hosts(1, "wide")
+    with pytest.raises(host_module.NoHostsError, match="sch_tbf"), more:
+        pass
     assert more.prefix not in namespaces()

@@ -1,0 +1,1 @@
+"""Several virtual hosts on one machine, with links of a chosen rate."""
