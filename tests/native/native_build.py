@@ -36,7 +36,8 @@ def sources():
     """List the C files of the module."""
     simulator = (path for path in sorted(HERE.glob("sim*.c")) if path.name != "sim_main.c")
     own = ("native_unit.c", *(f"diff_{version}.c" for version in DIFF_VERSIONS))
-    return [*sorted(PROTOCOL.glob("*.c")), *simulator, *(HERE / name for name in own)]
+    protocol = (path for path in sorted(PROTOCOL.glob("*.c")) if path.name != "diff.c")  # which is in sim_diff.c
+    return [*protocol, *simulator, *(HERE / name for name in own)]
 
 
 def directory():
@@ -45,6 +46,7 @@ def directory():
     for path in [
         *sources(),
         *sorted(PROTOCOL.glob("*.h")),
+        PROTOCOL / "diff.c",
         *sorted(HERE.glob("*.h")),
         pathlib.Path(__file__),
     ]:

@@ -75,6 +75,7 @@ void sim_run_thread(struct thread *thread)
         [SIM_COLLECT] = sim_do_collect,   [SIM_HINT] = sim_do_hint,       [SIM_WANT] = sim_do_want,
     };
     struct sim *sim = thread->home->sim;
+    sim_runs(sim);
     sim->current = thread;
     sim->touched = thread->home->rank;
     actions[op_of(thread)->kind](thread);
@@ -300,6 +301,7 @@ void sim_end(struct sim *sim, struct sim_stats *total)
 
 void sim_delete(struct sim *sim)
 {
+    sim_runs(NULL);
     for (int i = 0; i < SIM_NODES_MAX * SIM_NODES_MAX; i++)
         for (struct parcel *parcel = sim->channels[i].head, *next; parcel; parcel = next) {
             next = parcel->next;

@@ -206,7 +206,7 @@ struct sim_exploration *sim_explore(const struct sim_program *program, const str
 void sim_exploration_delete(struct sim_exploration *exploration);
 
 /* The same by hand: a run that waits for decisions, and whose threads are told what to do while it runs.  Who drives it
- * judges what SIM_PEEK saw. */
+ * judges what SIM_PEEK saw.  Bystanders (always, with 1000) are there if the knob says so. */
 struct sim;
 
 /* NULL: it failed already. */

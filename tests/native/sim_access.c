@@ -82,7 +82,7 @@ void sim_bystanders(struct sim_node *home)
     for (int i = 0; i < sim->thread_count; i++) {
         struct thread *thread = &sim->threads[i];
         if (thread->home != home || thread == sim->current || thread->done || thread->blocked || thread->in_fault ||
-            thread->sleep_until > sim->step)
+            thread->sleep_until > sim->step || thread->at == thread->script->ops.count)
             continue;
         const struct sim_op *op = op_of(thread);
         if ((op->kind != SIM_READ && op->kind != SIM_WRITE && op->kind != SIM_PEEK) ||

@@ -67,7 +67,21 @@ static void port_chunk_free(void *context, void *memory, size_t bytes)
 
 /* ---- memory and protection ------------------------------------------------------------------------------------- */
 
-void sim_bystanders(struct sim_node *home);
+static struct sim *running;
+
+void sim_runs(struct sim *sim)
+{
+    running = sim;
+}
+
+void sim_changes(const unsigned char *bytes)
+{
+    for (int rank = 0; running && rank < running->program.nodes; rank++) {
+        struct sim_node *home = &running->nodes[rank];
+        if (bytes >= home->view && bytes < home->view + RANGE_BYTES)
+            sim_bystanders(home);
+    }
+}
 
 static uint64_t edges_around(const struct sim_node *home, uint64_t first, uint64_t last)
 {

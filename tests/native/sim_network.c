@@ -200,6 +200,7 @@ void sim_deliver(struct sim *sim, int index)
     int from = index / SIM_NODES_MAX, to = index % SIM_NODES_MAX;
     struct sim_node *home = &sim->nodes[to];
     struct parcel *parcel = sim->channels[index].head;
+    sim_runs(sim);
     sim->stats.deliveries++;
     if (!parcel->placed && sim_random_chance(&sim->random, sim->knobs.damage))
         damage(sim, parcel);

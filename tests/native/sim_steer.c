@@ -165,6 +165,7 @@ int sim_run_decided(const struct sim_program *program, const struct sim_knobs *k
 struct sim *sim_open(const struct sim_program *program, const struct sim_knobs *knobs, int trace, char *failure)
 {
     struct sim_knobs quiet = sim_knobs_quiet(knobs);
+    quiet.bystanders = knobs->bystanders > 0 ? knobs->bystanders : 0;
     struct sim *sim = sim_new(0, &quiet, trace, failure);
     sim->open = true;
     if (setjmp(sim->escape)) {

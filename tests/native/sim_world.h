@@ -4,6 +4,7 @@
  *   sim_memory.c    chunks, protection               sim_calls.c    locks, counters, meetings of a thread
  *   sim_network.c   channels                         sim_oracle.c   what must hold
  *   sim_steer.c     runs whose every step is decided sim_explore.c  all of them
+ *   sim_diff.c      diffs, applied under the eyes of other threads
  */
 #ifndef TESTS_NATIVE_SIM_WORLD_H
 #define TESTS_NATIVE_SIM_WORLD_H
@@ -200,6 +201,10 @@ void sim_fail(struct sim *sim, int rank, const char *format, ...) __attribute__(
 
 /* sim_memory.c */
 struct port sim_port(struct sim_node *home);
+/* The run whose step is taken now, or NULL. */
+void sim_runs(struct sim *sim);
+/* Bytes are about to change in the middle of an entry into a node; not all of them are a node's view. */
+void sim_changes(const unsigned char *bytes);
 /* Give back what a failed run has left. */
 void sim_chunks_free(struct sim_node *home);
 
