@@ -9,8 +9,9 @@
  * node: the bytes move whatever the receiver is doing, if only it looks for messages.
  *
  * A page is received in place if nothing is lost by it: no thread may be looking at what is there, there is no twin, and
- * what the sender has covers what is there.  (Own diffs go on top afterwards, R6.)  Until its bytes are complete there is no
- * copy; a request for it is held until then (R13), which takes no more than the bytes that are on their way.
+ * what the sender has covers what is there.  (Own diffs go on top afterwards, R6; so where threads may be looking, because
+ * the page is brought before they may see its new version, the sender must have these, too.)  Until its bytes are complete
+ * there is no copy; a request for it is held until then (R13), which takes no more than the bytes that are on their way.
  *
  * Invariants
  *  1. A page is being sent only while it is not writable and not fetched (a fetch that has not started excepted).

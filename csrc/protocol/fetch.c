@@ -178,7 +178,19 @@ static void apply_parts(struct node *node, struct fetch *fetch)
     fetch->gathering = false;
 }
 
-/* The own diffs that the sender of a whole page does not have, and then what was written since, go on top (R6). */
+/* The own diffs that the sender of a whole page does not have, and then what was written since (`own`), go on top (R6). */
+static void build_on(struct page *page, unsigned char *built, stamp known, const unsigned char *own, uint64_t own_bytes)
+{
+    for (const struct diff *diff = page_diffs_after(page, known); diff; diff = diff->next)
+        diff_apply(built, diff->body, diff->bytes);
+    if (own) {
+        memcpy(page->twin, built, page_region(page)->page_bytes);
+        diff_apply(built, own, own_bytes);
+    }
+}
+
+/* A page that threads may be reading meanwhile (pinned, or brought before they may see its new version) is built beside its
+ * place: no byte of it may be what it was before something was written here, not even for a moment. */
 static bool install(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have)
 {
     if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->rank)))
@@ -188,19 +200,21 @@ static bool install(struct node *node, struct page *page, const unsigned char *b
     unsigned char *view = node->port.view + page_offset(page), *own = NULL;
     uint64_t own_bytes = 0, room = diff_bytes_max(page_bytes);
     stamp known = vector_get(have, node->rank), mine = vector_get(&page->have, node->rank);
+    bool beside = page->access != ACCESS_NONE && (page->twin || page_diffs_after(page, known));
+    unsigned char *built = beside ? pool_take(pool, page_bytes) : view;
     if (page->twin) {
         page_twin_own(page, pool);
         own = pool_take(pool, room);
         own_bytes = diff_cut(view, page->twin, page_bytes, page_bytes, own);
     }
-    if (view != bytes)
-        memcpy(view, bytes, page_bytes);
-    for (const struct diff *diff = page_diffs_after(page, known); diff; diff = diff->next)
-        diff_apply(view, diff->body, diff->bytes);
-    if (own) {
-        memcpy(page->twin, view, page_bytes);
-        diff_apply(view, own, own_bytes);
+    if (built != bytes)
+        memcpy(built, bytes, page_bytes);
+    build_on(page, built, known, own, own_bytes);
+    if (own)
         pool_give(pool, own, room);
+    if (beside) {
+        memcpy(view, built, page_bytes);
+        pool_give(pool, built, page_bytes);
     }
     page->copy = true;
     page->fresh = page->arriving = false;
@@ -516,7 +530,9 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
         read_have(node, &run->body, &theirs);
         const struct fetch *fetch = page_fetch(page);
         bool awaited = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving;
-        bool unseen = !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || ahead_coming(page));
+        /* Who may read it meanwhile would miss what its sender lacks, which goes on top only when all has come. */
+        bool kept = ahead_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));
+        bool unseen = !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || kept);
         bool fits = awaited && unseen && (!page->copy || vector_covers(&theirs, &page->have, node->rank));
         vector_clear(&theirs, &node->pool);
         if (!fits)

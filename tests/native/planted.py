@@ -9,7 +9,7 @@ is no longer found exactly once ends the run, so that the table keeps up with th
 Not in the table, because no program is known that shows it: addresses that are used again while something still arrives
 there (R15).  Because the simulator cannot see them: faults in what happens at the same time as one entry into a
 node (a whole page copied over a page that another thread writes, a snapshot read twice).  There an entry is one
-instant, but for the changes of protection.
+instant, but for the changes of protection, and for diffs that are applied to a page in its place.
 """
 
 import argparse
@@ -35,6 +35,9 @@ class Fault(typing.NamedTuple):
     also: tuple[tuple[str, str, str], ...] = ()  # file, rule, without: where a rule is kept in two places
 
 
+# Whole pages come over what threads may read and have written, whose sender has not seen it.
+OVERWRITING = ("--whole=2", "--again_bytes=4096", "--push_bytes=0", "--guess=700", "--bystanders=1000", "--nodes=3",
+               "--regions=1", "--page_bytes=256", "--lock_threads=2", "--phases=4", "--open_bytes=0")  # fmt: skip
 GUESSING = ("--guess=500", "--again_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
 FAULTS = (
@@ -100,9 +103,16 @@ FAULTS = (
     Fault(
         "R6 twin not moved to the new base",
         "fetch.c",
-        "        memcpy(page->twin, view, page_bytes);\n",
+        "        memcpy(page->twin, built, page_region(page)->page_bytes);\n",
         "",
         ("--whole=2",),
+    ),
+    Fault(
+        "R6 a page that may be read is built in its place",
+        "fetch.c",
+        "    bool beside = page->access != ACCESS_NONE && (page->twin || page_diffs_after(page, known));\n",
+        "    bool beside = false;\n",
+        ("--pins=200", "--apart=1", *OVERWRITING),
     ),
     Fault(
         "R7 logs emptied at a cut, not cut",
@@ -243,6 +253,13 @@ FAULTS = (
         "unseen;\n",
         ("--whole=2",),
         (("fetch.c", "vector_covers(&page->have, &request->have, reply->message->peer)", "true"),),
+    ),
+    Fault(
+        "R15 a page that may be read is received over what its sender lacks",
+        "fetch.c",
+        "        bool kept = ahead_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));\n",
+        "        bool kept = ahead_coming(page);\n",
+        ("--apart=2", *OVERWRITING),
     ),
     Fault(
         "R15 a request for a page that is arriving is not held",

@@ -226,6 +226,54 @@ def test_diffs_from_before_a_collection_are_not_applied_after_it(whole):
     run.close()
 
 
+@pytest.mark.parametrize("how", ["in its place", "in the message", "over the twin", "under a pin"])
+def test_what_was_written_here_stays_while_a_whole_page_comes_that_lacks_it(how):
+    """A page may be read while its new version is brought; the sender of it has not seen what was written here.
+
+    That goes on top of what was sent, and until it did the old value was there: for long where the page was received in
+    its place, for a moment where it was copied there.
+    """
+    program = simulator.Program(3)
+    mine, beside = (program.cell(program.slot(256, 256), 0), program.cell(0, 128))
+    lock, last, to_asker = range(program.locks(3), 3)
+    reader, writer, asker, other = (program.thread(node) for node in (0, 1, 2, 0))
+    run = simulator.Open(program, whole=2, apart=2 if how == "in its place" else 1, again_bytes=4096, bystanders=1000)
+
+    def go_on(*ops, held=()):
+        for thread, *op in ops:
+            run.op(thread, *op)
+        while steps := [choice for choice in run.choices() if choice not in held]:
+            run.choose(steps[0])
+
+    def locked(thread, number, *ops):
+        return [(thread, *op) for op in (("acquire", number), *ops, ("release", number))]
+
+    for value in range(1, 4):  # the reader's node uses one version after the other: the next ones are wanted
+        go_on(*locked(writer, lock, ("write", beside, value)))
+        go_on(*locked(other, lock, ("read", beside)))
+    go_on((writer, "acquire", lock), (writer, "write", beside, 8))
+    go_on((reader, "write", mine, 7), (writer, "release", lock))
+    if how == "over the twin":  # after this fetch it is closed, and its diff is not cut
+        go_on(*locked(other, lock, ("read", beside)))
+    else:
+        go_on(*locked(reader, to_asker))
+        go_on(*locked(asker, to_asker, ("read", mine)))  # so the diff is cut
+    if how == "under a pin":
+        go_on((reader, "pin", mine))
+    go_on(*locked(writer, last, ("write", beside, 9)))  # whose token was always here: no notice came along
+
+    writer_to_reader = 1 * 16 + 0  # the number of a channel (sim.h)
+    go_on((other, "acquire", last), held={writer_to_reader})
+    run.choose(writer_to_reader)  # the grant, with the notice
+    go_on(held={writer_to_reader})
+    run.op(reader, "read", mine)
+    while writer_to_reader in run.choices():
+        run.choose(writer_to_reader)  # the page; the reader reads as soon as its bytes change
+    go_on(*([(reader, "unpin")] if how == "under a pin" else []), (other, "read", beside), (other, "release", last))
+    assert (run.seen(reader), run.seen(other)) == (7, 9)
+    run.close()
+
+
 def test_a_program_that_names_what_is_not_there_is_refused():
     program = simulator.Program(1)
     thread = program.thread(0)
