@@ -24,6 +24,8 @@ def bytes_of(buffer: Any) -> int:
         return 0
     if isinstance(buffer, (list, tuple)):
         array, *more = buffer
+        if more and isinstance(more[-1], MPI.Datatype) and isinstance(more[0], int):
+            return more[0] * more[-1].size
         counts = next((part for part in more if isinstance(part, (int, list, tuple, np.ndarray))), None)
         if counts is None:
             return bytes_of(array)
