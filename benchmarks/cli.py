@@ -19,7 +19,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from benchmarks import apps, results, run
+from benchmarks import apps, granularity, results, run
 from benchmarks.app import SIZES, App
 from benchmarks.cluster import hosts
 from benchmarks.cluster.hosts import RATES
@@ -187,9 +187,11 @@ def sweep_over(options: argparse.Namespace) -> int:
     """Run over a range."""
     place = place_of(options)
     if options.what == "granularity":
-        from benchmarks import granularity
-
-        return granularity.sweep(place, options)
+        if options.apps or len(options.ranks or ()) > 1:
+            raise UsageError("sweep granularity runs a program of its own, on one number of ranks")
+        runner = Runner({}, place, options.repetitions, options.results)
+        granularity.sweep(runner, (options.ranks or (2,))[0], options.size == "tiny")
+        return told(runner, options.results)
     known = apps.load()
     names = run.chosen(options.apps, known)
     if options.what == "networks":

@@ -180,7 +180,7 @@ class Runner:
             with self.place.command(made.ranks, program) as (words, environ), output.open("w") as said:
                 status = job.wait(words, environ | made.environ(), TIMEOUT_S, said)
             measured = [json.loads(line) for line in file.read_text().splitlines()]
-            trouble = _trouble(status, output.read_text(errors="replace"))
+            trouble = trouble_of(status, output.read_text(errors="replace"), TIMEOUT_S)
         app = self.apps[made.app]
         records = [
             {
@@ -203,16 +203,18 @@ class Runner:
         return ([], trouble) if trouble else (records, "")
 
 
-def _trouble(status: int, output: str) -> str:
+def trouble_of(status: int, output: str, timeout_s: float) -> str:
     """Say in a line what ended a job; empty when it went well."""
     if status == 0:
         return ""
     if status == job.TIMED_OUT:
-        return f"no end after {TIMEOUT_S:g} s"
+        return f"no end after {timeout_s:g} s"
     lines = [line for line in output.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith("wrong result:")]
     errors = [line for line in lines if "Error" in line or line.startswith("dsm:")]
-    return (wrong or errors or lines[-1:] or [f"the job ended with status {status}"])[-1 if not wrong else 0]
+    if wrong:
+        return wrong[0]
+    return (errors or lines or [f"the job ended with status {status}"])[-1]
 
 
 def _figures(records: Sequence[dict[str, Any]]) -> str:
