@@ -25,7 +25,7 @@
 #define PUSH_BYTES ((uint64_t)1 << 20)
 #define OPEN_BYTES ((uint64_t)4 << 20)
 
-enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000, BROKEN_S = 2 };
+enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000, BROKEN_S = 2, DEATH_S = 2 };
 
 struct runtime *runtime_current;
 static enum runtime_state the_state = RUNTIME_NEW;
@@ -94,12 +94,24 @@ static void write_events(const struct node *node)
     }
 }
 
+/* A thread is ending this process already, and its message is the one.  What crashes meanwhile stands aside, too: MPI_Abort
+ * takes MPI down under the feet of the service thread, and a signal would hide the status.  Not for ever, since an exit
+ * handler may want a lock that this thread holds (the GIL). */
+static _Noreturn void stand_aside(const struct runtime *runtime)
+{
+    if (runtime->dying != gettid())
+        sleep(DEATH_S);
+    _exit(runtime->dying_status);
+}
+
 void runtime_die(const struct runtime *runtime, const char *text, int status, bool events)
 {
     struct runtime *own = runtime_current;
-    if (own && atomic_exchange(&own->dying, true))
-        for (;;)
-            pause();                /* another thread is on it; its message is the one */
+    int nobody = 0;
+    if (own && !atomic_compare_exchange_strong(&own->dying, &nobody, gettid()))
+        stand_aside(own);
+    if (own)
+        own->dying_status = status;
     char line[1024];
     snprintf(line, sizeof line, "dsm: rank %d of %d: %s\n", runtime ? runtime->rank : -1, runtime ? runtime->size : 0, text);
     write_all(line);
@@ -300,6 +312,8 @@ static int serve_fault(void *context, uint64_t offset, bool write)
 static void tell_crash(uintptr_t address)
 {
     const struct runtime *runtime = runtime_current;
+    if (runtime && runtime->dying)
+        stand_aside(runtime);
     char line[160];
     snprintf(line, sizeof line, "dsm: rank %d of %d: segmentation fault at address %#llx, outside of shared memory\n",
              runtime ? runtime->rank : -1, runtime ? runtime->size : 0, (unsigned long long)address);

@@ -77,7 +77,8 @@ struct runtime {
     pthread_t service, watchdog;
     _Atomic bool stopping;
     _Atomic bool print_waits;       /* SIGUSR1 */
-    _Atomic bool dying;
+    _Atomic int dying;              /* the thread (gettid) that ends all ranks; 0: none */
+    int dying_status;
 
     uint64_t dice;                  /* of DSM_CHAOS */
     int64_t collect_ns;             /* when it wants the next collection */

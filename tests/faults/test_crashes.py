@@ -15,6 +15,33 @@ def test_segmentation_fault_without_faulthandler(run):
     assert "dsm: rank 0 of 1: segmentation fault at address 0x8, outside of shared memory" in job.err
 
 
+def test_a_crash_while_the_job_is_being_ended_does_not_hide_why(run):
+    """MPI_Abort runs exit handlers, which take MPI down while other threads are inside it."""
+    job = run(
+        0,
+        CRASH
+        + """
+dsm.zeros(10)
+ends, crashes = os.pipe()
+def crash():
+    os.read(ends, 1)
+    crash_in_user_code()
+threading.Thread(target=crash, daemon=True).start()
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)
+def exit_handler(status, argument):
+    os.write(crashes, b".")
+    time.sleep(0.5)
+
+ctypes.CDLL(None).on_exit(exit_handler, None)
+dsm._runtime.active().lib.dsm_abort(b"no such galaxy", 4)
+""",
+    )
+    assert "no such galaxy" in job.err, job
+    assert "segmentation fault" not in job.err
+    assert job.status == 4
+
+
 def test_faulthandler_enabled_after_init(run):
     """It steals SIGSEGV: told at the next barrier; pages are still fetched, and crashes still traced."""
     job = run(
