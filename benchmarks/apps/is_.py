@@ -58,9 +58,13 @@ PUBLISHED = {
 def draw_keys(keys_log2: int, limit: int) -> np.ndarray:
     """Draw keys as sums of four uniform numbers."""
     keys = np.empty(1 << keys_log2, np.int32)
-    uniforms = npb.uniforms(0, 4 * len(keys))
+    x, factor, mask = np.uint64(npb.SEED), np.uint64(npb.FACTOR), np.uint64(npb.MASK)
     for i in range(len(keys)):
-        keys[i] = int(limit / 4 * (uniforms[4 * i] + uniforms[4 * i + 1] + uniforms[4 * i + 2] + uniforms[4 * i + 3]))
+        total = 0.0
+        for _ in range(4):
+            x = x * factor & mask
+            total += npb.UNIT * np.float64(x)
+        keys[i] = int(limit / 4 * total)
     return keys
 
 
