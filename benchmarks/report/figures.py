@@ -24,6 +24,8 @@ DPI = 200
 INK, SOFT, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 DSM, MPI, MISSED = "#0072B2", "#6b6b6b", "#D55E00"
 PARTS = {"compute": "#cfd4d9", "data": "#0072B2", "lock": "#E69F00", "barrier": "#009E73"}
+# Binary logarithms of the speed where colours end: the same in all pictures of a kind, so that they can be compared.
+COLOURS_END, COLOURS_END_GRAINS = 2, 3
 SERIES = (("dsm", DSM, "o", "-"), ("mpi4py", MPI, "s", "--"))
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -87,9 +89,11 @@ def ratios(found: Mapping[str, Interval], reaches: Mapping[str, float]) -> Figur
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    low = min(interval.low for interval in found.values())
-    high = max([*(interval.high for interval in found.values()), *reaches.values(), 1])
+    low = min([*(interval.low for interval in found.values()), *reaches.values(), CLOSE])
+    high = max([*(interval.high for interval in found.values()), *reaches.values(), 1 / CLOSE])
     _speed_axis(axes.set_xscale, axes.set_xlim, axes.xaxis, low, high)
+    if axes.get_xscale() == "linear":
+        axes.set_xlim(left=max(0.0, math.floor(10 * low - 0.5) / 10))  # dots, and not bars, need not begin at 0
     axes.set_xlabel("speed of dsm / speed of mpi4py")
     handles = [
         Line2D([], [], color=DSM, marker="o", ms=6, lw=1.6, label="dsm, with its 95 % interval"),
@@ -116,49 +120,41 @@ def _doubling(axis: Any, low: float, high: float) -> None:
     first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
     step = 1 if last - first < 7 else 2
     ticks = [2.0**power for power in range(first, last + 1) if power % step == 0]
-    axis.set_ticks(ticks, labels=[words.number(tick) for tick in ticks])
+    axis.set_ticks(ticks, labels=[words.power_of_two(tick) for tick in ticks])
 
 
 def heat(rows: Sequence[str], columns: Sequence[str], values: np.ndarray, label: str) -> Figure:
     """Draw speeds as colours with a figure in each cell; what was not measured stays white."""
-    limit = colour_limit(values)
-    width = min(WIDTH, 3.0 + 0.85 * len(columns))
-    figure = Figure(figsize=(width, 1.2 + 0.27 * len(rows)))
+    width = max(5.2, min(WIDTH, 1.6 + 0.95 * len(columns)))
+    figure = Figure(figsize=(width, 1.6 + 0.27 * len(rows)))
     axes = figure.add_subplot()
-    drawn = _cells(axes, rows, columns, values, limit)
+    drawn = _cells(axes, rows, columns, values, COLOURS_END)
     axes.set_xlabel(label)
-    _colour_bar(figure, drawn, [axes], limit)
+    _colour_bar(figure, drawn, [axes], COLOURS_END, 0.7)
     return figure
 
 
 def heats(maps: Sequence[Heat]) -> Figure:
     """Draw a map for each pattern, all in the same colours."""
-    limit = colour_limit(np.array([value for found in maps for value in found.speed.values()]))
     across = min(2, len(maps))
     down = math.ceil(len(maps) / across)
     tall = max(len(found.bytes) for found in maps)
-    figure = Figure(figsize=(WIDTH if across > 1 else 0.6 * WIDTH, 0.5 + down * (1.0 + 0.27 * tall)))
+    figure = Figure(figsize=(WIDTH if across > 1 else 0.6 * WIDTH, 1.0 + down * (1.0 + 0.27 * tall)))
     panels = figure.subplots(down, across, squeeze=False)
     for axes, found in zip(panels.flat, maps, strict=False):
         values = np.array([[found.speed.get((b, p), np.nan) for p in found.page_sizes] for b in found.bytes])
         rows, columns = [words.size(b) for b in found.bytes], [words.size(p) for p in found.page_sizes]
-        drawn = _cells(axes, rows, columns, values, limit)
+        drawn = _cells(axes, rows, columns, values, COLOURS_END_GRAINS)
         axes.set_title(found.pattern, fontweight="bold")
         axes.set_xlabel("page size")
         axes.set_ylabel("bytes per synchronisation")
     for axes in panels.flat[len(maps) :]:
         axes.set_visible(False)
-    _colour_bar(figure, drawn, panels.ravel().tolist(), limit)
+    _colour_bar(figure, drawn, panels.ravel().tolist(), COLOURS_END_GRAINS, 0.3 * across / 2)
     return figure
 
 
-def colour_limit(values: np.ndarray) -> float:
-    """Return the binary logarithm at which colours end: between a factor of two and one of eight."""
-    found = np.abs(np.log2(values[np.isfinite(values)]))
-    return float(np.clip(np.ceil(found.max(initial=1)), 1, 3))
-
-
-def _cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: np.ndarray, limit: float) -> Any:
+def _cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: np.ndarray, limit: int) -> Any:
     colours = matplotlib.colormaps["RdBu"]
     drawn = axes.pcolormesh(np.log2(values), cmap=colours, vmin=-limit, vmax=limit, edgecolors="white", lw=1)
     for (i, j), value in np.ndenumerate(values):
@@ -177,19 +173,23 @@ def _cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: np.n
     return drawn
 
 
-def _colour_bar(figure: Figure, drawn: Any, axes: list[Axes], limit: float) -> None:
-    ticks = np.arange(-limit, limit + 1)
-    bar = figure.colorbar(drawn, ax=axes, ticks=ticks, aspect=30, fraction=0.04, pad=0.02)
-    bar.ax.set_yticklabels([words.number(2.0**tick) for tick in ticks])
+def _colour_bar(figure: Figure, drawn: Any, axes: list[Axes], limit: int, part: float) -> None:
+    """Put the scale of colours on top, at the left, over a part of the width."""
+    ticks = list(range(-limit, limit + 1))
+    bar = figure.colorbar(drawn, ax=axes, location="top", anchor=(0, 0), ticks=ticks, shrink=part, aspect=25, pad=0.02)
+    labels = [words.power_of_two(2.0**tick) for tick in ticks]
+    labels[0], labels[-1] = f"\N{LESS-THAN OR EQUAL TO} {labels[0]}", f"\N{GREATER-THAN OR EQUAL TO} {labels[-1]}"
+    bar.ax.set_xticklabels(labels)
     bar.ax.grid(visible=False)
+    bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
-    bar.set_label("speed of dsm / speed of mpi4py")
+    bar.set_label("speed of dsm / speed of mpi4py", loc="left")
 
 
 def splits(parts: Mapping[str, Split], times: Mapping[str, tuple[float, float | None]]) -> Figure:
     """Draw what the ranks' time goes to, and beside it the times of dsm and of mpi4py."""
-    names = sorted(parts, key=lambda name: -parts[name].compute)[::-1]
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.27 * len(names)))
+    names = sorted(parts, key=lambda name: -parts[name].compute)
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.27 * len(names)))
     shares, seconds = figure.subplots(1, 2, sharey=True, width_ratios=(1.7, 1))
     left = np.zeros(len(names))
     for part, colour in PARTS.items():
@@ -212,10 +212,12 @@ def splits(parts: Mapping[str, Split], times: Mapping[str, tuple[float, float | 
     for axes in (shares, seconds):
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-    handles = [Patch(color=colour, label=_PART_LABELS[part]) for part, colour in PARTS.items()]
-    handles.append(Line2D([], [], color=DSM, marker="o", ms=6, lw=0, label="dsm"))
-    handles.append(Line2D([], [], color=MPI, marker="s", ms=5, lw=0, label="mpi4py"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=6)
+    seconds.spines["left"].set_visible(False)
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "handlelength": 1.4}
+    shares.legend(handles=[Patch(color=c, label=_PART_LABELS[part]) for part, c in PARTS.items()], ncols=4, **above)
+    dots = [Line2D([], [], color=DSM, marker="o", ms=6, lw=0, label="dsm")]
+    dots.append(Line2D([], [], color=MPI, marker="s", ms=5, lw=0, label="mpi4py"))
+    seconds.legend(handles=dots, ncols=2, **above)
     return figure
 
 
@@ -319,10 +321,13 @@ def networks(table: Mapping[str, Mapping[str, Interval]], order: Sequence[str]) 
             if network in table[name]:
                 value = table[name][network].value
                 axes.barh(y, value, color=DSM, height=0.68)
-                axes.text(value + 0.02 * high, y, words.ratio(value), va="center", fontsize=8, color=INK)
+                inside = value > 0.25 * high
+                at, side, colour = (-3, "right", "white") if inside else (3, "left", INK)
+                text = {"textcoords": "offset points", "va": "center", "ha": side, "fontsize": 8, "color": colour}
+                axes.annotate(words.ratio(value), (value, y), (at, -0.5), **text)
         axes.axvline(1, color=SOFT, lw=0.8)
         axes.set_title(network, fontweight="bold")
-        axes.set_xlim(0, high * 1.2)
+        axes.set_xlim(0, high * 1.08)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(names)), names)

@@ -27,14 +27,13 @@ code { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; back
   border-radius: 3px; }
 .scroll { overflow-x: auto; margin: 1.2rem 0 1.8rem; }
 table { border-collapse: collapse; font-size: .82rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; font-size: .95rem; padding: 0 0 .5rem; }
+caption { text-align: left; white-space: nowrap; font-weight: 600; font-size: .95rem; padding: 0 0 .5rem; }
 th, td { padding: .32rem .5rem; text-align: right; vertical-align: baseline; white-space: nowrap; }
 th { font-weight: 500; }
 thead th { color: #555; border-bottom: 1px solid #999; vertical-align: bottom; }
 thead tr:first-child:not(:last-child) th { border-bottom-color: #ccc; }
 thead th[colspan] { text-align: center; }
 tbody tr { border-bottom: 1px solid #ececec; }
-tbody tr:hover { background: #f7f9fb; }
 .words, tbody th { text-align: left; }
 .start { padding-left: 1.1rem; }
 .long { white-space: normal; min-width: 7rem; }

@@ -20,11 +20,11 @@ COMPARABLE = (
     "The columns of SC'95 are speed-ups of PVM and of TreadMarks on eight workstations with a network of 100 Mbit/s "
     "(Lu, Dwarkadas, Cox, Zwaenepoel 1995), and the second over the first. Comparable is which applications are hard "
     "for shared memory, and roughly the ratio; not comparable are the speed-ups, as processors, network and number of "
-    "ranks differ, and most problems of that time fit into a cache of today."
+    "ranks differ, and as only the size `paper` has the problems of that time."
 )
 COUNTED = (
     "Messages and bytes are summed over all ranks; a collective call of mpi4py counts as the fewest point-to-point "
-    "messages that do its work. Code is lines: all of the serial program, and what each parallel version needs beyond "
+    "messages that do its work. Lines of code are those of the serial program, and what each parallel version adds to "
     "it; kernels are shared and not counted. A verdict with ~ has its reach inside the interval."
 )
 
@@ -102,7 +102,7 @@ def _software(record: Record) -> str:
 
 
 def _when(times: list[str]) -> str:
-    first, last = (time.replace("T", " ").replace("+00:00", " UTC") for time in (min(times), max(times)))
+    first, last = (f"{t[:16].replace('T', ' ')}{' UTC' * t.endswith('+00:00')}" for t in (min(times), max(times)))
     return first if first == last else f"{first} to {last}"
 
 
@@ -120,47 +120,55 @@ def applications(measured: Measured) -> Section | str:
         return "no application (`python -m benchmarks run`)"
     blocks: list[Block] = [Text(COUNTED), Text(COMPARABLE)]
     for size in measured.sizes:
-        blocks.append(_main_table(measured, size))
+        blocks += [_speed_table(measured, size), _cost_table(measured, size)]
         if len(measured.all_ranks(size)) > 1:
             blocks.append(_ranks_table(measured, size))
     return Section("Applications", blocks)
 
 
-def _main_table(measured: Measured, size: str) -> Table:
-    columns = [
-        Column("application", words=True),
-        Column("serial"),
-        Column("mpi4py", "speed-up"),
-        Column("dsm", "speed-up"),
-    ]
-    columns += [Column("ratio", "dsm / mpi4py"), Column("95 %", "dsm / mpi4py"), Column("reach", "dsm / mpi4py")]
-    columns += [Column("verdict", "dsm / mpi4py", words=True)]
-    columns += [Column(version, group) for group in ("messages", "bytes") for version in ("mpi4py", "dsm")]
-    columns += [Column(version, "code") for version in ("serial", "mpi4py", "dsm")]
-    columns += [Column("PVM", "SC'95"), Column("TreadMarks", "SC'95"), Column("ratio", "SC'95")]
-    rows = [_main_row(measured, name, size) for name in measured.in_size(size)]
-    return Table(f"Size {size}, {words.counted(measured.ranks, 'rank')}", columns, rows)
+def _speed_table(measured: Measured, size: str) -> Table:
+    columns = [Column("application", words=True), Column("serial")]
+    columns += [Column(version, "speed-up over serial") for version in ("mpi4py", "dsm")]
+    columns += [Column(name, "speed of dsm / mpi4py") for name in ("ratio", "95 %", "reach")]
+    columns += [Column("verdict", "speed of dsm / mpi4py", words=True)]
+    columns += [Column(name, "SC'95, 8 workstations") for name in ("PVM", "TreadMarks")]
+    columns += [Column("ratio", "SC'95, 8 workstations", words=True)]
+    rows = [_speed_row(measured, name, size) for name in measured.in_size(size)]
+    return Table(f"Speed in size {size}, {words.counted(measured.ranks, 'rank')}", columns, rows)
 
 
-def _main_row(measured: Measured, name: str, size: str) -> list[str]:
-    job, alone = measured.job(name, size), measured.serial(name, size)
+def _speed_row(measured: Measured, name: str, size: str) -> list[str]:
+    alone, app = measured.serial(name, size), measured.apps.get(name)
     found, verdict = measured.ratio(name, size), measured.verdict(name, size)
-    app = measured.apps.get(name)
     row = [name, words.seconds(median_seconds(alone)) if alone else NOTHING]
     row += [_ratio(measured.speedup(name, size, version)) for version in ("mpi4py", "dsm")]
     row += [words.ratio(found.value), words.interval(found)] if found else [NOTHING] * 2
     row.append(f"{app.reach:.2f}" if app else NOTHING)
     row.append(("met" if verdict.met else "missed") + " ~" * verdict.open if verdict else NOTHING)
-    for counter, write in (("messages_sent", "{:,}".format), ("bytes_sent", words.size)):
-        for version in ("mpi4py", "dsm"):
-            count = job.get(version, {}).get("counters", {}).get(counter)
-            row.append(NOTHING if count is None else write(count))
-    versions = ({"serial": alone} if alone else {}) | job
-    row += [str(versions[v]["lines"]) if v in versions else NOTHING for v in ("serial", "mpi4py", "dsm")]
     if app and app.paper:
         pvm, treadmarks = app.paper
         return [*row, f"{pvm:.2f}", f"{treadmarks:.2f}", words.ratio(treadmarks / pvm)]
     return [*row, NOTHING, NOTHING, (app and app.paper_note) or NOTHING]
+
+
+def _cost_table(measured: Measured, size: str) -> Table:
+    columns = [Column("application", words=True)]
+    for group in ("messages", "bytes"):
+        columns += [Column(name, group) for name in ("mpi4py", "dsm", "dsm / mpi4py")]
+    columns += [Column(name, "lines of code") for name in ("serial", "mpi4py adds", "dsm adds")]
+    rows = [_cost_row(measured, name, size) for name in measured.in_size(size)]
+    return Table(f"Messages and code in size {size}, {words.counted(measured.ranks, 'rank')}", columns, rows)
+
+
+def _cost_row(measured: Measured, name: str, size: str) -> list[str]:
+    job, alone = measured.job(name, size), measured.serial(name, size)
+    row = [name]
+    for counter, write in (("messages_sent", "{:,}".format), ("bytes_sent", words.size)):
+        mpi, dsm = (job.get(version, {}).get("counters", {}).get(counter) for version in ("mpi4py", "dsm"))
+        row += [NOTHING if count is None else write(count) for count in (mpi, dsm)]
+        row.append(words.ratio(dsm / mpi) if mpi and dsm is not None else NOTHING)
+    versions = ({"serial": alone} if alone else {}) | job
+    return row + [str(versions[v]["lines"]) if v in versions else NOTHING for v in ("serial", "mpi4py", "dsm")]
 
 
 def _ratio(value: float | None) -> str:
@@ -203,7 +211,7 @@ def beside(measured: Measured) -> Section | str:
     sweep = measured.sweep("ranks", measured.sizes[0])
     if sweep:
         title = f"Speed of dsm over mpi4py by ranks, size {sweep.size}"
-        says = sentences.over(sweep, "ranks", lambda rank: f"{rank}")
+        says = sentences.over(sweep, lambda rank: words.counted(rank, "rank"))
         blocks.append(_heat_picture("ranks", title, says, sweep, [str(rank) for rank in sweep.values], "ranks"))
     return Section("Beside mpi4py", blocks)
 
@@ -227,8 +235,8 @@ def time_split(measured: Measured) -> Section | str:
     }
     note = Text(
         "Waits are summed over the ranks, as shares of time \N{MULTIPLICATION SIGN} ranks of the same repetition. "
-        "Counters are taken where a lock is waited for. What is not waiting is shown as computing: the work of the "
-        "protocol on the computing thread belongs to it, too."
+        "Waits for a `dsm.Counter` are among those for locks. What is not waiting is shown as computing: the work of "
+        "the protocol on the computing thread belongs to it, too."
     )
     title = f"Where the time of dsm goes, size {size}, {words.counted(measured.ranks, 'rank')}"
     picture = Picture("split", title, sentences.splits(parts), lambda: figures.splits(parts, times))
@@ -253,7 +261,7 @@ def page_sizes(measured: Measured) -> Section | str:
         lambda: figures.page_curves(on.table, off.table if off else {}, usual),
     )
     columns = [words.size(value) for value in on.values]
-    says = sentences.over(on, "pages", words.size)
+    says = sentences.over(on, lambda bytes_: f"pages of {words.size(bytes_)}")
     heat = _heat_picture(
         "pages-heat", f"The same in figures, with aggregation, {where}", says, on, columns, "page size"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.report.data import CLOSE, NEAR, ONE_HOST, REACH_RANKS, Heat, Measured, Reasons, Split, Sweep
@@ -48,23 +48,23 @@ def ratios(found: Mapping[str, Interval], measured: Measured, in_size: str) -> s
     return told + (f", and for {undecided} the interval leaves it open." if undecided else ".")
 
 
-def over(sweep: Sweep, noun: str, write: Any = str) -> str:
+def over(sweep: Sweep, write: Callable[[Any], str]) -> str:
     """Say how the mean goes over what was varied, and where the worst cell is."""
     means, names = sweep.means()
     first, *_, last = means
     cells = [(found.value, name, at) for name, row in sweep.table.items() for at, found in row.items()]
     worst = min(cells, key=lambda cell: cell[0])
     return (
-        f"From {write(first)} to {write(last)} {noun} the geometric mean over {counted(len(names), 'application')} "
-        f"goes from {ratio(means[first])} to {ratio(means[last])}; the lowest of all is {ratio(worst[0])}, of "
-        f"{worst[1]} at {write(worst[2])}."
+        f"From {write(first)} to {write(last)} the geometric mean over {counted(len(names), 'application')} "
+        f"goes from {ratio(means[first])} to {ratio(means[last])}; the lowest is {ratio(worst[0])}, {worst[1]} with "
+        f"{write(worst[2])}."
     )
 
 
 def splits(parts: Mapping[str, Split]) -> str:
     """Say how much is waiting, and for what most."""
     waiting = [1 - part.compute for part in parts.values()]
-    told = f"{percent(sum(waiting) / len(waiting))} of the time of dsm's ranks is waiting, in the mean of "
+    told = f"{percent(sum(waiting) / len(waiting))} of the time of dsm's ranks is waiting, in the mean over "
     told += counted(len(parts), "application")
     largest = Counter(part.largest_wait for part in parts.values() if part.largest_wait)
     if not largest:
@@ -105,23 +105,38 @@ def _fixed(plain: Sweep, with_aggregation: float | None) -> str:
 
 
 def heats(maps: Sequence[Heat], page_size: int) -> str:
-    """Say how many points are close, and from which grain on each pattern is near."""
+    """Say how many points are close, which pages are best, and from which grain on each pattern is near."""
     values = [value for found in maps for value in found.speed.values()]
     close = sum(value >= CLOSE for value in values)
-    told = f"At {close} of {counted(len(values), 'point')} dsm is within 5 % of mpi4py, or faster."
+    told = f"At {close} of {counted(len(values), 'point')} dsm is within 5 % of mpi4py, or faster"
+    means = _means_by_page_size(maps)
+    if len(means) > 1:
+        best = max(means, key=lambda pages: means[pages])
+        told += (
+            f"; pages of {size(best)} have the best geometric mean over all grains and patterns, {ratio(means[best])}"
+        )
     enough: dict[int | None, list[str]] = {}
     for found in maps:
         if page_size in found.page_sizes:
             enough.setdefault(found.enough(page_size), []).append(found.pattern)
-    grains = [
-        f"from {size(grain)} per synchronisation on for {listed(enough[grain])}"
-        for grain in sorted(set(enough) - {None})
-    ]
+    if not enough:
+        return f"{told}."
+    grains = [f"from {size(grain)} on in {_patterns(enough[grain])}" for grain in sorted(set(enough) - {None})]
     if None in enough:
-        grains.append(f"at no measured grain for {listed(enough[None])}")
-    if grains:
-        told += f" With pages of {size(page_size)} its speed stays at {NEAR:g} or more {', '.join(grains)}."
-    return told
+        grains.append(f"at no grain in {_patterns(enough[None])}")
+    return (
+        f"{told}. With pages of {size(page_size)} its speed stays at {NEAR:g} of mpi4py's or more {'; '.join(grains)}."
+    )
+
+
+def _patterns(names: Sequence[str]) -> str:
+    return listed(f"`{name}`" for name in names)
+
+
+def _means_by_page_size(maps: Sequence[Heat]) -> dict[int, float]:
+    """Return the geometric mean of all points with each page size that every pattern has at each of its grains."""
+    sizes = [size for size in maps[0].page_sizes if all((b, size) in m.speed for m in maps for b in m.bytes)]
+    return {size: geometric_mean([m.speed[b, size] for m in maps for b in m.bytes]) for size in sizes}
 
 
 def compute(curves: Mapping[str, Mapping[int, Mapping[float, float]]]) -> str:

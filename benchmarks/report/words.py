@@ -31,13 +31,20 @@ def size(bytes_: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """Write a ratio with two places, or more where it is small."""
-    return f"{value:.2f}" if 0.1 <= value < 100 else number(value)
+    """Write a ratio with two places, or two digits where it is small."""
+    if value >= 0.1:
+        return f"{value:.2f}" if value < 100 else number(value)
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def interval(found: Interval) -> str:
     """Write from where to where it goes."""
     return f"{ratio(found.low)}{DASH}{ratio(found.high)}"
+
+
+def power_of_two(value: float) -> str:
+    """Write a power of two, a half as 1/2."""
+    return f"{value:g}" if value >= 1 else f"1/{1 / value:g}"
 
 
 def percent(share: float) -> str:
