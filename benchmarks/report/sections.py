@@ -10,12 +10,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks.report import figures, sentences, words
-from benchmarks.report.data import REACH_RANKS, Heat, Measured, Record, Sweep, split
+from benchmarks.report.data import REACH_RANKS, Heat, Measured, Reasons, Record, Sweep, split
 from benchmarks.report.data import seconds as median_seconds
 from benchmarks.report.document import Block, Column, Document, Items, Picture, Section, Table, Text
 from benchmarks.report.words import DASH, NOTHING
 
 TITLE = "dsm beside mpi4py"
+MISSED = "Reaches that are missed"
 COMPARABLE = (
     "The columns of SC'95 are speed-ups of PVM and of TreadMarks on eight workstations with a network of 100 Mbit/s "
     "(Lu, Dwarkadas, Cox, Zwaenepoel 1995), and the second over the first. Comparable is which applications are hard "
@@ -73,6 +74,9 @@ def facts(measured: Measured) -> Section:
     if loads:
         rows.append(["load average", f"{min(loads):.1f}{DASH}{max(loads):.1f} at the end of a job"])
     blocks: list[Block] = [Table("", [Column("what", words=True), Column("which", words=True)], rows)]
+    told = sentences.noise(records)
+    if told:
+        blocks.append(Text(told))
     if len({_machine(record) for record in records}) > 1:
         blocks.append(Text("These results are of several machines: compare only what one of them measured."))
     if measured.names:
@@ -363,12 +367,26 @@ def missed(measured: Measured) -> Section | str:
     judged = {name: verdict for name, verdict in verdicts.items() if verdict}
     if not judged:
         return f"runs on {REACH_RANKS} ranks, for which reaches are given (`python -m benchmarks run`)"
-    items = [
-        (name, sentences.reasons(found))
-        for name, verdict in judged.items()
-        if not verdict.met and (found := measured.reasons(name, size))
-    ]
-    if not items:
+    found = {name: measured.reasons(name, size) for name, verdict in judged.items() if not verdict.met}
+    reasons = sorted(((n, r) for n, r in found.items() if r), key=lambda pair: pair[1].speed / pair[1].reach)
+    if not reasons:
         told = f"Every reach is met, in {words.counted(len(judged), 'application')} of size {size}."
-        return Section("Reaches that are missed", [Text(told)])
-    return Section("Reaches that are missed", [Items(items)])
+        return Section(MISSED, [Text(told)])
+    items = Items([(name, sentences.reasons(found)) for name, found in reasons])
+    return Section(MISSED, [_reasons_table(reasons, size), items])
+
+
+def _reasons_table(reasons: list[tuple[str, Reasons]], size: str) -> Table:
+    """Tabulate what the counters say, farthest from the reach first."""
+    columns = [Column("application", words=True), Column("ratio", "speed"), Column("reach", "speed")]
+    columns += [Column(name, "share of time waiting, %") for name in ("data", "locks", "barriers")]
+    columns += [Column(name, "dsm's work") for name in ("faults/s", "diffs made", "collections")]
+    columns += [Column(name, "dsm / mpi4py") for name in ("messages", "bytes")]
+    rows = []
+    for name, found in reasons:
+        waits = (found.split.data, found.split.lock, found.split.barrier)
+        row = [name, words.ratio(found.speed), f"{found.reach:.2f}", *(f"{100 * wait:.1f}" for wait in waits)]
+        row += [f"{count:,.0f}" for count in (found.faults_per_s, found.diffs, found.collections)]
+        row += [words.ratio(dsm / mpi) if mpi and dsm else NOTHING for mpi, dsm in (found.messages, found.bytes)]
+        rows.append(row)
+    return Table(f"Counters, size {size}, {words.counted(REACH_RANKS, 'rank')}", columns, rows)

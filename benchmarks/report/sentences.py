@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.report.data import CLOSE, NEAR, ONE_HOST, REACH_RANKS, Heat, Measured, Reasons, Split, Sweep
-from benchmarks.report.words import TIMES, counted, geometric_mean, listed, percent, ratio, size
+from benchmarks.report.data import CLOSE, NEAR, ONE_HOST, REACH_RANKS, Heat, Measured, Reasons, Record, Split, Sweep
+from benchmarks.report.words import counted, geometric_mean, listed, percent, ratio, size
 from benchmarks.results import Interval
 
 WAITED_FOR = {"data": "for data", "locks": "for locks", "barriers": "at barriers"}
@@ -30,6 +30,18 @@ def overall(measured: Measured) -> str:
         told += f" and meets the reach in {sum(verdict.met for verdict in judged)}{of}"
     mean = geometric_mean([value.value for value in found.values()])
     return f"{told}; the geometric mean of its speed is {ratio(mean)} of mpi4py's."
+
+
+def noise(records: Sequence[Record]) -> str:
+    """Say how many runs had other work beside them, by the load at their end; empty when none had."""
+    loaded = [record for record in records if "load" in record]
+    noisy = [record for record in loaded if record["load"] > max(record["ranks"], record["machine"]["cores"]) + 1]
+    if not noisy:
+        return ""
+    return (
+        f"In {len(noisy)} of {counted(len(loaded), 'run')} the load average was above ranks and cores by more than "
+        "one: other work ran beside them, and their times are noisy."
+    )
 
 
 def ratios(found: Mapping[str, Interval], measured: Measured, in_size: str) -> str:
@@ -63,6 +75,10 @@ def over(sweep: Sweep, write: Callable[[Any], str]) -> str:
 
 def splits(parts: Mapping[str, Split]) -> str:
     """Say how much is waiting, and for what most."""
+    if len(parts) == 1:
+        ((name, part),) = parts.items()
+        most = f", most of it {WAITED_FOR[part.largest_wait]}" if part.largest_wait else ""
+        return f"{percent(1 - part.compute)} of the time of dsm's ranks in {name} is waiting{most}."
     waiting = [1 - part.compute for part in parts.values()]
     told = f"{percent(sum(waiting) / len(waiting))} of the time of dsm's ranks is waiting, in the mean over "
     told += counted(len(parts), "application")
@@ -191,26 +207,13 @@ def _network(name: str) -> str:
 
 def reasons(found: Reasons) -> str:
     """Explain a speed by the counters."""
-    longer = 1 / found.speed - 1
     waiting = 1 - found.split.compute
-    told = f"{ratio(found.speed)} of mpi4py's speed instead of {found.reach:.2f}: it takes {percent(longer)} longer. "
-    if not found.split.largest_wait:
-        told += "It waits for nothing. "
-    else:
-        waits = f"data {percent(found.split.data)}, locks {percent(found.split.lock)}, barriers "
-        waits += percent(found.split.barrier)
-        told += f"{percent(waiting)} of the ranks' time is waiting ({waits}); the largest wait is "
-        told += f"{WAITED_FOR[found.split.largest_wait]}. "
-        if waiting < 1 - found.speed:
-            told += "Waiting is less than what it takes longer: the rest is work that mpi4py's version does not have. "
-    told += f"{found.faults_per_s:,.0f} faults a second, {counted(found.diffs, 'diff')} made, "
-    told += f"{counted(found.collections, 'collection')}; {_beside(found.messages, 'messages')} and "
-    return f"{told}{_beside(found.bytes, 'bytes', written=size)}."
-
-
-def _beside(pair: tuple[int, int], noun: str, written: Any = "{:,}".format) -> str:
-    mpi, dsm = pair
-    told = f"{written(dsm)} {noun}" if written is not size else f"{size(dsm)}"
-    if not mpi:
-        return f"{told} where mpi4py sends none" if written is not size else f"{told} where mpi4py sends nothing"
-    return f"{told}, {ratio(dsm / mpi)} {TIMES} mpi4py's"
+    told = (
+        f"{ratio(found.speed)} of mpi4py's speed instead of {found.reach:.2f}: dsm takes {percent(1 / found.speed - 1)}"
+    )
+    told += f" longer, and {percent(waiting)} of its ranks' time is waiting"
+    if found.split.largest_wait:
+        told += f"; the largest wait is {WAITED_FOR[found.split.largest_wait]}"
+    if waiting < 1 - found.speed:
+        told += ". That is less than what it takes longer: the rest goes to the computing side (faults, twins, diffs)"
+    return f"{told}."

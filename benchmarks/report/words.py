@@ -10,7 +10,6 @@ from benchmarks.results import Interval
 
 DASH = "\N{EN DASH}"
 MICRO = "\N{MICRO SIGN}"
-TIMES = "\N{MULTIPLICATION SIGN}"
 NOTHING = DASH  # what stands in a cell without a value
 
 
@@ -33,7 +32,7 @@ def size(bytes_: float) -> str:
 def ratio(value: float) -> str:
     """Write a ratio with two places, or two digits where it is small."""
     if value >= 0.1:
-        return f"{value:.2f}" if value < 100 else number(value)
+        return f"{value:.2f}" if value < 10 else number(value)
     return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
 
 
