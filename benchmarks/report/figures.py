@@ -150,7 +150,7 @@ def heats(maps: Sequence[Heat]) -> Figure:
         axes.set_ylabel("bytes per synchronisation")
     for axes in panels.flat[len(maps) :]:
         axes.set_visible(False)
-    _colour_bar(figure, drawn, panels.ravel().tolist(), COLOURS_END_GRAINS, 0.3 * across / 2)
+    _colour_bar(figure, drawn, panels.ravel().tolist(), COLOURS_END_GRAINS, 0.6 / across)
     return figure
 
 
@@ -257,7 +257,7 @@ def page_curves(on: Mapping[str, Curve], off: Mapping[str, Curve], usual: int) -
         axes.set_xticks(shown, [words.size(size).replace("iB", "").replace(" ", "") for size in shown])
         _speed_axis(axes.set_yscale, axes.set_ylim, axes.yaxis, min(values), max([*values, 1]))
     figure.supxlabel("page size, bytes", fontsize=9)
-    figure.supylabel("speed of dsm / speed of mpi4py", fontsize=9)
+    figure.supylabel("speed, dsm / mpi4py", fontsize=9)
     handles = [Line2D([], [], color=DSM, marker="o", label="dsm")] * bool(on)
     handles += [Line2D([], [], color=MISSED, marker="s", ls="--", label="without aggregation")] * bool(off)
     handles += [Line2D([], [], color=FAINT, lw=4, label="the usual page size")]
@@ -359,7 +359,7 @@ def compute(curves: Mapping[str, Mapping[int, Mapping[float, float]]]) -> Figure
         axes.tick_params(labelbottom=True)
         _speed_axis(axes.set_yscale, axes.set_ylim, axes.yaxis, min(values), max([*values, 1]))
     figure.supxlabel("computing between synchronisations", fontsize=9)
-    figure.supylabel("speed of dsm / speed of mpi4py", fontsize=9)
+    figure.supylabel("speed, dsm / mpi4py", fontsize=9)
     handles = [
         Line2D([], [], color=shade, marker="o", label=words.size(b)) for shade, b in zip(shades, grains, strict=True)
     ]
