@@ -16,6 +16,7 @@ from dsm._settings import PAGE_BYTES_DEFAULT
 
 Record = dict[str, Any]
 ONE_HOST = "one host"
+RATES = ("full", "1gbit", "100mbit")  # networks of virtual hosts, from fast to slow
 REACH_RANKS = 2  # the reach of an application is given for these
 CLOSE = 0.95  # within 5 % of mpi4py's speed
 NEAR = 0.8  # the speed from which on a granularity counts as coarse enough
@@ -261,16 +262,16 @@ class Measured:
             made.append(Heat(pattern, sizes, bytes_, cells))
         return made
 
-    def compute_curves(self) -> dict[str, dict[int, dict[float, float]]]:
-        """Return speeds by pattern, bytes and microseconds of computing, where those vary, at the usual page size."""
+    def compute_curves(self) -> dict[int, dict[str, dict[float, float]]]:
+        """Return speeds by bytes, pattern and microseconds of computing, where those vary, at the usual page size."""
         page_size = self.granularity_page_size()
-        found: dict[str, dict[int, dict[float, float]]] = {}
+        found: dict[int, dict[str, dict[float, float]]] = {}
         for point in self.granularity:
             if point["page_size"] == page_size:
-                value = point_speed(point)
-                found.setdefault(point["pattern"], {}).setdefault(point["bytes"], {})[point["compute_us"]] = value
-        varied = {p: {b: c for b, c in rows.items() if len(c) > 1} for p, rows in found.items()}
-        return {pattern: rows for pattern, rows in varied.items() if rows}
+                curve = found.setdefault(point["bytes"], {}).setdefault(point["pattern"], {})
+                curve[point["compute_us"]] = point_speed(point)
+        varied = {b: {p: c for p, c in rows.items() if len(c) > 1} for b, rows in sorted(found.items())}
+        return {bytes_: rows for bytes_, rows in varied.items() if rows}
 
     def granularity_page_size(self) -> int:
         """Return the page size of plain runs where the sweep has it, else the one that it has most."""
@@ -323,5 +324,5 @@ def _usual(values: Iterable[Any], wanted: Any, always: bool = False) -> Any:
 
 def _network_order(name: str) -> tuple[int, str]:
     """Sort networks from fast to slow, and others behind."""
-    known = (ONE_HOST, "full", "1gbit", "100mbit")
+    known = (ONE_HOST, *RATES)
     return (known.index(name) if name in known else len(known), name)

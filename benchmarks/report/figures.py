@@ -26,6 +26,7 @@ DSM, MPI, MISSED = "#0072B2", "#6b6b6b", "#D55E00"
 PARTS = {"compute": "#cfd4d9", "data": "#0072B2", "lock": "#E69F00", "barrier": "#009E73"}
 # Binary logarithms of the speed where colours end: the same in all pictures of a kind, so that they can be compared.
 COLOURS_END, COLOURS_END_GRAINS = 2, 3
+LINES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#222222")
 SERIES = (("dsm", DSM, "o", "-"), ("mpi4py", MPI, "s", "--"))
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -337,33 +338,29 @@ def networks(table: Mapping[str, Mapping[str, Interval]], order: Sequence[str]) 
     return figure
 
 
-def compute(curves: Mapping[str, Mapping[int, Mapping[float, float]]]) -> Figure:
-    """Draw the speed over the computing between synchronisations, a panel for each pattern, a line for each grain."""
+def compute(curves: Mapping[int, Mapping[str, Mapping[float, float]]]) -> Figure:
+    """Draw the speed over the computing between synchronisations, a panel for each grain, a line for each pattern."""
     values = [v for rows in curves.values() for curve in rows.values() for v in curve.values()]
-    grains = sorted({bytes_ for rows in curves.values() for bytes_ in rows})
+    patterns = list(dict.fromkeys(pattern for rows in curves.values() for pattern in rows))
     times = sorted({time for rows in curves.values() for curve in rows.values() for time in curve})
-    shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(grains)))
+    looks = {pattern: {"color": LINES[n % 6], "marker": "osD^vX"[n % 6]} for n, pattern in enumerate(patterns)}
     across = min(3, len(curves))
     down = math.ceil(len(curves) / across)
-    figure = Figure(figsize=(max(5.2, WIDTH * across / 3), 0.9 + 2.1 * down))
+    figure = Figure(figsize=(max(0.7 * WIDTH, WIDTH * across / 3), 1.3 + (2.6 if across == 1 else 2.1) * down))
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
-    for axes, (pattern, rows) in zip(panels.flat, curves.items(), strict=False):
-        axes.set_title(pattern, fontweight="bold")
+    for axes, (bytes_, rows) in zip(panels.flat, curves.items(), strict=False):
+        axes.set_title(f"{words.size(bytes_)} per synchronisation", fontweight="bold")
         axes.axhline(1, color=SOFT, lw=0.8)
-        for shade, bytes_ in zip(shades, grains, strict=True):
-            curve = sorted(rows.get(bytes_, {}).items())
-            axes.plot([times.index(x) for x, _ in curve], [y for _, y in curve], color=shade, marker="o")
-        axes.set_xticks(range(len(times)), [words.seconds(t * 1e-6) if t else "0" for t in times])
+        for pattern, curve in rows.items():
+            at = sorted(curve)
+            axes.plot([times.index(time) for time in at], [curve[time] for time in at], **looks[pattern])
+        axes.set_xticks(range(len(times)), [words.seconds(t * 1e-6) if t else "none" for t in times])
         axes.tick_params(labelbottom=True)
         _speed_axis(axes.set_yscale, axes.set_ylim, axes.yaxis, min(values), max([*values, 1]))
     figure.supxlabel("computing between synchronisations", fontsize=9)
     figure.supylabel("speed, dsm / mpi4py", fontsize=9)
-    handles = [
-        Line2D([], [], color=shade, marker="o", label=words.size(b)) for shade, b in zip(shades, grains, strict=True)
-    ]
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=8, title="bytes per synchronisation", alignment="left"
-    )
+    handles = [Line2D([], [], label=pattern, **look) for pattern, look in looks.items()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=4)
     return figure

@@ -59,7 +59,7 @@ dd { margin: .1rem 0 0; }
   figure, tr, dt, dd { break-inside: avoid; }
   dt { break-after: avoid; }
   .scroll { overflow: visible; }
-  table { font-size: 6.6pt; }
+  table { font-size: 7.5pt; }
   th, td { padding: .15rem .22rem; }
   .start { padding-left: .5rem; }
 }

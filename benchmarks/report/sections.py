@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks.report import figures, sentences, words
-from benchmarks.report.data import REACH_RANKS, Heat, Measured, Reasons, Record, Sweep, split
+from benchmarks.report.data import RATES, REACH_RANKS, Heat, Measured, Reasons, Record, Sweep, split
 from benchmarks.report.data import seconds as median_seconds
 from benchmarks.report.document import Block, Column, Document, Items, Picture, Section, Table, Text
 from benchmarks.report.words import DASH, NOTHING
@@ -340,7 +340,7 @@ def networks(measured: Measured) -> Section | str:
         "`full`, `1gbit` and `100mbit` are virtual hosts on this machine, one for each rank, which talk by TCP over "
         "links of that rate; on one host MPI passes messages through memory."
     )
-    return Section("Networks", [picture, note])
+    return Section("Networks", [picture, *[note] * any(name in RATES for name in sweep.values)])
 
 
 def libraries(measured: Measured) -> Section | str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.report.data import CLOSE, NEAR, ONE_HOST, REACH_RANKS, Heat, Measured, Reasons, Record, Split, Sweep
-from benchmarks.report.words import counted, geometric_mean, listed, percent, ratio, size
+from benchmarks.report.words import counted, geometric_mean, listed, percent, ratio, seconds, size
 from benchmarks.results import Interval
 
 WAITED_FOR = {"data": "for data", "locks": "for locks", "barriers": "at barriers"}
@@ -155,17 +155,17 @@ def _means_by_page_size(maps: Sequence[Heat]) -> dict[int, float]:
     return {size: geometric_mean([m.speed[b, size] for m in maps for b in m.bytes]) for size in sizes}
 
 
-def compute(curves: Mapping[str, Mapping[int, Mapping[float, float]]]) -> str:
+def compute(curves: Mapping[int, Mapping[str, Mapping[float, float]]]) -> str:
     """Say what computing between synchronisations does to the ratio."""
     every = [curve for rows in curves.values() for curve in rows.values()]
     least, most = (pick({time for curve in every for time in curve}) for pick in (min, max))
     both = [curve for curve in every if least in curve and most in curve]
     if not both:
-        return "No grain was measured with the least and with the most computing."
+        return "No pattern was measured with the least and with the most computing."
     before, after = (geometric_mean([curve[time] for curve in both]) for time in (least, most))
     return (
-        f"With {most:,g} \N{MICRO SIGN}s of computing between synchronisations the geometric mean is {ratio(after)}, "
-        f"beside {ratio(before)} with {least:,g}."
+        f"With {seconds(most * 1e-6)} of computing between synchronisations the geometric mean is {ratio(after)}, "
+        f"beside {ratio(before)} with {seconds(least * 1e-6) if least else 'none'}."
     )
 
 
@@ -208,12 +208,10 @@ def _network(name: str) -> str:
 def reasons(found: Reasons) -> str:
     """Explain a speed by the counters."""
     waiting = 1 - found.split.compute
-    told = (
-        f"{ratio(found.speed)} of mpi4py's speed instead of {found.reach:.2f}: dsm takes {percent(1 / found.speed - 1)}"
-    )
-    told += f" longer, and {percent(waiting)} of its ranks' time is waiting"
+    told = f"{ratio(found.speed)} of mpi4py's speed instead of {found.reach:.2f}: dsm takes "
+    told += f"{ratio(1 / found.speed)} times as long, and {percent(waiting)} of its ranks' time is waiting"
     if found.split.largest_wait:
         told += f"; the largest wait is {WAITED_FOR[found.split.largest_wait]}"
     if waiting < 1 - found.speed:
-        told += ". That is less than what it takes longer: the rest goes to the computing side (faults, twins, diffs)"
+        told += ". Waiting does not explain all of it: the rest goes to the computing side (faults, twins, diffs)"
     return f"{told}."
