@@ -263,8 +263,8 @@ class Measured:
         return made
 
     def compute_curves(self) -> dict[int, dict[str, dict[float, float]]]:
-        """Return speeds by bytes, pattern and microseconds of computing, where those vary, at the usual page size."""
-        page_size = self.granularity_page_size()
+        """Return speeds by bytes, pattern and microseconds of computing, where those vary, at one page size."""
+        page_size = self.computed_page_size()
         found: dict[int, dict[str, dict[float, float]]] = {}
         for point in self.granularity:
             if point["page_size"] == page_size:
@@ -272,6 +272,10 @@ class Measured:
                 curve[point["compute_us"]] = point_speed(point)
         varied = {b: {p: c for p, c in rows.items() if len(c) > 1} for b, rows in sorted(found.items())}
         return {bytes_: rows for bytes_, rows in varied.items() if rows}
+
+    def computed_page_size(self) -> int:
+        """Return the page size that most points with computing have."""
+        return int(_usual((p["page_size"] for p in self.granularity if p["compute_us"]), self.plain["page_size"]))
 
     def granularity_page_size(self) -> int:
         """Return the page size of plain runs where the sweep has it, else the one that it has most."""

@@ -147,10 +147,10 @@ def heats(maps: Sequence[Heat]) -> Figure:
         rows, columns = [words.size(b) for b in found.bytes], [words.size(p) for p in found.page_sizes]
         drawn = _cells(axes, rows, columns, values, COLOURS_END_GRAINS)
         axes.set_title(found.pattern, fontweight="bold")
-        axes.set_xlabel("page size")
-        axes.set_ylabel("bytes per synchronisation")
     for axes in panels.flat[len(maps) :]:
         axes.set_visible(False)
+    figure.supxlabel("page size", fontsize=9)
+    figure.supylabel("bytes per synchronisation", fontsize=9)
     _colour_bar(figure, drawn, panels.ravel().tolist(), COLOURS_END_GRAINS, 0.6 / across)
     return figure
 

@@ -282,7 +282,7 @@ def granularity(measured: Measured) -> Section | str:
         blocks.append(_maps(measured, maps))
     curves = measured.compute_curves()
     if curves:
-        title = f"Computing between synchronisations, pages of {words.size(measured.granularity_page_size())}"
+        title = f"Computing between synchronisations, pages of {words.size(measured.computed_page_size())}"
         blocks.append(Picture("compute", title, sentences.compute(curves), lambda: figures.compute(curves)))
     return Section("Granularity", blocks)
 
