@@ -118,15 +118,14 @@ def verify(problem: Problem, result: Result, reference: Result | None) -> None:
     """Bit by bit against serial, and the residual of a system."""
     assert reference is not None
     matrix, (rows, order) = problem.matrix, (result["rows"], result["order"])
+    wrong = int((rows != reference["rows"]).sum() + (order != reference["order"]).sum())
+    require(wrong == 0, f"{wrong} entries of the factors or the order of pivots differ from serial")
     right = matrix.sum(axis=1)
-    factors = rows[order]
-    x = solve_triangular(factors, right[order], lower=True, unit_diagonal=True)
-    x = solve_triangular(factors, x)
+    x = solve_triangular(rows[order], right[order], lower=True, unit_diagonal=True)
+    x = solve_triangular(rows[order], x)
     size = np.abs(matrix).sum(axis=1).max() * np.abs(x).max() * len(matrix) * np.finfo(float).eps
     residual = float(np.abs(matrix @ x - right).max() / size)
     require(residual < 16, f"scaled residual {residual:.3g}, not below 16")
-    wrong = int((rows != reference["rows"]).sum() + (order != reference["order"]).sum())
-    require(wrong == 0, f"{wrong} entries of the factors or the order of pivots differ from serial")
 
 
 APPS = (
