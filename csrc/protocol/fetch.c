@@ -725,8 +725,8 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
     }
 }
 
-/* Its last diff was as long as the page.  If a few places have changed again, so probably has everything, and the diff need
- * not be cut to know. */
+/* Its last diff was as long as the page, or it is written for the first time.  If a few places have changed, so probably has
+ * everything, and the diff need not be cut to know. */
 static bool seems_rewritten(const struct node *node, const struct page *page)
 {
     enum { PLACES = 4 };
@@ -748,7 +748,7 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
 {
     bool must = request->flags & FETCH_WHOLE_MUST;
     bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
-    bool liked = (request->flags & FETCH_WHOLE_LIKED) || (page->served_whole && seems_rewritten(node, page));
+    bool liked = (request->flags & FETCH_WHOLE_LIKED) || ((page->served_whole || page_twin_constant(page)) && seems_rewritten(node, page));
     bool whole = must || (may && liked);
     stamp tag = page_seal(node, page, whole);
     if (request->flags & FETCH_SUBSCRIBE)

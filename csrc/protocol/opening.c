@@ -80,11 +80,24 @@ static void add_opened(struct node *node, struct page *page, bool stays)
     node->stats.pages_early++;
 }
 
+/* A stream comes over it again: so it is written, with the value that it has (zeros over zeros), and to look at it and close
+ * it would go on for ever.  Once it has been named it stays open as other pages do.  Only where nobody is known to have
+ * written it: a stream runs into a neighbour's block, whose copies must not go stale for that. */
+static bool written_in_vain(const struct page *page)
+{
+    return page->early_in_vain && page->fresh && page->need.count == 0;
+}
+
 bool page_open_early(struct node *node, struct page *page, bool stays)
 {
     if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE ||
         !page_valid(page) || apart_leaves(node, page))
         return false;
+    if (!stays && written_in_vain(page)) {
+        page_open(node, page);
+        page_protect(node, page, ACCESS_WRITE);
+        return true;
+    }
     page_cut_late(node, page);
     note_write(node, page);
     page->writable = true;
@@ -146,6 +159,7 @@ static void close_unused(struct node *node, struct page *page)
     if (page_twin_constant(page)) {
         page->twin = NULL;
         page->fresh = true;
+        page->early_in_vain = true;
     } else
         page_twin_drop(page, &node->pool);
 }

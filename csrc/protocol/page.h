@@ -49,7 +49,8 @@ struct page {
     unsigned char *twin;            /* page_bytes of the pool, or the region's constant */
     struct page_more *more;         /* or NULL */
     node_id owner;
-    uint8_t slot;                   /* in its block */
+    uint8_t slot : 7;               /* in its block */
+    uint8_t early_in_vain : 1;      /* it was opened early with the initial value, and found unchanged */
     uint8_t access;                 /* enum access */
     bool copy : 1;                  /* some version is here */
     bool fresh : 1;                 /* the copy is the initial value */

@@ -257,7 +257,7 @@ static struct page_block *make_block(struct region *region, struct pool *pool, u
     block->first = first;
     region->touched = block;
     for (int i = 0; i < REGION_BLOCK_PAGES; i++)
-        block->pages[i] = (struct page){.owner = NODE_NONE, .slot = (uint8_t)i, .copy = true, .fresh = true};
+        block->pages[i] = (struct page){.owner = NODE_NONE, .slot = (uint8_t)(i & 0x7f), .copy = true, .fresh = true};
     return block;
 }
 
