@@ -11,7 +11,7 @@ neighbour          each rank writes a block of twice `bytes`, whose halves its t
 all-to-all         each rank writes `bytes` for each rank, itself included, and reads what is for it
 
 What is written depends on the computation, so no program may exchange it meanwhile.  The dsm programs write two buffers
-in turn, as a program with two grids does: one barrier in a step is enough then.  A lock alone keeps no order, and who
+in turn, as a program with two grids does, where others read them: one barrier in a step is then enough.  A lock alone keeps no order, and who
 takes it again before others ask would get the block for nothing: so migratory's lock is that of a condition, by which
 ranks wait for their turns, as the ring of the mpi4py program makes them.
 """
@@ -162,13 +162,13 @@ class Private(Exchange):
 
 class PrivateByDsm(Private):
     def prepare(self) -> None:
-        self.mine = [a[self.rank : self.rank + 1] for a in self.two(self.size, self.words)]
+        blocks = dsm.zeros((self.size, self.words), np.int64, page_size=self.place.page_size)
+        self.mine = blocks[self.rank : self.rank + 1]
 
     def step(self, number: int) -> int:
-        mine = self.mine[number % 2]
-        fill(mine, self.compute(number))
+        fill(self.mine, self.compute(number))
         dsm.barrier()
-        return total(mine)
+        return total(self.mine)
 
 
 class PrivateByMpi4py(Private):

@@ -40,6 +40,23 @@ def test_data_that_only_its_writer_touches(shared, counted, exact_counts):
     assert (a == 49).all()
 
 
+def test_zeros_that_are_written_over_zeros_again_and_again(shared, counted, exact_counts):
+    """A page that was opened along a stream and does not change is not opened and closed for ever."""
+    a = shared.zeros((dsm.size(), 500 * PAGE // 8), page_size=PAGE)
+    mine = a[dsm.rank()]
+    for _ in range(4):
+        mine[:] = 0
+        dsm.barrier()
+    with counted() as growth:
+        for _ in range(20):
+            mine[:] = 0
+            dsm.barrier()
+    if exact_counts:
+        assert growth["faults_write"] == growth["fetches"] == growth["pages_early"] == 0
+    dsm.barrier()
+    assert not a.any()
+
+
 def test_reading_again_what_was_read(shared, counted, exact_counts):
     a = shared.zeros(50 * PAGE // 8, page_size=PAGE)
     if dsm.rank() == 0:
