@@ -46,6 +46,7 @@ def main(arguments: Sequence[str], about: str) -> int:
     """Carry out a command."""
     # A job has a session of its own and would outlive this process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not have it
     options = argparse.Namespace()
     try:
         options = parser(about).parse_args(arguments)
@@ -89,6 +90,7 @@ def parser(about: str) -> argparse.ArgumentParser:
     report.add_argument("file", type=Path, nargs="?", default=RESULTS, help="results (default: %(default)s)")
     report.add_argument("--out", type=Path, metavar="FOLDER", help="default: beside the results")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
+    commands.add_parser("micro", help="measure single operations (see `micro --help`)")  # __main__ has taken it
     return made
 
 

@@ -11,9 +11,9 @@ neighbour          each rank writes a block of twice `bytes`, whose halves its t
 all-to-all         each rank writes `bytes` for each rank, itself included, and reads what is for it
 
 What is written depends on the computation, so no program may exchange it meanwhile.  The dsm programs write two buffers
-in turn, as a program with two grids does, where others read them: one barrier in a step is then enough.  A lock alone keeps no order, and who
-takes it again before others ask would get the block for nothing: so migratory's lock is that of a condition, by which
-ranks wait for their turns, as the ring of the mpi4py program makes them.
+in turn where others read them, as a program with two grids does: one barrier in a step is enough then.  A lock alone
+keeps no order, and who takes it again before others ask would get the block for nothing: so migratory's lock is that of
+a condition, by which ranks wait for their turns, as the ring of the mpi4py program makes them.
 """
 
 from __future__ import annotations

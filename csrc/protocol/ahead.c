@@ -3,31 +3,71 @@
 
 #include "protocol/node.h"
 
-enum { TRIP_FROM_PAGES = 8, STREAMED_BYTES_MIN = 8 << 20, STREAMED_RUN_BYTES = 256 << 10 };
+enum { TRIP_FROM_PAGES = 8, STREAMED_BYTES_MIN = 8 << 20, STREAMED_RUN_BYTES = 256 << 10, PIECE_BYTES_MAX = 32 << 10 };
 
 /* ---- streams -------------------------------------------------------------------------------------------------- */
+
+static bool same_need(const struct vector *a, const struct vector *b)
+{
+    return vector_covers(a, b, NODE_NONE) && vector_covers(b, a, NODE_NONE);
+}
+
+/* Stale by the same writes as `page`. */
+static struct page *stale_alike(const struct page *page, uint64_t index)
+{
+    struct region *region = page_region(page);
+    struct page *next = index < region->pages ? region_page_if(region, index) : NULL;
+    return next && !page_fetch(next) && !page_valid(next) && same_need(&next->need, &page->need) ? next : NULL;
+}
+
+/* A few neighbours that were written in one piece are read in one piece: a row, a record.  Of a longer run who knows which
+ * part is wanted, so that is left to streams. */
+static void bring_piece(struct node *node, const struct page *page)
+{
+    uint64_t most = PIECE_BYTES_MAX / page_region(page)->page_bytes, first = page_index(page), end = first + 1;
+    while (first > 0 && end - first <= most && stale_alike(page, first - 1))
+        first--;
+    while (end - first <= most && stale_alike(page, end))
+        end++;
+    if (end - first > most)
+        return;
+    for (uint64_t index = first; index < end; index++) {
+        struct page *next = stale_alike(page, index);
+        if (!next || next == page)
+            continue;
+        history_touch(next, &node->pool);
+        node->stats.pages_ahead++;
+        fetch_start(node, next, true);
+    }
+}
+
+static void bring_stream(struct node *node, struct region *region, const struct stream_run *run)
+{
+    uint64_t index = run->first;
+    for (uint64_t k = 0; k < run->count && index < region->pages; k++, index += (uint64_t)run->stride) {
+        struct page *next = region_page_if(region, index);
+        if (!next)
+            return;                 /* it was never named to this node: the stream ends where the data do */
+        if (page_fetch(next) || page_valid(next))
+            continue;
+        next->trip = index == run->trip && run->count >= TRIP_FROM_PAGES && !page_pinned(next);
+        history_touch(next, &node->pool);
+        page_history(next)->streamed = true;
+        node->stats.pages_ahead++;
+        fetch_start(node, next, true);
+    }
+}
 
 void ahead_read(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
     page->trip = false;
-    if (node->collection.holding ||
-        !streams_miss(&region->reads, page_index(page), node->options.ahead_bytes_max / region->page_bytes, &run))
+    if (node->collection.holding || !node->options.ahead_bytes_max)
         return;
-    uint64_t index = run.first;
-    for (uint64_t k = 0; k < run.count && index < region->pages; k++, index += (uint64_t)run.stride) {
-        struct page *next = region_page_if(region, index);
-        if (!next)
-            return;                 /* it was never named to this node: the stream ends where the data do */
-        if (page_fetch(next) || page_valid(next))
-            continue;
-        next->trip = index == run.trip && run.count >= TRIP_FROM_PAGES && !page_pinned(next);
-        history_touch(next, &node->pool);
-        page_history(next)->streamed = true;
-        node->stats.pages_ahead++;
-        fetch_start(node, next, true);
-    }
+    if (streams_miss(&region->reads, page_index(page), node->options.ahead_bytes_max / region->page_bytes, &run))
+        bring_stream(node, region, &run);
+    bring_piece(node, page);
 }
 
 void ahead_write(struct node *node, struct page *page)

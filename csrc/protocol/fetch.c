@@ -733,7 +733,7 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     const unsigned char *now = node->port.view + page_offset(page);
     uint64_t bytes = page_region(page)->page_bytes, last = bytes / DIFF_BLOCK_BYTES - 1;
     uint64_t twin_bytes = page_twin_constant(page) ? node->port.granule_bytes : bytes;
-    if (!page->twin)
+    if (!page->twin || !(page->served_whole || page_twin_constant(page)))
         return false;
     for (uint64_t i = 0; i < PLACES; i++) {
         uint64_t at = last * i / (PLACES - 1) * DIFF_BLOCK_BYTES;
@@ -748,7 +748,7 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
 {
     bool must = request->flags & FETCH_WHOLE_MUST;
     bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
-    bool liked = (request->flags & FETCH_WHOLE_LIKED) || ((page->served_whole || page_twin_constant(page)) && seems_rewritten(node, page));
+    bool liked = (request->flags & FETCH_WHOLE_LIKED) || seems_rewritten(node, page);
     bool whole = must || (may && liked);
     stamp tag = page_seal(node, page, whole);
     if (request->flags & FETCH_SUBSCRIBE)

@@ -57,6 +57,24 @@ def test_zeros_that_are_written_over_zeros_again_and_again(shared, counted, exac
     assert not a.any()
 
 
+def test_a_row_that_was_written_in_one_piece_is_read_with_one_fault(shared, counted, exact_counts):
+    """And nothing beside it is brought."""
+    rows = (0, 14, 4, 22, 6, 18, 10, 30)  # no stream
+    a = shared.zeros((32, 3 * PAGE // 8), page_size=PAGE)
+    if dsm.rank() == 0:
+        a[::2] = 1
+    dsm.barrier()
+    with counted() as growth:
+        for row in rows:
+            assert (a[row] == 1).all()
+    if exact_counts:
+        readers = dsm.rank() > 0
+        assert growth["faults_read"] == readers * len(rows)
+        assert growth["fetches"] == readers * 3 * len(rows)
+        assert growth["pages_ahead"] == readers * 2 * len(rows)
+    dsm.barrier()
+
+
 def test_reading_again_what_was_read(shared, counted, exact_counts):
     a = shared.zeros(50 * PAGE // 8, page_size=PAGE)
     if dsm.rank() == 0:
