@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import socket
@@ -269,6 +270,6 @@ def write_report(options: argparse.Namespace) -> int:
     page = report.write(records, options.out or options.file.parent)
     print(page)
     if options.markdown:
-        options.markdown.write_text(report.markdown(records))
+        options.markdown.write_text(report.markdown(records, os.path.relpath(page.parent, options.markdown.parent)))
         print(options.markdown)
     return 0

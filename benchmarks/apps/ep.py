@@ -117,6 +117,7 @@ APPS = (
         verify=verify,
         memory=lambda m: 8 * (2 + RINGS),
         reach=0.95,
+        grow=lambda m, ranks: m + (ranks - 1).bit_length(),  # to the next power of two
         paper=(7.9, 7.9),
     ),
 )

@@ -148,5 +148,6 @@ APPS = (
         verify=verify,
         memory=lambda size: size.points * (8 * DIMENSIONS + 4),
         reach=0.95,
+        grow=lambda size, ranks: size._replace(points=size.points * ranks),
     ),
 )

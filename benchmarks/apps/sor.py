@@ -142,6 +142,7 @@ def app(variant: str, start: str, nonzero: bool, paper: tuple[float, float]) -> 
         verify=verify,
         memory=lambda size: 8 * size.rows * size.columns,
         reach=0.95,
+        grow=lambda size, ranks: size._replace(rows=size.rows * ranks),
         paper=paper,
     )
 
