@@ -212,6 +212,7 @@ def main() -> int:
     parser.add_argument("program", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     # The job has a session of its own, and the hosts would outlive this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not have it
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:

@@ -71,7 +71,7 @@ def test_nothing_is_left_after_a_signal(hosts, end):
     words = [sys.executable, "-P", host_module.__file__, "-n", "2", sys.executable, *program]
     started = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
-        assert started.stdout.readline() == "here\n"
+        assert started.stdout.readline().startswith("here")  # mpiexec may put the words of two ranks in a line
         assert f"dsmtest{started.pid}x1-n2" in namespaces()
         started.send_signal(end)
         assert started.wait(30) == 128 + end
