@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 
 USAGE = 2
-INTERRUPTED = 130
 
 
 def main() -> int:

@@ -25,12 +25,12 @@ from benchmarks.app import SIZES, App
 from benchmarks.cluster import hosts
 from benchmarks.cluster.hosts import RATES
 from benchmarks.run import Place, Run, Runner, UsageError
+from benchmarks.synthetic import PAGE_SIZES
 from dsm import _settings
 from dsm._errors import DSMError
 
 RESULTS = results.ROOT / "build" / "benchmarks" / "results.jsonl"
 REPETITIONS = 5
-PAGE_SIZES = tuple(4096 << (2 * step) for step in range(6))
 RANKS = (1, 2, 4, 8)
 SWEEPS = ("granularity", "pages", "ranks", "weak", "networks")
 

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,13 +94,13 @@ class Run:
             made["DSM_WITHOUT"] = ",".join(_settings.WITHOUT)
         return made
 
-    def program(self, repetitions: int, file: str) -> list[str]:
-        """Return the command of a rank."""
+    def program(self, repetitions: int) -> list[str]:
+        """Return the command of a rank, but for the file of results."""
         versions = "serial,mpi4py,dsm" if self.ranks == 1 else "mpi4py,dsm"
         words = [sys.executable, "-P", str(results.ROOT / "benchmarks" / "suite_rank.py")]
         words += ["--app", self.app, "--size", self.size, "--versions", versions]
         words += ["--weak"] * self.weak
-        return [*words, "--repetitions", str(repetitions), "--results", file]
+        return [*words, "--repetitions", str(repetitions)]
 
 
 class Runner:
@@ -138,8 +138,6 @@ class Runner:
                 start = time.perf_counter()
                 advance(f"{made}", 0)
                 records, trouble = self.one(made)
-                results.append(self.path, records)
-                self.kept += len(records)
                 if trouble:
                     self.failures.append(f"{made}: {trouble}")
                 told = trouble or _figures(records)
@@ -171,36 +169,54 @@ class Runner:
             yield advance
 
     def one(self, made: Run) -> tuple[list[dict[str, Any]], str]:
-        """Run one job: its records, and what went wrong."""
-        now = datetime.now(UTC)
+        """Run an application: its records, and what went wrong."""
+        app, now = self.apps[made.app], datetime.now(UTC)
+        about = {
+            "kind": "app",
+            "job": f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}",
+            "ranks": made.ranks,
+            "page_size": made.page_size or _settings.settings().page_bytes,
+            "aggregation": made.aggregation,
+            "app": made.app,
+            "size": made.size,
+            "scaling": "weak" if made.weak else "strong",
+        }
+        return self.job(
+            made.ranks,
+            made.program(self.repetitions),
+            made.environ(),
+            TIMEOUT_S,
+            lambda measured: about | {"lines": lines_of(app, measured["version"])},
+        )
+
+    def job(
+        self,
+        ranks: int,
+        program: Sequence[str],
+        environ: Mapping[str, str],
+        timeout_s: float,
+        about: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Run a program that appends lines of JSON to a file that `--results` names, and keep them as records.
+
+        What it had measured is kept, too, when it fails or Ctrl-C ends it.  `about` tells what else belongs to a line's
+        record.  Returns the records, and what went wrong.
+        """
         with tempfile.TemporaryDirectory(prefix="dsm-benchmark-") as folder:
             file, output = Path(folder) / "results", Path(folder) / "output"
             file.touch()
-            program = made.program(self.repetitions, str(file))
-            with self.place.command(made.ranks, program) as (words, environ), output.open("w") as said:
-                status = job.wait(words, environ | made.environ(), TIMEOUT_S, said)
-            measured = [json.loads(line) for line in file.read_text().splitlines()]
-            trouble = trouble_of(status, output.read_text(errors="replace"), TIMEOUT_S)
-        app = self.apps[made.app]
-        records = [
-            {
-                "kind": "app",
-                "job": f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}",
-                "time": now.isoformat(timespec="seconds"),
-                **self.about,
-                "ranks": made.ranks,
-                "page_size": made.page_size or _settings.settings().page_bytes,
-                "aggregation": made.aggregation,
-                "app": made.app,
-                "size": made.size,
-                "scaling": "weak" if made.weak else "strong",
-                "lines": lines_of(app, record["version"]),
-                "load": os.getloadavg()[0],
-                **record,
-            }
-            for record in measured
-        ]
-        return ([], trouble) if trouble else (records, "")
+            try:
+                command = self.place.command(ranks, [*program, "--results", str(file)])
+                with command as (words, made), output.open("w") as said:
+                    status = job.wait(words, made | dict(environ), timeout_s, said)
+            finally:
+                now = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}
+                text = file.read_text()  # of a job that was ended the last line may be a part of one
+                lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+                records = [now | self.about | about(line) | line for line in lines]
+                results.append(self.path, records)
+                self.kept += len(records)
+            return records, trouble_of(status, output.read_text(errors="replace"), timeout_s)
 
 
 def trouble_of(status: int, output: str, timeout_s: float) -> str:

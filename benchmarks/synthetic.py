@@ -18,6 +18,7 @@ a condition, by which ranks wait for their turns, as the ring of the mpi4py prog
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -107,7 +108,7 @@ def total_of(first: int, words: int) -> int:
     return wrapped((words * first + words * (words - 1) // 2) * _SPREAD)
 
 
-class Exchange:
+class Exchange(abc.ABC):
     """A pattern in one of its programs, on this rank.  Each class says what `step` must return: `expected`."""
 
     # Blocks of `words` that the pattern's array has, by the number of ranks.
@@ -119,19 +120,19 @@ class Exchange:
         self.computed: list[int] = []  # of each step
         self.prepare()
 
+    @abc.abstractmethod
     def prepare(self) -> None:
         """Make the arrays and what refers to them.  Collective."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def step(self, number: int) -> int:
         """Compute, write, synchronise and read; returns the sum of what was read."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def expected(self, number: int) -> int:
         """Return what the sum must be."""
-        raise NotImplementedError
 
-    def finish(self, steps: int) -> None:
+    def finish(self, steps: int) -> None:  # noqa: B027  (most patterns have nothing left to do)
         """After the last of `steps`: receive what is under way, and verify what only the end shows.  Collective."""
 
     def compute(self, number: int) -> int:

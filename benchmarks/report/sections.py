@@ -311,10 +311,7 @@ def ranks(measured: Measured) -> Section | str:
     curves = {name: versions for name, versions in curves.items() if any(len(c) > 1 for c in versions.values())}
     if not curves:
         return "numbers of ranks, with one among them (`python -m benchmarks sweep ranks`)"
-    says = sentences.scaling(curves, measured.cores, "speed-up")
-    title = f"Speed-up over serial, size {size}"
-    picture = Picture("scaling", title, says, lambda: figures.scaling(curves, measured.cores, efficiency=False))
-    return Section("Ranks", [picture])
+    return _scaling(measured, curves, "Ranks", f"Speed-up over serial, size {size}", efficiency=False)
 
 
 def weak(measured: Measured) -> Section | str:
@@ -323,10 +320,16 @@ def weak(measured: Measured) -> Section | str:
     curves = {name: versions for name, versions in curves.items() if any(len(c) > 1 for c in versions.values())}
     if not curves:
         return "weak scaling (`python -m benchmarks sweep weak`)"
-    says = sentences.scaling(curves, measured.cores, "efficiency")
     title = f"Efficiency where the work grows with the ranks, size {size} each"
-    picture = Picture("weak", title, says, lambda: figures.scaling(curves, measured.cores, efficiency=True))
-    return Section("Weak scaling", [picture])
+    return _scaling(measured, curves, "Weak scaling", title, efficiency=True)
+
+
+def _scaling(measured: Measured, curves: dict, section: str, title: str, efficiency: bool) -> Section:
+    """Draw curves over the number of ranks."""
+    says = sentences.scaling(curves, measured.cores, "efficiency" if efficiency else "speed-up")
+    name = "weak" if efficiency else "scaling"
+    picture = Picture(name, title, says, lambda: figures.scaling(curves, measured.cores, efficiency=efficiency))
+    return Section(section, [picture])
 
 
 def networks(measured: Measured) -> Section | str:

@@ -33,8 +33,8 @@ static void bring_piece(struct node *node, const struct page *page)
         return;
     for (uint64_t index = first; index < end; index++) {
         struct page *next = stale_alike(page, index);
-        if (!next || next == page)
-            continue;
+        if (!next)
+            continue;               /* the page itself */
         history_touch(next, &node->pool);
         node->stats.pages_ahead++;
         fetch_start(node, next, true);

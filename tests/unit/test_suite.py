@@ -283,7 +283,7 @@ def test_a_wrong_result_is_an_error_and_not_a_time(tmp_path, monkeypatch):
         "raise SystemExit(suite_rank.main())\n"
     )
     made = run.Run("jacobi", "tiny", 1)
-    monkeypatch.setattr(run.Run, "program", lambda self, n, file: _program(program, n, file))
+    monkeypatch.setattr(run.Run, "program", lambda self, repetitions: _program(program, repetitions))
     path = tmp_path / "results.jsonl"
     runner = run.Runner(APPS, run.Place(), 1, path)
     runner.run([made])
@@ -293,9 +293,9 @@ def test_a_wrong_result_is_an_error_and_not_a_time(tmp_path, monkeypatch):
     assert not path.read_text()
 
 
-def _program(program, repetitions, file):
+def _program(program, repetitions):
     words = [sys.executable, "-P", str(program), "--app", "jacobi", "--size", "tiny", "--versions", "mpi4py,dsm"]
-    return [*words, "--repetitions", str(repetitions), "--results", file]
+    return [*words, "--repetitions", str(repetitions)]
 
 
 def test_ctrl_c_leaves_no_process_and_keeps_what_was_finished(tmp_path):
