@@ -39,7 +39,8 @@ enum dsm_without {
     DSM_WITHOUT_AHEAD = 1,  /* read-ahead along streams */
     DSM_WITHOUT_AGAIN = 2,  /* bringing pages whose last versions were used */
     DSM_WITHOUT_PUSH = 4,   /* sending them before they are asked for */
-    DSM_WITHOUT_EARLY = 8   /* opening pages before they are written */
+    DSM_WITHOUT_EARLY = 8,  /* opening pages before they are written */
+    DSM_WITHOUT_BOARD = 16  /* seeing whether a rank of this host computes, and ringing it at once */
 };
 
 struct dsm_options {

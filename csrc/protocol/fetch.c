@@ -16,7 +16,7 @@ static struct message *request_to(struct node *node, node_id peer, uint64_t page
     for (struct message *message = node->outbox; message; message = message->next)
         if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH && message_header(message)->count < most)
             return message;
-    struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_LATER, 256);
+    struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_NEVER, 256);
     message_put_u64(message, &node->pool, node->cuts);
     node_send(node, message);
     return message;
@@ -42,6 +42,7 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, uint32_t 
         history_of(page, &node->pool)->subscribed = true;
     }
     struct message *message = request_to(node, peer, page_region(page)->page_bytes);
+    message->ring = RING_LATER;
     put_want(node, message, page, collection_known(node, &fetch->have, peer), flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);

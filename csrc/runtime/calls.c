@@ -87,10 +87,10 @@ static void take_signal_back(const struct runtime *runtime)
 /* Arrive (the first time), and wait for the departure.  `result` may be NULL. */
 static int meet(struct runtime *runtime, const struct ballot *ballot, double slice_s, uint32_t *result)
 {
-    progress_lock(runtime);
+    progress_enter(runtime);
     if (runtime->meeting && (runtime->meeting != ballot->kind || !pthread_equal(runtime->meeting_thread, pthread_self()))) {
         enum meeting_kind other = runtime->meeting;
-        progress_unlock(runtime);
+        progress_leave(runtime);
         return runtime_error(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
                              ballot->what ? ballot->what : meeting_kind_name(ballot->kind), meeting_kind_name(other));
     }
@@ -114,7 +114,7 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
         catch_up(runtime);
     }
     runtime->stats.wait_barrier_ns += watchdog_end(wait, done);
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return error;
 }
 
@@ -296,10 +296,10 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
     for (uint64_t at = span.from; at < span.end; at += span.page_bytes) {
         struct pin_question question = {.offset = at, .write = write, .first = true};
         struct wait *wait = watchdog_begin(span.runtime, write ? WAIT_WRITE : WAIT_READ, at);
-        progress_lock(span.runtime);
+        progress_enter(span.runtime);
         progress_wait(span.runtime, pin_done, &question, -1);
         span.runtime->stats.wait_fault_ns += watchdog_end(wait, true);
-        progress_unlock(span.runtime);
+        progress_leave(span.runtime);
     }
     return DSM_OK;
 }
@@ -310,12 +310,11 @@ int dsm_unpin(void *address, uint64_t bytes, bool write)
     int error = span_of("the end of pinned", address, bytes, &span);
     if (error)
         return error;
-    progress_lock(span.runtime);
+    progress_enter(span.runtime);
     for (uint64_t at = span.from; at < span.end; at += span.page_bytes)
         node_unpin(span.runtime->node, at, write);
     progress_flush(span.runtime);
     progress_leave(span.runtime);
-    progress_unlock(span.runtime);
     return DSM_OK;
 }
 
@@ -359,7 +358,6 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     struct lock_question question = {.lock = lock, .ticket = ticket};
     if (lock_done(runtime, &question)) {
         progress_flush(runtime);    /* the token was here: no wait, no time taken */
-        progress_leave(runtime);
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
         bool done = progress_wait(runtime, lock_done, &question, deadline_of(wait, slice_s));
@@ -372,6 +370,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     *ticket = 0;
     if (question.answer == LOCK_REFUSED)
         return DSM_AGAIN;
+    runtime->held++;
     catch_up(runtime);
     return DSM_OK;
 }
@@ -381,10 +380,10 @@ static int acquire_by_id(uint32_t id, bool trying, uint64_t *ticket, double slic
     struct runtime *runtime = running("acquire()");
     if (!runtime)
         return DSM_E_STATE;
-    progress_lock(runtime);
+    progress_enter(runtime);
     struct lock *lock = lock_of(runtime, id);
     int error = lock ? acquire(runtime, lock, trying, ticket, slice_s) : DSM_E_ARGUMENT;
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return error;
 }
 
@@ -403,7 +402,7 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
     struct runtime *runtime = running("acquire()");
     if (!runtime)
         return DSM_E_STATE;
-    progress_lock(runtime);
+    progress_enter(runtime);
     struct lock *lock = lock_of(runtime, id);
     if (lock && *ticket) {
         lock_cancel(runtime->node, lock, *ticket);
@@ -412,9 +411,8 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
         *ticket = 0;
         node_settle(runtime->node);
         progress_flush(runtime);
-        progress_leave(runtime);
     }
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return lock ? DSM_OK : DSM_E_ARGUMENT;
 }
 
@@ -425,7 +423,7 @@ int dsm_release(uint32_t id)
     if (!runtime)
         return DSM_E_STATE;
     int error = DSM_OK;
-    progress_lock(runtime);
+    progress_enter(runtime);
     struct lock *lock = lock_of(runtime, id);
     if (!lock) {
         error = DSM_E_ARGUMENT;
@@ -439,11 +437,11 @@ int dsm_release(uint32_t id)
             runtime->polled_ns = now;
         }
         lock_release(runtime->node, lock);
+        runtime->held--;
         node_settle(runtime->node);
         progress_flush(runtime);
-        progress_leave(runtime);
     }
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return error;
 }
 
@@ -486,9 +484,9 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     struct runtime *runtime = running("a counter");
     if (!runtime)
         return DSM_E_STATE;
-    progress_lock(runtime);
+    progress_enter(runtime);
     if (counter >= runtime->node->counter_count) {
-        progress_unlock(runtime);
+        progress_leave(runtime);
         return runtime_error(DSM_E_ARGUMENT, "no counter %u", counter);
     }
     if (*ticket == 0) {
@@ -502,6 +500,6 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     if (done)
         *ticket = 0;
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return done ? DSM_OK : DSM_AGAIN;
 }

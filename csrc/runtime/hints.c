@@ -26,7 +26,9 @@ static void sleep_until(struct runtime *runtime, int64_t deadline_ns)
 {
     struct timespec until = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
     runtime->sleepers++;
+    progress_look_away(runtime, true);
     pthread_cond_timedwait(&runtime->changed, &runtime->mutex, &until);
+    progress_look_away(runtime, false);
     runtime->sleepers--;
 }
 
@@ -49,9 +51,9 @@ int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *v
     struct runtime *runtime = running("a wait for a counter");
     if (!runtime)
         return DSM_E_STATE;
-    progress_lock(runtime);
+    progress_enter(runtime);
     if (counter >= runtime->node->counter_count || counter % (uint32_t)runtime->size != (uint32_t)runtime->rank) {
-        progress_unlock(runtime);
+        progress_leave(runtime);
         return runtime_error(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
     }
     struct change change = {.counter = counter, .seen = seen};
@@ -59,7 +61,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *v
     bool done = await_change(runtime, &change, deadline_of(wait, slice_s));
     *value = runtime->node->counters[counter].value;
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return done ? DSM_OK : DSM_AGAIN;
 }
 
@@ -77,7 +79,6 @@ static void add_runs(struct runtime *runtime, const struct region *region, uint6
     progress_flush(runtime);
     if (runtime->node->prefetches.under_way && runtime->options.progress == DSM_PROGRESS_DOORBELL)
         doorbell_ring(runtime->doorbell, runtime->rank);
-    progress_leave(runtime);
 }
 
 int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t runs)
@@ -88,13 +89,13 @@ int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t 
     if (bytes == 0 || runs == 0)
         return DSM_OK;
     uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
-    progress_lock(runtime);
+    progress_enter(runtime);
     const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
     uint64_t from = region ? offset - region->offset : 0, room = region ? region->pages * region->page_bytes - from : 0;
     bool fits = bytes <= room && (runs == 1 || stride <= (room - bytes) / (runs - 1));
     if (fits)
         add_runs(runtime, region, from, bytes, stride, runs);
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return fits ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "prefetch: %llu bytes at %p do not lie in one shared array",
                                          (unsigned long long)bytes, address);
 }

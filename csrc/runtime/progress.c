@@ -2,9 +2,11 @@
  * answers others meanwhile.  A rank whose threads all compute is woken by a doorbell, once; polling from a second thread
  * would take half of the core from the computation.
  *
- * When to ring: waking a sleeper costs the ringer a system call and the sleeper's core a switch, so a peer is rung at once
- * only if its last answer came from its service thread; otherwise it probably waits in a loop like this one, and is rung
- * when it does not answer for about two round trips.  Replies, grants and barriers are never rung: their receiver waits.
+ * When to ring: waking a sleeper costs the ringer a system call and the sleeper's core a switch.  A peer of this host says
+ * on its board whether it polls: it is rung as soon as it does not, and never while it does.  Of others nothing is known but
+ * the past: a peer is rung at once only if its last answer came from its service thread; otherwise it probably waits in a
+ * loop like this one, and is rung when it does not answer for about two round trips.  Replies, grants and barriers are never
+ * rung: their receiver waits.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -28,22 +30,53 @@ enum {
     STANDING_NS = 1000 * 1000,              /* a grant for a thread that timed out is not rung, and others wait behind it */
     SIBLING_NS = 1000 * 1000,
     SLICE_NS = 100 * 1000,
-    LOOKS_HEARD = 300,
+    LOOKS_HEARD_NEAR = 40,
+    LOOKS_HEARD_FAR = 300,
     LOOKS_UNHEARD = 10,
+    LOOKS_SENT = 8,
     LOOKS_MORE_NEAR = 3,
     LOOKS_MORE_FAR = 10,
     CLOCK_LOOKS = 4,
     LATE_NS = 1000 * 1000,
-    RINGS_MAX = 3,
+    RINGS_MAX = 4,
     SPINS = 100,
+    SPINS_SERVING_NEAR = 4,
+    LOCK_TRIES = 120,
     BATCH = 64
 };
 
 static _Thread_local bool is_service;
 
+/* Give the core to another rank or thread of this host, if there is one that wants it. */
+static void relax_core(const struct runtime *runtime, unsigned spins)
+{
+    if (runtime->options.oversubscribed || spins > SPINS)
+        sched_yield();
+#if defined(__x86_64__)
+    else
+        __builtin_ia32_pause();
+#endif
+}
+
+/* Waking from a mutex costs ten times what it is held for as a rule, so the thread looks first, and gives a holder that
+ * waits for this core a chance to run. */
+static bool lock_soon(struct runtime *runtime)
+{
+    for (unsigned tries = 0; tries < LOCK_TRIES; tries++) {
+        if (pthread_mutex_trylock(&runtime->mutex) == 0)
+            return true;
+        relax_core(runtime, tries);
+    }
+    return false;
+}
+
 void progress_lock(struct runtime *runtime)
 {
-    int error = pthread_mutex_lock(&runtime->mutex);
+    if (pthread_mutex_trylock(&runtime->mutex) == 0)
+        return;
+    atomic_fetch_add(&runtime->locking, !is_service);
+    int error = lock_soon(runtime) ? 0 : pthread_mutex_lock(&runtime->mutex);
+    atomic_fetch_sub(&runtime->locking, !is_service);
     if (error == EDEADLK)
         runtime_die(runtime, "the runtime touched shared memory itself (an argument of a dsm call lies in it?)", 1, true);
 }
@@ -61,6 +94,26 @@ static void stop_ringing(struct runtime *runtime, struct peer *known)
         runtime->rings_due--;
     known->ring_at_ns = 0;
     known->rung = 0;
+    known->for_page = false;
+}
+
+/* A peer that was asked and will not look by itself.  One that holds a lock looks when it releases it, which is soon enough
+ * for who wants a lock: it is often the same one. */
+static bool sleeps(const struct runtime *runtime, int peer)
+{
+    switch (board_read(runtime->board, peer)) {
+    case BOARD_UNKNOWN: return runtime->peers[peer].by_service;
+    case BOARD_COMPUTES: return true;
+    case BOARD_HOLDS: return runtime->peers[peer].for_page;
+    case BOARD_POLLS: break;
+    }
+    return false;
+}
+
+static void tell(struct runtime *runtime)
+{
+    bool polls = runtime->waiting || runtime->serving;
+    board_say(runtime->board, polls ? BOARD_POLLS : runtime->held ? BOARD_HOLDS : BOARD_COMPUTES);
 }
 
 static void ring(struct runtime *runtime, int peer)
@@ -73,7 +126,7 @@ static void ring(struct runtime *runtime, int peer)
  * the message. */
 static void ring_peer(struct runtime *runtime, int peer)
 {
-    static const int64_t again_ns[RINGS_MAX] = {2000 * 1000, 10 * 1000 * 1000, 40 * 1000 * 1000};
+    static const int64_t again_ns[RINGS_MAX] = {50 * 1000, 2000 * 1000, 10 * 1000 * 1000, 40 * 1000 * 1000};
     struct peer *known = &runtime->peers[peer];
     ring(runtime, peer);
     if (known->rung == RINGS_MAX) {
@@ -85,11 +138,12 @@ static void ring_peer(struct runtime *runtime, int peer)
     known->ring_at_ns = runtime_now_ns() + again_ns[known->rung++];
 }
 
-static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
+static void ring_later(struct runtime *runtime, int peer, int64_t after_ns, bool for_page)
 {
     struct peer *known = &runtime->peers[peer];
-    if (known->by_service) {
-        stop_ringing(runtime, known);
+    known->for_page = known->for_page || for_page;
+    if (sleeps(runtime, peer)) {
+        known->rung = 0;
         ring_peer(runtime, peer);
     } else if (!known->ring_at_ns) {
         int64_t now = runtime_now_ns();
@@ -104,27 +158,38 @@ static void ring_for(struct runtime *runtime, const struct message *message)
 {
     if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
         return;
-    int64_t after = message_header(message)->kind == MESSAGE_FETCH ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
+    bool for_page = message_header(message)->kind == MESSAGE_FETCH;
+    int64_t after = for_page ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
     switch ((enum ring)message->ring) {
     case RING_NEVER: break;
-    case RING_LATER: ring_later(runtime, message->peer, after); break;
+    case RING_LATER: ring_later(runtime, message->peer, after, for_page); break;
     case RING_NOW: ring(runtime, message->peer); break;
     }
+}
+
+/* A peer that polled when it was asked may have gone back to its computation before it could see the message. */
+static bool is_due(const struct runtime *runtime, int peer, int64_t now_ns)
+{
+    const struct peer *known = &runtime->peers[peer];
+    if (!known->ring_at_ns || board_read(runtime->board, peer) == BOARD_POLLS)
+        return false;
+    return known->ring_at_ns <= now_ns || (known->rung == 0 && sleeps(runtime, peer));
 }
 
 static void ring_due(struct runtime *runtime, int64_t now_ns)
 {
     for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++)
-        if (runtime->peers[peer].ring_at_ns && runtime->peers[peer].ring_at_ns <= now_ns)
+        if (is_due(runtime, peer, now_ns))
             ring_peer(runtime, peer);
 }
 
-/* Where nobody waits for the answer a bell is not repeated. */
+/* Where nobody waits for the answer a bell is not repeated, and not rung at a peer that polls: it may miss the message, but
+ * then whoever comes to wait will see that it computes. */
 static void ring_once(struct runtime *runtime, int64_t now_ns)
 {
     for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++) {
         struct peer *known = &runtime->peers[peer];
-        bool due = known->ring_at_ns && known->ring_at_ns <= now_ns;
+        bool due = is_due(runtime, peer, now_ns);
         if (due && known->rung == 0)
             ring(runtime, peer);
         if (due || known->rung)
@@ -174,7 +239,7 @@ static void ring_receivers(struct runtime *runtime)
     if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
         return;
     for (const struct message *message = runtime->node->sending; message; message = message->apart_next)
-        ring_later(runtime, message->peer, RING_FETCH_AFTER_NS);
+        ring_later(runtime, message->peer, RING_FETCH_AFTER_NS, true);
 }
 
 void progress_sent(struct runtime *runtime, struct message *message)
@@ -261,27 +326,40 @@ static void sleep_beside(struct runtime *runtime)
     runtime->sleepers--;
 }
 
-/* Give the core to another rank or thread of this host, if there is one that wants it. */
-static void relax_core(const struct runtime *runtime, unsigned spins)
+void progress_enter(struct runtime *runtime)
 {
-    if (runtime->options.oversubscribed || spins > SPINS)
-        sched_yield();
-#if defined(__x86_64__)
-    else
-        __builtin_ia32_pause();
-#endif
+    progress_lock(runtime);
+    runtime->waiting++;
+    tell(runtime);
+}
+
+void progress_look_away(struct runtime *runtime, bool away)
+{
+    runtime->waiting += away ? -1U : 1U;
+    tell(runtime);
+}
+
+/* MPI learns at one of the next looks that the receiver has what was sent last. */
+static void see_sends_through(struct runtime *runtime)
+{
+    for (int looks = 0; looks < LOOKS_SENT && transport_pending(runtime->transport); looks++)
+        progress_poll(runtime);
 }
 
 void progress_leave(struct runtime *runtime)
 {
+    bool bells = runtime->options.progress == DSM_PROGRESS_DOORBELL;
+    runtime->waiting--;
     if (runtime->rings_due && !runtime->polling)
         ring_once(runtime, INT64_MAX);
-    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
-        return;
-    bool late = runtime->bell_ns && runtime_now_ns() - runtime->bell_ns < LATE_NS;
+    if (bells && !runtime->polling)
+        see_sends_through(runtime);
+    tell(runtime);
+    bool late = !runtime->all_seen && runtime->bell_ns && runtime_now_ns() - runtime->bell_ns < LATE_NS;
     runtime->bell_ns = 0;
-    if (late || transport_pending(runtime->transport))
+    if (bells && (late || transport_pending(runtime->transport)))
         doorbell_ring(runtime->doorbell, runtime->rank);
+    progress_unlock(runtime);
 }
 
 /* While nothing arrives: what the next message would wait for the kernel to do.  One page at a time, as a first touch takes
@@ -335,7 +413,6 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
         }
     }
 over:
-    progress_leave(runtime);
     if (runtime->sleepers)
         pthread_cond_signal(&runtime->changed);
     return finished;
@@ -357,8 +434,9 @@ static bool is_busy(const struct runtime *runtime)
 static bool poll_patiently(struct runtime *runtime, bool heard)
 {
     bool any = false;
-    int looks = heard ? LOOKS_HEARD : LOOKS_UNHEARD, more = runtime->one_host ? LOOKS_MORE_NEAR : LOOKS_MORE_FAR;
-    for (int empty = 0; empty < looks; empty++)
+    int heard_looks = runtime->one_host ? LOOKS_HEARD_NEAR : LOOKS_HEARD_FAR, looks = heard ? heard_looks : LOOKS_UNHEARD;
+    int more = runtime->one_host ? LOOKS_MORE_NEAR : LOOKS_MORE_FAR;
+    for (int empty = 0; empty < looks && !atomic_load(&runtime->locking); empty++)
         if (progress_poll(runtime)) {
             any = true;
             looks = more;
@@ -403,17 +481,21 @@ void *progress_service(void *context)
     progress_short_slices();
     while (!atomic_load(&runtime->stopping)) {
         bool heard = false;
-        if (busy && quiet < SPINS)
+        if (busy && quiet < (runtime->one_host ? SPINS_SERVING_NEAR : SPINS))
             sched_yield();
         else
             heard = pause_service(runtime, busy);
         progress_lock(runtime);
+        runtime->serving = true;
+        tell(runtime);
         runtime->stats.bells_heard += heard;
         busy = false;
         if (runtime->polling && heard)
             runtime->bell_ns = runtime_now_ns();
         if (!runtime->polling) {
             quiet = poll_patiently(runtime, heard) ? 0 : quiet + 1;
+            if (heard && quiet && atomic_load(&runtime->locking))
+                runtime->bell_ns = runtime_now_ns();
             if (runtime->rings_due)
                 ring_once(runtime, runtime_now_ns());
             busy = is_busy(runtime);
@@ -421,6 +503,8 @@ void *progress_service(void *context)
         }
         if (!busy)
             quiet = 0;
+        runtime->serving = false;
+        tell(runtime);
         progress_unlock(runtime);
     }
     return NULL;

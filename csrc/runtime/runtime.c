@@ -299,12 +299,12 @@ static int serve_fault(void *context, uint64_t offset, bool write)
         return touched_after_end(runtime, offset);
     struct fault_question question = {.offset = offset, .write = write, .first = true, .interrupts = fault_interrupts()};
     struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, offset);
-    progress_lock(runtime);
+    progress_enter(runtime);
     while (!progress_wait(runtime, fault_done, &question, runtime_now_ns() + 100 * 1000 * 1000))
         look_at_interrupt(runtime, &question);
     runtime->touch_end = 0;
     count_fault_wait(runtime, offset, watchdog_end(wait, true));
-    progress_unlock(runtime);
+    progress_leave(runtime);
     return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
 }
 
@@ -419,6 +419,24 @@ static int open_bells(struct runtime *runtime)
     return DSM_OK;
 }
 
+static int open_boards(struct runtime *runtime)
+{
+    struct board_card mine, *all = calloc((size_t)runtime->size, sizeof *all);
+    runtime->board = board_open(&mine);
+    if (runtime->options.without & DSM_WITHOUT_BOARD)
+        mine.process = -1;
+    bool made = runtime->board && all;
+    if (transport_agree_min(runtime->transport, made) == 1) {
+        transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
+        made = board_connect(runtime->board, all, runtime->size) == 0;
+    }
+    free(all);
+    runtime->all_seen = made;
+    for (int peer = 0; peer < runtime->size && made; peer++)
+        runtime->all_seen = runtime->all_seen && board_read(runtime->board, peer) != BOARD_UNKNOWN;
+    return agreed(runtime, made ? DSM_OK : runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size));
+}
+
 /* Where a firewall swallows datagrams, polling is slow but works. */
 static void test_bells(struct runtime *runtime)
 {
@@ -530,6 +548,8 @@ static int start(struct runtime *runtime, const void *mpi_comm)
         error = map_range(runtime);
     if (!error)
         error = open_bells(runtime);
+    if (!error)
+        error = open_boards(runtime);
     if (error)
         return error;
     int here = ranks_here(runtime);
@@ -581,6 +601,7 @@ void runtime_end(struct runtime *runtime)
     transport_close(runtime->transport);
     runtime->transport = NULL;
     doorbell_close(runtime->doorbell);
+    board_close(runtime->board);
     /* The range stays reserved and the names of the arrays stay known, so that a late access can be explained. */
     the_state = RUNTIME_ENDED;
     memory_protect(&runtime->memory, 0, runtime->memory.bytes, MEMORY_NONE);

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "dsm.h"
+#include "machine/board.h"
 #include "machine/doorbell.h"
 #include "machine/fault.h"
 #include "machine/memory.h"
@@ -44,6 +45,7 @@ struct wait {
 /* What is known of how a peer answers. */
 struct peer {
     bool by_service;                /* its last answer came from its service thread: it computes */
+    bool for_page;                  /* a page was asked for: not even a holder of locks is left in peace */
     uint8_t rung;                   /* how often since the request */
     int64_t heard_ns;               /* when it last sent something */
     int64_t ring_at_ns;             /* a request went out that it may sleep through; 0: none */
@@ -56,13 +58,19 @@ struct runtime {
     struct transport *transport;
     struct memory memory;
     struct doorbell *doorbell;
+    struct board *board;
     struct peer *peers;
     struct dsm_options options;
     int rank, size;
     uint64_t job;                   /* names this job */
     bool one_host;                  /* all ranks run here */
+    bool all_seen;                  /* and each can read the boards of all */
 
     bool polling;                   /* some thread polls the transport */
+    _Atomic unsigned locking;       /* threads of the program that want the mutex now, and will poll when they wait */
+    unsigned waiting;               /* threads between progress_enter and progress_leave */
+    bool serving;                   /* the service thread is awake */
+    unsigned held;                  /* locks that threads of the program hold */
     unsigned sleepers;              /* threads that sleep on `changed` */
     uint64_t generation;            /* counts the node's wakes */
     _Atomic bool standing;          /* there may be requests for locks whose thread has timed out */
@@ -126,14 +134,18 @@ void progress_lock(struct runtime *runtime);
 void progress_unlock(struct runtime *runtime);
 /* Send what the node wants sent, and tell waiters of a wake.  Under the mutex. */
 void progress_flush(struct runtime *runtime);
-/* The thread goes back to its own work.  Nobody may be left to look after these: peers that were asked and not rung yet,
- * sends that MPI has not finished, and a bell that the service thread left to this thread, whose last look may have been
- * too early for the message.  Under the mutex. */
+/* Take the mutex for a call that may wait, poll or send: until progress_leave others see that this rank polls. */
+void progress_enter(struct runtime *runtime);
+/* Give the mutex up: the thread goes back to its own work.  Nobody may be left to look after these: peers that were asked
+ * and not rung yet, sends that MPI has not finished, and, where others cannot see when this rank stops polling, a bell that
+ * the service thread left to this thread, whose last look may have been too early for the message. */
 void progress_leave(struct runtime *runtime);
 /* What the transport calls: all segments of a message have been sent; the wire of one with segments is here. */
 void progress_sent(struct runtime *runtime, struct message *message);
 int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t bytes, struct transport_part *parts,
                    struct message **placed);
+/* Between progress_enter and progress_leave: the thread sleeps, and does not poll.  Under the mutex. */
+void progress_look_away(struct runtime *runtime, bool away);
 /* Receive what is there, up to a wake; true when there was anything.  Under the mutex. */
 bool progress_poll(struct runtime *runtime);
 /* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first.  Under the

@@ -1,5 +1,7 @@
 """What must cost nothing: the promises that are statistics rather than values."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,36 @@ def test_a_row_that_was_written_in_one_piece_is_read_with_one_fault(shared, coun
         assert growth["fetches"] == readers * 3 * len(rows)
         assert growth["pages_ahead"] == readers * 2 * len(rows)
     dsm.barrier()
+
+
+def test_a_bell_is_for_a_rank_that_computes(shared, counted, exact_counts, comm):
+    """A rank of this host that waits in a barrier is hardly rung, one that sits in a call of MPI is."""
+    if dsm.size() == 1:
+        pytest.skip("bells are for other ranks")
+    apart, order = 16, np.random.default_rng(5).permutation(64)  # hardly a stream, no piece
+    a = shared.zeros((2, 64, apart * PAGE // 8), page_size=PAGE)
+    if dsm.rank() == 1:
+        a[:, order, 0] = 1.0
+    dsm.barrier()
+    with counted() as waiting:
+        if dsm.rank() == 0:
+            comm.recv(source=1)
+            time.sleep(0.05)  # until rank 1 is in the barrier
+            assert all(a[0, i, 0] == 1.0 for i in order)
+        elif dsm.rank() == 1:
+            comm.send("going to wait", 0)
+        dsm.barrier()
+    with counted() as computing:
+        if dsm.rank() == 0:
+            assert all(a[1, i, 0] == 1.0 for i in order)
+            comm.send("read", 1)
+        elif dsm.rank() == 1:
+            comm.recv(source=0)
+        dsm.barrier()
+    if exact_counts and dsm.rank() == 0:
+        assert min(waiting["faults_read"], computing["faults_read"]) > 32
+        assert waiting["bells_rung"] < 16
+        assert computing["bells_rung"] > 0
 
 
 def test_reading_again_what_was_read(shared, counted, exact_counts):

@@ -14,7 +14,7 @@ HELP = pathlib.Path(__file__).with_name("machine_help.c")
 NAME = "_dsm_machine"
 
 # Handed to cffi: what the headers declare, without preprocessor lines; cffi does not know function types.
-HEADERS = ("memory.h", "fault.h", "doorbell.h")
+HEADERS = ("memory.h", "fault.h", "doorbell.h", "board.h")
 HELP_FACE = """
 struct help {
     struct memory *memory;

@@ -496,6 +496,86 @@ def test_a_damaged_address_is_refused(ffi, lib):
     lib.doorbell_close(bell)
 
 
+# ---- board -----------------------------------------------------------------------------------------------------------
+
+
+def boards(ffi, lib, count):
+    cards, made = ffi.new("struct board_card[]", count), []
+    for rank in range(count):
+        made.append(lib.board_open(cards + rank))
+        assert made[-1] != ffi.NULL
+    return made, cards
+
+
+def test_what_a_rank_says_is_read_by_all(ffi, lib):
+    made, cards = boards(ffi, lib, 3)
+    for board in made:
+        assert lib.board_connect(board, cards, 3) == 0
+    assert {lib.board_read(board, peer) for board in made for peer in range(3)} == {lib.BOARD_COMPUTES}
+    lib.board_say(made[1], lib.BOARD_POLLS)
+    lib.board_say(made[2], lib.BOARD_HOLDS)
+    for board in made:
+        assert [lib.board_read(board, peer) for peer in range(3)] == [
+            lib.BOARD_COMPUTES,
+            lib.BOARD_POLLS,
+            lib.BOARD_HOLDS,
+        ]
+    lib.board_close(made[1])
+    assert lib.board_read(made[0], 1) == lib.BOARD_POLLS  # the memory stays as long as somebody reads it
+    lib.board_close(made[0])
+    lib.board_close(made[2])
+    lib.board_close(ffi.NULL)
+
+
+def test_another_process_reads_the_board_and_it_outlives_its_rank(machine):
+    run = script("""
+        cards, mine = ffi.new("struct board_card[2]"), None
+        mine = lib.board_open(cards)
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            theirs = lib.board_open(cards + 1)
+            os.write(write, bytes(ffi.buffer(cards + 1)))
+            assert lib.board_connect(theirs, cards, 2) == 0
+            while lib.board_read(theirs, 0) != lib.BOARD_HOLDS: pass
+            lib.board_say(theirs, lib.BOARD_POLLS)
+            while lib.board_read(theirs, 0) != lib.BOARD_COMPUTES: pass
+            os._exit(0)
+        ffi.memmove(cards + 1, os.read(read, 100), ffi.sizeof("struct board_card"))
+        assert lib.board_connect(mine, cards, 2) == 0
+        lib.board_say(mine, lib.BOARD_HOLDS)
+        while lib.board_read(mine, 1) != lib.BOARD_POLLS: pass
+        lib.board_say(mine, lib.BOARD_COMPUTES)
+        assert os.waitpid(child, 0)[1] == 0
+        assert lib.board_read(mine, 1) == lib.BOARD_POLLS
+        print("fine")
+    """)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "fine\n", "")
+
+
+def test_boards_that_cannot_be_read_are_unknown(ffi, lib, tmp_path):
+    made, cards = boards(ffi, lib, 1)
+    other, stranger = tmp_path / "other", ffi.new("struct board_card *")
+    other.write_bytes(bytes(100))
+    with other.open("rb") as file:
+        for process, number, name in (
+            (-1, -1, 0),  # no memory to share there
+            (os.getpid(), 9999, 0),
+            (2**31 - 1, 3, 0),
+            (os.getpid(), file.fileno(), 0),  # another file has the number now
+            (cards[0].process, cards[0].file, cards[0].name ^ 1),
+        ):
+            stranger[0] = {"process": process, "file": number, "name": name}
+            board = lib.board_open(cards)
+            assert lib.board_connect(board, stranger, 1) == 0
+            assert lib.board_read(board, 0) == lib.BOARD_UNKNOWN
+            lib.board_close(board)
+    assert lib.board_read(made[0], 0) == lib.BOARD_UNKNOWN  # not connected yet
+    lib.board_close(made[0])
+
+
+# ---- doorbells of several hosts --------------------------------------------------------------------------------------
+
 # Three hosts in one network namespace: each bell is opened while the interface has only its host's address (and, like a
 # bridge of containers, one that all have), and the identities of the second and the third are changed.
 TWO_HOSTS = """
