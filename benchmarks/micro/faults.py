@@ -19,6 +19,12 @@ from benchmarks.micro.table import Case, Reach
 from dsm._launch import outside_of_job
 
 WORDS = PAGE // 8
+APART = 16  # pages from one that is touched to the next: neighbours in a piece of up to 32 KiB would come with it
+
+
+def pages_apart(turn: int, count: int) -> np.ndarray:
+    """Numbers of the pages to touch, in an order of which nothing can be guessed."""
+    return APART * np.random.default_rng(turn).permutation(count)
 
 
 def not_all_cold(counters: dict[str, int], accesses: int) -> str:
@@ -31,7 +37,7 @@ def cold_page(bench: Bench) -> list[Case]:
     """S1: pages in random order, each used once, so that nothing can be known of them before."""
     bench.helper.need()
     count = bench.size(256, 16)
-    section = count * WORDS
+    section = count * APART * WORDS
     with bench.arrays() as make:
         resident = make((bench.rounds + 1) * section, page_size=PAGE)
         fresh = make((bench.rounds + 1) * section, page_size=PAGE)
@@ -47,9 +53,10 @@ def cold_page(bench: Bench) -> list[Case]:
             dsm.barrier()
             with bench.timed():
                 if bench.rank == 0:
-                    pages = np.random.default_rng(turn).permutation(count)
+                    pages = pages_apart(turn, count)
                     took = bench.helper.touch_us(a[part], pages)
-                    bench.check((a[part] == word_of(turn + 1)).all(), "a page that was fetched")
+                    touched = a[part].reshape(-1, WORDS)[pages]
+                    bench.check((touched == word_of(turn + 1)).all(), "a page that was fetched")
                 dsm.barrier()
             return took
 
@@ -85,7 +92,7 @@ def computing_holder(bench: Bench) -> list[Case]:
     """S2: the holder computes and looks for a message of MPI's, not of dsm's, every 5 ms only."""
     bench.helper.need()
     count = bench.size(64, 8)
-    section = count * WORDS
+    section = count * APART * WORDS
     turns = itertools.count()
     with bench.arrays() as make:
         a = make((bench.rounds + 1) * section, page_size=PAGE)
@@ -102,8 +109,7 @@ def computing_holder(bench: Bench) -> list[Case]:
             with bench.timed():
                 if bench.rank == 0:
                     # Pauses, so that the holder's service thread is asleep again when the next request comes.
-                    pages = np.random.default_rng(turn).permutation(count)
-                    took = bench.helper.touch_us(a[part], pages, pause_us=500)
+                    took = bench.helper.touch_us(a[part], pages_apart(turn, count), pause_us=500)
                     bench.comm.Send(bytearray(1), 1)
                 elif bench.rank == 1:
                     while not bench.comm.Iprobe(0):
