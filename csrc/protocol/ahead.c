@@ -20,6 +20,19 @@ static struct page *stale_alike(const struct page *page, uint64_t index)
     return next && !page_fetch(next) && !page_valid(next) && same_need(&next->need, &page->need) ? next : NULL;
 }
 
+/* How much of the run was written with the page: behind it something else may begin. */
+static uint64_t alike_ahead(const struct page *page, const struct stream_run *run)
+{
+    struct region *region = page_region(page);
+    for (uint64_t count = 0; count < run->count; count++) {
+        uint64_t index = run->first + count * (uint64_t)run->stride;
+        struct page *next = index < region->pages ? region_page_if(region, index) : NULL;
+        if (!next || !same_need(&next->need, &page->need))
+            return count;
+    }
+    return run->count;
+}
+
 /* A few neighbours that were written in one piece are read in one piece: a row, a record.  Of a longer run who knows which
  * part is wanted, so that is left to streams. */
 static void bring_piece(struct node *node, const struct page *page)
@@ -65,8 +78,12 @@ void ahead_read(struct node *node, struct page *page)
     page->trip = false;
     if (node->collection.holding || !node->options.ahead_bytes_max)
         return;
-    if (streams_miss(&region->reads, page_index(page), node->options.ahead_bytes_max / region->page_bytes, &run))
+    const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
+                                     .most = node->options.ahead_bytes_max / region->page_bytes};
+    if (streams_miss(&region->reads, &miss, &run)) {
+        stream_shorten(&run, alike_ahead(page, &run));
         bring_stream(node, region, &run);
+    }
     bring_piece(node, page);
 }
 
@@ -74,7 +91,9 @@ void ahead_write(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
-    if (!streams_miss(&region->writes, page_index(page), node->options.open_bytes_max / region->page_bytes, &run))
+    const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts,
+                                     .most = node->options.open_bytes_max / region->page_bytes};
+    if (!streams_miss(&region->writes, &miss, &run))
         return;
     uint64_t index = run.first;
     for (uint64_t k = 0; k < run.count && index < region->pages; k++, index += (uint64_t)run.stride) {

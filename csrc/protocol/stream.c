@@ -1,7 +1,7 @@
 /* Small tables and linear searches: a miss costs microseconds, looking through eight streams a few nanoseconds. */
 #include "protocol/stream.h"
 
-enum { FIRST_PAGES = 4, STRIDES_FROM = 4 };
+enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8 };
 
 static bool missed(const struct streams *streams, uint64_t index)
 {
@@ -42,29 +42,80 @@ static void go_on(struct stream *stream, uint64_t first, uint64_t pages, struct 
 {
     uint64_t stride = (uint64_t)stream->stride;
     stream->pages = pages;
+    stream->ridden += pages;
     stream->next = first + pages * stride;
     stream->trip = first + pages / 2 * stride;
-    *run = (struct stream_run){.first = first, .count = pages, .trip = stream->trip, .stride = stream->stride};
+    stream->shortened = false;
+    *run = (struct stream_run){
+        .first = first, .count = pages, .trip = stream->trip, .stride = stream->stride, .stream = stream};
 }
 
-bool streams_miss(struct streams *streams, uint64_t index, uint64_t most, struct stream_run *run)
+static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages,
+                  struct stream_run *run)
 {
-    struct stream *stream = stream_at(streams, index);
-    if (most == 0)
+    struct stream *stream = &streams->items[streams->replaced];
+    if (streams->guessed == streams->replaced + 1)
+        streams->guessed = 0;
+    streams->replaced = (uint8_t)((streams->replaced + 1) % STREAMS);
+    *stream = (struct stream){.stride = stride, .meetings = miss->meetings};
+    go_on(stream, miss->index + (uint64_t)stride, pages < miss->most ? pages : miss->most, run);
+}
+
+static bool guess(struct streams *streams, const struct stream_miss *miss, struct stream_run *run)
+{
+    if (!miss->guess || streams->ridden < RIDDEN_PAGES)
         return false;
+    if (streams->guessed) {
+        streams->ridden = streams->guessed = 0;
+        return false;
+    }
+    begin(streams, miss, streams->stride, streams->ridden / 2, run);
+    streams->guessed = (uint8_t)(1 + (run->stream - streams->items));
+    return true;
+}
+
+static void ride(struct streams *streams, const struct stream_miss *miss, struct stream *stream, struct stream_run *run)
+{
+    uint64_t pages = 2 * stream->pages < miss->most ? 2 * stream->pages : miss->most;
+    bool at_next = stream->next == miss->index;
+    stream->crosses = stream->meetings == miss->meetings && (stream->crosses || (stream->shortened && at_next));
+    stream->meetings = miss->meetings;
+    go_on(stream, at_next ? miss->index + (uint64_t)stream->stride : stream->next, pages, run);
+    if (streams->guessed == stream - streams->items + 1)
+        streams->guessed = 0;
+    streams->ridden = stream->ridden;
+    streams->stride = stream->stride;
+}
+
+bool streams_miss(struct streams *streams, const struct stream_miss *miss, struct stream_run *run)
+{
+    if (miss->most == 0)
+        return false;
+    struct stream *stream = stream_at(streams, miss->index);
     if (stream) {
-        uint64_t pages = 2 * stream->pages < most ? 2 * stream->pages : most;
-        go_on(stream, stream->next == index ? index + (uint64_t)stream->stride : stream->next, pages, run);
+        ride(streams, miss, stream, run);
         return true;
     }
-    int64_t stride = stride_to(streams, index);
-    streams->misses[streams->missed] = index + 1;
+    int64_t stride = stride_to(streams, miss->index);
+    streams->misses[streams->missed] = miss->index + 1;
     streams->missed = (uint8_t)((streams->missed + 1) % STREAM_MISSES);
+    if (guess(streams, miss, run))      /* first, as blocks of one size make a stride, too */
+        return true;
     if (stride == 0)
         return false;
-    stream = &streams->items[streams->replaced];
-    streams->replaced = (uint8_t)((streams->replaced + 1) % STREAMS);
-    stream->stride = stride;
-    go_on(stream, index + (uint64_t)stride, FIRST_PAGES < most ? FIRST_PAGES : most, run);
+    begin(streams, miss, stride, FIRST_PAGES, run);
     return true;
+}
+
+void stream_shorten(struct stream_run *run, uint64_t count)
+{
+    struct stream *stream = run->stream;
+    if (stream->crosses || count >= run->count)
+        return;
+    stream->ridden -= run->count - count;
+    stream->next = run->first + count * (uint64_t)run->stride;
+    stream->trip = run->first + count / 2 * (uint64_t)run->stride;
+    stream->shortened = true;
+    run->count = count;
+    run->trip = stream->trip;
 }

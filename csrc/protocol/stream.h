@@ -7,6 +7,9 @@
  *   misses     0   1   8   9  16  17  24         strides 1 and 7 in turn: two streams of stride 8
  *   stream     next: the first page that was not done ahead; trip: the page in the middle of what was, whose first use
  *              asks for more, so that a reader who streams never waits for an empty window
+ *   ridden     how many pages the last stream had in all.  A program that reads one block in order reads the next one
+ *              alike: where the caller allows it, a miss that nothing explains is guessed to begin such a stream, with half
+ *              as many pages at once.  A guess that no miss continues is the last one until a stream has shown itself again.
  */
 #ifndef PROTOCOL_STREAM_H
 #define PROTOCOL_STREAM_H
@@ -19,21 +22,40 @@ struct stream {
     uint64_t next, trip;
     int64_t stride;                 /* in pages; 0: not in use */
     uint64_t pages;                 /* done ahead at the last miss */
+    uint64_t ridden;                /* done ahead in all */
+    bool shortened;                 /* the last run ended before its time */
+    bool crosses;                   /* the reader went on where a run had been shortened, with no meeting in between */
+    uint64_t meetings;              /* before the last miss */
 };
 
 struct streams {
     struct stream items[STREAMS];
     uint64_t misses[STREAM_MISSES]; /* + 1; 0: none yet */
     uint8_t replaced, missed;       /* where the next one goes */
+    uint8_t guessed;                /* 1 + the place of a stream that was guessed and not continued yet; 0: none */
+    uint64_t ridden;                /* pages of the last stream that was continued */
+    int64_t stride;                 /* and its stride */
 };
 
 /* What to do ahead of a miss: `count` pages from `first`, at the stride. */
 struct stream_run {
     uint64_t first, count, trip;
     int64_t stride;
+    struct stream *stream;
 };
 
-/* A miss at page `index`, or a use of a trip page.  `most`: pages ahead at most.  False: nothing is known to come. */
-bool streams_miss(struct streams *streams, uint64_t index, uint64_t most, struct stream_run *run);
+/* A miss, or a use of a trip page. */
+struct stream_miss {
+    uint64_t index;                 /* of the page */
+    uint64_t most;                  /* pages ahead at most */
+    uint64_t meetings;              /* so far */
+    bool guess;                     /* allowed */
+};
+
+/* False: nothing is known to come. */
+bool streams_miss(struct streams *streams, const struct stream_miss *miss, struct stream_run *run);
+
+/* The run ends after `count` of its pages, behind which something else may begin; not a stream that has crossed such an end. */
+void stream_shorten(struct stream_run *run, uint64_t count);
 
 #endif

@@ -77,6 +77,43 @@ def test_a_row_that_was_written_in_one_piece_is_read_with_one_fault(shared, coun
     dsm.barrier()
 
 
+def test_blocks_that_are_read_in_order_come_in_few_pieces(shared, counted, exact_counts):
+    """The next block is read as the last one was, and what another rank wrote behind it is left alone."""
+    blocks, pages = 12, 40
+    a = shared.zeros((blocks, 2, pages * PAGE // 8), page_size=PAGE)
+    for block in range(blocks):
+        if block == blocks // 2:
+            before = dsm.stats()
+        if dsm.rank() == 0:
+            a[block:, 0] = block + 1
+        if dsm.rank() == dsm.size() - 1:
+            a[block:, 1] = block + 1
+        dsm.barrier()
+        assert (a[block, 0] == block + 1).all()
+        dsm.barrier()
+    if exact_counts and dsm.rank():
+        growth = {name: value - before[name] for name, value in dsm.stats().items()}
+        assert growth["faults_read"] <= 3 * (blocks // 2)  # 6 or 7 a block when each begins anew
+        assert growth["fetches"] <= 1.1 * pages * (blocks // 2)
+
+
+def test_a_wrong_guess_is_not_repeated(shared, counted, exact_counts):
+    """After a stream of 64 pages single ones are read, far apart."""
+    if dsm.size() == 1:
+        pytest.skip("nothing is fetched")
+    a = shared.zeros((2, 1024 * PAGE // 8), page_size=PAGE)
+    if dsm.rank() == 0:
+        a[:] = 1
+    dsm.barrier()
+    assert (a[0, : 64 * PAGE // 8] == 1).all()
+    with counted() as growth:
+        for spot in (3, 0, 5, 6, 1, 4, 7, 2):
+            assert a[1, spot * 128 * PAGE // 8] == 1
+    if exact_counts and dsm.rank():
+        assert growth["pages_ahead"] <= 128  # one guess: half of what the stream brought, ahead included
+    dsm.barrier()
+
+
 def test_a_bell_is_for_a_rank_that_computes(shared, counted, exact_counts, comm):
     """A rank of this host that waits in a barrier is hardly rung, one that sits in a call of MPI is."""
     if dsm.size() == 1:
