@@ -81,7 +81,7 @@ void ahead_read(struct node *node, struct page *page)
     const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
                                      .most = node->options.ahead_bytes_max / region->page_bytes};
     if (streams_miss(&region->reads, &miss, &run)) {
-        stream_shorten(&run, alike_ahead(page, &run));
+        streams_shorten(&region->reads, &run, alike_ahead(page, &run));
         bring_stream(node, region, &run);
     }
     bring_piece(node, page);

@@ -1,7 +1,7 @@
 /* Small tables and linear searches: a miss costs microseconds, looking through eight streams a few nanoseconds. */
 #include "protocol/stream.h"
 
-enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8 };
+enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8, GUESS_SHARE = 4 };
 
 static bool missed(const struct streams *streams, uint64_t index)
 {
@@ -69,7 +69,8 @@ static bool guess(struct streams *streams, const struct stream_miss *miss, struc
         streams->ridden = streams->guessed = 0;
         return false;
     }
-    begin(streams, miss, streams->stride, streams->ridden / 2, run);
+    uint64_t most = (miss->most + GUESS_SHARE - 1) / GUESS_SHARE;
+    begin(streams, miss, streams->stride, streams->ridden < most ? streams->ridden : most, run);
     streams->guessed = (uint8_t)(1 + (run->stream - streams->items));
     return true;
 }
@@ -83,7 +84,7 @@ static void ride(struct streams *streams, const struct stream_miss *miss, struct
     go_on(stream, at_next ? miss->index + (uint64_t)stream->stride : stream->next, pages, run);
     if (streams->guessed == stream - streams->items + 1)
         streams->guessed = 0;
-    streams->ridden = stream->ridden;
+    streams->ridden = stream->ridden / 2;
     streams->stride = stream->stride;
 }
 
@@ -107,12 +108,15 @@ bool streams_miss(struct streams *streams, const struct stream_miss *miss, struc
     return true;
 }
 
-void stream_shorten(struct stream_run *run, uint64_t count)
+void streams_shorten(struct streams *streams, struct stream_run *run, uint64_t count)
 {
     struct stream *stream = run->stream;
     if (stream->crosses || count >= run->count)
         return;
+    bool continued = stream->ridden > run->count;
     stream->ridden -= run->count - count;
+    if (continued)
+        streams->ridden = stream->ridden;
     stream->next = run->first + count * (uint64_t)run->stride;
     stream->trip = run->first + count / 2 * (uint64_t)run->stride;
     stream->shortened = true;

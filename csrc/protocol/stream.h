@@ -7,9 +7,10 @@
  *   misses     0   1   8   9  16  17  24         strides 1 and 7 in turn: two streams of stride 8
  *   stream     next: the first page that was not done ahead; trip: the page in the middle of what was, whose first use
  *              asks for more, so that a reader who streams never waits for an empty window
- *   ridden     how many pages the last stream had in all.  A program that reads one block in order reads the next one
- *              alike: where the caller allows it, a miss that nothing explains is guessed to begin such a stream, with half
- *              as many pages at once.  A guess that no miss continues is the last one until a stream has shown itself again.
+ *   ridden     how many pages the last stream had in all, or half of what was done ahead where its end is not known.  A
+ *              program that reads one block in order reads the next one alike: where the caller allows it, a miss that
+ *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
+ *              continues is the last one until a stream has shown itself again.
  */
 #ifndef PROTOCOL_STREAM_H
 #define PROTOCOL_STREAM_H
@@ -33,7 +34,7 @@ struct streams {
     uint64_t misses[STREAM_MISSES]; /* + 1; 0: none yet */
     uint8_t replaced, missed;       /* where the next one goes */
     uint8_t guessed;                /* 1 + the place of a stream that was guessed and not continued yet; 0: none */
-    uint64_t ridden;                /* pages of the last stream that was continued */
+    uint64_t ridden;                /* by the last stream that was continued */
     int64_t stride;                 /* and its stride */
 };
 
@@ -55,7 +56,8 @@ struct stream_miss {
 /* False: nothing is known to come. */
 bool streams_miss(struct streams *streams, const struct stream_miss *miss, struct stream_run *run);
 
-/* The run ends after `count` of its pages, behind which something else may begin; not a stream that has crossed such an end. */
-void stream_shorten(struct stream_run *run, uint64_t count);
+/* The run ends after `count` of its pages, behind which something else may begin; but not where the stream has crossed such
+ * an end. */
+void streams_shorten(struct streams *streams, struct stream_run *run, uint64_t count);
 
 #endif
