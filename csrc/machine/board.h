@@ -7,7 +7,6 @@
 #ifndef MACHINE_BOARD_H
 #define MACHINE_BOARD_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 enum board_state {

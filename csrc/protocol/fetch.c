@@ -16,7 +16,7 @@ static struct message *request_to(struct node *node, node_id peer, uint64_t page
     for (struct message *message = node->outbox; message; message = message->next)
         if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH && message_header(message)->count < most)
             return message;
-    struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_NEVER, 256);
+    struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_NEVER, 256);   /* so far it asks for none */
     message_put_u64(message, &node->pool, node->cuts);
     node_send(node, message);
     return message;

@@ -335,7 +335,10 @@ void progress_enter(struct runtime *runtime)
 
 void progress_look_away(struct runtime *runtime, bool away)
 {
-    runtime->waiting += away ? -1U : 1U;
+    if (away)
+        runtime->waiting--;
+    else
+        runtime->waiting++;
     tell(runtime);
 }
 

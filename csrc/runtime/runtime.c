@@ -431,10 +431,12 @@ static int open_boards(struct runtime *runtime)
         made = board_connect(runtime->board, all, runtime->size) == 0;
     }
     free(all);
-    runtime->all_seen = made;
-    for (int peer = 0; peer < runtime->size && made; peer++)
-        runtime->all_seen = runtime->all_seen && board_read(runtime->board, peer) != BOARD_UNKNOWN;
-    return agreed(runtime, made ? DSM_OK : runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size));
+    int error = agreed(runtime, made ? DSM_OK : runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size));
+    bool seen = !error;
+    for (int peer = 0; peer < runtime->size && seen; peer++)
+        seen = board_read(runtime->board, peer) != BOARD_UNKNOWN;
+    runtime->all_seen = transport_agree_min(runtime->transport, seen) == 1;
+    return error;
 }
 
 /* Where a firewall swallows datagrams, polling is slow but works. */

@@ -64,7 +64,7 @@ struct runtime {
     int rank, size;
     uint64_t job;                   /* names this job */
     bool one_host;                  /* all ranks run here */
-    bool all_seen;                  /* and each can read the boards of all */
+    bool all_seen;                  /* each rank can read the boards of all */
 
     bool polling;                   /* some thread polls the transport */
     _Atomic unsigned locking;       /* threads of the program that want the mutex now, and will poll when they wait */

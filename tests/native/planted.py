@@ -210,7 +210,7 @@ FAULTS = (
         "R11 a page fetched twice at a time",
         "touch.c",
         "            page_fetch(page)->ahead = false;\n            return FAULT_WAIT;\n",
-        "            page_fetch(page)->ahead = false;\n",
+        "            fetch_start(node, page, false);\n            return FAULT_WAIT;\n",
     ),
     Fault(
         "R14 a page is opened while it is being sent",
@@ -278,7 +278,7 @@ FAULTS = (
         "fetch.c",
         "            node->port.discard(node->port.context, segment->offset, segment->bytes);\n",
         "            (void)segment;\n",
-        ("--changes=700", "--prefetch=1", "--stalls=50", "--regions=1", "--nodes=4", "--phases=6", "--eager=1000"),
+        ("--changes=700", "--prefetch=1", "--stalls=50", "--regions=1", "--nodes=3", "--phases=10", "--eager=1000"),
     ),
     Fault(
         "pins: what is owed a notice is granted away",
