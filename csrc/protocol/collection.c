@@ -74,6 +74,7 @@ static void drop_stale_page(struct node *node, struct page *page)
     page->fresh = false;
     page->early = false;
     page_twin_drop(page, &node->pool);
+    page_diffs_drop(page, &node->pool);
     ahead_dropped(page);
 }
 

@@ -744,6 +744,14 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     return true;
 }
 
+/* Who asks for a whole page says what its copy has (in later rounds of a fetch it would be what the copy will have).  Where
+ * there is nobody else, the diffs up to there are of no use any more, and where whole pages travel none is ever cut. */
+static void drop_seen_diffs(struct node *node, struct page *page, const struct request *request)
+{
+    if (node->size == 2 && (request->flags & FETCH_WHOLE_OK))
+        page_diffs_drop_until(page, &node->pool, request->since);
+}
+
 /* The page is protected already. */
 static void put_page(struct node *node, struct reply *reply, struct page *page, const struct request *request)
 {
@@ -751,13 +759,14 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
     bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
     bool liked = (request->flags & FETCH_WHOLE_LIKED) || seems_rewritten(node, page);
     bool whole = must || (may && liked);
+    drop_seen_diffs(node, page, request);
     stamp tag = page_seal(node, page, whole);
     if (request->flags & FETCH_SUBSCRIBE)
         history_subscribe(page, &node->pool, reply->message->peer, tag);
     history_sent(page, reply->message->peer, tag);
     uint32_t count = 0;
     if (!whole)
-        page->served_whole = whole = fetch_diffs_since(page, request->since, &count) >= page_region(page)->page_bytes && may;
+        page->served_whole = whole = page_worth_whole(page, fetch_diffs_since(page, request->since, &count)) && may;
     node_event(node, EVENT_SERVE, page, tag, reply->message->peer);
     if (whole) {
         put_whole(node, reply, page);

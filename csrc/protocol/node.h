@@ -243,7 +243,7 @@ void page_snapshot(struct node *node, struct page *page);
 void page_shut(struct node *node, struct page *page);
 /* ... and, after page_protect_flush, cut what was written, or `late`.  Returns the tag. */
 stamp page_seal(struct node *node, struct page *page, bool late);
-/* Cut what `late` has put off: before the page changes, and before its diffs are asked for. */
+/* Cut what `late` has put off: before others' writes change the page or its twin, and before its diffs are asked for. */
 void page_cut_late(struct node *node, struct page *page);
 /* Something was written elsewhere that this copy lacks: take the access away, as far as pins allow. */
 void page_make_stale(struct node *node, struct page *page);

@@ -46,7 +46,6 @@ bool page_open(struct node *node, struct page *page)
         node->hurry = true;
         return false;
     }
-    page_cut_late(node, page);
     note_write(node, page);
     node_mark_dirty(node, page);
     page->writable = true;
@@ -98,7 +97,6 @@ bool page_open_early(struct node *node, struct page *page, bool stays)
         page_protect(node, page, ACCESS_WRITE);
         return true;
     }
-    page_cut_late(node, page);
     note_write(node, page);
     page->writable = true;
     if (!page->twin)
@@ -296,27 +294,23 @@ static void seal_pinned(struct node *node, struct page *page, stamp tag)
         node_mark_dirty(node, page);
 }
 
-/* Between the seal and this the page was protected, and nothing was applied to it. */
 void page_cut_late(struct node *node, struct page *page)
 {
     if (!page->more || !page->more->uncut)
         return;
-    page_cut(page, node->port.view + page_offset(page), &node->pool, page->more->uncut);
-    const struct diff *last = page->more->diffs_last;
-    page->served_whole = last && last->tag == page->more->uncut && last->bytes >= page_region(page)->page_bytes;
-    page_twin_drop(page, &node->pool);
+    page->served_whole = page_worth_whole(page, page_cut_before(page, &node->pool, &node->port));
     count_diff(node, page);
 }
 
-/* The whole of the page is sent: its diff is for others, if any ask for it, and can wait until something would change the
- * page.  A collection may come before, and nobody needs it. */
+/* The whole of the page is sent: its diff is for others, if any ask for it, and can wait.  A collection may come before, or
+ * the news that all have it, and nobody needs it. */
 static void seal_closed(struct node *node, struct page *page, stamp tag, bool late)
 {
     page->writable = false;
     if (!page->twin)
         return;
     if (late && !page_fetch(page)) {
-        page_more(page, &node->pool)->uncut = tag;
+        page_put_off_cut(page, &node->pool, tag);
         return;
     }
     page_cut(page, node->port.view + page_offset(page), &node->pool, tag);
@@ -329,7 +323,7 @@ stamp page_seal(struct node *node, struct page *page, bool late)
     page_cut_late(node, page);
     if (page->owed)
         return vector_get(&page->have, node->rank);     /* the same snapshot for everybody until the collection ends */
-    if (served_open(node, page)) {
+    if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) {   /* page_shut left it open */
         page_snapshot(node, page);
         return vector_get(&page->have, node->rank);
     }
@@ -353,6 +347,7 @@ stamp page_seal(struct node *node, struct page *page, bool late)
 /* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
 void page_snapshot(struct node *node, struct page *page)
 {
+    page_cut_late(node, page);
     uint64_t bytes = page_region(page)->page_bytes;
     stamp tag = node_tick(node);
     unsigned char *snapshot = pool_take(&node->pool, bytes);

@@ -87,38 +87,66 @@ void page_twin_own(struct page *page, struct pool *pool)
         memcpy(page->twin + at, page_region(page)->constant, granule);
 }
 
+static void give_twin(const struct page *page, struct pool *pool, unsigned char *twin)
+{
+    if (twin && twin != page_region(page)->constant)
+        pool_give(pool, twin, page_region(page)->page_bytes);
+}
+
 void page_twin_drop(struct page *page, struct pool *pool)
 {
-    if (page->twin && !page_twin_constant(page))
-        pool_give(pool, page->twin, page_region(page)->page_bytes);
+    give_twin(page, pool, page->twin);
     page->twin = NULL;
-    if (page->more && page->more->uncut) {
-        page->more->uncut = 0;
-        page_tidy(page, pool);
+}
+
+static void drop_before(struct page *page, struct pool *pool)
+{
+    if (!page->more->uncut)
+        return;
+    give_twin(page, pool, page->more->before);
+    page->more->before = NULL;
+    page->more->uncut = 0;
+}
+
+void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag)
+{
+    struct page_more *more = page->more;
+    if (!more)
+        return;
+    while (more->diffs && more->diffs->tag <= tag) {
+        struct diff *diff = more->diffs;
+        more->diffs = diff->next;
+        pool_give(pool, diff, sizeof *diff + diff->bytes);
     }
+    if (more->diffs)
+        more->diffs->previous = NULL;
+    else
+        more->diffs_last = NULL;
+    if (more->uncut <= tag)
+        drop_before(page, pool);
+    page_tidy(page, pool);
 }
 
 void page_diffs_drop(struct page *page, struct pool *pool)
 {
-    if (!page->more)
-        return;
-    for (struct diff *diff = page->more->diffs, *next; diff; diff = next) {
-        next = diff->next;
-        pool_give(pool, diff, sizeof *diff + diff->bytes);
-    }
-    page->more->diffs = page->more->diffs_last = NULL;
-    page_tidy(page, pool);
+    page_diffs_drop_until(page, pool, UINT64_MAX);
 }
 
-void page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag)
+bool page_worth_whole(const struct page *page, uint64_t diff_bytes)
 {
-    uint64_t page_bytes = page_region(page)->page_bytes, room = sizeof(struct diff) + diff_bytes_max(page_bytes);
-    uint64_t twin_bytes = page_twin_constant(page) ? pool->port->granule_bytes : page_bytes;
+    return 2 * diff_bytes >= page_region(page)->page_bytes;
+}
+
+static uint64_t cut(struct page *page, const unsigned char *now, const unsigned char *twin, struct pool *pool, stamp tag)
+{
+    const struct region *region = page_region(page);
+    uint64_t room = sizeof(struct diff) + diff_bytes_max(region->page_bytes);
+    uint64_t twin_bytes = twin == region->constant ? pool->port->granule_bytes : region->page_bytes;
     struct diff *diff = pool_take(pool, room);
-    uint64_t bytes = diff_cut(now, page->twin, page_bytes, twin_bytes, diff->body);
+    uint64_t bytes = diff_cut(now, twin, region->page_bytes, twin_bytes, diff->body);
     if (bytes == 0) {
         pool_give(pool, diff, room);
-        return;
+        return 0;
     }
     diff = pool_trim(pool, diff, room, sizeof *diff + bytes);
     struct page_more *more = page_more(page, pool);
@@ -128,6 +156,31 @@ void page_cut(struct page *page, const unsigned char *now, struct pool *pool, st
     else
         more->diffs = diff;
     more->diffs_last = diff;
+    return bytes;
+}
+
+uint64_t page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag)
+{
+    return cut(page, now, page->twin, pool, tag);
+}
+
+void page_put_off_cut(struct page *page, struct pool *pool, stamp tag)
+{
+    struct page_more *more = page_more(page, pool);
+    more->uncut = tag;
+    more->before = page->twin;
+    page->twin = NULL;
+}
+
+uint64_t page_cut_before(struct page *page, struct pool *pool, const struct port *port)
+{
+    if (!page->more || !page->more->uncut)
+        return 0;
+    const unsigned char *now = page->twin ? page->twin : port->view + page_offset(page);
+    uint64_t bytes = cut(page, now, page->more->before, pool, page->more->uncut);
+    drop_before(page, pool);
+    page_tidy(page, pool);
+    return bytes;
 }
 
 struct diff *page_diffs_after(const struct page *page, stamp tag)
@@ -153,9 +206,11 @@ void page_check(const struct page *page, const struct port *port)
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
     if (page->early && !page->twin)
-        port->panic(port->context, "page: invariant 5: opened early without a twin");
+        port->panic(port->context, "page: invariant 6: opened early without a twin");
     if (page->more && empty(page->more))
         port->panic(port->context, "page: invariant 5: more of nothing");
+    if (page->more && (!page->more->uncut != !page->more->before || (page->more->uncut && !page->copy)))
+        port->panic(port->context, "page: invariant 5: a diff to cut without a twin or a copy");
     for (const struct diff *diff = page->more ? page->more->diffs : NULL; diff && diff->next; diff = diff->next)
         if (diff->tag >= diff->next->tag)
             port->panic(port->context, "page: invariant 3: tags do not ascend");

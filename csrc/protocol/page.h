@@ -20,8 +20,8 @@
  *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
- *  5. `more` is not empty.
- *  5. A page that was opened early has a twin: what others were sent last, or the initial value.
+ *  5. `more` is not empty; it has `before` where it has `uncut`, and then there is a copy.
+ *  6. A page that was opened early has a twin: what others were sent last, or the initial value.
  */
 #ifndef PROTOCOL_PAGE_H
 #define PROTOCOL_PAGE_H
@@ -36,7 +36,8 @@ struct page_history;
 /* What few pages have at a time, made when one comes to need it. */
 struct page_more {
     struct diff *diffs, *diffs_last;
-    stamp uncut;                    /* the twin is from before the seal of this stamp, whose diff is not cut yet; 0: no */
+    stamp uncut;                    /* sealed with this stamp, and the diff is not cut yet; 0: there is none */
+    unsigned char *before;          /* its twin; what it is compared with is the next twin, or the page if there is none */
     struct fetch *fetch;
     struct page_history *history;   /* of pages that are shared, or NULL */
     struct page *pin_next;          /* list of pinned pages */
@@ -65,7 +66,7 @@ struct page {
     bool arriving : 1;              /* a whole page is being received over it: it has no copy meanwhile */
     bool trip : 1;                  /* fetched ahead, and inaccessible, so that its first use asks for more */
     bool served : 1;                /* and closed for it: not written since */
-    bool served_whole : 1;          /* its last diff was as long as itself */
+    bool served_whole : 1;          /* its last diff was not worth it (page_worth_whole) */
     bool shared_writing : 1;        /* a whole page did not make it valid: several write it at a time */
     bool cut_owner_wrote : 1;       /* while a cut is passed: the owner is among the writers */
 };
@@ -112,8 +113,20 @@ void page_twin_drop(struct page *page, struct pool *pool);
 void page_diffs_drop(struct page *page, struct pool *pool);
 
 /* Cut the diff between `now` (the page, or a snapshot of it) and the twin, and keep it under
- * `tag`.  Nothing is kept when nothing changed. */
-void page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
+ * `tag`.  Nothing is kept when nothing changed.  Returns its bytes. */
+uint64_t page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
+
+/* The twin is put aside: the diff of what was sealed with `tag` is cut when it is asked for, or when the page changes but by
+ * writes here, before which it gets another twin. */
+void page_put_off_cut(struct page *page, struct pool *pool, stamp tag);
+/* Cut it now, if there is one.  Returns its bytes. */
+uint64_t page_cut_before(struct page *page, struct pool *pool, const struct port *port);
+/* Everybody else has what was written here up to `tag`, and nobody will ask for its diffs. */
+void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag);
+
+/* Of so many changed bytes the whole page is sent rather than a diff.  That is cut, kept, sent, and applied run by run: with
+ * five eighths of the bytes of each page it was measured to take three times as long. */
+bool page_worth_whole(const struct page *page, uint64_t diff_bytes);
 
 /* The first of the diffs that were cut after `tag`, or NULL.  Looks from the latest: a reader lacks few of many. */
 struct diff *page_diffs_after(const struct page *page, stamp tag);

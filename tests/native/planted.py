@@ -416,10 +416,16 @@ FAULTS = (
         GUESSING,
     ),
     Fault(
-        "R4 a late diff is not cut before the page is written again",
-        "opening.c",
-        "    page_cut_late(node, page);\n    note_write(node, page);\n    node_mark_dirty(node, page);\n",
-        "    note_write(node, page);\n    node_mark_dirty(node, page);\n",
+        "R4 a late diff takes in what was written since",
+        "page.c",
+        "*now = page->twin ? page->twin : port->view",
+        "*now = port->view",
+    ),
+    Fault(
+        "R4 diffs are dropped that one of several others lacks",
+        "fetch.c",
+        "node->size == 2 && (request->flags",
+        "(request->flags",
     ),
     Fault(
         "R4 a late diff is not cut before others are applied",
