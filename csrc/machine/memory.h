@@ -37,6 +37,13 @@ int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum 
 /* Give the backing of the bytes back to the system: they read as zeros afterwards.  0 or -errno. */
 int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes);
 
+/* Write bytes of the range that were not touched before: without the fault that the first touch of each page takes, and without
+ * zeroing what is written anyway. */
+void memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, uint64_t count);
+
+/* Put memory behind the bytes, in time for memory_put.  Only a hint: it may fail. */
+void memory_prepare(struct memory *memory, uint64_t offset, uint64_t bytes);
+
 /* Which of the 64 machine pages from `offset` on have memory behind them (a bit each, the first one lowest): the others were
  * never touched, or given back, and read as zeros. */
 uint64_t memory_touched(const struct memory *memory, uint64_t offset);

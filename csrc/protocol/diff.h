@@ -35,6 +35,7 @@ uint64_t diff_bytes_max(uint64_t page_bytes);
  * (page_bytes, or the size of the one constant page that is the twin of all fresh pages). */
 uint64_t diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
                   unsigned char *body);
+/* Nobody else may write to the page meanwhile. */
 void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
 /* The same under what was written since the twin was taken (NULL: there is none): a byte in which the page differs from its
  * twin stays.  Looks at no other bytes than those of the diff, so that other threads may write those meanwhile. */

@@ -46,6 +46,8 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, uint32_t 
     put_want(node, message, page, collection_known(node, &fetch->have, peer), flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);
+    if (page_untouched(page) && node->port.expect)
+        node->port.expect(node->port.context, page_offset(page), page_region(page)->page_bytes);
     fetch->awaited++;
     fetch->peer = peer;
     node->stats.fetch_requests++;
@@ -160,6 +162,7 @@ static void apply_parts(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
     unsigned char *bytes = node->port.view + page_offset(page);
+    bool written = page->twin || page->writable || page_pinned_write(page);
     page_fill(page, &node->port);
     page->fresh = false;
     if (fetch->part_count)
@@ -167,7 +170,10 @@ static void apply_parts(struct node *node, struct fetch *fetch)
     sort_parts(fetch->parts, fetch->part_count);
     for (uint32_t i = 0; i < fetch->part_count; i++) {
         const struct fetch_part *part = &fetch->parts[i];
-        diff_apply_under(bytes, page->twin, part->body, part->bytes);
+        if (written)
+            diff_apply_under(bytes, page->twin, part->body, part->bytes);
+        else
+            diff_apply(bytes, part->body, part->bytes);
         if (page->twin)
             diff_apply(page->twin, part->body, part->bytes);
         node_event(node, EVENT_APPLY, page, part->tag, part->node);
@@ -208,7 +214,9 @@ static bool install(struct node *node, struct page *page, const unsigned char *b
         own = pool_take(pool, room);
         own_bytes = diff_cut(view, page->twin, page_bytes, page_bytes, own);
     }
-    if (built != bytes)
+    if (built == view && built != bytes && page_untouched(page))
+        page_put(&node->port, page_offset(page), bytes, page_bytes);
+    else if (built != bytes)
         memcpy(built, bytes, page_bytes);
     build_on(page, built, known, own, own_bytes);
     if (own)
@@ -479,6 +487,10 @@ static void receive_whole(struct node *node, struct message *message, struct rep
     if (reader_left(&run->body) < wire_bytes)
         node_malformed(node, message);
     const unsigned char *bytes = segment ? segment->at : run->body.end - wire_bytes;
+    if (segment && segment->untouched) {
+        page_put(&node->port, segment->offset, bytes, segment->bytes);
+        bytes = node->port.view + segment->offset;
+    }
     run->body.end -= wire_bytes;
     for (uint64_t k = 0; k < run->pages; k++, bytes += page_bytes) {
         struct fetch *fetch = awaiting(node, message, run, k);
@@ -542,14 +554,23 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
     return true;
 }
 
+/* MPI writing to it would make its memory page by page, by faults that zero what is written next.  A copy costs less. */
+static bool untouched(struct node *node, const struct reply_run *run)
+{
+    uint64_t k = 0;
+    while (k < run->pages && page_untouched(region_page(run->region, &node->pool, run->first + k)))
+        k++;
+    return k == run->pages;
+}
+
 static void place_run(struct node *node, struct message *message, struct reply_run *run)
 {
     struct region *region = run->region;
     bool in_place = region && fits_in_place(node, run);
-    struct segment segment = {.bytes = run->apart, .in_place = in_place};
+    struct segment segment = {.bytes = run->apart, .in_place = in_place, .untouched = in_place && untouched(node, run)};
     if (in_place) {
         segment.offset = region->offset + run->first * region->page_bytes;
-        segment.at = node->port.view + segment.offset;
+        segment.at = segment.untouched ? pool_take_apart(&node->pool, segment.bytes) : node->port.view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {
             struct page *page = region_page(region, &node->pool, run->first + k);
             page->copy = page->fresh = false;

@@ -33,7 +33,7 @@ void message_free(struct message *message, struct pool *pool)
     if (message->wire)
         pool_give_apart(pool, message->wire, message->wire_capacity);
     for (int i = 0; i < message->segment_count; i++)
-        if (!message->segments[i].in_place)
+        if (!message->segments[i].in_place || message->segments[i].untouched)
             pool_give_apart(pool, message->segments[i].at, message->segments[i].bytes);
     if (message->segments)
         pool_give_apart(pool, message->segments, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);

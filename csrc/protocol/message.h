@@ -72,7 +72,8 @@ struct message_header {
 struct segment {
     uint64_t offset, bytes;         /* of the shared range */
     unsigned char *at;              /* where they come from; received: where they go, */
-    bool in_place;                  /* which is the shared range, or else a buffer of the pool */
+    bool in_place;                  /* which is the shared range, or else a buffer of the pool, */
+    bool untouched;                 /* or a buffer first and then the range, where it has no memory yet */
 };
 
 /* One message in memory: `wire` is what travels first.  Made by message_new (to be sent) or message_wrap (received).

@@ -64,6 +64,19 @@ void page_fill(struct page *page, const struct port *port)
         memcpy(bytes + at, region->initial, port->granule_bytes);
 }
 
+bool page_untouched(const struct page *page)
+{
+    return page->fresh && !page->filled;
+}
+
+void page_put(const struct port *port, uint64_t offset, const unsigned char *bytes, uint64_t count)
+{
+    if (port->put)
+        port->put(port->context, offset, bytes, count);
+    else
+        memcpy(port->view + offset, bytes, count);
+}
+
 void page_twin(struct page *page, struct pool *pool, const struct port *port)
 {
     uint64_t bytes = page_region(page)->page_bytes;

@@ -105,6 +105,11 @@ bool page_twin_constant(const struct page *page);
 /* Put the initial value into the memory of a fresh page. */
 void page_fill(struct page *page, const struct port *port);
 
+/* No memory was made for it here yet. */
+bool page_untouched(const struct page *page);
+/* Write to untouched pages. */
+void page_put(const struct port *port, uint64_t offset, const unsigned char *bytes, uint64_t count);
+
 /* Take a twin of the page as it is now (the constant, if it is fresh). */
 void page_twin(struct page *page, struct pool *pool, const struct port *port);
 /* A constant twin that is about to change becomes a copy of its own. */

@@ -42,6 +42,7 @@ enum {
     SPINS = 100,
     SPINS_SERVING_NEAR = 4,
     LOCK_TRIES = 120,
+    PREPARED_BYTES = 4 * 4096,
     BATCH = 64
 };
 
@@ -365,17 +366,20 @@ void progress_leave(struct runtime *runtime)
     progress_unlock(runtime);
 }
 
-/* While nothing arrives: what the next message would wait for the kernel to do.  One page at a time, as a first touch takes
- * as long as an answer, or several times that where the machine is a virtual one that gave its free memory back. */
-static void touch_ahead(struct runtime *runtime)
+/* While nothing arrives: what the next message would wait for the kernel to do.  A little at a time, about as long as an
+ * answer takes; several times that where the machine is a virtual one that gave its free memory back. */
+static void prepare(struct runtime *runtime)
 {
-    enum { GRANULE_BYTES = 4096 };
-    if (runtime->touch_from < runtime->touch_end) {
-        (void)*(volatile unsigned char *)(runtime->memory.system + runtime->touch_from);
-        runtime->touch_from += GRANULE_BYTES;
-    } else {
+    if (runtime->expected_count == 0) {
         pool_touch(&runtime->node->pool);
+        return;
     }
+    struct expected *last = &runtime->expected[runtime->expected_count - 1];
+    uint64_t bytes = last->end - last->offset < PREPARED_BYTES ? last->end - last->offset : PREPARED_BYTES;
+    memory_prepare(&runtime->memory, last->end - bytes, bytes);
+    last->end -= bytes;
+    if (last->end == last->offset)
+        runtime->expected_count--;
 }
 
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
@@ -407,7 +411,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
             spins = any ? 0 : spins + 1;
             if (!any) {
                 runtime->polled_ns = now;
-                touch_ahead(runtime);
+                prepare(runtime);
                 progress_unlock(runtime);
                 relax_core(runtime, spins);
                 progress_lock(runtime);

@@ -151,6 +151,7 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
 {
     struct runtime *runtime = context;
     int error = memory_discard(&runtime->memory, offset, bytes);
+    runtime->expected_count = 0;
     if (error)
         runtime_die(runtime, strerror(-error), 1, true);
 }
@@ -159,6 +160,22 @@ static uint64_t port_touched(void *context, uint64_t offset)
 {
     const struct runtime *runtime = context;
     return memory_touched(&runtime->memory, offset);
+}
+
+static void port_expect(void *context, uint64_t offset, uint64_t bytes)
+{
+    struct runtime *runtime = context;
+    struct expected *last = runtime->expected + runtime->expected_count - 1;
+    if (runtime->expected_count && last->end == offset)
+        last->end += bytes;
+    else if (runtime->expected_count < EXPECTED_MAX)
+        runtime->expected[runtime->expected_count++] = (struct expected){offset, offset + bytes};
+}
+
+static void port_put(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count)
+{
+    struct runtime *runtime = context;
+    memory_put(&runtime->memory, offset, bytes, count);
 }
 
 static void *port_chunk(void *context, size_t bytes)
@@ -265,21 +282,10 @@ static void look_at_interrupt(struct runtime *runtime, struct fault_question *qu
         runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
 }
 
-/* The reply will be written to the system view.  Only a hint: of threads that fault at once the last one's is kept. */
-static void touch_later(struct runtime *runtime, uint64_t offset)
-{
-    const struct region *region = region_at(&runtime->node->regions, offset);
-    uint64_t index = (offset - region->offset) / region->page_bytes;
-    runtime->touch_from = region->offset + index * region->page_bytes;
-    runtime->touch_end = runtime->touch_from + region->page_bytes;
-}
-
 static bool fault_done(struct runtime *runtime, void *context)
 {
     struct fault_question *question = context;
     question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
-    if (question->answer == FAULT_WAIT && question->first)
-        touch_later(runtime, question->offset);
     question->first = false;
     return question->answer != FAULT_WAIT;
 }
@@ -302,7 +308,7 @@ static int serve_fault(void *context, uint64_t offset, bool write)
     progress_enter(runtime);
     while (!progress_wait(runtime, fault_done, &question, runtime_now_ns() + 100 * 1000 * 1000))
         look_at_interrupt(runtime, &question);
-    runtime->touch_end = 0;
+    runtime->expected_count = 0;
     count_fault_wait(runtime, offset, watchdog_end(wait, true));
     progress_leave(runtime);
     return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
@@ -480,6 +486,8 @@ static void make_node(struct runtime *runtime)
         .protect = port_protect,
         .discard = port_discard,
         .touched = port_touched,
+        .expect = port_expect,
+        .put = port_put,
         .chunk = port_chunk,
         .chunk_free = port_chunk_free,
         .panic = port_panic,

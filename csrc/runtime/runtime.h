@@ -28,7 +28,7 @@
 #include "machine/transport.h"
 #include "protocol/node.h"
 
-enum { WAITS_MAX = 256 };
+enum { WAITS_MAX = 256, EXPECTED_MAX = 32 };
 
 enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT_COUNTER };
 
@@ -79,7 +79,10 @@ struct runtime {
     int64_t polled_ns;              /* when a thread of the program last looked */
     enum meeting_kind meeting;      /* that an application thread is in; 0: none */
     pthread_t meeting_thread;
-    uint64_t touch_from, touch_end; /* part of the range that a reply is awaited for, not touched in the system view yet */
+    struct expected {
+        uint64_t offset, end;       /* of the range, without memory yet, and a reply will come */
+    } expected[EXPECTED_MAX];       /* the rest is not prepared for */
+    unsigned expected_count;
 
     int neighbour, neighbour_file;  /* the next rank of this host, and its process (a pidfd), watched; -1: none */
     pthread_t service, watchdog;

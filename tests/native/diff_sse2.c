@@ -1,4 +1,4 @@
-/* Diffs as they are cut and applied on x86 processors without AVX-512, for the unit tests. */
+/* Diffs as they are cut and applied on x86 processors with nothing beyond SSE2, for the unit tests. */
 #ifdef __x86_64__
 #define DIFF_X86 1
 #endif

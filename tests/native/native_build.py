@@ -16,7 +16,7 @@ NAME = "_dsm_protocol"
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
 HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "stream.h", "region.h")
 OWN_HEADERS = ("sim.h", "native_unit.h")
-DIFF_VERSIONS = ("portable", "sse2")  # beside what this processor runs
+DIFF_VERSIONS = ("portable", "sse2", "ssse3")  # beside what this processor runs
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 

@@ -33,7 +33,7 @@ const char *box_barrier(struct box *box, struct node *node);
 /* The bytes of the first message in the node's outbox, which is taken; 0: there is none, or no room. */
 uint64_t box_take(struct node *node, void *bytes, uint64_t room);
 
-/* The versions of diff.c that this processor does not choose (diff_portable.c, diff_sse2.c). */
+/* The versions of diff.c that this processor does not choose (diff_*.c). */
 uint64_t portable_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
                            unsigned char *body);
 void portable_diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
@@ -44,6 +44,11 @@ uint64_t sse2_diff_cut(const unsigned char *page, const unsigned char *twin, uin
 void sse2_diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
 void sse2_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
 bool sse2_diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
+uint64_t ssse3_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
+                        unsigned char *body);
+void ssse3_diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
+void ssse3_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
+bool ssse3_diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
 
 /* cffi: end */
 

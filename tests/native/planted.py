@@ -62,8 +62,8 @@ FAULTS = (
     Fault(
         "R2 a racing diff takes away what was written since the twin",
         "fetch.c",
-        "        diff_apply_under(bytes, page->twin, part->body, part->bytes);\n",
-        "        diff_apply(bytes, part->body, part->bytes);\n",
+        "        if (written)\n            diff_apply_under(",
+        "        if (false)\n            diff_apply_under(",
         ("--races=400",),
     ),
     Fault(
@@ -445,7 +445,7 @@ FAULTS = (
         "(((high >> 7) * 0x0102040810204080u) >> 56)",
         "(high ? 255u : 0u)",
         (),
-        (("diff.c", "#define DIFF_X86 2 ", "#define DIFF_X86 0 "),),
+        (("diff.c", "#define DIFF_X86 3 ", "#define DIFF_X86 0 "),),
     ),
 )
 

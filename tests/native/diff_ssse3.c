@@ -1,0 +1,10 @@
+/* Diffs as they are cut and applied on x86 processors with SSSE3 and without AVX-512, for the unit tests. */
+#ifdef __x86_64__
+#define DIFF_X86 2
+#endif
+#define diff_bytes_max ssse3_diff_bytes_max
+#define diff_cut ssse3_diff_cut
+#define diff_apply ssse3_diff_apply
+#define diff_apply_under ssse3_diff_apply_under
+#define diff_valid ssse3_diff_valid
+#include "protocol/diff.c"
