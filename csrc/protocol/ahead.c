@@ -54,6 +54,14 @@ static void bring_piece(struct node *node, const struct page *page)
     }
 }
 
+static void bring_streamed(struct node *node, struct page *page)
+{
+    history_touch(page, &node->pool);
+    page_history(page)->streamed = true;
+    node->stats.pages_ahead++;
+    fetch_start(node, page, true);
+}
+
 static void bring_stream(struct node *node, struct region *region, const struct stream_run *run)
 {
     uint64_t index = run->first;
@@ -64,10 +72,12 @@ static void bring_stream(struct node *node, struct region *region, const struct 
         if (page_fetch(next) || page_valid(next))
             continue;
         next->trip = index == run->trip && run->count >= TRIP_FROM_PAGES && !page_pinned(next);
-        history_touch(next, &node->pool);
-        page_history(next)->streamed = true;
-        node->stats.pages_ahead++;
-        fetch_start(node, next, true);
+        bring_streamed(node, next);
+        for (uint64_t i = 1; i < run->width; i++) {
+            struct page *between = stale_alike(next, index + i);
+            if (between)
+                bring_streamed(node, between);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 /* Small tables and linear searches: a miss costs microseconds, looking through eight streams a few nanoseconds. */
 #include "protocol/stream.h"
 
-enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8, GUESS_SHARE = 4 };
+enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8, GUESS_SHARE = 4, DENSE_STRIDE = 8 };
 
 static bool missed(const struct streams *streams, uint64_t index)
 {
@@ -38,16 +38,41 @@ static struct stream *stream_at(struct streams *streams, uint64_t index)
     return NULL;
 }
 
-static void go_on(struct stream *stream, uint64_t first, uint64_t pages, struct stream_run *run)
+/* `index` lies among the pages of the stream, or between two of them. */
+static bool reaches(const struct stream *stream, uint64_t index)
+{
+    uint64_t length = stream->ridden * (uint64_t)stream->stride;
+    return stream->next - index <= length && stream->next >= index;
+}
+
+/* Streams of the same small stride lie between each other's pages, and are half of what is there. */
+static bool is_dense(const struct streams *streams, const struct stream *stream, uint64_t index)
+{
+    if (stream->stride < 2 || stream->stride > DENSE_STRIDE)
+        return false;
+    uint64_t stride = (uint64_t)stream->stride, phases = (uint64_t)1 << index % stride;
+    for (int i = 0; i < STREAMS; i++)
+        if (streams->items[i].stride == stream->stride && reaches(&streams->items[i], index))
+            phases |= (uint64_t)1 << streams->items[i].next % stride;
+    unsigned count = (unsigned)__builtin_popcountll(phases);
+    return count > 1 && 2 * count >= stride;
+}
+
+static void go_on(const struct streams *streams, struct stream *stream, uint64_t first, uint64_t pages, uint64_t most,
+                  struct stream_run *run)
 {
     uint64_t stride = (uint64_t)stream->stride;
+    stream->dense = stream->dense || is_dense(streams, stream, first);
+    uint64_t width = stream->dense ? stride : 1;
+    if (pages * width > most)
+        pages = most > width ? most / width : 1;
     stream->pages = pages;
     stream->ridden += pages;
     stream->next = first + pages * stride;
     stream->trip = first + pages / 2 * stride;
     stream->shortened = false;
     *run = (struct stream_run){
-        .first = first, .count = pages, .trip = stream->trip, .stride = stream->stride, .stream = stream};
+        .first = first, .count = pages, .trip = stream->trip, .width = width, .stride = stream->stride, .stream = stream};
 }
 
 static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages,
@@ -58,7 +83,7 @@ static void begin(struct streams *streams, const struct stream_miss *miss, int64
         streams->guessed = 0;
     streams->replaced = (uint8_t)((streams->replaced + 1) % STREAMS);
     *stream = (struct stream){.stride = stride, .meetings = miss->meetings};
-    go_on(stream, miss->index + (uint64_t)stride, pages < miss->most ? pages : miss->most, run);
+    go_on(streams, stream, miss->index + (uint64_t)stride, pages, miss->most, run);
 }
 
 static bool guess(struct streams *streams, const struct stream_miss *miss, struct stream_run *run)
@@ -77,11 +102,10 @@ static bool guess(struct streams *streams, const struct stream_miss *miss, struc
 
 static void ride(struct streams *streams, const struct stream_miss *miss, struct stream *stream, struct stream_run *run)
 {
-    uint64_t pages = 2 * stream->pages < miss->most ? 2 * stream->pages : miss->most;
     bool at_next = stream->next == miss->index;
     stream->crosses = stream->meetings == miss->meetings && (stream->crosses || (stream->shortened && at_next));
     stream->meetings = miss->meetings;
-    go_on(stream, at_next ? miss->index + (uint64_t)stream->stride : stream->next, pages, run);
+    go_on(streams, stream, at_next ? miss->index + (uint64_t)stream->stride : stream->next, 2 * stream->pages, miss->most, run);
     if (streams->guessed == stream - streams->items + 1)
         streams->guessed = 0;
     streams->ridden = stream->ridden / 2;

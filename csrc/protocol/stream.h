@@ -11,6 +11,8 @@
  *              program that reads one block in order reads the next one alike: where the caller allows it, a miss that
  *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
  *              continues is the last one until a stream has shown itself again.
+ *   dense      a product of matrices reads a panel of columns first, and then the next one: streams of one small stride
+ *              between each other's pages.  Once these are half of the pages, what lies between them is done ahead, too
  */
 #ifndef PROTOCOL_STREAM_H
 #define PROTOCOL_STREAM_H
@@ -24,6 +26,7 @@ struct stream {
     int64_t stride;                 /* in pages; 0: not in use */
     uint64_t pages;                 /* done ahead at the last miss */
     uint64_t ridden;                /* done ahead in all */
+    bool dense;                     /* what lies between its pages is read as well */
     bool shortened;                 /* the last run ended before its time */
     bool crosses;                   /* the reader went on where a run had been shortened, with no meeting in between */
     uint64_t meetings;              /* before the last miss */
@@ -38,9 +41,9 @@ struct streams {
     int64_t stride;                 /* and its stride */
 };
 
-/* What to do ahead of a miss: `count` pages from `first`, at the stride. */
+/* What to do ahead of a miss: `count` pages from `first`, at the stride, and of each the `width` from there on. */
 struct stream_run {
-    uint64_t first, count, trip;
+    uint64_t first, count, trip, width;
     int64_t stride;
     struct stream *stream;
 };

@@ -100,6 +100,29 @@ def test_blocks_that_are_read_in_order_come_in_few_pieces(shared, counted, exact
 
 
 @pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize(("read", "pages", "sent"), [((0, 1, 2, 3), 4, 32), ((0, 2), 4, 60), ((0, 7), 8, 60)])
+def test_panels_of_columns_are_read_with_what_is_between_them(shared, counted, exact_counts, read, pages, sent):
+    """A product of matrices reads so: 64 rows of a panel, of the next one, and then further rows."""
+    rows, panel = 256, PAGE // 8
+    a = shared.zeros((rows, pages * panel), page_size=PAGE)
+    if dsm.rank() == 0:
+        a[:] = 1
+    dsm.barrier()
+    with counted() as growth:
+        if dsm.rank() == 1:
+            for block in range(0, rows, 64):
+                for column in read:
+                    assert a[block : block + 64, column * panel].all()
+    if exact_counts and dsm.rank() == 1:
+        used = rows * len(read)
+        assert growth["fetches"] <= (used if len(read) == pages else 2 * used if pages == 4 else 1.1 * used)
+        assert growth["messages_sent"] <= sent
+        if len(read) == pages:
+            assert growth["protects"] <= used / 2
+    dsm.barrier()
+
+
+@pytest.mark.mpi(min_size=2)
 def test_a_wrong_guess_is_not_repeated(shared, counted, exact_counts):
     """After a stream of 64 pages single ones are read, far apart."""
     a = shared.zeros((2, 1024 * PAGE // 8), page_size=PAGE)
