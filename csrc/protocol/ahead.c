@@ -62,13 +62,28 @@ static void bring_streamed(struct node *node, struct page *page)
     fetch_start(node, page, true);
 }
 
+/* The pages of the run that the region has; with `named` up to the first that was never named to this node, as a stream
+ * ends where the data do. */
+static uint64_t pages_ahead(const struct region *region, const struct stream_run *run, bool named)
+{
+    uint64_t count = 0, index = run->first;
+    for (; count < run->count && index < region->pages; count++, index += (uint64_t)run->stride)
+        if (named && !region_page_if(region, index))
+            break;
+    return count;
+}
+
+/* The index of the k-th page in ascending order, in which neighbours travel and are protected together. */
+static uint64_t ascending(const struct stream_run *run, uint64_t count, uint64_t k)
+{
+    return run->first + (run->stride < 0 ? count - 1 - k : k) * (uint64_t)run->stride;
+}
+
 static void bring_stream(struct node *node, struct region *region, const struct stream_run *run)
 {
-    uint64_t index = run->first;
-    for (uint64_t k = 0; k < run->count && index < region->pages; k++, index += (uint64_t)run->stride) {
+    for (uint64_t k = 0, count = pages_ahead(region, run, true); k < count; k++) {
+        uint64_t index = ascending(run, count, k);
         struct page *next = region_page_if(region, index);
-        if (!next)
-            return;                 /* it was never named to this node: the stream ends where the data do */
         if (page_fetch(next) || page_valid(next))
             continue;
         next->trip = index == run->trip && run->count >= TRIP_FROM_PAGES && !page_pinned(next);
@@ -105,10 +120,9 @@ void ahead_write(struct node *node, struct page *page)
                                      .most = node->options.open_bytes_max / region->page_bytes};
     if (!streams_miss(&region->writes, &miss, &run))
         return;
-    uint64_t index = run.first;
-    for (uint64_t k = 0; k < run.count && index < region->pages; k++, index += (uint64_t)run.stride) {
-        struct page *next = region_page(region, &node->pool, index);
-        if (!next->writable && !page_open_early(node, next, false))
+    for (uint64_t k = 0, count = pages_ahead(region, &run, false); k < count; k++) {
+        struct page *next = region_page(region, &node->pool, ascending(&run, count, k));
+        if (!next->writable && !page_open_early(node, next, false) && run.stride > 0)
             return;
     }
 }

@@ -101,9 +101,14 @@ void page_protect(struct node *node, struct page *page, enum access access)
     page_region(page)->edges += edges;
     node->edges += edges;
     uint64_t offset = page_offset(page), bytes = page_region(page)->page_bytes;
-    if (node->batch.bytes && node->batch.access == access && node->batch.offset + node->batch.bytes == offset) {
-        node->batch.bytes += bytes;
-        return;
+    if (node->batch.bytes && node->batch.access == access) {
+        bool behind = node->batch.offset + node->batch.bytes == offset, before = offset + bytes == node->batch.offset;
+        if (before)
+            node->batch.offset = offset;
+        if (before || behind) {
+            node->batch.bytes += bytes;
+            return;
+        }
     }
     page_protect_flush(node);
     /* A flush may have made everything inaccessible, this page included, unless it is pinned. */
