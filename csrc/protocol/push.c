@@ -6,6 +6,10 @@
 
 #include "protocol/node.h"
 
+/* One diff of a page always fits.  Where all of the page changed that is a quarter more than the page, but no request, and the
+ * page stays open: CG 6,304 messages and 2,476 write faults became 4,684 and 53. */
+#define PUSHED_BYTES_MAX(page_bytes) (diff_bytes_max(page_bytes) + 2 * sizeof(uint64_t))
+
 /* ---- the writer ---------------------------------------------------------------------------------------------------- */
 
 static bool subscribes(const struct page_history *history, node_id to)
@@ -50,7 +54,7 @@ static struct message *push_to(struct node *node, node_id peer)
 static void put_push(struct node *node, struct page *page, struct subscriber *subscriber, stamp closed)
 {
     uint32_t count;
-    if (fetch_diffs_since(page, subscriber->since, &count) > page_region(page)->page_bytes + sizeof(struct message_header))
+    if (fetch_diffs_since(page, subscriber->since, &count) > PUSHED_BYTES_MAX(page_region(page)->page_bytes))
         return;                     /* it has missed many: the whole page will be less */
     struct message *message = push_to(node, subscriber->node);
     message_put_u32(message, &node->pool, page_region(page)->id);
