@@ -37,8 +37,8 @@ int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum 
 /* Give the backing of the bytes back to the system: they read as zeros afterwards.  0 or -errno. */
 int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes);
 
-/* Write bytes of the range that were not touched before: without the fault that the first touch of each page takes, and without
- * zeroing what is written anyway. */
+/* Write bytes of the range that were not touched before: without the fault that the first touch of each page takes, and
+ * without zeroing what is written anyway. */
 void memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, uint64_t count);
 
 /* Put memory behind the bytes, in time for memory_put.  Only a hint: it may fail. */

@@ -11,7 +11,7 @@
 
 #ifndef DIFF_X86
 #ifdef __x86_64__
-#define DIFF_X86 3                  /* 1: SSE2, which all have; where the processor has them 2: SSSE3, 3: AVX-512 VBMI2, too */
+#define DIFF_X86 3                  /* 1: SSE2, which all have; where there are such, 2: SSSE3, 3: AVX-512 VBMI2, too */
 #else
 #define DIFF_X86 0
 #endif
@@ -256,7 +256,8 @@ static inline void apply_plain(unsigned char *page, const unsigned char *twin, c
 #if DIFF_X86 >= 2
 #define SHUFFLES __attribute__((target("ssse3")))
 
-/* How many of the bits of `bits` below bit i are set, and the tables of 256 that follow from it. */
+/* How many of the bits of `bits` below bit i are set, and the tables that follow from it, of 256 words.  Byte k of a word says
+ * PACKED: which byte is the k-th that changed; SPREAD: where among the packed ones byte k is (0x80: nowhere). */
 #define BIT(bits, i) ((uint64_t)(bits) >> (i) & 1)
 #define BELOW(bits, i)                                                                                                   \
     ((i) == 0 ? 0                                                                                                        \
@@ -271,9 +272,6 @@ static inline void apply_plain(unsigned char *page, const unsigned char *twin, c
 #define ROW_64(of, bits) ROW_16(of, bits), ROW_16(of, (bits) + 16), ROW_16(of, (bits) + 32), ROW_16(of, (bits) + 48)
 #define TABLE(of) {ROW_64(of, 0), ROW_64(of, 64), ROW_64(of, 128), ROW_64(of, 192)}
 
-/* Byte k: which byte of the word is the k-th that changed; and where among the packed ones byte k is (0x80: nowhere). */
-static const uint64_t packing[256] = TABLE(PACKED), spreading[256] = TABLE(SPREAD);
-
 static bool is_shuffling(void)
 {
     return __builtin_cpu_supports("ssse3");
@@ -287,6 +285,7 @@ SHUFFLES static inline __m128i shuffle(const unsigned char *word, uint64_t as)
 SHUFFLES static uint64_t cut_shuffled(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
                                       uint64_t twin_bytes, unsigned char *body)
 {
+    static const uint64_t packing[256] = TABLE(PACKED);
     struct cutter cutter = {.out = body};
     for (uint64_t at = 0; at < page_bytes; at += DIFF_BLOCK_BYTES) {
         const unsigned char *now = page + at;
@@ -310,6 +309,7 @@ SHUFFLES static uint64_t cut_shuffled(const unsigned char *page, const unsigned 
 /* Words are read, changed and written, so nobody else may write to them meanwhile. */
 SHUFFLES static inline const unsigned char *spread(unsigned char *page, const unsigned char *bytes, uint64_t mask)
 {
+    static const uint64_t spreading[256] = TABLE(SPREAD);
     uint64_t counts = count_bits(mask);
     for (int i = 0; i < BLOCK_WORDS; i++) {
         uint64_t as = spreading[byte_of(mask, i)];

@@ -754,12 +754,14 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     enum { PLACES = 4 };
     const unsigned char *now = node->port.view + page_offset(page);
     uint64_t bytes = page_region(page)->page_bytes, last = bytes / DIFF_BLOCK_BYTES - 1;
-    uint64_t twin_bytes = page_twin_constant(page) ? node->port.granule_bytes : bytes;
-    if (!page->twin || !(page->served_whole || page_twin_constant(page)))
+    const unsigned char *twin = page->twin || !page->more ? page->twin : page->more->before;    /* sent whole to another */
+    bool constant = twin == page_region(page)->constant;
+    uint64_t twin_bytes = constant ? node->port.granule_bytes : bytes;
+    if (!twin || !(page->served_whole || constant))
         return false;
     for (uint64_t i = 0; i < PLACES; i++) {
         uint64_t at = last * i / (PLACES - 1) * DIFF_BLOCK_BYTES;
-        if (memcmp(now + at, page->twin + at % twin_bytes, DIFF_BLOCK_BYTES) == 0)
+        if (memcmp(now + at, twin + at % twin_bytes, DIFF_BLOCK_BYTES) == 0)
             return false;
     }
     return true;

@@ -6,8 +6,8 @@
 
 #include "protocol/node.h"
 
-/* One diff of a page always fits.  Where all of the page changed that is a quarter more than the page, but no request, and the
- * page stays open: CG 6,304 messages and 2,476 write faults became 4,684 and 53. */
+/* One diff of a page always fits.  Where all of the page changed that is a quarter more than the page, but no request, and
+ * the page stays open: CG 6,304 messages and 2,476 write faults became 4,684 and 53. */
 #define PUSHED_BYTES_MAX(page_bytes) (diff_bytes_max(page_bytes) + 2 * sizeof(uint64_t))
 
 /* ---- the writer ---------------------------------------------------------------------------------------------------- */

@@ -105,7 +105,8 @@ static void ride(struct streams *streams, const struct stream_miss *miss, struct
     bool at_next = stream->next == miss->index;
     stream->crosses = stream->meetings == miss->meetings && (stream->crosses || (stream->shortened && at_next));
     stream->meetings = miss->meetings;
-    go_on(streams, stream, at_next ? miss->index + (uint64_t)stream->stride : stream->next, 2 * stream->pages, miss->most, run);
+    uint64_t first = at_next ? miss->index + (uint64_t)stream->stride : stream->next;
+    go_on(streams, stream, first, 2 * stream->pages, miss->most, run);
     if (streams->guessed == stream - streams->items + 1)
         streams->guessed = 0;
     streams->ridden = stream->ridden / 2;

@@ -45,8 +45,8 @@ struct port {
     /* Which of the 64 granules from `offset` on may hold something else than zeros: a bit each, the first one lowest.
      * NULL: the port cannot tell without looking. */
     uint64_t (*touched)(void *context, uint64_t offset);
-    /* These bytes of the range, which nobody has touched, will be put: while nothing else is to be done the port may make room.
-     * NULL: it need not know. */
+    /* These bytes of the range, which nobody has touched, will be put: while nothing else is to be done the port may make
+     * room.  NULL: it need not know. */
     void (*expect)(void *context, uint64_t offset, uint64_t bytes);
     /* Write to bytes of the range that were not touched before.  NULL: by the view. */
     void (*put)(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count);

@@ -190,9 +190,9 @@ FAULTS = (
     Fault(
         "R8 a leak: diffs are forgotten, not given back",
         "collection.c",
-        "    page_diffs_drop(page, &node->pool);\n",
+        "    page_diffs_drop(page, &node->pool);\n    vector_clear(&page->need",
         "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n"
-        "    page_tidy(page, &node->pool);\n",
+        "    page_tidy(page, &node->pool);\n    vector_clear(&page->need",
     ),
     Fault(
         "R10 pages opened while a collection runs",
