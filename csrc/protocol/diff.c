@@ -256,8 +256,8 @@ static inline void apply_plain(unsigned char *page, const unsigned char *twin, c
 #if DIFF_X86 >= 2
 #define SHUFFLES __attribute__((target("ssse3")))
 
-/* How many of the bits of `bits` below bit i are set, and the tables that follow from it, of 256 words.  Byte k of a word says
- * PACKED: which byte is the k-th that changed; SPREAD: where among the packed ones byte k is (0x80: nowhere). */
+/* How many of the bits of `bits` below bit i are set, and the tables that follow from it, of 256 words.  Byte k of a word
+ * says, PACKED: which byte is the k-th that changed; SPREAD: where among the packed ones byte k is (0x80: nowhere). */
 #define BIT(bits, i) ((uint64_t)(bits) >> (i) & 1)
 #define BELOW(bits, i)                                                                                                   \
     ((i) == 0 ? 0                                                                                                        \

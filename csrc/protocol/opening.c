@@ -320,7 +320,9 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
 
 stamp page_seal(struct node *node, struct page *page, bool late)
 {
-    page_cut_late(node, page);
+    bool unchanged = !page->twin && !page->writable;    /* since it was sealed: what was put off can be put off further */
+    if (!late || !unchanged)
+        page_cut_late(node, page);
     if (page->owed)
         return vector_get(&page->have, node->rank);     /* the same snapshot for everybody until the collection ends */
     if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) {   /* page_shut left it open */
