@@ -129,8 +129,7 @@ uint64_t page_cut_before(struct page *page, struct pool *pool, const struct port
 /* Everybody else has what was written here up to `tag`, and nobody will ask for its diffs. */
 void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag);
 
-/* Of so many changed bytes the whole page is sent rather than a diff.  That is cut, kept, sent, and applied run by run: with
- * five eighths of the bytes of each page it was measured to take three times as long. */
+/* Of so many changed bytes the whole page is sent rather than a diff, which is cut, kept, sent, and applied run by run. */
 bool page_worth_whole(const struct page *page, uint64_t diff_bytes);
 
 /* The first of the diffs that were cut after `tag`, or NULL.  Looks from the latest: a reader lacks few of many. */
