@@ -45,7 +45,8 @@ static bool reaches(const struct stream *stream, uint64_t index)
     return stream->next - index <= length && stream->next >= index;
 }
 
-/* Streams of the same small stride lie between each other's pages, and are half of what is there. */
+/* Streams of the same small stride lie between each other's pages, and are more than half of what is there: half of a row is
+ * what one of two ranks reads of it in a transpose. */
 static bool is_dense(const struct streams *streams, const struct stream *stream, uint64_t index)
 {
     if (stream->stride < 2 || stream->stride > DENSE_STRIDE)
@@ -55,7 +56,7 @@ static bool is_dense(const struct streams *streams, const struct stream *stream,
         if (streams->items[i].stride == stream->stride && reaches(&streams->items[i], index))
             phases |= (uint64_t)1 << streams->items[i].next % stride;
     unsigned count = (unsigned)__builtin_popcountll(phases);
-    return count > 1 && 2 * count >= stride;
+    return 2 * count > stride;
 }
 
 static void go_on(const struct streams *streams, struct stream *stream, uint64_t first, uint64_t pages, uint64_t most,

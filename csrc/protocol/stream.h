@@ -12,7 +12,7 @@
  *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
  *              continues is the last one until a stream has shown itself again.
  *   dense      a product of matrices reads a panel of columns first, and then the next one: streams of one small stride
- *              between each other's pages.  Once these are half of the pages, what lies between them is done ahead, too
+ *              between each other's pages.  Once these are most of the pages, what lies between them is done ahead, too
  */
 #ifndef PROTOCOL_STREAM_H
 #define PROTOCOL_STREAM_H
