@@ -38,10 +38,10 @@ static struct stream *stream_at(struct streams *streams, uint64_t index)
     return NULL;
 }
 
-/* `index` lies among the pages of the stream, or between two of them. */
+/* `index` lies among the pages of the stream, or between two of them, or among the misses that it was seen by. */
 static bool reaches(const struct stream *stream, uint64_t index)
 {
-    uint64_t length = stream->ridden * (uint64_t)stream->stride;
+    uint64_t length = (stream->ridden + STRIDES_FROM) * (uint64_t)stream->stride;
     return stream->next - index <= length && stream->next >= index;
 }
 
@@ -59,11 +59,12 @@ static bool is_dense(const struct streams *streams, const struct stream *stream,
     return 2 * count > stride;
 }
 
-static void go_on(const struct streams *streams, struct stream *stream, uint64_t first, uint64_t pages, uint64_t most,
+static void go_on(struct streams *streams, struct stream *stream, uint64_t first, uint64_t pages, uint64_t most,
                   struct stream_run *run)
 {
     uint64_t stride = (uint64_t)stream->stride;
-    stream->dense = stream->dense || is_dense(streams, stream, first);
+    if (is_dense(streams, stream, first))
+        stream->dense = streams->dense = true;
     uint64_t width = stream->dense ? stride : 1;
     if (pages * width > most)
         pages = most > width ? most / width : 1;
@@ -76,14 +77,14 @@ static void go_on(const struct streams *streams, struct stream *stream, uint64_t
         .first = first, .count = pages, .trip = stream->trip, .width = width, .stride = stream->stride, .stream = stream};
 }
 
-static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages,
+static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages, bool dense,
                   struct stream_run *run)
 {
     struct stream *stream = &streams->items[streams->replaced];
     if (streams->guessed == streams->replaced + 1)
         streams->guessed = 0;
     streams->replaced = (uint8_t)((streams->replaced + 1) % STREAMS);
-    *stream = (struct stream){.stride = stride, .meetings = miss->meetings};
+    *stream = (struct stream){.stride = stride, .dense = dense, .meetings = miss->meetings};
     go_on(streams, stream, miss->index + (uint64_t)stride, pages, miss->most, run);
 }
 
@@ -93,10 +94,12 @@ static bool guess(struct streams *streams, const struct stream_miss *miss, struc
         return false;
     if (streams->guessed) {
         streams->ridden = streams->guessed = 0;
+        streams->dense = false;
         return false;
     }
     uint64_t most = (miss->most + GUESS_SHARE - 1) / GUESS_SHARE;
-    begin(streams, miss, streams->stride, streams->ridden < most ? streams->ridden : most, run);
+    bool dense = streams->dense && streams->stride > 1 && streams->stride <= DENSE_STRIDE;
+    begin(streams, miss, streams->stride, streams->ridden < most ? streams->ridden : most, dense, run);
     streams->guessed = (uint8_t)(1 + (run->stream - streams->items));
     return true;
 }
@@ -130,7 +133,7 @@ bool streams_miss(struct streams *streams, const struct stream_miss *miss, struc
         return true;
     if (stride == 0)
         return false;
-    begin(streams, miss, stride, FIRST_PAGES, run);
+    begin(streams, miss, stride, FIRST_PAGES, false, run);
     return true;
 }
 

@@ -39,6 +39,7 @@ struct streams {
     uint8_t guessed;                /* 1 + the place of a stream that was guessed and not continued yet; 0: none */
     uint64_t ridden;                /* by the last stream that was continued */
     int64_t stride;                 /* and its stride */
+    bool dense;                     /* one was, and no guess has been wrong since: the next ones are guessed to be */
 };
 
 /* What to do ahead of a miss: `count` pages from `first`, at the stride, and of each the `width` from there on. */

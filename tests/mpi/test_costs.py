@@ -118,7 +118,7 @@ def test_panels_of_columns_are_read_with_what_is_between_them(shared, counted, e
         assert growth["fetches"] <= (used if len(read) == pages else 2 * used if pages == 4 else 1.1 * used)
         assert growth["messages_sent"] <= sent
         if len(read) == pages:
-            assert growth["protects"] <= used / 2
+            assert growth["protects"] <= 0.8 * used  # the third panel brings the fourth
     dsm.barrier()
 
 
