@@ -184,8 +184,16 @@ FAULTS = (
         "collection.c",
         "    return known < node->collection.floor ? node->collection.floor : known;\n",
         "    return known;\n",
-        ("--collect=100", "--nodes=5", "--lock_threads=2", "--regions=1", "--page_bytes=256", "--whole=1",
-         "--deliver=50", "--stalls=20"),
+        (
+            "--collect=100",
+            "--nodes=5",
+            "--lock_threads=2",
+            "--regions=1",
+            "--page_bytes=256",
+            "--whole=1",
+            "--deliver=50",
+            "--stalls=20",
+        ),
     ),
     Fault(
         "R8 a leak: diffs are forgotten, not given back",
