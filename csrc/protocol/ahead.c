@@ -123,7 +123,7 @@ void ahead_write(struct node *node, struct page *page)
     for (uint64_t k = 0, count = pages_ahead(region, &run, false); k < count; k++) {
         struct page *next = region_page(region, &node->pool, ascending(&run, count, k));
         if (!next->writable && !page_open_early(node, next, false) && run.stride > 0)
-            return;
+            return;                 /* where it descends the nearest ones are still to come */
     }
 }
 

@@ -165,10 +165,10 @@ static uint64_t port_touched(void *context, uint64_t offset)
 static void port_expect(void *context, uint64_t offset, uint64_t bytes)
 {
     struct runtime *runtime = context;
-    struct expected *last = runtime->expected + runtime->expected_count - 1;
-    if (runtime->expected_count && last->end == offset)
-        last->end += bytes;
-    else if (runtime->expected_count < EXPECTED_MAX)
+    unsigned count = runtime->expected_count;
+    if (count && runtime->expected[count - 1].end == offset)
+        runtime->expected[count - 1].end += bytes;
+    else if (count < EXPECTED_MAX)
         runtime->expected[runtime->expected_count++] = (struct expected){offset, offset + bytes};
 }
 

@@ -115,7 +115,7 @@ def test_panels_of_columns_are_read_with_what_is_between_them(shared, counted, e
                     assert a[block : block + 64, column * panel].all()
     if exact_counts and dsm.rank() == 1:
         used = rows * len(read)
-        assert growth["fetches"] <= (used if len(read) == pages else 2 * used if pages == 4 else 1.1 * used)
+        assert growth["fetches"] <= (used if len(read) == pages else 1.1 * used)
         assert growth["messages_sent"] <= sent
         if len(read) == pages:
             assert growth["protects"] <= 0.8 * used  # the third panel brings the fourth
