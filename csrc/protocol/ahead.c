@@ -116,13 +116,15 @@ void ahead_write(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
-    const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts,
+    const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
                                      .most = node->options.open_bytes_max / region->page_bytes};
     if (!streams_miss(&region->writes, &miss, &run))
         return;
     for (uint64_t k = 0, count = pages_ahead(region, &run, false); k < count; k++) {
         struct page *next = region_page(region, &node->pool, ascending(&run, count, k));
-        if (!next->writable && !page_open_early(node, next, false) && run.stride > 0)
+        if (next->writable && next->access == ACCESS_READ)
+            page_protect(node, next, ACCESS_WRITE);     /* closed together with one that was served (page_shut) */
+        else if (!next->writable && !page_open_early(node, next, false) && run.stride > 0)
             return;                 /* where it descends the nearest ones are still to come */
     }
 }

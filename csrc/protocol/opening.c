@@ -264,10 +264,37 @@ static bool served_open(const struct node *node, const struct page *page)
            node->collection.phase == COLLECTION_IDLE;
 }
 
+static bool closes(const struct node *node, const struct page *page)
+{
+    return page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page);
+}
+
+/* Pages at a small stride would be a call each.  What is open between this one and those that are about to be closed is
+ * closed with them, and the next write there opens it again (matrix product: 10,276 calls became 5,265). */
+static void shut_between(struct node *node, const struct page *page)
+{
+    enum { BETWEEN_PAGES = 7 };
+    const struct region *region = page_region(page);
+    uint64_t closing = node->batch.offset + node->batch.bytes, offset = page_offset(page);
+    if (!node->batch.bytes || node->batch.access != ACCESS_READ || node->batch.offset < region->offset ||
+        closing >= offset || offset - closing > BETWEEN_PAGES * region->page_bytes)
+        return;
+    uint64_t first = (closing - region->offset) / region->page_bytes, end = page_index(page);
+    for (uint64_t index = first; index < end; index++) {
+        const struct page *between = region_page_if(region, index);
+        if (!between || !closes(node, between))
+            return;
+    }
+    for (uint64_t index = first; index < end; index++)
+        page_protect(node, region_page_if(region, index), ACCESS_READ);
+}
+
 void page_shut(struct node *node, struct page *page)
 {
-    if (page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page))
-        page_protect(node, page, ACCESS_READ);
+    if (!closes(node, page))
+        return;
+    shut_between(node, page);
+    page_protect(node, page, ACCESS_READ);
 }
 
 static void count_diff(struct node *node, struct page *page)

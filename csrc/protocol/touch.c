@@ -33,10 +33,10 @@ static enum fault_answer answer_fault(struct node *node, struct page *page, bool
         if (!page_pinned(page))
             ahead_read(node, page);
     }
-    bool open = page->writable;
+    bool closed = !page->writable || page->access == ACCESS_READ;
     if (write && !page_open(node, page))
         return FAULT_WAIT;          /* a collection is under way, or the page is being sent */
-    if (write && !open)
+    if (write && closed)
         ahead_write(node, page);
     page_fill(page, &node->port);
     page_protect(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);

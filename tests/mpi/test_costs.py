@@ -123,6 +123,44 @@ def test_panels_of_columns_are_read_with_what_is_between_them(shared, counted, e
 
 
 @pytest.mark.mpi(min_size=2)
+def test_pages_at_a_stride_are_closed_together(shared, counted, exact_counts):
+    """Who serves every fourth page closes what lies between with one call, and its next writes open all of it again."""
+    pages = 512
+    a = shared.zeros((pages, PAGE // 8), page_size=PAGE)
+    for value in (1, 2):
+        with counted() as writing:
+            if dsm.rank() == 0:
+                a[:] = value
+        dsm.barrier()
+        with counted() as growth:
+            if dsm.rank() == 1:
+                assert (a[::4, 0] == value).all()
+            dsm.barrier()
+        if exact_counts and dsm.rank() == 0:
+            assert growth["pages_served"] + growth["diffs_served"] >= pages // 4
+            assert growth["protects"] <= pages // 16
+            assert writing["faults_write"] <= 16
+    dsm.barrier()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_blocks_that_are_written_in_order_cost_two_faults_each(shared, counted, exact_counts):
+    """Halves of planes in turn, as in a transpose of three dimensions: each begins as the last one did."""
+    planes, half = 16, 32
+    a = shared.zeros((planes, 2, half, PAGE // 8), page_size=PAGE)
+    mine, other = (0, 1) if dsm.rank() == 0 else (1, 0)
+    for value in (1, 2):
+        with counted() as growth:
+            if dsm.rank() < 2:
+                a[:, mine] = value
+        dsm.barrier()
+        assert dsm.rank() > 1 or (a[:, other] == value).all()
+        dsm.barrier()
+    if exact_counts and dsm.rank() < 2:
+        assert growth["faults_write"] <= 2.5 * planes
+
+
+@pytest.mark.mpi(min_size=2)
 def test_a_wrong_guess_is_not_repeated(shared, counted, exact_counts):
     """After a stream of 64 pages single ones are read, far apart."""
     a = shared.zeros((2, 1024 * PAGE // 8), page_size=PAGE)

@@ -75,8 +75,8 @@ FAULTS = (
     Fault(
         "R4 page not protected when served",
         "opening.c",
-        "    if (page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page))\n",
-        "    if (page->access > ACCESS_WRITE && !served_open(node, page))\n",
+        "    if (!closes(node, page))\n        return;\n    shut_between",
+        "    if (page->access <= ACCESS_WRITE)\n        return;\n    shut_between",
     ),
     Fault(
         "R4 diff cut before the kernel was told",
