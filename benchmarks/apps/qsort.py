@@ -2,7 +2,8 @@
 
 A worker takes a part from the queue and divides it around a pivot, puts the smaller side back, which another worker
 may take, and goes on with the larger one, until what it has is small enough to be bubble-sorted.  The last part put
-back is the first to be taken.
+back is the first to be taken.  Neither parallel version shares all parts: mpi4py's ranks give away only large ones, to
+who has none, and dsm's queue has those of more than 8,192 items.
 
 The items are at rank 0 at first, and at the end with the ranks that sorted them: collecting them is not measured.  The
 result must be that of numpy.sort.
@@ -20,6 +21,7 @@ import dsm
 from benchmarks.app import App, Result, Team, kernel, require
 
 THRESHOLD = 1024
+SHARED = 8 * THRESHOLD  # dsm: smaller parts are sorted where they are made
 Part = tuple[int, int]  # first, end
 
 
@@ -63,21 +65,27 @@ def halves(items: np.ndarray, first: int, end: int) -> tuple[Part, Part]:
     return (below, above) if middle - first < end - middle else (above, below)
 
 
+def sort(items: np.ndarray, first: int, end: int) -> None:
+    """Sort a part alone, with a stack for the queue."""
+    parts = [(first, end)]
+    while parts:
+        first, end = parts.pop()
+        while end - first > THRESHOLD:
+            smaller, (first, end) = halves(items, first, end)
+            parts.append(smaller)
+        bubble(items, first, end)
+
+
 def make(n: int) -> np.ndarray:
     """Draw `n` integers of 32 bits."""
     return np.random.default_rng(1).integers(-(2**31), 2**31, n, np.int32)
 
 
 def serial(problem: np.ndarray, team: Team) -> Result:
-    """Sort alone, with a stack for the queue."""
-    items, parts = problem.copy(), [(0, len(problem))]
+    """Sort all of it alone."""
+    items = problem.copy()
     with team.timed():
-        while parts:
-            first, end = parts.pop()
-            while end - first > THRESHOLD:
-                smaller, (first, end) = halves(items, first, end)
-                parts.append(smaller)
-            bubble(items, first, end)
+        sort(items, 0, len(items))
     return {"items": items}
 
 
@@ -200,7 +208,7 @@ class Queue:
 
     def __init__(self, n: int) -> None:
         self.changed = dsm.Condition()
-        memory = dsm.zeros((2 + n // THRESHOLD, 2), np.int64)
+        memory = dsm.zeros((2 + n // SHARED, 2), np.int64)
         self.state, self.parts = memory[0], memory[1:]
         if dsm.rank() == 0:
             self.state[:] = 1, dsm.size()  # parts, busy ranks: all are until they find that the queue is empty
@@ -227,19 +235,19 @@ class Queue:
 
 
 def by_dsm(problem: np.ndarray, team: Team) -> Result:
-    """The serial program with a shared queue."""
+    """The serial program with a shared queue of the large parts."""
     items, queue = dsm.array(problem), Queue(len(problem))
     dsm.barrier()
     with team.timed():
         while part := queue.take():
             first, end = part
-            while end - first > THRESHOLD:
+            while end - first > SHARED:
                 smaller, (first, end) = halves(items, first, end)
-                if smaller[1] - smaller[0] > THRESHOLD:
+                if smaller[1] - smaller[0] > SHARED:
                     queue.put(smaller)
                 else:
-                    bubble(items, *smaller)
-            bubble(items, first, end)
+                    sort(items, *smaller)
+            sort(items, first, end)
     return {"items": items}
 
 
