@@ -22,13 +22,16 @@
 
 #include <limits.h>
 #include <mpi.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Only chaos sends pieces that are not the last of their message. */
-enum { TAG = 0, TAG_MORE = 1, TAG_PARTS = 2, RECEIVES_MAX = 64, SENDS_FIRST = 256 };
+enum { TAG = 0, TAG_MORE = 1, TAG_PARTS = 2, RECEIVES_MAX = 64, SENDS_FIRST = 256, READ_MS = 1000 };
 
 /* A message whose parts are under way. */
 struct parcel {
@@ -714,11 +717,26 @@ transport_broadcast(struct transport *transport, void *value, int bytes)
     check(transport, MPI_Bcast(value, bytes, MPI_BYTE, 0, transport->comm), "MPI_Bcast");
 }
 
+/* MPICH's launcher ends when it is told of MPI_Abort, and with it what it has not read from a rank's pipe.  What it has
+ * read it passes on before the news of the abort.  Not for ever: nobody may be reading. */
+static void
+wait_until_read(int file)
+{
+    struct stat kind;
+    int unread = 0;
+    if (fstat(file, &kind) != 0 || !S_ISFIFO(kind.st_mode))
+        return;
+    for (int ms = 0; ms < READ_MS && ioctl(file, FIONREAD, &unread) == 0 && unread > 0; ms++)
+        poll(NULL, 0, 1);
+}
+
 void
 transport_abort(struct transport *transport, int status)
 {
     int finalized = 0;
+    wait_until_read(STDOUT_FILENO);
+    wait_until_read(STDERR_FILENO);
     if (MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
-        MPI_Abort(transport->comm, status);
+        MPI_Abort(MPI_COMM_WORLD, status);      /* not transport->comm: transport.h says why */
     _exit(status ? status : 1);
 }

@@ -76,7 +76,9 @@ uint64_t transport_agree_max(struct transport *transport, uint64_t value);
 void transport_gather(struct transport *transport, const void *mine, int bytes, void *all);
 void transport_broadcast(struct transport *transport, void *value, int bytes);
 
-/* MPI_Abort on the duplicate.  Any thread; does not return. */
+/* MPI_Abort of the world, not of the duplicate.  Any thread; does not return.  Of the world MPICH tells the launcher, whose
+ * status then is `status`.  Of another communicator it tells only the ranks: these leave on their own, the launcher kills
+ * those that are late, and joins the statuses (1 | 9 in one job of a hundred on busy cores). */
 void transport_abort(struct transport *transport, int status);
 
 #endif

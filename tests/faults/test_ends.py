@@ -99,6 +99,27 @@ def test_one_rank_ends(start, how, phase):
         assert len(re.findall(r"dsm: rank \d of 3: ", job.err)) == 1, job  # one message, of the rank that it is about
 
 
+def test_the_status_is_that_of_the_rank_that_ends(start):
+    """The launcher kills the others, and must have been told before: it would join the statuses otherwise (4 | 9)."""
+    job = start(
+        3,
+        """
+        dsm.barrier()
+        print(f"rank {dsm.rank()} is process {os.getpid()}", flush=True)
+        if dsm.rank() == 1:
+            signal.signal(signal.SIGUSR2, lambda signum, frame: sys.exit(4))
+        time.sleep(100)
+        """,
+    )
+    job.wait_for(r"rank \d is process \d+", times=3)
+    processes = dict(re.findall(r"rank (\d) is process (\d+)", job.out))
+    for rank in "02":
+        os.kill(int(processes[rank]), signal.SIGSTOP)  # it cannot even end by itself
+    os.kill(int(processes["1"]), signal.SIGUSR2)
+    job.wait(10)
+    assert job.status == 4, job
+
+
 def test_exit_that_is_caught_ends_nothing(run):
     job = run(
         2,
