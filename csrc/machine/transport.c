@@ -731,7 +731,7 @@ wait_until_read(int file)
 }
 
 void
-transport_abort(struct transport *transport, int status)
+transport_abort(int status)
 {
     int finalized = 0;
     wait_until_read(STDOUT_FILENO);

@@ -79,6 +79,6 @@ void transport_broadcast(struct transport *transport, void *value, int bytes);
 /* MPI_Abort of the world, not of the duplicate.  Any thread; does not return.  Of the world MPICH tells the launcher, whose
  * status then is `status`.  Of another communicator it tells only the ranks: these leave on their own, the launcher kills
  * those that are late, and joins the statuses (1 | 9 in one job of a hundred on busy cores). */
-void transport_abort(struct transport *transport, int status);
+void transport_abort(int status);
 
 #endif

@@ -120,7 +120,7 @@ void runtime_die(const struct runtime *runtime, const char *text, int status, bo
     for (int peer = 0; runtime && runtime->doorbell && peer < runtime->size; peer++)
         doorbell_farewell(runtime->doorbell, peer);
     if (runtime && runtime->transport)
-        transport_abort(runtime->transport, status);
+        transport_abort(status);
     _exit(status);
 }
 

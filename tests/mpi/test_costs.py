@@ -161,6 +161,30 @@ def test_blocks_that_are_written_in_order_cost_two_faults_each(shared, counted, 
 
 
 @pytest.mark.mpi(min_size=2)
+def test_no_diff_is_cut_of_pages_that_are_sent_whole(shared, counted, exact_counts):
+    """Of two ranks the one that reads has the page then, and nobody is left who could ask for its diff."""
+    pages, turns = 600, 4  # more than a barrier brings along
+    a = shared.zeros(pages * PAGE // 4, np.int32, page_size=PAGE)
+
+    def count_up(turns):
+        for _ in range(turns):
+            if dsm.rank() == 0:
+                a[:] += 1
+            dsm.barrier()
+            if dsm.rank() == 1:
+                assert (a == a[0]).all()
+            dsm.barrier()
+
+    count_up(turns)
+    with counted() as growth:
+        count_up(turns)
+    if exact_counts and dsm.size() == 2:
+        assert growth["pages_served"] == (dsm.rank() == 0) * pages * turns
+        assert growth["diffs_made"] == growth["diffs_received"] == 0
+    assert (a == 2 * turns).all()
+
+
+@pytest.mark.mpi(min_size=2)
 def test_a_wrong_guess_is_not_repeated(shared, counted, exact_counts):
     """After a stream of 64 pages single ones are read, far apart."""
     a = shared.zeros((2, 1024 * PAGE // 8), page_size=PAGE)

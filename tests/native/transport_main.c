@@ -55,9 +55,9 @@ give(void *context, void *buffer, uint64_t bytes)
 static void
 broken(void *context, const char *text)
 {
-    struct pool *pool = context;
+    (void)context;
     fprintf(stderr, "broken: %s\n", text);
-    transport_abort(pool->transport, 3);
+    transport_abort(3);
 }
 
 /* ---- parts: what is sent from one place and received in another ------------------------------------------------- */
