@@ -737,6 +737,6 @@ transport_abort(int status)
     wait_until_read(STDOUT_FILENO);
     wait_until_read(STDERR_FILENO);
     if (MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
-        MPI_Abort(MPI_COMM_WORLD, status);      /* not transport->comm: transport.h says why */
+        MPI_Abort(MPI_COMM_WORLD, status);
     _exit(status ? status : 1);
 }
