@@ -40,7 +40,8 @@ enum dsm_without {
     DSM_WITHOUT_AGAIN = 2,  /* bringing pages whose last versions were used */
     DSM_WITHOUT_PUSH = 4,   /* sending them before they are asked for */
     DSM_WITHOUT_EARLY = 8,  /* opening pages before they are written */
-    DSM_WITHOUT_BOARD = 16  /* seeing whether a rank of this host computes, and ringing it at once */
+    DSM_WITHOUT_BOARD = 16, /* seeing whether a rank of this host computes, and ringing it at once */
+    DSM_WITHOUT_HUGE = 32   /* huge pages for what is opened in pieces of them */
 };
 
 struct dsm_options {

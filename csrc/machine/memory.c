@@ -23,6 +23,10 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
 #define GIB ((uint64_t)1 << 30)
 #define TIB ((uint64_t)1 << 40)
 
@@ -67,12 +71,32 @@ open_backing(uint64_t bytes)
     return file;
 }
 
+/* A huge page lies at a multiple of its size, and so must the view; where the kernel chooses, there is more room first. */
+static void *
+map_aligned(int file, uint64_t bytes, int protection, int flags)
+{
+    uint64_t room = bytes + MEMORY_HUGE_BYTES;
+    unsigned char *found = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (found == MAP_FAILED)
+        return MAP_FAILED;
+    uint64_t before = -(uintptr_t)found % MEMORY_HUGE_BYTES;
+    void *mapped = mmap(found + before, bytes, protection, flags | MAP_FIXED, file, 0);
+    if (mapped == MAP_FAILED) {
+        munmap(found, room);
+        return MAP_FAILED;
+    }
+    if (before)
+        munmap(found, before);
+    munmap(found + before + bytes, MEMORY_HUGE_BYTES - before);
+    return mapped;
+}
+
 /* Both MADV flags stay with every piece that mprotect cuts from the mapping later. */
 static int
 map_view(int file, void *address, uint64_t bytes, int protection, unsigned char **view)
 {
     int flags = MAP_SHARED | MAP_NORESERVE | (address ? MAP_FIXED_NOREPLACE : 0);
-    void *mapped = mmap(address, bytes, protection, flags, file, 0);
+    void *mapped = address ? mmap(address, bytes, protection, flags, file, 0) : map_aligned(file, bytes, protection, flags);
     if (mapped == MAP_FAILED)
         return -errno;
     int error = 0;
@@ -146,6 +170,39 @@ memory_candidate(unsigned k, uint64_t bytes)
     return NULL;
 }
 
+static bool
+has_memory(const struct memory *memory, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), at = 0; at < bytes; at += 64 * page_bytes)
+        if (memory_touched(memory, offset + at))
+            return true;
+    return false;
+}
+
+/* Back the bytes, which are one huge page's and have no memory, by one.  The kernel joins only where a page is already
+ * (EINVAL else), and fails or takes long where memory is in pieces: then the next ones are left alone, ever more of them. */
+static bool
+make_huge(struct memory *memory, uint64_t offset)
+{
+    enum { LEFT_MAX = 1 << 16 };
+    if (!memory->huge || has_memory(memory, offset, MEMORY_HUGE_BYTES))
+        return false;
+    if (memory->huge_left > 0) {
+        memory->huge_left--;
+        return false;
+    }
+    __atomic_fetch_or(memory->system + offset, 0, __ATOMIC_RELAXED);     /* a thread may write there by now */
+    bool made = madvise(memory->system + offset, MEMORY_HUGE_BYTES, MADV_COLLAPSE) == 0;
+    if (made)
+        memory->huge_failures = 0;
+    else {
+        memory->huge_left = memory->huge_failures;
+        if (memory->huge_failures < LEFT_MAX)
+            memory->huge_failures = 2 * memory->huge_failures + 1;
+    }
+    return made;
+}
+
 int
 memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memory_access access)
 {
@@ -156,6 +213,10 @@ memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memo
     };
     if (offset > memory->bytes || bytes > memory->bytes - offset)
         return -EINVAL;
+    if (access == MEMORY_WRITE)
+        for (uint64_t at = (offset + MEMORY_HUGE_BYTES - 1) / MEMORY_HUGE_BYTES * MEMORY_HUGE_BYTES;
+             at + MEMORY_HUGE_BYTES <= offset + bytes; at += MEMORY_HUGE_BYTES)
+            make_huge(memory, at);
     return mprotect(memory->application + offset, bytes, protections[access]) == 0 ? 0 : -errno;
 }
 
@@ -194,10 +255,15 @@ memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, u
     memcpy(memory->system + offset, bytes, count);
 }
 
-void
-memory_prepare(struct memory *memory, uint64_t offset, uint64_t bytes)
+uint64_t
+memory_prepare(struct memory *memory, uint64_t offset, uint64_t end)
 {
-    (void)!fallocate(memory->file, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
+    enum { PREPARED_BYTES = 4 * 4096 };
+    if (end % MEMORY_HUGE_BYTES == 0 && end - offset >= MEMORY_HUGE_BYTES && make_huge(memory, end - MEMORY_HUGE_BYTES))
+        return end - MEMORY_HUGE_BYTES;
+    uint64_t bytes = end - offset < PREPARED_BYTES ? end - offset : PREPARED_BYTES;
+    (void)!fallocate(memory->file, FALLOC_FL_KEEP_SIZE, (off_t)(end - bytes), (off_t)bytes);
+    return end - bytes;
 }
 
 /* mincore looks into the file, not into the page tables; where it fails, everything may have been touched. */

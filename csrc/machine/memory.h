@@ -11,16 +11,22 @@
 #ifndef MACHINE_MEMORY_H
 #define MACHINE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum memory_access { MEMORY_NONE = 0, MEMORY_READ = 1, MEMORY_WRITE = 2 };
+
+/* Of x86-64, and of AArch64 with pages of 4 KiB; elsewhere the kernel refuses, and nothing is lost. */
+enum { MEMORY_HUGE_BYTES = 2 << 20 };
 
 struct memory {
     unsigned char *application;
     unsigned char *system;
     uint64_t bytes;
     int file;
+    bool huge;                      /* what has no memory and is opened, or prepared for, as a whole gets a huge page */
+    uint32_t huge_left, huge_failures;  /* how many to leave alone, and to leave alone after the next failure */
 };
 
 /* Try to map the range with the application view at `address` (NULL: anywhere), all of it inaccessible.
@@ -41,8 +47,9 @@ int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes);
  * without zeroing what is written anyway. */
 void memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, uint64_t count);
 
-/* Put memory behind the bytes, in time for memory_put.  Only a hint: it may fail. */
-void memory_prepare(struct memory *memory, uint64_t offset, uint64_t bytes);
+/* Put memory behind the last of the bytes [offset, end), in time for memory_put.  Returns where it begins.  Only a hint: it
+ * may fail. */
+uint64_t memory_prepare(struct memory *memory, uint64_t offset, uint64_t end);
 
 /* Which of the 64 machine pages from `offset` on have memory behind them (a bit each, the first one lowest): the others were
  * never touched, or given back, and read as zeros. */

@@ -96,6 +96,13 @@ static void bring_stream(struct node *node, struct region *region, const struct 
     }
 }
 
+/* What is fetched or opened at a time fills huge pages. */
+static uint64_t border_of(const struct node *node, const struct region *region)
+{
+    uint64_t huge = node->port.huge_bytes;
+    return huge > region->page_bytes && region->offset % huge == 0 ? huge / region->page_bytes : 0;
+}
+
 void ahead_read(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
@@ -104,7 +111,8 @@ void ahead_read(struct node *node, struct page *page)
     if (node->collection.holding || !node->options.ahead_bytes_max)
         return;
     const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
-                                     .most = node->options.ahead_bytes_max / region->page_bytes};
+                                     .most = node->options.ahead_bytes_max / region->page_bytes,
+                                     .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
         streams_shorten(&region->reads, &run, alike_ahead(page, &run));
         bring_stream(node, region, &run);
@@ -117,7 +125,8 @@ void ahead_write(struct node *node, struct page *page)
     struct region *region = page_region(page);
     struct stream_run run;
     const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
-                                     .most = node->options.open_bytes_max / region->page_bytes};
+                                     .most = node->options.open_bytes_max / region->page_bytes,
+                                     .border = border_of(node, region)};
     if (!streams_miss(&region->writes, &miss, &run))
         return;
     for (uint64_t k = 0, count = pages_ahead(region, &run, false); k < count; k++) {

@@ -54,6 +54,9 @@ void regions_fini(struct regions *regions, struct pool *pool)
     memset(regions, 0, sizeof *regions);
 }
 
+/* Smaller regions than so many huge pages have little to gain from them. */
+enum { HUGE_FROM = 2 };
+
 /* ---- addresses ----------------------------------------------------------------------------------------------- */
 
 static uint64_t round_up(uint64_t value, uint64_t unit)
@@ -168,7 +171,8 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
     uint64_t granule = pool->port->granule_bytes, whole = round_up(bytes, page_bytes);
     if (whole < bytes || whole > pool->port->range_bytes)
         return NULL;
-    uint64_t offset = range_take(regions, pool, whole + granule, page_bytes);
+    uint64_t huge = pool->port->huge_bytes, unit = whole >= HUGE_FROM * huge && page_bytes < huge ? huge : page_bytes;
+    uint64_t offset = range_take(regions, pool, whole + granule, unit);
     if (offset == UINT64_MAX)
         return NULL;
     struct region *region = pool_take_zeroed(pool, sizeof *region);

@@ -59,16 +59,18 @@ static bool is_dense(const struct streams *streams, const struct stream *stream,
     return 2 * count > stride;
 }
 
-static void go_on(struct streams *streams, struct stream *stream, uint64_t first, uint64_t pages, uint64_t most,
-                  struct stream_run *run)
+static void go_on(struct streams *streams, struct stream *stream, const struct stream_miss *miss, uint64_t first,
+                  uint64_t pages, struct stream_run *run)
 {
     uint64_t stride = (uint64_t)stream->stride;
     if (is_dense(streams, stream, first))
         stream->dense = streams->dense = true;
     uint64_t width = stream->dense ? stride : 1;
-    if (pages * width > most)
-        pages = most > width ? most / width : 1;
+    if (pages * width > miss->most)
+        pages = miss->most > width ? miss->most / width : 1;
     stream->pages = pages;
+    if (stride == 1 && miss->border && pages > miss->border - first % miss->border)
+        pages = miss->border - first % miss->border;
     stream->ridden += pages;
     stream->next = first + pages * stride;
     stream->trip = first + pages / 2 * stride;
@@ -85,7 +87,7 @@ static void begin(struct streams *streams, const struct stream_miss *miss, int64
         streams->guessed = 0;
     streams->replaced = (uint8_t)((streams->replaced + 1) % STREAMS);
     *stream = (struct stream){.stride = stride, .dense = dense, .meetings = miss->meetings};
-    go_on(streams, stream, miss->index + (uint64_t)stride, pages, miss->most, run);
+    go_on(streams, stream, miss, miss->index + (uint64_t)stride, pages, run);
 }
 
 static bool guess(struct streams *streams, const struct stream_miss *miss, struct stream_run *run)
@@ -110,7 +112,7 @@ static void ride(struct streams *streams, const struct stream_miss *miss, struct
     stream->crosses = stream->meetings == miss->meetings && (stream->crosses || (stream->shortened && at_next));
     stream->meetings = miss->meetings;
     uint64_t first = at_next ? miss->index + (uint64_t)stream->stride : stream->next;
-    go_on(streams, stream, first, 2 * stream->pages, miss->most, run);
+    go_on(streams, stream, miss, first, 2 * stream->pages, run);
     if (streams->guessed == stream - streams->items + 1)
         streams->guessed = 0;
     streams->ridden = stream->ridden / 2;

@@ -53,6 +53,7 @@ struct stream_run {
 struct stream_miss {
     uint64_t index;                 /* of the page */
     uint64_t most;                  /* pages ahead at most */
+    uint64_t border;                /* runs of neighbours end before a multiple of so many pages; 0: anywhere */
     uint64_t meetings;              /* so far */
     bool guess;                     /* allowed */
 };

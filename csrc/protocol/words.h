@@ -37,6 +37,8 @@ struct port {
     unsigned char *view;
     uint64_t range_bytes;
     uint32_t granule_bytes;         /* smallest unit of protection and smallest page: 4096; less in the simulator */
+    uint32_t huge_bytes;            /* memory comes in one piece for so much at a multiple of it, if it is asked for so; the
+                                     * same on all nodes, since regions are placed by it */
     uint64_t edges_max;             /* changes of protection along the range that the kernel can hold */
     /* Make the bytes accessible to the program as told; 0, or not 0 when the kernel has no room for one more mapping. */
     int (*protect)(void *context, uint64_t offset, uint64_t bytes, enum access access);

@@ -42,7 +42,6 @@ enum {
     SPINS = 100,
     SPINS_SERVING_NEAR = 4,
     LOCK_TRIES = 120,
-    PREPARED_BYTES = 4 * 4096,
     BATCH = 64
 };
 
@@ -375,9 +374,7 @@ static void prepare(struct runtime *runtime)
         return;
     }
     struct expected *last = &runtime->expected[runtime->expected_count - 1];
-    uint64_t bytes = last->end - last->offset < PREPARED_BYTES ? last->end - last->offset : PREPARED_BYTES;
-    memory_prepare(&runtime->memory, last->end - bytes, bytes);
-    last->end -= bytes;
+    last->end = memory_prepare(&runtime->memory, last->offset, last->end);
     if (last->end == last->offset)
         runtime->expected_count--;
 }

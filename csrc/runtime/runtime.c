@@ -356,9 +356,10 @@ static int map_range(struct runtime *runtime)
     uint64_t asked = runtime->options.range_bytes;
     uint64_t bytes = asked ? asked : RANGE_BYTES;
     for (; bytes >= RANGE_BYTES_MIN || bytes == asked; bytes /= 2)
-        if (map_at(runtime, bytes))
+        if (map_at(runtime, bytes)) {
+            runtime->memory.huge = !(runtime->options.without & DSM_WITHOUT_HUGE);
             return DSM_OK;
-        else if (asked)
+        } else if (asked)
             break;
     return runtime_error(DSM_E_ENVIRONMENT,
                          "no range of %llu bytes of addresses is free at the same place on all ranks; is the address space "
@@ -482,6 +483,7 @@ static void make_node(struct runtime *runtime)
         .view = runtime->memory.system,
         .range_bytes = runtime->memory.bytes,
         .granule_bytes = GRANULE_BYTES,
+        .huge_bytes = MEMORY_HUGE_BYTES,
         .edges_max = memory_mappings_max() / 2,
         .protect = port_protect,
         .discard = port_discard,

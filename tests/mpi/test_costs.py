@@ -185,6 +185,22 @@ def test_no_diff_is_cut_of_pages_that_are_sent_whole(shared, counted, exact_coun
 
 
 @pytest.mark.mpi(min_size=2)
+def test_what_is_written_in_order_is_opened_in_pieces_of_a_huge_page(shared, counted, exact_counts):
+    """No faster than the rank comes to it, and all of each: so their memory can be huge pages."""
+    huge, blocks = 2 << 20, 6
+    a = shared.zeros((dsm.size(), blocks * huge), "u1", page_size=PAGE, name="huge")
+    mine = a[dsm.rank()]
+    assert a.ctypes.data % huge == 0
+    mine[:huge] = 1
+    with counted() as growth:
+        mine[huge:] = 1
+    if exact_counts:
+        assert growth["faults_write"] == blocks - 1
+        assert growth["pages_early"] == (blocks - 1) * (huge // PAGE - 1)
+    dsm.barrier()
+    assert (a == 1).all()
+
+
 def test_a_wrong_guess_is_not_repeated(shared, counted, exact_counts):
     """After a stream of 64 pages single ones are read, far apart."""
     a = shared.zeros((2, 1024 * PAGE // 8), page_size=PAGE)

@@ -149,6 +149,58 @@ def test_discarded_bytes_read_as_zeros_in_both_views_and_are_given_back(ffi, lib
         assert os.fstat(memory.file).st_size == 64 * MIB
 
 
+def with_memory(lib, memory, offset, size=2 * MIB):
+    """How many of the machine pages have memory behind them."""
+    return sum(lib.memory_touched(memory, at).bit_count() for at in range(offset, offset + size, 64 * 4096))
+
+
+@pytest.fixture
+def huge(ffi, lib):
+    """Sixteen megabytes that may have huge pages."""
+    with Mapped(ffi, lib, 16 * MIB, lib.memory_candidate(0, 16 * MIB)) as mapped:
+        mapped.memory.huge = True
+        lib.memory_protect(mapped.memory, 0, 2 * MIB, WRITE)
+        if with_memory(lib, mapped.memory, 0) < 512:
+            pytest.skip("the kernel makes no huge pages (MADV_COLLAPSE)")
+        yield mapped.memory
+
+
+def test_what_is_opened_as_a_whole_gets_a_huge_page(lib, huge):
+    assert lib.memory_protect(huge, 2 * MIB + 4096, 6 * MIB, WRITE) == 0
+    assert with_memory(lib, huge, 2 * MIB) == 0
+    assert with_memory(lib, huge, 4 * MIB) == with_memory(lib, huge, 6 * MIB) == 512
+    assert with_memory(lib, huge, 8 * MIB) == 0
+    huge.application[4 * MIB + 4095] = 9
+    assert huge.system[4 * MIB + 4095] == 9
+
+
+def test_what_has_memory_or_is_only_read_is_left_as_it_is(lib, huge):
+    huge.system[4 * MIB + 8191] = 7
+    assert lib.memory_protect(huge, 4 * MIB, 2 * MIB, WRITE) == 0
+    assert lib.memory_protect(huge, 6 * MIB, 2 * MIB, READ) == 0
+    assert with_memory(lib, huge, 4 * MIB) == 1
+    assert with_memory(lib, huge, 6 * MIB) == 0
+    assert huge.application[4 * MIB + 8191] == 7
+
+
+def test_huge_pages_are_given_back_page_by_page(lib, huge):
+    huge.system[0], huge.system[MIB] = 5, 6
+    assert lib.memory_discard(huge, 0, MIB) == 0
+    assert (huge.system[0], huge.system[MIB]) == (0, 6)
+    assert lib.memory_discard(huge, MIB, MIB) == 0
+    assert with_memory(lib, huge, 0) <= 1
+    assert huge.system[MIB] == 0
+
+
+def test_what_is_prepared_gets_a_huge_page_if_it_fills_one(ffi, lib, huge):
+    assert lib.memory_prepare(huge, 2 * MIB, 6 * MIB) == 4 * MIB
+    assert with_memory(lib, huge, 4 * MIB) == 512
+    end = lib.memory_prepare(huge, 2 * MIB + 4096, 4 * MIB)
+    assert 2 * MIB + 4096 < end < 4 * MIB
+    lib.memory_put(huge, 4 * MIB - 1, b"ab", 2)
+    assert ffi.buffer(huge.system + 4 * MIB - 1, 2)[:] == b"ab"
+
+
 def test_bytes_outside_the_range_are_refused(ffi, lib):
     with Mapped(ffi, lib, MIB) as mapped:
         for offset, size in ((MIB, 4096), (0, MIB + 4096), ((1 << 64) - 4096, 8192)):
@@ -304,6 +356,24 @@ def script(text, **options):
     program = f"import sys; sys.path.insert(0, {str(tests)!r})\n{PREAMBLE}\n{textwrap.dedent(text)}"
     command = [*options.pop("before", []), sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_a_kernel_without_huge_pages_is_asked_ever_more_seldom():
+    job = script("""
+        import ctypes
+        PR_SET_THP_DISABLE = 41
+        assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
+        memory = ffi.new("struct memory *")
+        assert lib.memory_map(memory, ffi.NULL, 32 << 20) == 0
+        memory.huge = True
+        left = []
+        for offset in range(0, 32 << 20, 2 << 20):
+            assert lib.memory_protect(memory, offset, 2 << 20, 2) == 0
+            memory.application[offset] = 1
+            left.append(memory.huge_left)
+        print(left, sum(lib.memory_touched(memory, at).bit_count() for at in range(0, 32 << 20, 1 << 18)))
+    """)
+    assert job.stdout == "[0, 1, 0, 3, 2, 1, 0, 7, 6, 5, 4, 3, 2, 1, 0, 15] 16\n", job
 
 
 CRASHES = {
