@@ -79,8 +79,19 @@ static uint64_t ascending(const struct stream_run *run, uint64_t count, uint64_t
     return run->first + (run->stride < 0 ? count - 1 - k : k) * (uint64_t)run->stride;
 }
 
-static void bring_stream(struct node *node, struct region *region, const struct stream_run *run)
+static void bring_beside(struct node *node, const struct page *page, uint64_t width)
 {
+    for (uint64_t i = 1; i < width; i++) {
+        struct page *next = stale_alike(page, page_index(page) + i);
+        if (next)
+            bring_streamed(node, next);
+    }
+}
+
+static void bring_stream(struct node *node, struct page *page, const struct stream_run *run)
+{
+    struct region *region = page_region(page);
+    bring_beside(node, page, run->width);
     for (uint64_t k = 0, count = pages_ahead(region, run, true); k < count; k++) {
         uint64_t index = ascending(run, count, k);
         struct page *next = region_page_if(region, index);
@@ -88,11 +99,7 @@ static void bring_stream(struct node *node, struct region *region, const struct 
             continue;
         next->trip = index == run->trip && run->count >= TRIP_FROM_PAGES && !page_pinned(next);
         bring_streamed(node, next);
-        for (uint64_t i = 1; i < run->width; i++) {
-            struct page *between = stale_alike(next, index + i);
-            if (between)
-                bring_streamed(node, between);
-        }
+        bring_beside(node, next, run->width);
     }
 }
 
@@ -115,15 +122,25 @@ void ahead_read(struct node *node, struct page *page)
                                      .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
         streams_shorten(&region->reads, &run, alike_ahead(page, &run));
-        bring_stream(node, region, &run);
+        bring_stream(node, page, &run);
     }
     bring_piece(node, page);
+}
+
+/* A guess that ends where the block does is continued by no miss; whether it was right shows in its last page. */
+static void judge_guess(const struct node *node, struct region *region)
+{
+    uint64_t last = streams_guessed(&region->writes);
+    const struct page *page = last < region->pages ? region_page_if(region, last) : NULL;
+    if (page && page_written(node, page))
+        streams_confirm(&region->writes);
 }
 
 void ahead_write(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
+    judge_guess(node, region);
     const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
                                      .most = node->options.open_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
@@ -133,8 +150,10 @@ void ahead_write(struct node *node, struct page *page)
         struct page *next = region_page(region, &node->pool, ascending(&run, count, k));
         if (next->writable && next->access == ACCESS_READ)
             page_protect(node, next, ACCESS_WRITE);     /* closed together with one that was served (page_shut) */
-        else if (!next->writable && !page_open_early(node, next, false) && run.stride > 0)
+        else if (!next->writable && !page_open_early(node, next, false) && run.stride > 0) {
+            streams_shorten(&region->writes, &run, k);      /* the next block is guessed to be as long */
             return;                 /* where it descends the nearest ones are still to come */
+        }
     }
 }
 

@@ -231,6 +231,8 @@ void node_mark_dirty(struct node *node, struct page *page);
 bool page_open(struct node *node, struct page *page);
 /* A guess that the page will be written: open it, but let it belong to no interval as long as it has not changed (R10). */
 bool page_open_early(struct node *node, struct page *page, bool stays);
+/* In the open interval, or since it was opened early. */
+bool page_written(const struct node *node, const struct page *page);
 /* Look at what was opened early: what has changed belongs to the open interval. */
 void opened_look(struct node *node);
 /* The same, and nothing is open early until opened_resume: during a collection nothing may be written unseen. */

@@ -146,6 +146,11 @@ static bool page_changed(const struct node *node, const struct page *page, struc
     return false;
 }
 
+bool page_written(const struct node *node, const struct page *page)
+{
+    return page->dirty || (page->early && page_changed(node, page, &(struct touched){.asked = false}));
+}
+
 /* It is protected, and nobody wrote it. */
 static void close_unused(struct node *node, struct page *page)
 {

@@ -1,7 +1,7 @@
 /* Small tables and linear searches: a miss costs microseconds, looking through eight streams a few nanoseconds. */
 #include "protocol/stream.h"
 
-enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8, GUESS_SHARE = 4, DENSE_STRIDE = 8 };
+enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8, GUESS_SHARE = 4 };
 
 static bool missed(const struct streams *streams, uint64_t index)
 {
@@ -38,36 +38,32 @@ static struct stream *stream_at(struct streams *streams, uint64_t index)
     return NULL;
 }
 
-/* `index` lies among the pages of the stream, or between two of them, or among the misses that it was seen by. */
+/* `index` lies among the rows of the stream, or among the misses that it was seen by. */
 static bool reaches(const struct stream *stream, uint64_t index)
 {
     uint64_t length = (stream->ridden + STRIDES_FROM) * (uint64_t)stream->stride;
     return stream->next - index <= length && stream->next >= index;
 }
 
-/* Streams of the same small stride lie between each other's pages, and are more than half of what is there: half of a row is
- * what one of two ranks reads of it in a transpose. */
-static bool is_dense(const struct streams *streams, const struct stream *stream, uint64_t index)
+/* The stream whose columns end where one that begins at `index` has its first one, and which leaves some of a row over. */
+static const struct stream *beside(const struct streams *streams, uint64_t index, int64_t stride)
 {
-    if (stream->stride < 2 || stream->stride > DENSE_STRIDE)
-        return false;
-    uint64_t stride = (uint64_t)stream->stride, phases = (uint64_t)1 << index % stride;
-    for (int i = 0; i < STREAMS; i++)
-        if (streams->items[i].stride == stream->stride && reaches(&streams->items[i], index))
-            phases |= (uint64_t)1 << streams->items[i].next % stride;
-    unsigned count = (unsigned)__builtin_popcountll(phases);
-    return 2 * count > stride;
+    for (int i = 0; i < STREAMS; i++) {
+        const struct stream *stream = &streams->items[i];
+        uint64_t row = (uint64_t)stride;
+        if (stream->stride == stride && stride > 1 && stream->columns < row && reaches(stream, index) &&
+            (stream->next + stream->width) % row == index % row)
+            return stream;
+    }
+    return NULL;
 }
 
-static void go_on(struct streams *streams, struct stream *stream, const struct stream_miss *miss, uint64_t first,
-                  uint64_t pages, struct stream_run *run)
+static void go_on(struct stream *stream, const struct stream_miss *miss, uint64_t first, uint64_t pages,
+                  struct stream_run *run)
 {
     uint64_t stride = (uint64_t)stream->stride;
-    if (is_dense(streams, stream, first))
-        stream->dense = streams->dense = true;
-    uint64_t width = stream->dense ? stride : 1;
-    if (pages * width > miss->most)
-        pages = miss->most > width ? miss->most / width : 1;
+    if (pages * stream->width > miss->most)
+        pages = miss->most > stream->width ? miss->most / stream->width : 1;
     stream->pages = pages;
     if (stride == 1 && miss->border && pages > miss->border - first % miss->border)
         pages = miss->border - first % miss->border;
@@ -75,19 +71,28 @@ static void go_on(struct streams *streams, struct stream *stream, const struct s
     stream->next = first + pages * stride;
     stream->trip = first + pages / 2 * stride;
     stream->shortened = false;
-    *run = (struct stream_run){
-        .first = first, .count = pages, .trip = stream->trip, .width = width, .stride = stream->stride, .stream = stream};
+    *run = (struct stream_run){.first = first, .count = pages, .trip = stream->trip, .width = stream->width,
+                               .stride = stream->stride, .stream = stream};
 }
 
-static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages, bool dense,
+/* One column beside another may be all; the next ones are ever wider. */
+static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages, uint64_t columns,
                   struct stream_run *run)
 {
+    const struct stream *other = beside(streams, miss->index, stride);
+    uint64_t width = columns, before = 0;
+    if (other) {
+        uint64_t left = (uint64_t)stride - other->columns;
+        width = other->columns > other->width ? 2 * other->width : other->width;
+        width = width < left ? width : left;
+        before = other->columns;
+    }
     struct stream *stream = &streams->items[streams->replaced];
     if (streams->guessed == streams->replaced + 1)
         streams->guessed = 0;
     streams->replaced = (uint8_t)((streams->replaced + 1) % STREAMS);
-    *stream = (struct stream){.stride = stride, .dense = dense, .meetings = miss->meetings};
-    go_on(streams, stream, miss, miss->index + (uint64_t)stride, pages, run);
+    *stream = (struct stream){.stride = stride, .width = width, .columns = before + width, .meetings = miss->meetings};
+    go_on(stream, miss, miss->index + (uint64_t)stride, pages, run);
 }
 
 static bool guess(struct streams *streams, const struct stream_miss *miss, struct stream_run *run)
@@ -96,12 +101,11 @@ static bool guess(struct streams *streams, const struct stream_miss *miss, struc
         return false;
     if (streams->guessed) {
         streams->ridden = streams->guessed = 0;
-        streams->dense = false;
+        streams->columns = 1;
         return false;
     }
     uint64_t most = (miss->most + GUESS_SHARE - 1) / GUESS_SHARE;
-    bool dense = streams->dense && streams->stride > 1 && streams->stride <= DENSE_STRIDE;
-    begin(streams, miss, streams->stride, streams->ridden < most ? streams->ridden : most, dense, run);
+    begin(streams, miss, streams->stride, streams->ridden < most ? streams->ridden : most, streams->columns, run);
     streams->guessed = (uint8_t)(1 + (run->stream - streams->items));
     return true;
 }
@@ -112,11 +116,26 @@ static void ride(struct streams *streams, const struct stream_miss *miss, struct
     stream->crosses = stream->meetings == miss->meetings && (stream->crosses || (stream->shortened && at_next));
     stream->meetings = miss->meetings;
     uint64_t first = at_next ? miss->index + (uint64_t)stream->stride : stream->next;
-    go_on(streams, stream, miss, first, 2 * stream->pages, run);
+    stream->ridden += at_next;
+    go_on(stream, miss, first, 2 * stream->pages, run);
     if (streams->guessed == stream - streams->items + 1)
         streams->guessed = 0;
     streams->ridden = stream->ridden / 2;
     streams->stride = stream->stride;
+    streams->columns = stream->columns;
+}
+
+uint64_t streams_guessed(const struct streams *streams)
+{
+    if (!streams->guessed)
+        return UINT64_MAX;
+    const struct stream *stream = &streams->items[streams->guessed - 1];
+    return stream->next - (uint64_t)stream->stride;
+}
+
+void streams_confirm(struct streams *streams)
+{
+    streams->guessed = 0;
 }
 
 bool streams_miss(struct streams *streams, const struct stream_miss *miss, struct stream_run *run)
@@ -135,7 +154,7 @@ bool streams_miss(struct streams *streams, const struct stream_miss *miss, struc
         return true;
     if (stride == 0)
         return false;
-    begin(streams, miss, stride, FIRST_PAGES, false, run);
+    begin(streams, miss, stride, FIRST_PAGES, 1, run);
     return true;
 }
 

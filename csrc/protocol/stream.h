@@ -11,8 +11,9 @@
  *              program that reads one block in order reads the next one alike: where the caller allows it, a miss that
  *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
  *              continues is the last one until a stream has shown itself again.
- *   dense      a product of matrices reads a panel of columns first, and then the next one: streams of one small stride
- *              between each other's pages.  Once these are most of the pages, what lies between them is done ahead, too
+ *   columns    a transpose, or a product of matrices, reads a column of pages first, and then the next one: streams of one
+ *              stride, each beside the last.  Of these the second is as wide as the first, and each further one twice as wide
+ *              as the one before it, up to all of a row.  The next group is guessed to be as wide as this one became
  */
 #ifndef PROTOCOL_STREAM_H
 #define PROTOCOL_STREAM_H
@@ -25,8 +26,9 @@ struct stream {
     uint64_t next, trip;
     int64_t stride;                 /* in pages; 0: not in use */
     uint64_t pages;                 /* done ahead at the last miss */
-    uint64_t ridden;                /* done ahead in all */
-    bool dense;                     /* what lies between its pages is read as well */
+    uint64_t ridden;                /* rows behind its first one that it has come over, or that are done ahead */
+    uint64_t width;                 /* of each row, so many pages from that at the stride on */
+    uint64_t columns;               /* and with those of the streams that it is beside of */
     bool shortened;                 /* the last run ended before its time */
     bool crosses;                   /* the reader went on where a run had been shortened, with no meeting in between */
     uint64_t meetings;              /* before the last miss */
@@ -39,7 +41,7 @@ struct streams {
     uint8_t guessed;                /* 1 + the place of a stream that was guessed and not continued yet; 0: none */
     uint64_t ridden;                /* by the last stream that was continued */
     int64_t stride;                 /* and its stride */
-    bool dense;                     /* one was, and no guess has been wrong since: the next ones are guessed to be */
+    uint64_t columns;               /* and its columns */
 };
 
 /* What to do ahead of a miss: `count` pages from `first`, at the stride, and of each the `width` from there on. */
@@ -64,5 +66,10 @@ bool streams_miss(struct streams *streams, const struct stream_miss *miss, struc
 /* The run ends after `count` of its pages, behind which something else may begin; but not where the stream has crossed such
  * an end. */
 void streams_shorten(struct streams *streams, struct stream_run *run, uint64_t count);
+
+/* The last page of a guess that no miss has continued; UINT64_MAX: there is none. */
+uint64_t streams_guessed(const struct streams *streams);
+/* It was used to its end. */
+void streams_confirm(struct streams *streams);
 
 #endif
