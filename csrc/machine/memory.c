@@ -179,8 +179,8 @@ has_memory(const struct memory *memory, uint64_t offset, uint64_t bytes)
     return false;
 }
 
-/* Back the bytes, which are one huge page's and have no memory, by one.  The kernel joins only where a page is already
- * (EINVAL else), and fails or takes long where memory is in pieces: then the next ones are left alone, ever more of them. */
+/* Back the bytes of a huge page by one, if they have no memory yet.  The kernel joins only where some of it has a small page
+ * (EINVAL else), and fails where memory is in pieces: then the next ones are left alone, ever more of them. */
 static bool
 make_huge(struct memory *memory, uint64_t offset)
 {
