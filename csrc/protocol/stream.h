@@ -12,8 +12,8 @@
  *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
  *              continues is the last one until a stream has shown itself again.
  *   columns    a transpose, or a product of matrices, reads a column of pages first, and then the next one: streams of one
- *              stride, each beside the last.  Of these the second is as wide as the first, and each further one twice as wide
- *              as the one before it, up to all of a row.  The next group is guessed to be as wide as this one became
+ *              stride, each beside the last.  The second is as wide as the first, and each further one twice as wide as
+ *              the one before it, up to all of a row.  The next group is guessed to be as wide as this one became
  */
 #ifndef PROTOCOL_STREAM_H
 #define PROTOCOL_STREAM_H
