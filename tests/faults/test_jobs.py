@@ -116,6 +116,37 @@ def test_what_is_switched_off_does_nothing(run, without):
         assert job.out.count(f"'{name}': {happens}") == 2, job
 
 
+HUGE = """
+import ctypes, mmap
+HUGE, MADV_COLLAPSE = 2 << 20, 25
+libc = ctypes.CDLL(None)
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+def kernel_can():
+    probe = mmap.mmap(-1, 2 * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = -(-ctypes.addressof(ctypes.c_char.from_buffer(probe)) // HUGE) * HUGE
+    ctypes.memset(start, 1, 1)
+    return libc.madvise(start, HUGE, MADV_COLLAPSE) == 0
+
+def huge_kib():
+    with open("/proc/self/smaps") as maps:
+        return sum(int(line.split()[1]) for line in maps if line.startswith("ShmemPmdMapped:"))
+
+can, before = kernel_can(), huge_kib()
+a = dsm.zeros(8 * HUGE, "u1")
+a[:] = 1
+print("can" if can else "cannot", "huge" if huge_kib() > before else "small", flush=True)
+"""
+
+
+@pytest.mark.parametrize("without", ["", "huge"])
+def test_large_arrays_have_huge_pages(run, without):
+    """Where the kernel makes any, and if they are not switched off."""
+    job = run(1, HUGE, env={"DSM_WITHOUT": without})
+    assert job.status == 0, job
+    assert job.out.split() in (["can", "small" if without else "huge"], ["cannot", "small"]), job
+
+
 def test_an_optimisation_that_there_is_not(run):
     job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
     assert job.status != 0
