@@ -40,8 +40,10 @@ def python(code, **environ):
 
 
 def memory_of(array):
-    """The bytes of a contiguous array as they lie: NumPy's tobytes() of records in Fortran order copies fields alone into memory that
-    it has not cleared, so that the padding between them is whatever was there.
+    """The bytes of a contiguous array as they lie.
+
+    NumPy's tobytes() of records in Fortran order copies their fields alone into memory that it has not cleared, so
+    that the padding between them is whatever was there.
     """
     return array.ravel(order="K").view(np.uint8).data
 
