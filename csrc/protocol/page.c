@@ -54,11 +54,9 @@ bool page_twin_constant(const struct page *page)
 void page_fill(struct page *page, const struct port *port)
 {
     const struct region *region = page_region(page);
-    if (!page->fresh || page->filled)
-        return;
-    page->filled = true;
-    if (!region->initial)
+    if (!page->fresh || page->filled || !region->initial)
         return;                     /* memory that was never touched is zero */
+    page->filled = true;
     unsigned char *bytes = port->view + page_offset(page);
     for (uint64_t at = 0; at < region->page_bytes; at += port->granule_bytes)
         memcpy(bytes + at, region->initial, port->granule_bytes);

@@ -55,7 +55,7 @@ struct page {
     uint8_t access;                 /* enum access */
     bool copy : 1;                  /* some version is here */
     bool fresh : 1;                 /* the copy is the initial value */
-    bool filled : 1;                /* and it is in the memory */
+    bool filled : 1;                /* and was put into the memory, as it is not zero */
     bool writable : 1;              /* open: writes need no notice now */
     bool dirty : 1;                 /* belongs to the open interval */
     bool owed : 1;                  /* pinned and served during a collection: a notice is due after it */
@@ -105,7 +105,7 @@ bool page_twin_constant(const struct page *page);
 /* Put the initial value into the memory of a fresh page. */
 void page_fill(struct page *page, const struct port *port);
 
-/* No memory was made for it here yet. */
+/* Nothing was written to it by the view yet: as a rule it has no memory, and writing through the file costs less. */
 bool page_untouched(const struct page *page);
 /* Write to untouched pages. */
 void page_put(const struct port *port, uint64_t offset, const unsigned char *bytes, uint64_t count);
