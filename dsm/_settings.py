@@ -15,7 +15,7 @@ PAGE_BYTES_MAX = 64 << 20
 PAGE_BYTES_DEFAULT = 4096
 WATCHDOG_S_DEFAULT = 10.0
 PROGRESS = ("doorbell", "spin", "poll")
-WITHOUT = {"ahead": 1, "again": 2, "push": 4, "early": 8, "board": 16, "huge": 32}  # enum dsm_without
+WITHOUT = {"ahead": 1, "again": 2, "push": 4, "early": 8, "board": 16, "huge": 32, "copy": 64}  # enum dsm_without
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
-/* board - a word that each rank keeps where the other ranks of its host can read it: does it look for messages itself?
+/* board - what each rank shows to the other ranks of its host: words that they can read, and the memory of its arrays.
  *
- * Who has asked a rank that computes rings at once, and need not find out by waiting; a rank that polls, or is about to
- * release a lock, is left in peace.  It is a hint: a state may be old when it is read, so nothing may depend on it but
- * when a bell is rung.
+ * Does it look for messages itself?  Who has asked a rank that computes rings at once, and need not find out by waiting; a
+ * rank that polls, or is about to release a lock, is left in peace.  It is a hint: a state may be old when it is read, so
+ * nothing may depend on it but when a bell is rung.
+ *
+ * Its memory is read by whoever was told by a message that bytes lie ready there.  How many of such messages of each rank it
+ * has done with it says here, too, so that they need no answer.
  */
 #ifndef MACHINE_BOARD_H
 #define MACHINE_BOARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum board_state {
@@ -21,19 +25,27 @@ struct board;
 /* Where the board of a rank lies: plain bytes, exchanged by the caller with MPI. */
 struct board_card {
     uint64_t name;
-    int32_t process, file;
+    int32_t process, file, memory;
 };
 
-/* A board for this rank, which says BOARD_COMPUTES, with its card.  Where the system has no memory to share the others do
- * not know this rank.  NULL: no memory at all. */
-struct board *board_open(struct board_card *card);
+/* A board for one of `size` ranks, which says BOARD_COMPUTES, with its card.  The others may read the file `memory` (-1:
+ * none).  Where the system has no memory to share the others do not know this rank.  NULL: no memory at all. */
+struct board *board_open(struct board_card *card, int rank, int size, int memory);
 
-/* Look for the boards of all ranks of this host (size entries, in rank order).  0 or -errno; that some cannot be read is no
- * error. */
-int board_connect(struct board *board, const struct board_card *all, int size);
+/* Look for the boards of all ranks of this host (in rank order).  0 or -errno; that some cannot be read is no error. */
+int board_connect(struct board *board, const struct board_card *all);
 void board_close(struct board *board);
 
 void board_say(struct board *board, enum board_state state);
 enum board_state board_read(const struct board *board, int peer);
+
+/* The peer can copy from this rank's memory. */
+bool board_copied_by(const struct board *board, int peer);
+/* Copy from the memory of a peer that board_copied_by holds for, there.  0 or -errno. */
+int board_copy(const struct board *board, int peer, uint64_t offset, void *to, uint64_t bytes);
+/* This rank has copied what one more message of the peer told of; */
+void board_took(struct board *board, int peer);
+/* of how many messages of this rank the peer has. */
+uint64_t board_taken(const struct board *board, int peer);
 
 #endif

@@ -18,7 +18,7 @@ struct held {
     uint64_t look;              /* handed out at this look or later, */
     int64_t due_ns;             /* and not before */
     bool more;                  /* the rest of it has not arrived */
-    bool parts;
+    int tag;
 };
 
 /* Invariant: last is the end of the list that starts at first; only the last one may have `more`. */
@@ -126,7 +126,7 @@ choose_delay(struct chaos *chaos, struct source *source, struct held *held)
 }
 
 void
-chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool more, bool parts)
+chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool more, int tag)
 {
     struct source *source = &chaos->sources[from];
     struct held *held = source->last;
@@ -144,11 +144,11 @@ chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool mor
         choose_delay(chaos, source, held);
     }
     held->more = more;
-    held->parts = parts;
+    held->tag = tag;
 }
 
 int
-chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, bool *parts)
+chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, int *tag)
 {
     if (chaos->kept == 0)
         return -1;
@@ -167,7 +167,7 @@ chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, bool *parts)
         chaos->kept--;
         *buffer = held->buffer;
         *bytes = held->bytes;
-        *parts = held->parts;
+        *tag = held->tag;
         chaos->buffers.give(chaos->buffers.context, held, sizeof *held);
         return from;
     }

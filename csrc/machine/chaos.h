@@ -31,11 +31,12 @@ void chaos_close(struct chaos *chaos);
 /* How many of the `bytes` that are left of a message go into its next piece; the last one takes all that are left. */
 uint64_t chaos_piece(struct chaos *chaos, uint64_t bytes);
 
-/* Take in a piece that has arrived; `more` of the same message will follow.  `parts` comes out with the message. */
-void chaos_keep(struct chaos *chaos, int source, void *buffer, uint64_t bytes, bool more, bool parts);
+/* Take in a piece that has arrived; `more` of the same message will follow.  The tag of the last one comes out with the
+ * message. */
+void chaos_keep(struct chaos *chaos, int source, void *buffer, uint64_t bytes, bool more, int tag);
 
 /* A message whose time has come: its source, or -1. */
-int chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, bool *parts);
+int chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, int *tag);
 
 /* What follows a message is not looked for at this look. */
 bool chaos_waits(struct chaos *chaos);

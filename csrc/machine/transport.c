@@ -11,12 +11,16 @@
  *
  * Parts are received into place by MPI_Irecv, posted in the order of their messages; a message whose parts are under way
  * waits in the list of arrivals, and so do those of the same source that come after it.
+ *
+ * Why parts are copied directly on one host: MPI sends what is long in several steps, in each of which both sides have to
+ * look for messages, and copies it twice.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "transport.h"
 
+#include "board.h"
 #include "chaos.h"
 #include "memory.h"
 
@@ -31,7 +35,7 @@
 #include <unistd.h>
 
 /* Only chaos sends pieces that are not the last of their message. */
-enum { TAG = 0, TAG_MORE = 1, TAG_PARTS = 2, RECEIVES_MAX = 64, SENDS_FIRST = 256, READ_MS = 1000 };
+enum { TAG = 0, TAG_MORE = 1, TAG_PARTS = 2, TAG_COPY = 3, RECEIVES_MAX = 64, LIST_FIRST = 256, READ_MS = 1000 };
 
 /* A message whose parts are under way. */
 struct parcel {
@@ -46,13 +50,20 @@ struct sent {
     bool done;
 };
 
+/* Parts that lie ready to be copied by the peer: those of its `number`-th such message. */
+struct offer {
+    int peer;
+    uint64_t number;
+    void *token;
+};
+
 struct received {
     void *buffer;
     uint64_t bytes;
     int source;
+    int tag;                    /* TAG_MORE: a piece that is not the last of its message; TAG_PARTS: parts follow, TAG_COPY:
+                                 * they are to be copied */
     bool complete;
-    bool more;                  /* a piece that is not the last of its message */
-    bool parts;                 /* parts follow */
 };
 
 /* A message that is here, and waits for its parts or for those of an older one of its source. */
@@ -75,6 +86,12 @@ struct transport {
     int rank, size;
     struct transport_buffers buffers;
     struct chaos *chaos;        /* NULL in production */
+    struct board *board;        /* or NULL */
+
+    unsigned offers_count, offers_capacity;
+    struct offer *offers;
+    uint64_t *offered;          /* to each peer, so far */
+    uint64_t copied;            /* bytes, and not told yet */
 
     unsigned sends_count, sends_capacity;
     MPI_Request *send_requests;
@@ -143,7 +160,7 @@ grown(const struct transport *transport, void *old, size_t old_bytes, size_t new
 static void
 sends_grow(struct transport *transport)
 {
-    size_t old = transport->sends_capacity, new = old ? 2 * old : SENDS_FIRST;
+    size_t old = transport->sends_capacity, new = old ? 2 * old : LIST_FIRST;
     transport->send_requests = grown(transport, transport->send_requests, old * sizeof *transport->send_requests,
                                      new * sizeof *transport->send_requests);
     transport->sends =
@@ -249,10 +266,49 @@ transport_send(struct transport *transport, int peer, void *buffer, uint64_t byt
     send_bytes(transport, peer, TAG, buffer, bytes, capacity);
 }
 
+static void
+offer(struct transport *transport, int peer, void *token)
+{
+    if (transport->offers_count == transport->offers_capacity) {
+        size_t old = transport->offers_capacity, new = old ? 2 * old : LIST_FIRST;
+        transport->offers =
+            grown(transport, transport->offers, old * sizeof *transport->offers, new * sizeof *transport->offers);
+        transport->offers_capacity = (unsigned)new;
+    }
+    transport->offers[transport->offers_count++] =
+        (struct offer){.peer = peer, .number = ++transport->offered[peer], .token = token};
+}
+
+static void
+offers_poll(struct transport *transport)
+{
+    const struct transport_buffers *buffers = &transport->buffers;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < transport->offers_count; i++) {
+        struct offer offer = transport->offers[i];
+        if (board_taken(transport->board, offer.peer) < offer.number)
+            transport->offers[kept++] = offer;
+        else
+            buffers->sent(buffers->context, offer.token);
+    }
+    transport->offers_count = kept;
+}
+
+void
+transport_copy_by(struct transport *transport, struct board *board)
+{
+    transport->board = board;
+}
+
 void
 transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
                      const struct transport_part *parts, int count, void *token)
 {
+    if (transport->board && board_copied_by(transport->board, peer)) {
+        offer(transport, peer, token);
+        send_bytes(transport, peer, TAG_COPY, buffer, bytes, capacity);
+        return;
+    }
     struct parcel *parcel = transport->buffers.take(transport->buffers.context, sizeof *parcel);
     struct sent sent = {.parcel = parcel};
     *parcel = (struct parcel){.token = token, .left = 1};       /* until all have been posted */
@@ -339,8 +395,7 @@ receive_matched(struct transport *transport, bool *found, struct received *recei
     check(transport, MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
     if (count == MPI_UNDEFINED || count < 0)
         transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB has arrived");
-    *received = (struct received){.bytes = (uint64_t)count, .source = status.MPI_SOURCE,
-                                  .more = status.MPI_TAG == TAG_MORE, .parts = status.MPI_TAG == TAG_PARTS};
+    *received = (struct received){.bytes = (uint64_t)count, .source = status.MPI_SOURCE, .tag = status.MPI_TAG};
     received->buffer = transport->buffers.take(transport->buffers.context, received->bytes);
     MPI_Request request;
     check(transport, MPI_Imrecv(received->buffer, count, MPI_BYTE, &message, &request), "MPI_Imrecv");
@@ -377,10 +432,10 @@ next_message(struct transport *transport, struct received *received)
     if (!transport->chaos)
         return any;
     for (; any; any = receive(transport, received))
-        chaos_keep(transport->chaos, received->source, received->buffer, received->bytes, received->more,
-                   received->parts);
+        chaos_keep(transport->chaos, received->source, received->buffer, received->bytes, received->tag == TAG_MORE,
+                   received->tag);
     *received = (struct received){0};
-    received->source = chaos_take(transport->chaos, &received->buffer, &received->bytes, &received->parts);
+    received->source = chaos_take(transport->chaos, &received->buffer, &received->bytes, &received->tag);
     return received->source >= 0;
 }
 
@@ -405,12 +460,12 @@ arrivals_add(struct transport *transport, const struct received *received)
     arrival->token = NULL;
     arrival->count = arrival->here = 0;
     arrival->got = 0;
-    if (received->parts)
+    if (received->tag != TAG)
         arrival->count = buffers->place(buffers->context, received->source, received->buffer, received->bytes,
                                         arrival->parts, &arrival->token);
     for (int i = 0; i < arrival->count; i++) {
         arrival->requests[i] = MPI_REQUEST_NULL;
-        if (!transport->chaos)
+        if (!transport->chaos && received->tag == TAG_PARTS)
             post_part(transport, arrival, i);
     }
     if (!transport->arrivals)
@@ -465,6 +520,42 @@ poll_arrival(struct transport *transport, struct arrival *arrival)
         arrival->here = arrival->count;
 }
 
+static void
+copy_part(struct transport *transport, int source, const struct transport_part *part)
+{
+    if (part->offset == TRANSPORT_NOWHERE)
+        return;
+    int error = board_copy(transport->board, source, part->offset, part->at, part->bytes);
+    if (error) {
+        char text[128];
+        snprintf(text, sizeof text, "reading the memory of rank %d failed: %s", source, strerror(-error));
+        transport->buffers.broken(transport->buffers.context, text);
+    }
+    transport->copied += part->bytes;
+}
+
+/* Of the oldest message of its source: only how many have been copied is told. */
+static void
+copy_parts(struct transport *transport, struct arrival *arrival)
+{
+    for (; arrival->here < arrival->count; arrival->here++)
+        copy_part(transport, arrival->received.source, &arrival->parts[arrival->here]);
+    board_took(transport->board, arrival->received.source);
+}
+
+/* Look whether the parts have come, or fetch them. */
+static void
+look_for_parts(struct transport *transport, struct arrival *arrival, bool oldest)
+{
+    if (arrival->received.tag == TAG_COPY) {
+        if (oldest && !(transport->chaos && chaos_waits(transport->chaos)))
+            copy_parts(transport, arrival);
+    } else if (!transport->chaos)
+        poll_arrival(transport, arrival);
+    else if (oldest)
+        poll_pieces(transport, arrival);
+}
+
 /* The first one that is complete and the oldest of its source. */
 static bool
 arrivals_take(struct transport *transport, struct received *received, void **token)
@@ -475,10 +566,8 @@ arrivals_take(struct transport *transport, struct received *received, void **tok
         bool oldest = true;
         for (const struct arrival *older = transport->arrivals; blocked && older != arrival; older = older->next)
             oldest = oldest && older->received.source != arrival->received.source;
-        if (arrival->here < arrival->count && transport->chaos && oldest)
-            poll_pieces(transport, arrival);
-        else if (arrival->here < arrival->count && !transport->chaos)
-            poll_arrival(transport, arrival);
+        if (arrival->here < arrival->count)
+            look_for_parts(transport, arrival, oldest);
         if (arrival->here < arrival->count || !oldest) {
             blocked++;
             continue;
@@ -496,6 +585,14 @@ arrivals_take(struct transport *transport, struct received *received, void **tok
     return false;
 }
 
+uint64_t
+transport_copied(struct transport *transport)
+{
+    uint64_t copied = transport->copied;
+    transport->copied = 0;
+    return copied;
+}
+
 int
 transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token)
 {
@@ -503,9 +600,11 @@ transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, v
     *token = NULL;
     if (transport->sends_count > 0)
         sends_poll(transport);
+    if (transport->offers_count > 0)
+        offers_poll(transport);
     bool found = transport->arrivals && arrivals_take(transport, &received, token);
     while (!found && next_message(transport, &received)) {
-        found = !received.parts && transport->waiting[received.source] == 0;
+        found = received.tag == TAG && transport->waiting[received.source] == 0;
         if (!found) {
             arrivals_add(transport, &received);
             found = arrivals_take(transport, &received, token);
@@ -596,6 +695,8 @@ transport_delete(struct transport *transport)
         MPI_Comm_free(&transport->comm);
     memory_chunk_free(transport->send_requests, transport->sends_capacity * sizeof *transport->send_requests);
     memory_chunk_free(transport->sends, transport->sends_capacity * sizeof *transport->sends);
+    memory_chunk_free(transport->offers, transport->offers_capacity * sizeof *transport->offers);
+    free(transport->offered);
     chaos_close(transport->chaos);
     free(transport->under_way);
     free(transport->waiting);
@@ -626,7 +727,8 @@ transport_open(struct transport **transport, const void *mpi_comm, const struct 
     if (error == 0) {
         made->under_way = calloc((size_t)made->size, sizeof *made->under_way);
         made->waiting = calloc((size_t)made->size, sizeof *made->waiting);
-        if (!made->under_way || !made->waiting) {
+        made->offered = calloc((size_t)made->size, sizeof *made->offered);
+        if (!made->under_way || !made->waiting || !made->offered) {
             snprintf(text, (size_t)text_capacity, "no memory");
             error = -1;
         }
@@ -672,7 +774,7 @@ transport_close(struct transport *transport)
         left = transport_receive(transport, &buffer, &bytes, &token) >= 0;
         if (left)
             transport->buffers.give(transport->buffers.context, buffer, bytes);
-        if (!begun && transport->sends_count == 0) {
+        if (!begun && transport->sends_count == 0 && transport->offers_count == 0) {
             check(transport, MPI_Ibarrier(transport->comm, &barrier), "MPI_Ibarrier");
             begun = true;
         }

@@ -7,7 +7,8 @@
  *
  * A message may have parts: memory that travels behind its bytes, without a copy of ours.  When the bytes are here, the
  * receiver is asked where the parts go (`place`), and gets the message when they have come, too.  They travel on a
- * communicator of their own, so that no part can be matched for a message.
+ * communicator of their own, so that no part can be matched for a message.  A receiver of the same host that can read the
+ * sender's memory copies them from there (board.h), and nobody waits for the sender's thread to wake up once more.
  *
  * Invariants
  *  1. Between two ranks messages come out in the order in which they went in.
@@ -20,13 +21,18 @@
 #include <stdint.h>
 
 struct transport;
+struct board;
 
 enum { TRANSPORT_PARTS_MAX = 32 };
 
 struct transport_part {
     void *at;
     uint64_t bytes;                 /* at most 1 GiB */
+    uint64_t offset;                /* of one that is received: where it lies in the sender's memory, or TRANSPORT_NOWHERE */
 };
+
+/* A part that is of no use any more. */
+#define TRANSPORT_NOWHERE UINT64_MAX
 
 /* Where the transport gets and gives back the memory of messages.  `take` never fails (it panics itself). */
 struct transport_buffers {
@@ -51,6 +57,9 @@ int transport_size(const struct transport *transport);
  * there is no memory. */
 int transport_disturb(struct transport *transport, uint64_t seed);
 
+/* From here on parts, which must lie in the memory that the board shows, are not sent where the receiver can copy them. */
+void transport_copy_by(struct transport *transport, struct board *board);
+
 /* Send `bytes` of `buffer` (which came from `take` with `capacity` bytes); it goes back with `give` when MPI is
  * done. */
 void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity);
@@ -59,12 +68,15 @@ void transport_send(struct transport *transport, int peer, void *buffer, uint64_
 void transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
                           const struct transport_part *parts, int count, void *token);
 
+/* Bytes that were copied here from the memory of others since this was asked last. */
+uint64_t transport_copied(struct transport *transport);
+
 /* The next message that has arrived, if any: its sender, or -1.  The caller owns *buffer (taken with *bytes).  *token
  * is that of `place`, or NULL: a message without parts. */
 int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token);
 
 /* Sends that MPI has not finished, parts that have not come, and messages that chaos holds back: somebody has to go on
- * calling transport_receive for them to end. */
+ * calling transport_receive for them to end.  (What others copy themselves ends without, and is noticed at the next one.) */
 unsigned transport_pending(const struct transport *transport);
 
 /* Complete all that is pending and free the duplicate.  Collective; after the protocol's own last meeting. */

@@ -26,7 +26,7 @@
 
 struct node;
 
-/* Shorter runs of pages travel in the message: there a copy costs less than a message more. */
+/* Shorter runs of pages travel in the message, unless the peer copies them itself: a copy costs less than a message more. */
 enum { APART_BYTES_MIN = 32 * 1024, APART_BYTES_MAX = 1 << 30 };
 
 /* The bytes of the page are on their way to somebody. */

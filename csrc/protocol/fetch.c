@@ -568,8 +568,8 @@ static void place_run(struct node *node, struct message *message, struct reply_r
     struct region *region = run->region;
     bool in_place = region && fits_in_place(node, run);
     struct segment segment = {.bytes = run->apart, .in_place = in_place, .untouched = in_place && untouched(node, run)};
+    segment.offset = region ? region->offset + run->first * region->page_bytes : UINT64_MAX;
     if (in_place) {
-        segment.offset = region->offset + run->first * region->page_bytes;
         segment.at = segment.untouched ? pool_take_apart(&node->pool, segment.bytes) : node->port.view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {
             struct page *page = region_page(region, &node->pool, run->first + k);
@@ -706,7 +706,8 @@ static bool travels_apart(struct node *node, const struct message *message, uint
     case APART_RANDOM: return node_chance(node, 500);
     case APART_AUTO: break;
     }
-    return bytes >= APART_BYTES_MIN;
+    return bytes >= APART_BYTES_MIN ||
+           (node->port.copied_by && node->port.copied_by(node->port.context, message->peer));
 }
 
 /* Whole pages, if any are open: their bytes follow, in the wire or behind it. */

@@ -70,7 +70,7 @@ struct message_header {
 /* Bytes that travel behind the wire, in the order of the segments, without a copy of ours: neighbouring whole pages,
  * straight from the sender's memory to where they belong at the receiver. */
 struct segment {
-    uint64_t offset, bytes;         /* of the shared range */
+    uint64_t offset, bytes;         /* of the shared range; UINT64_MAX: of an array that was freed */
     unsigned char *at;              /* where they come from; received: where they go, */
     bool in_place;                  /* which is the shared range, or else a buffer of the pool, */
     bool untouched;                 /* or a buffer first and then the range, where it has no memory yet */

@@ -214,7 +214,7 @@ static void send_message(struct runtime *runtime, struct message *message)
     runtime->stats.messages_sent++;
     runtime->stats.bytes_sent += message->wire_bytes;
     for (int i = 0; i < count; i++) {
-        parts[i] = (struct transport_part){message->segments[i].at, message->segments[i].bytes};
+        parts[i] = (struct transport_part){.at = message->segments[i].at, .bytes = message->segments[i].bytes};
         runtime->stats.bytes_sent += parts[i].bytes;
     }
     struct message sent = *message;
@@ -253,7 +253,8 @@ int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t b
     struct message *message = message_wrap(&runtime->node->pool, source, buffer, bytes);
     node_place(runtime->node, message);
     for (int i = 0; i < message->segment_count; i++)
-        parts[i] = (struct transport_part){message->segments[i].at, message->segments[i].bytes};
+        parts[i] = (struct transport_part){message->segments[i].at, message->segments[i].bytes,
+                                           message->segments[i].offset};
     *placed = message;
     return message->segment_count;
 }
@@ -291,6 +292,7 @@ bool progress_poll(struct runtime *runtime)
         void *buffer, *placed;
         uint64_t bytes;
         int peer = transport_receive(runtime->transport, &buffer, &bytes, &placed);
+        runtime->stats.bytes_copied += transport_copied(runtime->transport);
         if (peer < 0)
             break;
         any = true;
@@ -360,7 +362,7 @@ void progress_leave(struct runtime *runtime)
     tell(runtime);
     bool late = !runtime->all_seen && runtime->bell_ns && runtime_now_ns() - runtime->bell_ns < LATE_NS;
     runtime->bell_ns = 0;
-    if (bells && (late || transport_pending(runtime->transport)))
+    if (bells && (late || transport_pending(runtime->transport) || runtime->node->postponed))
         doorbell_ring(runtime->doorbell, runtime->rank);
     progress_unlock(runtime);
 }
@@ -427,7 +429,7 @@ over:
 /* Something is under way that wants more polling soon, whether or not a bell rings. */
 static bool is_busy(const struct runtime *runtime)
 {
-    return transport_pending(runtime->transport) || runtime->rings_due ||
+    return transport_pending(runtime->transport) || runtime->rings_due || runtime->node->postponed ||
            runtime->node->collection.phase != COLLECTION_IDLE || runtime->node->prefetches.under_way;
 }
 

@@ -172,6 +172,12 @@ static void port_expect(void *context, uint64_t offset, uint64_t bytes)
         runtime->expected[runtime->expected_count++] = (struct expected){offset, offset + bytes};
 }
 
+static bool port_copied_by(void *context, node_id peer)
+{
+    const struct runtime *runtime = context;
+    return board_copied_by(runtime->board, peer);
+}
+
 static void port_put(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count)
 {
     struct runtime *runtime = context;
@@ -429,13 +435,18 @@ static int open_bells(struct runtime *runtime)
 static int open_boards(struct runtime *runtime)
 {
     struct board_card mine, *all = calloc((size_t)runtime->size, sizeof *all);
-    runtime->board = board_open(&mine);
+    bool copies = !(runtime->options.without & DSM_WITHOUT_COPY);
+    runtime->board = board_open(&mine, runtime->rank, runtime->size, copies ? runtime->memory.file : -1);
     if (runtime->options.without & DSM_WITHOUT_BOARD)
         mine.process = -1;
     bool made = runtime->board && all;
     if (transport_agree_min(runtime->transport, made) == 1) {
         transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
-        made = board_connect(runtime->board, all, runtime->size) == 0;
+        /* Hosts that are namespaces of one machine see each other's processes, and are to be as far apart as others are. */
+        for (int peer = 0; peer < runtime->size; peer++)
+            if (!doorbell_same_host(runtime->doorbell, peer))
+                all[peer].process = -1;
+        made = board_connect(runtime->board, all) == 0;
     }
     free(all);
     int error = agreed(runtime, made ? DSM_OK : runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size));
@@ -443,6 +454,8 @@ static int open_boards(struct runtime *runtime)
     for (int peer = 0; peer < runtime->size && seen; peer++)
         seen = board_read(runtime->board, peer) != BOARD_UNKNOWN;
     runtime->all_seen = transport_agree_min(runtime->transport, seen) == 1;
+    if (!error)
+        transport_copy_by(runtime->transport, runtime->board);
     return error;
 }
 
@@ -490,6 +503,7 @@ static void make_node(struct runtime *runtime)
         .touched = port_touched,
         .expect = port_expect,
         .put = port_put,
+        .copied_by = port_copied_by,
         .chunk = port_chunk,
         .chunk_free = port_chunk_free,
         .panic = port_panic,

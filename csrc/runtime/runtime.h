@@ -100,7 +100,8 @@ struct runtime {
     struct wait waits[WAITS_MAX];
 
     struct {                        /* counted here, not in the node */
-        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bells_rung, bells_heard;
+        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bytes_copied,
+            bells_rung, bells_heard;
         uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
     } stats;
 };

@@ -15,8 +15,8 @@
             X(pushes_used) X(pushes_unused) X(pages_early) X(pages_early_unused)
 
 #define OF_RUNTIME(X)                                                                                                     \
-    X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bells_rung) X(bells_heard) X(wait_fault_ns)   \
-        X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns)
+    X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bytes_copied) X(bells_rung) X(bells_heard)    \
+        X(wait_fault_ns) X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns)
 
 static struct runtime *started(void)
 {

@@ -39,5 +39,8 @@ for step in range(1, 4):
     for other in range(size):
         assert (shared_row[other::size] == step * 10 + other).all()
     dsm.barrier()
+stats = dsm.stats()
+assert stats["pages_received"] > 0, stats
+assert stats["bytes_copied"] == 0, "copied from the memory of another host"
 print(f"rank {rank} of {size} on {socket.gethostname()}: all is right", flush=True)
 dsm.finalize()

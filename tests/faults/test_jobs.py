@@ -86,7 +86,9 @@ def test_all_again_with_collections_all_the_time(run_again):
 
 
 @pytest.mark.timeout(260)
-@pytest.mark.parametrize("without", ["ahead", "again", "push", "early", "board", "huge", "ahead again push early"])
+@pytest.mark.parametrize(
+    "without", ["ahead", "again", "push", "early", "board", "huge", "copy", "ahead again push early"]
+)
 def test_all_again_without_what_only_speeds_up(run_again, without):
     run_again(2, ("sharing", "locks", "invariants", "random"), {"DSM_WITHOUT": without, "DSM_TEST_PROGRAMS": "10"})
 
@@ -114,6 +116,28 @@ def test_what_is_switched_off_does_nothing(run, without):
         del expected["pages_early"]  # what is pushed stays open
     for name, happens in expected.items():
         assert job.out.count(f"'{name}': {happens}") == 2, job
+
+
+COPIES = """
+a = dsm.zeros((dsm.size(), 64, 512))
+a[dsm.rank()] = 1
+dsm.barrier()
+dsm.stats(reset=True)
+assert (a == 1).all()
+stats = dsm.stats()
+whole = stats["pages_received"] * 4096
+assert whole >= (dsm.size() - 1) * 32 * 4096, stats
+assert whole <= stats["bytes_received"]
+print("copied" if stats["bytes_copied"] == whole else "sent" if stats["bytes_copied"] == 0 else stats, flush=True)
+"""
+
+
+@pytest.mark.parametrize("without", ["", "copy", "board"])
+def test_whole_pages_are_copied_from_the_memory_of_ranks_of_the_host(run, without):
+    """And sent by MPI where that is switched off, or nothing of the others can be read."""
+    job = run(3, COPIES, env={"DSM_WITHOUT": without})
+    assert job.status == 0, job
+    assert job.out.count("sent" if without else "copied") == 3, job
 
 
 HUGE = """
@@ -150,7 +174,7 @@ def test_large_arrays_have_huge_pages(run, without):
 def test_an_optimisation_that_there_is_not(run):
     job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
     assert job.status != 0
-    assert "DSM_WITHOUT must be some of ahead, again, push, early, board, huge, not 'wings'" in job.err
+    assert "DSM_WITHOUT must be some of ahead, again, push, early, board, huge, copy, not 'wings'" in job.err
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)

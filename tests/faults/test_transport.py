@@ -11,7 +11,8 @@ from dsm import _launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "csrc" / "machine"
-SOURCES = [MACHINE / "transport.c", MACHINE / "chaos.c", MACHINE / "memory.c", ROOT / "tests/native/transport_main.c"]
+SOURCES = [MACHINE / f"{name}.c" for name in ("transport", "chaos", "memory", "board")]
+SOURCES.append(ROOT / "tests/native/transport_main.c")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,8 @@ def job(program, ranks, what, seed=0):
         ("random", 1),
         ("random", 2),
         ("random", 4),
+        ("copied", 2),
+        ("copied", 4),
         ("part", 4),
         ("flood", 2),
         ("unreceived", 3),
@@ -59,7 +62,9 @@ def test_messages_come_out_whole_in_order_and_every_buffer_comes_back(program, w
     assert (code, out) == (0, "fine\n"), err
 
 
-@pytest.mark.parametrize(("what", "ranks"), [("random", 4), ("flood", 2), ("unreceived", 3), ("overtaking", 3)])
+@pytest.mark.parametrize(
+    ("what", "ranks"), [("random", 4), ("copied", 4), ("flood", 2), ("unreceived", 3), ("overtaking", 3)]
+)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_chaos_keeps_what_mpi_promises_and_nothing_else(program, what, ranks, seed):
     code, out, err = job(program, ranks, what, seed)

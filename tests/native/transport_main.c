@@ -5,12 +5,14 @@
  * Every rank checks what it receives and whether each buffer came back, and rank 0 prints "fine" after all agreed.
  */
 #define _GNU_SOURCE
+#include "board.h"
 #include "transport.h"
 
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +26,12 @@
 
 static int world_rank, world_size;
 static uint64_t seed_of_chaos;
+
+/* Where the parts of messages lie that others copy themselves, one behind the other; NULL: they are sent. */
+enum { ARENA_BYTES = 1 << 30 };
+static unsigned char *arena;
+static uint64_t arena_used, copied, told;
+static struct board *board;
 
 /* ---- buffers that are counted ---------------------------------------------------------------------------------- */
 
@@ -72,6 +80,7 @@ struct head {
     uint64_t number, bytes;
     int count;
     uint32_t part_bytes[TRANSPORT_PARTS_MAX];
+    uint64_t offsets[TRANSPORT_PARTS_MAX];
 };
 
 static struct load *
@@ -84,6 +93,20 @@ load_new(struct pool *pool, const struct head *head)
     return load;
 }
 
+static struct load *
+load_in_arena(struct pool *pool, struct head *head)
+{
+    struct load *load = take(pool, sizeof *load);
+    *load = (struct load){.count = head->count};
+    for (int i = 0; i < head->count; i++) {
+        head->offsets[i] = arena_used;
+        load->parts[i] = (struct transport_part){arena + arena_used, head->part_bytes[i]};
+        arena_used += head->part_bytes[i];
+        REQUIRE(arena_used <= ARENA_BYTES);
+    }
+    return load;
+}
+
 static void
 load_free(struct pool *pool, struct load *load)
 {
@@ -92,10 +115,24 @@ load_free(struct pool *pool, struct load *load)
     give(pool, load, sizeof *load);
 }
 
+/* What has been taken is overwritten: who is told so too soon is found out. */
 static void
 sent(void *context, void *token)
 {
-    load_free(context, token);
+    struct load *load = token;
+    if (!arena) {
+        load_free(context, load);
+        return;
+    }
+    for (int i = 0; i < load->count; i++)
+        memset(load->parts[i].at, 0xee, load->parts[i].bytes);
+    give(context, load, sizeof *load);
+}
+
+static bool
+nobody_wants(const struct head *head, int i)
+{
+    return arena && (head->number + (uint64_t)i) % 8 == 0;
 }
 
 static int
@@ -107,6 +144,8 @@ place(void *context, int source, void *buffer, uint64_t bytes, struct transport_
     memcpy(&head, buffer, sizeof head);
     REQUIRE(head.count > 0 && head.count <= TRANSPORT_PARTS_MAX);
     struct load *load = load_new(context, &head);
+    for (int i = 0; i < load->count; i++)
+        load->parts[i].offset = nobody_wants(&head, i) ? TRANSPORT_NOWHERE : head.offsets[i];
     memcpy(parts, load->parts, sizeof load->parts);
     *token = load;
     return load->count;
@@ -120,6 +159,8 @@ open_on(MPI_Comm comm, struct pool *pool)
     char text[1024] = "";
     *pool = (struct pool){0};
     REQUIRE(transport_open(&pool->transport, &comm, &buffers, text, (int)sizeof text) == 0);
+    if (board)
+        transport_copy_by(pool->transport, board);
     if (seed_of_chaos)
         REQUIRE(transport_disturb(pool->transport, seed_of_chaos) == 0);
 }
@@ -170,7 +211,8 @@ send_number(struct pool *pool, int peer, uint64_t number, uint64_t bytes, unsign
         transport_send(pool->transport, peer, buffer, bytes, capacity);
         return;
     }
-    struct load *load = load_new(pool, &head);
+    struct load *load = arena ? load_in_arena(pool, &head) : load_new(pool, &head);
+    memcpy(buffer, &head, sizeof head);
     for (int i = 0; i < load->count; i++)
         memset(load->parts[i].at, fill + i, load->parts[i].bytes);
     transport_send_parts(pool->transport, peer, buffer, bytes, capacity, load->parts, load->count, load);
@@ -183,6 +225,9 @@ check_load(const struct head *head, const struct load *load, unsigned char fill)
     for (int i = 0; i < load->count; i++) {
         const unsigned char *at = load->parts[i].at;
         REQUIRE(load->parts[i].bytes == head->part_bytes[i]);
+        if (nobody_wants(head, i))
+            continue;
+        copied += arena ? load->parts[i].bytes : 0;
         for (uint64_t k = 0; k < load->parts[i].bytes; k++)
             REQUIRE(at[k] == (unsigned char)(fill + i));
     }
@@ -224,6 +269,7 @@ exchange(MPI_Comm comm, uint64_t messages)
     uint64_t *next = calloc((size_t)size, sizeof *next), *counts = calloc((size_t)size, sizeof *counts);
     uint64_t to_send = messages * (uint64_t)(size - 1), to_receive = to_send;
     while (to_send + to_receive > 0 || transport_pending(pool.transport) > 0) {
+        told += transport_copied(pool.transport);
         int burst = rand_r(&seed) % 8;
         while (to_send > 0 && burst-- > 0) {
             int peer = rand_r(&seed) % size;
@@ -235,6 +281,8 @@ exchange(MPI_Comm comm, uint64_t messages)
         for (int tries = rand_r(&seed) % 8; tries > 0; tries--)
             to_receive -= receive_next(&pool, next);
     }
+    told += transport_copied(pool.transport);
+    REQUIRE(told == copied && (told > 0) == (board != NULL));
     close_and_check(&pool);
     free(next);
     free(counts);
@@ -251,6 +299,27 @@ test_random(void)
     MPI_Recv(&got, 1, MPI_INT, left, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     MPI_Wait(&request, MPI_STATUS_IGNORE);
     REQUIRE(got == left);
+}
+
+/* As between the ranks of one host: what one of them has is read by the others. */
+static void
+test_copied(void)
+{
+    struct board_card mine, *all = calloc((size_t)world_size, sizeof *all);
+    int memory = memfd_create("transport_main", MFD_CLOEXEC);
+    REQUIRE(memory >= 0 && ftruncate(memory, ARENA_BYTES) == 0);
+    arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    REQUIRE(arena != MAP_FAILED);
+    board = board_open(&mine, world_rank, world_size, memory);
+    REQUIRE(board);
+    MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, MPI_COMM_WORLD);
+    REQUIRE(board_connect(board, all) == 0);
+    MPI_Barrier(MPI_COMM_WORLD);
+    for (int peer = 0; peer < world_size; peer++)
+        REQUIRE(board_copied_by(board, peer));
+    exchange(MPI_COMM_WORLD, 100);
+    board_close(board);
+    free(all);
 }
 
 static void
@@ -293,7 +362,7 @@ test_unreceived(void)
     for (uint64_t i = 0; i < 100; i++)
         for (int peer = 0; peer < world_size; peer++)
             if (peer != world_rank)
-                send_number(&pool, peer, i, i % 2 ? 300000 : 200, NULL);
+                send_number(&pool, peer, i, i % 2 ? 300000 : sizeof(struct head), NULL);
     close_and_check(&pool);
 }
 
@@ -309,7 +378,7 @@ test_overtaking(void)
     for (uint64_t round = 0; round < ROUNDS; round++) {
         for (int sender = 0; sender < 2; sender++) {
             if (world_rank == sender)
-                send_number(&pool, 2, round, 200, NULL);
+                send_number(&pool, 2, round, sizeof(struct head), NULL);
             MPI_Barrier(MPI_COMM_WORLD);
         }
         while (world_rank == 2 && next[0] + next[1] < 2 * (round + 1)) {
@@ -389,7 +458,7 @@ test_no_such_rank(void)
     struct pool pool;
     open_on(MPI_COMM_WORLD, &pool);
     if (world_rank == 0)
-        send_number(&pool, world_size, 0, 200, NULL);
+        send_number(&pool, world_size, 0, sizeof(struct head), NULL);
     while (true)
         sleep(1);
 }
@@ -475,6 +544,7 @@ static const struct {
     void (*run)(void);
 } tests[] = {
     {"random", test_random},
+    {"copied", test_copied},
     {"part", test_part},
     {"flood", test_flood},
     {"unreceived", test_unreceived},

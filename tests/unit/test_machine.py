@@ -569,10 +569,10 @@ def test_a_damaged_address_is_refused(ffi, lib):
 # ---- board -----------------------------------------------------------------------------------------------------------
 
 
-def boards(ffi, lib, count):
+def boards(ffi, lib, count, memory=-1):
     cards, made = ffi.new("struct board_card[]", count), []
     for rank in range(count):
-        made.append(lib.board_open(cards + rank))
+        made.append(lib.board_open(cards + rank, rank, count, memory))
         assert made[-1] != ffi.NULL
     return made, cards
 
@@ -580,7 +580,7 @@ def boards(ffi, lib, count):
 def test_what_a_rank_says_is_read_by_all(ffi, lib):
     made, cards = boards(ffi, lib, 3)
     for board in made:
-        assert lib.board_connect(board, cards, 3) == 0
+        assert lib.board_connect(board, cards) == 0
     assert {lib.board_read(board, peer) for board in made for peer in range(3)} == {lib.BOARD_COMPUTES}
     lib.board_say(made[1], lib.BOARD_POLLS)
     lib.board_say(made[2], lib.BOARD_HOLDS)
@@ -600,19 +600,19 @@ def test_what_a_rank_says_is_read_by_all(ffi, lib):
 def test_another_process_reads_the_board_and_it_outlives_its_rank(machine):
     run = script("""
         cards, mine = ffi.new("struct board_card[2]"), None
-        mine = lib.board_open(cards)
+        mine = lib.board_open(cards, 0, 2, -1)
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            theirs = lib.board_open(cards + 1)
+            theirs = lib.board_open(cards + 1, 1, 2, -1)
             os.write(write, bytes(ffi.buffer(cards + 1)))
-            assert lib.board_connect(theirs, cards, 2) == 0
+            assert lib.board_connect(theirs, cards) == 0
             while lib.board_read(theirs, 0) != lib.BOARD_HOLDS: pass
             lib.board_say(theirs, lib.BOARD_POLLS)
             while lib.board_read(theirs, 0) != lib.BOARD_COMPUTES: pass
             os._exit(0)
         ffi.memmove(cards + 1, os.read(read, 100), ffi.sizeof("struct board_card"))
-        assert lib.board_connect(mine, cards, 2) == 0
+        assert lib.board_connect(mine, cards) == 0
         lib.board_say(mine, lib.BOARD_HOLDS)
         while lib.board_read(mine, 1) != lib.BOARD_POLLS: pass
         lib.board_say(mine, lib.BOARD_COMPUTES)
@@ -636,12 +636,54 @@ def test_boards_that_cannot_be_read_are_unknown(ffi, lib, tmp_path):
             (cards[0].process, cards[0].file, cards[0].name ^ 1),
         ):
             stranger[0] = {"process": process, "file": number, "name": name}
-            board = lib.board_open(cards)
-            assert lib.board_connect(board, stranger, 1) == 0
+            board = lib.board_open(cards, 0, 1, file.fileno())
+            assert lib.board_connect(board, stranger) == 0
             assert lib.board_read(board, 0) == lib.BOARD_UNKNOWN
+            assert not lib.board_copied_by(board, 0)
             lib.board_close(board)
     assert lib.board_read(made[0], 0) == lib.BOARD_UNKNOWN  # not connected yet
     lib.board_close(made[0])
+
+
+def test_what_lies_in_another_ranks_memory_is_copied_and_counted(machine):
+    run = script("""
+        import errno
+        cards, mine = ffi.new("struct board_card[2]"), None
+        memory = os.memfd_create("memory")
+        os.truncate(memory, 1 << 40)
+        mine = lib.board_open(cards, 0, 2, memory)
+        assert not lib.board_copied_by(mine, 1)
+        asked, answered = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(memory)
+            theirs = lib.board_open(cards + 1, 1, 2, -1)
+            assert lib.board_connect(theirs, cards) == 0
+            assert not lib.board_copied_by(theirs, 0)   # it has not looked for this rank, which has no memory
+            os.write(answered[1], bytes(ffi.buffer(cards + 1)))
+            for number in range(3):
+                offset = int(os.read(asked[0], 20))
+                got = ffi.new("char[]", 10000)
+                assert lib.board_copy(theirs, 0, offset, got, 10000) == 0
+                assert bytes(ffi.buffer(got)) == bytes([number + 1]) * 9000 + bytes(1000)
+                lib.board_took(theirs, 0)
+            assert lib.board_copy(theirs, 0, (1 << 40) - 5000, got, 10000) == -errno.ENODATA
+            os.read(asked[0], 20)
+            os._exit(0)
+        ffi.memmove(cards + 1, os.read(answered[0], 100), ffi.sizeof("struct board_card"))
+        assert lib.board_connect(mine, cards) == 0
+        assert lib.board_copied_by(mine, 1)
+        for number in range(3):
+            assert lib.board_taken(mine, 1) == number
+            os.pwrite(memory, bytes([number + 1]) * 9000, number << 30)
+            os.write(asked[1], b"%20d" % (number << 30))
+            while lib.board_taken(mine, 1) == number: pass
+        os.write(asked[1], bytes(20))
+        assert os.waitpid(child, 0)[1] == 0
+        lib.board_close(mine)
+        print("fine")
+    """)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "fine\n", "")
 
 
 # ---- doorbells of several hosts --------------------------------------------------------------------------------------
