@@ -239,7 +239,7 @@ post_pieces(struct transport *transport, int peer, int tag, const void *buffer, 
         piece = chaos_piece(transport->chaos, bytes);
         void *copy = transport->buffers.take(transport->buffers.context, piece);
         memcpy(copy, from, piece);
-        post(transport, peer, piece < bytes ? TAG_MORE : tag, &(struct transport_part){copy, piece},
+        post(transport, peer, piece < bytes ? TAG_MORE : tag, &(struct transport_part){.at = copy, .bytes = piece},
              (struct sent){.buffer = copy, .capacity = piece});
         from += piece;
         bytes -= piece;
@@ -252,7 +252,7 @@ send_bytes(struct transport *transport, int peer, int tag, void *buffer, uint64_
     if (bytes > INT_MAX)
         transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB was to be sent");
     if (!transport->chaos) {
-        post(transport, peer, tag, &(struct transport_part){buffer, bytes},
+        post(transport, peer, tag, &(struct transport_part){.at = buffer, .bytes = bytes},
              (struct sent){.buffer = buffer, .capacity = capacity});
         return;
     }
@@ -318,7 +318,7 @@ transport_send_parts(struct transport *transport, int peer, void *buffer, uint64
         while (left.bytes > 0) {
             uint64_t piece = transport->chaos ? chaos_piece(transport->chaos, left.bytes) : left.bytes;
             parcel->left++;
-            post(transport, peer, TAG, &(struct transport_part){left.at, piece}, sent);
+            post(transport, peer, TAG, &(struct transport_part){.at = left.at, .bytes = piece}, sent);
             left.at = (unsigned char *)left.at + piece;
             left.bytes -= piece;
         }
