@@ -94,7 +94,7 @@ board_open(struct board_card *card, int rank, int size, int memory)
 
 /* -1: it cannot be read, or is no file. */
 static int
-open_file(const struct board_card *card, int number, off_t *bytes)
+open_file(const struct board_card *card, int number)
 {
     char path[PATH_BYTES];
     struct stat status;
@@ -106,7 +106,6 @@ open_file(const struct board_card *card, int number, off_t *bytes)
         close(file);
         return -1;
     }
-    *bytes = file >= 0 ? status.st_size : 0;
     return file;
 }
 
@@ -114,11 +113,11 @@ open_file(const struct board_card *card, int number, off_t *bytes)
 static const struct sheet *
 find_sheet(const struct board *board, const struct board_card *card)
 {
-    off_t bytes;
-    int file = open_file(card, card->file, &bytes);
+    int file = open_file(card, card->file);
     if (file < 0)
         return NULL;
-    struct sheet *sheet = bytes == (off_t)sheet_bytes(board) ? map_sheet(board, file, PROT_READ) : NULL;
+    bool fits = lseek(file, 0, SEEK_END) == (off_t)sheet_bytes(board);
+    struct sheet *sheet = fits ? map_sheet(board, file, PROT_READ) : NULL;
     close(file);
     if (sheet && sheet->name != card->name) {
         munmap(sheet, sheet_bytes(board));
@@ -130,14 +129,13 @@ find_sheet(const struct board *board, const struct board_card *card)
 int
 board_connect(struct board *board, const struct board_card *all)
 {
-    off_t bytes;
     board->peers = calloc((size_t)board->size, sizeof *board->peers);
     if (!board->peers)
         return -ENOMEM;
     for (int rank = 0; rank < board->size; rank++) {
         struct peer *peer = &board->peers[rank];
         peer->sheet = find_sheet(board, &all[rank]);
-        peer->memory = peer->sheet ? open_file(&all[rank], all[rank].memory, &bytes) : -1;
+        peer->memory = peer->sheet ? open_file(&all[rank], all[rank].memory) : -1;
         if (peer->memory >= 0 && board->mine)
             atomic_store(&board->mine->taken[rank], 0);
     }

@@ -568,7 +568,7 @@ static void place_run(struct node *node, struct message *message, struct reply_r
     struct region *region = run->region;
     bool in_place = region && fits_in_place(node, run);
     struct segment segment = {.bytes = run->apart, .in_place = in_place, .untouched = in_place && untouched(node, run)};
-    segment.offset = region ? region->offset + run->first * region->page_bytes : UINT64_MAX;
+    segment.offset = region ? region->offset + run->first * region->page_bytes : SEGMENT_NOWHERE;
     if (in_place) {
         segment.at = segment.untouched ? pool_take_apart(&node->pool, segment.bytes) : node->port.view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {

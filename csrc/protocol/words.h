@@ -52,7 +52,7 @@ struct port {
     void (*expect)(void *context, uint64_t offset, uint64_t bytes);
     /* Write to bytes of the range that were not touched before.  NULL: by the view. */
     void (*put)(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count);
-    /* What travels apart from here the peer copies itself, by no message more.  NULL: none does. */
+    /* The peer copies what travels apart from here itself, without a message more.  NULL: no peer does. */
     bool (*copied_by)(void *context, node_id peer);
     /* Zeroed memory, never NULL (the port dies instead). */
     void *(*chunk)(void *context, size_t bytes);

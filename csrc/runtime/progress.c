@@ -247,6 +247,8 @@ void progress_sent(struct runtime *runtime, struct message *message)
     node_sent(runtime->node, message);
 }
 
+_Static_assert(SEGMENT_NOWHERE == TRANSPORT_NOWHERE, "a segment is handed on as a part");
+
 int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t bytes, struct transport_part *parts,
                    struct message **placed)
 {
@@ -344,6 +346,12 @@ void progress_look_away(struct runtime *runtime, bool away)
     tell(runtime);
 }
 
+/* What wants looks to end: messages, and fetches that wait until a page has been sent. */
+static bool under_way(const struct runtime *runtime)
+{
+    return transport_pending(runtime->transport) || runtime->node->postponed;
+}
+
 /* MPI learns at one of the next looks that the receiver has what was sent last. */
 static void see_sends_through(struct runtime *runtime)
 {
@@ -362,7 +370,7 @@ void progress_leave(struct runtime *runtime)
     tell(runtime);
     bool late = !runtime->all_seen && runtime->bell_ns && runtime_now_ns() - runtime->bell_ns < LATE_NS;
     runtime->bell_ns = 0;
-    if (bells && (late || transport_pending(runtime->transport) || runtime->node->postponed))
+    if (bells && (late || under_way(runtime)))
         doorbell_ring(runtime->doorbell, runtime->rank);
     progress_unlock(runtime);
 }
@@ -429,7 +437,7 @@ over:
 /* Something is under way that wants more polling soon, whether or not a bell rings. */
 static bool is_busy(const struct runtime *runtime)
 {
-    return transport_pending(runtime->transport) || runtime->rings_due || runtime->node->postponed ||
+    return under_way(runtime) || runtime->rings_due ||
            runtime->node->collection.phase != COLLECTION_IDLE || runtime->node->prefetches.under_way;
 }
 

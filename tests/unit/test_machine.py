@@ -569,10 +569,10 @@ def test_a_damaged_address_is_refused(ffi, lib):
 # ---- board -----------------------------------------------------------------------------------------------------------
 
 
-def boards(ffi, lib, count, memory=-1):
+def boards(ffi, lib, count):
     cards, made = ffi.new("struct board_card[]", count), []
     for rank in range(count):
-        made.append(lib.board_open(cards + rank, rank, count, memory))
+        made.append(lib.board_open(cards + rank, rank, count, -1))
         assert made[-1] != ffi.NULL
     return made, cards
 
