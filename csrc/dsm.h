@@ -114,10 +114,12 @@ struct dsm_stats {
 /* ---- life ---------------------------------------------------------------------------------------------------- */
 
 /* Start on a duplicate of *mpi_comm (a pointer to an MPI_Comm).  Collective.  The options must be the same everywhere. */
-int dsm_init(const void *mpi_comm, const struct dsm_options *options);
+int dsm_init(const void *mpi_comm, const struct dsm_options *options, double slice_s);
 
-/* End; waits for all ranks and goes on answering them meanwhile.  Collective. */
-int dsm_finalize(double slice_s);
+/* End; waits for all ranks and goes on answering them meanwhile.  `at_exit`: the program is over, but what the interpreter
+ * runs after it may read and write shared memory; so dsm stays active until MPI_Finalize or exit(), and then waits for all
+ * ranks once more.  Collective. */
+int dsm_finalize(bool at_exit, double slice_s);
 
 int dsm_rank(void);
 int dsm_size(void);
@@ -126,8 +128,8 @@ uint64_t dsm_job(void);                     /* drawn by chance at the start, the
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 
-/* Print `dsm: rank R of N: TEXT` and end all ranks with `status`.  Does not return.  Safe in a signal handler as far as
- * MPI_Abort is. */
+/* Print `dsm: rank R of N: TEXT` and end all ranks with `status`, those of MPI_COMM_WORLD where dsm is not started.  Does
+ * not return.  Safe in a signal handler as far as MPI_Abort is. */
 void dsm_abort(const char *text, int status);
 
 /* ---- memory -------------------------------------------------------------------------------------------------- */

@@ -608,11 +608,11 @@ class Barrier:
             while self._round[0] == own and not self._broken[0]:
                 self._wait_until(end_s)
         except BaseException:
-            self._break()
+            if _runtime.is_active():  # else dsm has ended under this thread, and its memory with it
+                self._break()
+                self._leave(own)
             raise
-        finally:
-            passed = self._leave(own)
-        if not passed:
+        if not self._leave(own):
             raise threading.BrokenBarrierError
 
     def _leave(self, own: int) -> bool:

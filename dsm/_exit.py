@@ -1,19 +1,23 @@
 """How a program ends when it does not end well.
 
 A rank that dies of an exception leaves the others waiting for it for ever.  Python ends in three ways: by an uncaught
-exception, which `sys.excepthook` sees; by `sys.exit` with a status, which nothing sees; and by reaching its end, when
-atexit runs.  The first two end all ranks here, with one line that says which rank and why; the third finalizes.
-Python's atexit comes before MPI_Finalize, which mpi4py calls from Py_AtExit, so the other ranks can still be answered.
+exception, which `sys.excepthook` sees; by `SystemExit` with a status, which no hook sees; and by reaching its end.  The
+first two end all ranks here, with one line that says which rank and why; the third finalizes.  So both are watched from
+the import of dsm on: other ranks may wait in the call that starts dsm.
 
-What Python cannot see (os._exit, SIGKILL, a crash) is the launcher's to notice, and it does.  ``raise SystemExit(1)``
-looks like the third: the rank waits in finalize, and others that go on to a barrier get the error that names both.
+SystemExit comes in many spellings (`sys.exit`, `exit`, `raise SystemExit`, argparse, a wrapper such as coverage), but
+the interpreter does one thing with all of them: it reads the attribute `code` of the exception that nobody caught, when
+no Python frame is left.  So the attribute is made to notice that.
+
+What Python cannot see (os._exit, SIGKILL, a crash) is the launcher's to notice, and it does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import sys
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
@@ -23,45 +27,68 @@ STATUS_INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
 _Abort = Callable[[str, int], None]
 
 
-class _Exit(SystemExit):
-    """A SystemExit that notices when the interpreter, not the program, asks for its code: then it is the end.
+class _Code:
+    """The attribute `code` of SystemExit, which notices when the interpreter, not the program, asks for it.
 
-    `sys.exit` may be caught and the program may go on, so the call alone means nothing.  Whoever in the program reads
+    `SystemExit` may be caught and the program may go on, so raising it means nothing.  Whoever in the program reads
     `code` has a Python frame of its own; the interpreter, at the end, has none left.
     """
 
-    @property
-    def code(self) -> Any:  # type: ignore[override]
-        """The argument of `sys.exit`."""
-        code = self.args[0] if self.args else None
+    def __init__(self, member: Any) -> None:
+        self._member = member
+        self.__doc__ = member.__doc__
+
+    def __get__(self, error: SystemExit | None, kind: type | None = None) -> Any:
+        if error is None:
+            return self
+        code = self._member.__get__(error, kind)
         try:
             sys._getframe(1)
         except ValueError:
             _hooks.status = code
         return code
 
+    def __set__(self, error: SystemExit, code: object) -> None:
+        self._member.__set__(error, code)
+
+    def __delete__(self, error: SystemExit) -> None:
+        self._member.__delete__(error)
+
+
+def _exit_by_instance(status: object = None, /) -> NoReturn:
+    raise SystemExit(status)
+
+
+def _watch_system_exit() -> None:
+    if sys.version_info < (3, 12) and sys.exit is _builtin_exit:
+        # There the exception of `sys.exit` is made from its argument when somebody catches it, and else never.
+        sys.exit = _exit_by_instance
+    # A built-in type has no other way in than the dictionary behind its read-only view.
+    (members,) = gc.get_referents(SystemExit.__dict__)
+    if not isinstance(members["code"], _Code):
+        members["code"] = _Code(members["code"])
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(SystemExit))
+
+
+_builtin_exit = sys.exit
+
 
 class _Hooks:
-    """What was put in place of Python's own, to be taken back by `remove`."""
+    """What was put in place of Python's own."""
 
     def __init__(self) -> None:
         self.abort: _Abort | None = None
         self.status: object = None
         self._excepthook = sys.excepthook
-        self._exit: Callable[..., NoReturn] = sys.exit
 
     def install(self, abort: _Abort) -> None:
         self.abort = abort
-        self._excepthook, sys.excepthook = sys.excepthook, self._end_by_exception
-        self._exit, sys.exit = sys.exit, self._end_by_exit
+        _watch_system_exit()
+        self.renew()
 
-    def remove(self) -> None:
-        self.abort = None
-        # Somebody may have wrapped ours in the meantime; it then stays, and does nothing without `abort`.
-        if sys.excepthook == self._end_by_exception:
-            sys.excepthook = self._excepthook
-        if sys.exit == self._end_by_exit:
-            sys.exit = self._exit
+    def renew(self) -> None:
+        if sys.excepthook != self._end_by_exception:
+            self._excepthook, sys.excepthook = sys.excepthook, self._end_by_exception
 
     def _end_by_exception(
         self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
@@ -77,11 +104,6 @@ class _Hooks:
             else:
                 self.abort(f"uncaught {describe(error)}", 1)
 
-    def _end_by_exit(self, code: object = None, /) -> NoReturn:
-        if self.abort is None or threading.current_thread() is not threading.main_thread():
-            self._exit(code)  # in another thread it ends that thread only
-        raise _Exit(code)
-
 
 _hooks = _Hooks()
 
@@ -91,13 +113,18 @@ def install(abort: _Abort) -> None:
     _hooks.install(abort)
 
 
-def remove() -> None:
-    """Put Python's own hooks back.  Local."""
-    _hooks.remove()
+def renew() -> None:
+    """Take the place of hooks that the program has installed since, which are called all the same.  Local."""
+    _hooks.renew()
+
+
+def disarm() -> None:
+    """Let the process end as it would without dsm.  Local."""
+    _hooks.abort = None
 
 
 def abort_if_failed() -> None:
-    """At exit: end all ranks when the program ended by `sys.exit` with an error.  Local."""
+    """At exit: end all ranks when the program ended by SystemExit with an error.  Local."""
     status = _hooks.status
     if _hooks.abort is None or status is None or status == 0:
         return

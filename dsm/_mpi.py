@@ -130,6 +130,15 @@ def launcher_problem(environ: Mapping[str, str], library: str) -> str | None:
     return None
 
 
+def ranks_wait_for_mpi() -> bool:
+    """Tell whether other ranks would wait for this one in MPI_Init for ever if it ended before its own.  Local.
+
+    MPICH's launcher takes the end of a process that has not called MPI_Init for a good one, whatever its status.
+    """
+    ranks = os.environ.get("PMI_SIZE", "")
+    return ranks.isdecimal() and int(ranks) > 1
+
+
 def threads_problem(level: int, library: str) -> str | None:
     """Explain why dsm cannot run at this thread level; None when it can.  Local.
 

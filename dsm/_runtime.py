@@ -9,7 +9,9 @@ meanwhile.  Its error codes become exceptions in one place (`check`).
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,13 +74,14 @@ class _Life:
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
+        self.starting = False  # the other ranks may be waiting for this one to go on
         self.ended: str | None = None
         self.guard = threading.RLock()
 
     def forked(self) -> None:
         # The child has neither the memory nor the service thread, and must not speak MPI in its parent's name.
         self.guard = threading.RLock()
-        _exit.remove()
+        _exit.disarm()
         if self.runtime is not None:
             self.runtime = None
             self.ended = "this process was forked from a rank and has no shared memory; use the start method 'spawn'"
@@ -88,13 +91,33 @@ _life = _Life()
 os.register_at_fork(after_in_child=_life.forked)
 
 
+def _abort(text: str, status: int) -> None:
+    """End all ranks of this job, started or not; return where this process is alone.  Local."""
+    runtime, mpi = _life.runtime, sys.modules.get("mpi4py.MPI")
+    if runtime is not None:
+        if runtime.size > 1:
+            runtime.abort(text, status)
+        return
+    if mpi is None and _mpi.ranks_wait_for_mpi():
+        with contextlib.suppress(DSMError):
+            mpi = _mpi.import_mpi4py()
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized() and mpi.COMM_WORLD.Get_size() > 1:
+        _exit.flush()
+        try:
+            _mpi.load()[1].dsm_abort(text.encode(errors="replace"), status)
+        except DSMError:  # the core does not fit this MPI, which is why the program ends, perhaps
+            world = mpi.COMM_WORLD
+            print(f"dsm: rank {world.Get_rank()} of {world.Get_size()}: {text}", file=sys.stderr, flush=True)
+            world.Abort(status)
+
+
 def _text(ffi: Any, pointer: Any) -> str:
     return "" if pointer == ffi.NULL else ffi.string(pointer).decode(errors="replace")
 
 
 def is_active() -> bool:
     """Tell whether dsm is started and not finalized.  Local."""
-    return _life.runtime is not None
+    return _life.runtime is not None and bool(_life.runtime.lib.dsm_active())
 
 
 def refuse_if_ended() -> None:
@@ -164,12 +187,16 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         _mpi.check_launcher(comm)
         options, kept = _options(ffi, lib, chosen)
         runtime = Runtime(ffi, lib, mpi, comm.Get_rank(), comm.Get_size(), chosen)
-        runtime.check(lib.dsm_init(ffi.cast("void *", mpi._addressof(comm)), options))
+        communicator = ffi.cast("void *", mpi._addressof(comm))
+        _exit.renew()
+        _life.starting = True
+        try:
+            runtime.wait(lambda slice_s: lib.dsm_init(communicator, options, slice_s))
+        except Exception:  # not an interrupt, after which the call goes on in the other ranks
+            _life.starting = False
+            raise
         del kept  # the core has copied the texts that the options point to
-        _life.runtime = runtime
-        if runtime.size > 1:
-            _exit.install(runtime.abort)
-        atexit.register(_at_exit)
+        _life.runtime, _life.starting = runtime, False
         return runtime
 
 
@@ -205,6 +232,13 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
     return options, trace
 
 
+def _print_stats(runtime: Runtime) -> None:
+    if runtime.settings.stats:
+        from dsm import _stats  # which itself needs this module
+
+        _stats.print_summary()
+
+
 def finalize() -> None:
     """End dsm.  Collective.
 
@@ -219,30 +253,34 @@ def finalize() -> None:
         Another rank is in a different collective call, a barrier say; the text names both.
     """
     runtime = active()
-    if runtime.settings.stats:
-        from dsm import _stats  # which itself needs this module
-
-        _stats.print_summary()
-    runtime.wait(runtime.lib.dsm_finalize)
-    _exit.remove()
+    _print_stats(runtime)
+    runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(False, slice_s))
+    _exit.disarm()
     _life.ended = "it is finalized, and starts once per process"
     _life.runtime = None
 
 
 def _at_exit() -> None:
-    runtime = _life.runtime
-    if runtime is None:
-        return
+    """Wait for the end of all ranks.  What the interpreter still runs may use arrays: dsm ends with MPI, after it."""
     _exit.abort_if_failed()
-    if runtime.mpi.Is_finalized():
-        return  # the program did it itself; the core cannot speak to anybody any more
+    if _life.starting:
+        _abort("it ended while dsm was being started", 1)
+    runtime = _life.runtime
+    if runtime is None or not runtime.lib.dsm_active():  # or the program has called MPI.Finalize()
+        return
     try:
-        finalize()
+        _print_stats(runtime)
+        runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(True, slice_s))
     except BaseException as error:
         # Python would print this and go on to MPI_Finalize, which waits for the others for ever.
         if runtime.size == 1:
             raise
         runtime.abort(f"at the end of the program: {_exit.describe(error)}", 1)
+
+
+# Callbacks that the program registers from here on come before it.
+_exit.install(_abort)
+atexit.register(_at_exit)
 
 
 def rank() -> int:

@@ -83,6 +83,8 @@ struct arrival {
  */
 struct transport {
     MPI_Comm comm, parts_comm;
+    MPI_Request step;           /* at the start: all ranks ask for the duplicate; at the end: all ranks are quiet */
+    bool quiet;                 /* this rank has said that it is */
     int rank, size;
     struct transport_buffers buffers;
     struct chaos *chaos;        /* NULL in production */
@@ -657,8 +659,9 @@ check_thread_level(const struct transport *transport, char *text, int text_capac
     return -1;
 }
 
+/* Ask for the duplicate, without waiting for the ranks that ask later. */
 static int
-duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capacity)
+begin_duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capacity)
 {
     int inter = 0;
     if (comm == MPI_COMM_NULL) {
@@ -671,17 +674,26 @@ duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capac
         return -1;
     }
     if (code == MPI_SUCCESS)
-        code = MPI_Comm_dup(comm, &transport->comm);
+        code = MPI_Comm_rank(comm, &transport->rank);
     if (code == MPI_SUCCESS)
-        code = MPI_Comm_set_errhandler(transport->comm, MPI_ERRORS_RETURN);
+        code = MPI_Comm_size(comm, &transport->size);
+    if (code == MPI_SUCCESS)
+        code = MPI_Comm_idup(comm, &transport->comm, &transport->step);
+    if (code == MPI_SUCCESS)
+        return 0;
+    describe(code, "duplicating the communicator", text, text_capacity);
+    return -1;
+}
+
+/* All ranks are there: what follows does not wait long. */
+static int
+end_duplicate(struct transport *transport, char *text, int text_capacity)
+{
+    int code = MPI_Comm_set_errhandler(transport->comm, MPI_ERRORS_RETURN);
     if (code == MPI_SUCCESS)
         code = MPI_Comm_dup(transport->comm, &transport->parts_comm);
     if (code == MPI_SUCCESS)
-        code = MPI_Comm_rank(transport->comm, &transport->rank);
-    if (code == MPI_SUCCESS)
-        code = MPI_Comm_size(transport->comm, &transport->size);
-    if (code == MPI_SUCCESS)
-        return 0;
+        return check_thread_level(transport, text, text_capacity);
     describe(code, "duplicating the communicator", text, text_capacity);
     return -1;
 }
@@ -720,25 +732,40 @@ transport_open(struct transport **transport, const void *mpi_comm, const struct 
         return -1;
     }
     made->comm = made->parts_comm = MPI_COMM_NULL;
+    made->step = MPI_REQUEST_NULL;
     made->buffers = *buffers;
-    int error = duplicate(made, *(const MPI_Comm *)mpi_comm, text, text_capacity);
-    if (error == 0)
-        error = check_thread_level(made, text, text_capacity);
-    if (error == 0) {
-        made->under_way = calloc((size_t)made->size, sizeof *made->under_way);
-        made->waiting = calloc((size_t)made->size, sizeof *made->waiting);
-        made->offered = calloc((size_t)made->size, sizeof *made->offered);
-        if (!made->under_way || !made->waiting || !made->offered) {
-            snprintf(text, (size_t)text_capacity, "no memory");
-            error = -1;
-        }
-    }
-    if (error) {
+    if (begin_duplicate(made, *(const MPI_Comm *)mpi_comm, text, text_capacity) != 0) {
         transport_delete(made);
         return -1;
     }
     *transport = made;
     return 0;
+}
+
+int
+transport_opened(struct transport *transport, char *text, int text_capacity)
+{
+    int done = 0;
+    int code = MPI_Test(&transport->step, &done, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS) {
+        describe(code, "duplicating the communicator", text, text_capacity);
+        transport->comm = MPI_COMM_NULL;
+        done = -1;
+    } else if (done && end_duplicate(transport, text, text_capacity) != 0) {
+        done = -1;
+    }
+    if (done == 1) {
+        transport->under_way = calloc((size_t)transport->size, sizeof *transport->under_way);
+        transport->waiting = calloc((size_t)transport->size, sizeof *transport->waiting);
+        transport->offered = calloc((size_t)transport->size, sizeof *transport->offered);
+        if (!transport->under_way || !transport->waiting || !transport->offered) {
+            snprintf(text, (size_t)text_capacity, "no memory");
+            done = -1;
+        }
+    }
+    if (done < 0)
+        transport_delete(transport);
+    return done;
 }
 
 int
@@ -758,6 +785,17 @@ int
 transport_size(const struct transport *transport)
 {
     return transport->size;
+}
+
+bool
+transport_quiet(struct transport *transport)
+{
+    int quiet = 0;
+    if (!transport->quiet)
+        check(transport, MPI_Ibarrier(transport->comm, &transport->step), "MPI_Ibarrier");
+    transport->quiet = true;
+    check(transport, MPI_Test(&transport->step, &quiet, MPI_STATUS_IGNORE), "MPI_Test");
+    return quiet;
 }
 
 /* A send that the receiver has not matched ends only when it is received, so everybody goes on receiving, for nothing,
@@ -832,13 +870,47 @@ wait_until_read(int file)
         poll(NULL, 0, 1);
 }
 
+static void (*before_finalize)(void);
+
+static int
+at_finalize(MPI_Comm comm, int key, void *attribute, void *unused)
+{
+    (void)comm;
+    (void)attribute;
+    (void)unused;
+    MPI_Comm_free_keyval(&key);
+    before_finalize();
+    return MPI_SUCCESS;
+}
+
+/* MPI_Finalize deletes the attributes of MPI_COMM_SELF before anything else (MPI 4.0, 11.2.4). */
+int
+transport_before_finalize(void (*call)(void))
+{
+    int key;
+    before_finalize = call;
+    int code = MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, at_finalize, &key, NULL);
+    if (code == MPI_SUCCESS)
+        code = MPI_Comm_set_attr(MPI_COMM_SELF, key, NULL);
+    return code == MPI_SUCCESS ? 0 : -1;
+}
+
+bool
+transport_world(int *rank, int *size)
+{
+    int initialized = 0, finalized = 0;
+    return MPI_Initialized(&initialized) == MPI_SUCCESS && MPI_Finalized(&finalized) == MPI_SUCCESS && initialized &&
+           !finalized && MPI_Comm_rank(MPI_COMM_WORLD, rank) == MPI_SUCCESS &&
+           MPI_Comm_size(MPI_COMM_WORLD, size) == MPI_SUCCESS;
+}
+
 void
 transport_abort(int status)
 {
-    int finalized = 0;
+    int rank, size;
     wait_until_read(STDOUT_FILENO);
     wait_until_read(STDERR_FILENO);
-    if (MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
+    if (transport_world(&rank, &size))
         MPI_Abort(MPI_COMM_WORLD, status);
     _exit(status ? status : 1);
 }

@@ -46,10 +46,12 @@ struct transport_buffers {
     int (*place)(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token);
 };
 
-/* *mpi_comm is a pointer to an MPI_Comm; it is duplicated.  Collective; called without the mutex.  0 or -1
- * with `text`. */
+/* Ask for a duplicate of the communicator that mpi_comm points to.  Collective, but it does not wait for other ranks: only
+ * rank and size may be asked before transport_opened says yes.  Without the mutex.  0, or -1 with `text`. */
 int transport_open(struct transport **transport, const void *mpi_comm, const struct transport_buffers *buffers,
                    char *text, int text_capacity);
+/* Have all ranks asked?  1: yes, the transport can be used; 0: not yet; -1 with `text`: it is deleted. */
+int transport_opened(struct transport *transport, char *text, int text_capacity);
 int transport_rank(const struct transport *transport);
 int transport_size(const struct transport *transport);
 
@@ -79,6 +81,10 @@ int transport_receive(struct transport *transport, void **buffer, uint64_t *byte
  * calling transport_receive for them to end.  (What others copy themselves ends without, and is noticed at the next one.) */
 unsigned transport_pending(const struct transport *transport);
 
+/* This rank will ask nobody for anything any more: true when that holds for all ranks.  Asked again and again; until then
+ * this rank goes on receiving and answering. */
+bool transport_quiet(struct transport *transport);
+
 /* Complete all that is pending and free the duplicate.  Collective; after the protocol's own last meeting. */
 void transport_close(struct transport *transport);
 
@@ -87,6 +93,12 @@ uint64_t transport_agree_min(struct transport *transport, uint64_t value);
 uint64_t transport_agree_max(struct transport *transport, uint64_t value);
 void transport_gather(struct transport *transport, const void *mine, int bytes, void *all);
 void transport_broadcast(struct transport *transport, void *value, int bytes);
+
+/* Call `call` when the program calls MPI_Finalize, before MPI ends.  0 or -1. */
+int transport_before_finalize(void (*call)(void));
+
+/* This process among those that were started together; false where MPI is not initialised, or finalized. */
+bool transport_world(int *rank, int *size);
 
 /* MPI_Abort of the world, not of the duplicate.  Any thread; does not return.  Of the world MPICH tells the launcher, whose
  * status then is `status`.  Of another communicator it tells only the ranks: these leave on their own, the launcher kills

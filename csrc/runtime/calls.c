@@ -6,12 +6,37 @@
 
 enum { PAGE_BYTES_MIN = 4096, PAGE_BYTES_MAX = 64 << 20 };
 
-struct runtime *running(const char *call)
+static struct runtime *running(const char *call)
 {
     if (runtime_state() == RUNTIME_ACTIVE)
         return runtime_current;
-    runtime_error(DSM_E_STATE, runtime_state() == RUNTIME_ENDED ? "%s after finalize" : "%s before init", call);
+    runtime_error(DSM_E_STATE, runtime_state() == RUNTIME_NEW ? "%s before init" : "%s after finalize", call);
     return NULL;
+}
+
+struct runtime *calls_enter(const char *call)
+{
+    struct runtime *runtime = running(call);
+    return runtime && !progress_enter(runtime, RUNTIME_ACTIVE) ? running(call) : runtime;
+}
+
+struct runtime *calls_lock(const char *call)
+{
+    struct runtime *runtime = running(call);
+    if (runtime)
+        progress_lock(runtime);
+    if (runtime && !running(call)) {
+        progress_unlock(runtime);
+        return NULL;
+    }
+    return runtime;
+}
+
+int calls_not_yet(const char *call)
+{
+    if (runtime_state() == RUNTIME_ACTIVE)
+        return DSM_AGAIN;
+    return runtime_error(DSM_E_STATE, "dsm ended while a thread of this rank waited in %s", call);
 }
 
 int64_t deadline_of(const struct wait *wait, double slice_s)
@@ -47,7 +72,7 @@ static bool caught_up(struct runtime *runtime, void *unused)
 static void catch_up(struct runtime *runtime)
 {
     if (runtime->node->pinned || !ahead_done(runtime->node))
-        progress_wait(runtime, caught_up, NULL, -1);
+        runtime_await_pages(runtime, caught_up, NULL);
 }
 
 /* ---- meetings ------------------------------------------------------------------------------------------------ */
@@ -85,9 +110,11 @@ static void take_signal_back(const struct runtime *runtime)
 }
 
 /* Arrive (the first time), and wait for the departure.  `result` may be NULL. */
-static int meet(struct runtime *runtime, const struct ballot *ballot, double slice_s, uint32_t *result)
+static int meet(const char *call, const struct ballot *ballot, double slice_s, uint32_t *result)
 {
-    progress_enter(runtime);
+    struct runtime *runtime = calls_enter(call);
+    if (!runtime)
+        return DSM_E_STATE;
     if (runtime->meeting && (runtime->meeting != ballot->kind || !pthread_equal(runtime->meeting_thread, pthread_self()))) {
         enum meeting_kind other = runtime->meeting;
         progress_leave(runtime);
@@ -111,7 +138,9 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
         error = meeting_error(meeting);
         if (result)
             *result = meeting->result;
-        catch_up(runtime);
+        /* Nobody may be left to bring anything after the last meeting. */
+        if (ballot->kind != MEETING_FINALIZE)
+            catch_up(runtime);
     }
     runtime->stats.wait_barrier_ns += watchdog_end(wait, done);
     progress_leave(runtime);
@@ -120,20 +149,21 @@ static int meet(struct runtime *runtime, const struct ballot *ballot, double sli
 
 int dsm_barrier(double slice_s)
 {
-    struct runtime *runtime = running("barrier()");
-    if (!runtime)
-        return DSM_E_STATE;
-    return meet(runtime, &(struct ballot){.kind = MEETING_BARRIER}, slice_s, NULL);
+    return meet("barrier()", &(struct ballot){.kind = MEETING_BARRIER}, slice_s, NULL);
 }
 
-int dsm_finalize(double slice_s)
+/* Some ranks are over, others have called finalize() or MPI_Finalize: dsm ends when no rank wants it any more, which one
+ * refusal prevents. */
+int dsm_finalize(bool at_exit, double slice_s)
 {
-    struct runtime *runtime = running("finalize()");
-    if (!runtime)
-        return DSM_E_STATE;
-    int error = meet(runtime, &(struct ballot){.kind = MEETING_FINALIZE}, slice_s, NULL);
+    struct ballot ballot = {.kind = MEETING_FINALIZE, .refusal = at_exit ? "the interpreter is not through" : NULL};
+    int error = meet("finalize()", &ballot, slice_s, NULL);
+    if (error == DSM_E_VIEWS) {
+        runtime_current->at_exit = runtime_current->at_exit || at_exit;
+        return DSM_OK;
+    }
     if (!error)
-        runtime_end(runtime);
+        runtime_end(runtime_current);
     return error;
 }
 
@@ -153,9 +183,6 @@ static void describe(const struct runtime *runtime, const struct region *region,
 int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint32_t initial_bytes, const char *name,
                  const char *what, double slice_s, struct dsm_region *region)
 {
-    struct runtime *runtime = running("an allocation");
-    if (!runtime)
-        return DSM_E_STATE;
     if (bytes == 0)
         return runtime_error(DSM_E_ARGUMENT, "an allocation of 0 bytes");
     if (page_bytes < PAGE_BYTES_MIN || page_bytes > PAGE_BYTES_MAX || (page_bytes & (page_bytes - 1)))
@@ -171,10 +198,12 @@ int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint3
         .value = initial,
     };
     uint32_t id;
-    int error = meet(runtime, &ballot, slice_s, &id);
+    int error = meet("an allocation", &ballot, slice_s, &id);
     if (error)
         return error;
-    progress_lock(runtime);
+    struct runtime *runtime = calls_lock("an allocation");
+    if (!runtime)
+        return DSM_E_STATE;
     describe(runtime, region_find(&runtime->node->regions, id), region);
     progress_unlock(runtime);
     return DSM_OK;
@@ -182,19 +211,15 @@ int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint3
 
 int dsm_free(uint32_t region, const char *refusal, const char *what, double slice_s)
 {
-    struct runtime *runtime = running("free()");
-    if (!runtime)
-        return DSM_E_STATE;
     struct ballot ballot = {.kind = MEETING_FREE, .numbers = {region}, .what = what, .refusal = refusal};
-    return meet(runtime, &ballot, slice_s, NULL);
+    return meet("free()", &ballot, slice_s, NULL);
 }
 
 int dsm_forget(uint32_t region)
 {
-    struct runtime *runtime = running("forget");
+    struct runtime *runtime = calls_lock("forget");
     if (!runtime)
         return DSM_E_STATE;
-    progress_lock(runtime);
     struct regions *regions = &runtime->node->regions;
     for (uint32_t i = 0; i < regions->grave_count; i++)
         if (regions->graves[i].id == region)
@@ -205,11 +230,10 @@ int dsm_forget(uint32_t region)
 
 int dsm_region_of(const void *address, struct dsm_region *out)
 {
-    struct runtime *runtime = running("a look at an array");
+    struct runtime *runtime = calls_lock("a look at an array");
     if (!runtime)
         return DSM_E_STATE;
     uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
-    progress_lock(runtime);
     struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
     if (region)
         describe(runtime, region, out);
@@ -219,10 +243,9 @@ int dsm_region_of(const void *address, struct dsm_region *out)
 
 int dsm_page_info(uint32_t id, uint64_t index, struct dsm_page_info *info)
 {
-    struct runtime *runtime = running("a look at a page");
+    struct runtime *runtime = calls_lock("a look at a page");
     if (!runtime)
         return DSM_E_STATE;
-    progress_lock(runtime);
     struct region *region = region_find(&runtime->node->regions, id);
     bool there = region && index < region->pages;
     const struct page *page = there ? region_page_if(region, index) : NULL;
@@ -260,21 +283,19 @@ static bool pin_done(struct runtime *runtime, void *context)
 
 /* Pages, by the offset of the first and the one behind the last. */
 struct span {
-    struct runtime *runtime;
     uint64_t from, end, page_bytes;
 };
 
 /* The pages of the bytes, which must lie in one region; of no bytes none. */
 static int span_of(const char *call, void *address, uint64_t bytes, struct span *span)
 {
-    struct runtime *runtime = running(call);
-    if (!runtime)
-        return DSM_E_STATE;
-    *span = (struct span){.runtime = runtime, .page_bytes = 1};
+    *span = (struct span){.page_bytes = 1};
     if (bytes == 0)
         return DSM_OK;
+    struct runtime *runtime = calls_lock(call);
+    if (!runtime)
+        return DSM_E_STATE;
     uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
-    progress_lock(runtime);
     const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
     bool fits = region && offset - region->offset + bytes <= region->pages * region->page_bytes;
     if (fits) {
@@ -294,12 +315,16 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
     if (error)
         return error;
     for (uint64_t at = span.from; at < span.end; at += span.page_bytes) {
+        struct runtime *runtime = calls_enter("pinned");
+        if (!runtime)
+            return DSM_E_STATE;
         struct pin_question question = {.offset = at, .write = write, .first = true};
-        struct wait *wait = watchdog_begin(span.runtime, write ? WAIT_WRITE : WAIT_READ, at);
-        progress_enter(span.runtime);
-        progress_wait(span.runtime, pin_done, &question, -1);
-        span.runtime->stats.wait_fault_ns += watchdog_end(wait, true);
-        progress_leave(span.runtime);
+        struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, at);
+        bool done = runtime_await_pages(runtime, pin_done, &question);
+        runtime->stats.wait_fault_ns += watchdog_end(wait, true);
+        progress_leave(runtime);
+        if (!done)
+            return calls_not_yet("pinned");
     }
     return DSM_OK;
 }
@@ -310,11 +335,13 @@ int dsm_unpin(void *address, uint64_t bytes, bool write)
     int error = span_of("the end of pinned", address, bytes, &span);
     if (error)
         return error;
-    progress_enter(span.runtime);
+    struct runtime *runtime = calls_enter("the end of pinned");
+    if (!runtime)
+        return DSM_E_STATE;
     for (uint64_t at = span.from; at < span.end; at += span.page_bytes)
-        node_unpin(span.runtime->node, at, write);
-    progress_flush(span.runtime);
-    progress_leave(span.runtime);
+        node_unpin(runtime->node, at, write);
+    progress_flush(runtime);
+    progress_leave(runtime);
     return DSM_OK;
 }
 
@@ -322,10 +349,7 @@ int dsm_unpin(void *address, uint64_t bytes, bool write)
 
 int dsm_lock_new(const char *what, double slice_s, uint32_t *lock)
 {
-    struct runtime *runtime = running("the creation of a lock");
-    if (!runtime)
-        return DSM_E_STATE;
-    return meet(runtime, &(struct ballot){.kind = MEETING_LOCK_NEW, .what = what}, slice_s, lock);
+    return meet("the creation of a lock", &(struct ballot){.kind = MEETING_LOCK_NEW, .what = what}, slice_s, lock);
 }
 
 struct lock_question {
@@ -365,7 +389,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
         runtime->stats.wait_lock_ns += waited;
         lock->stats.wait_ns += waited;
         if (!done)
-            return DSM_AGAIN;
+            return calls_not_yet("acquire()");
     }
     *ticket = 0;
     if (question.answer == LOCK_REFUSED)
@@ -377,10 +401,9 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
 
 static int acquire_by_id(uint32_t id, bool trying, uint64_t *ticket, double slice_s)
 {
-    struct runtime *runtime = running("acquire()");
+    struct runtime *runtime = calls_enter("acquire()");
     if (!runtime)
         return DSM_E_STATE;
-    progress_enter(runtime);
     struct lock *lock = lock_of(runtime, id);
     int error = lock ? acquire(runtime, lock, trying, ticket, slice_s) : DSM_E_ARGUMENT;
     progress_leave(runtime);
@@ -399,10 +422,9 @@ int dsm_try_acquire(uint32_t lock, uint64_t *ticket, double slice_s)
 
 int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
 {
-    struct runtime *runtime = running("acquire()");
+    struct runtime *runtime = calls_enter("acquire()");
     if (!runtime)
         return DSM_E_STATE;
-    progress_enter(runtime);
     struct lock *lock = lock_of(runtime, id);
     if (lock && *ticket) {
         lock_cancel(runtime->node, lock, *ticket);
@@ -419,11 +441,10 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
 int dsm_release(uint32_t id)
 {
     enum { POLL_AFTER_NS = 5 * 1000 };
-    struct runtime *runtime = running("release()");
+    struct runtime *runtime = calls_enter("release()");
     if (!runtime)
         return DSM_E_STATE;
     int error = DSM_OK;
-    progress_enter(runtime);
     struct lock *lock = lock_of(runtime, id);
     if (!lock) {
         error = DSM_E_ARGUMENT;
@@ -447,10 +468,9 @@ int dsm_release(uint32_t id)
 
 bool dsm_locked(uint32_t id)
 {
-    struct runtime *runtime = running("locked()");
+    struct runtime *runtime = calls_lock("locked()");
     if (!runtime)
         return false;
-    progress_lock(runtime);
     struct lock *lock = lock_find(runtime->node, id);
     bool held = lock && lock->held;
     progress_unlock(runtime);
@@ -461,11 +481,8 @@ bool dsm_locked(uint32_t id)
 
 int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *counter)
 {
-    struct runtime *runtime = running("the creation of a counter");
-    if (!runtime)
-        return DSM_E_STATE;
     struct ballot ballot = {.kind = MEETING_COUNTER_NEW, .numbers = {(uint64_t)start}, .what = what};
-    return meet(runtime, &ballot, slice_s, counter);
+    return meet("the creation of a counter", &ballot, slice_s, counter);
 }
 
 struct counter_question {
@@ -481,10 +498,9 @@ static bool counter_done(struct runtime *runtime, void *context)
 
 int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before)
 {
-    struct runtime *runtime = running("a counter");
+    struct runtime *runtime = calls_enter("a counter");
     if (!runtime)
         return DSM_E_STATE;
-    progress_enter(runtime);
     if (counter >= runtime->node->counter_count) {
         progress_leave(runtime);
         return runtime_error(DSM_E_ARGUMENT, "no counter %u", counter);
@@ -501,5 +517,5 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     if (done)
         *ticket = 0;
     progress_leave(runtime);
-    return done ? DSM_OK : DSM_AGAIN;
+    return done ? DSM_OK : calls_not_yet("a counter's next()");
 }

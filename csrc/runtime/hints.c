@@ -40,7 +40,7 @@ static bool await_change(struct runtime *runtime, struct change *change, int64_t
         int64_t now = runtime_now_ns();
         bool last = deadline_ns >= 0 && deadline_ns - now <= POLL_NS;
         bool done = progress_wait(runtime, has_changed, change, last ? deadline_ns : now + POLL_NS);
-        if (done || last)
+        if (done || last || runtime_state() != RUNTIME_ACTIVE)
             return done;
         sleep_until(runtime, deadline_ns >= 0 ? deadline_ns : now + SLEEP_NS);
     }
@@ -48,10 +48,9 @@ static bool await_change(struct runtime *runtime, struct change *change, int64_t
 
 int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value)
 {
-    struct runtime *runtime = running("a wait for a counter");
+    struct runtime *runtime = calls_enter("a wait for a counter");
     if (!runtime)
         return DSM_E_STATE;
-    progress_enter(runtime);
     if (counter >= runtime->node->counter_count || counter % (uint32_t)runtime->size != (uint32_t)runtime->rank) {
         progress_leave(runtime);
         return runtime_error(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
@@ -62,7 +61,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *v
     *value = runtime->node->counters[counter].value;
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     progress_leave(runtime);
-    return done ? DSM_OK : DSM_AGAIN;
+    return done ? DSM_OK : calls_not_yet("a wait for a counter");
 }
 
 /* ---- prefetching --------------------------------------------------------------------------------------------- */
@@ -83,13 +82,12 @@ static void add_runs(struct runtime *runtime, const struct region *region, uint6
 
 int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t runs)
 {
-    struct runtime *runtime = running("prefetch()");
-    if (!runtime)
-        return DSM_E_STATE;
     if (bytes == 0 || runs == 0)
         return DSM_OK;
+    struct runtime *runtime = calls_enter("prefetch()");
+    if (!runtime)
+        return DSM_E_STATE;
     uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
-    progress_enter(runtime);
     const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
     uint64_t from = region ? offset - region->offset : 0, room = region ? region->pages * region->page_bytes - from : 0;
     bool fits = bytes <= room && (runs == 1 || stride <= (room - bytes) / (runs - 1));

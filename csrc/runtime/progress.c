@@ -330,11 +330,16 @@ static void sleep_beside(struct runtime *runtime)
     runtime->sleepers--;
 }
 
-void progress_enter(struct runtime *runtime)
+bool progress_enter(struct runtime *runtime, enum runtime_state last)
 {
     progress_lock(runtime);
+    if (runtime_state() > last) {
+        progress_unlock(runtime);
+        return false;
+    }
     runtime->waiting++;
     tell(runtime);
+    return true;
 }
 
 void progress_look_away(struct runtime *runtime, bool away)
@@ -399,7 +404,7 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
         uint64_t asked = runtime->generation;
         finished = done(runtime, context);
         progress_flush(runtime);
-        if (finished)
+        if (finished || runtime_state() != RUNTIME_ACTIVE)
             break;
         while (runtime->generation == asked) {
             /* Reading the clock is a tenth of a look. */
@@ -430,6 +435,29 @@ over:
     if (runtime->sleepers)
         pthread_cond_signal(&runtime->changed);
     return finished;
+}
+
+/* What a thread is doing when dsm ends it may do to its end only where nobody could tell it the contrary: in a page fault.
+ * The other ranks still answer, because they are here, too, until all are through. */
+void progress_end(struct runtime *runtime)
+{
+    progress_lock(runtime);
+    runtime_enter_state(RUNTIME_ENDING);
+    runtime->generation++;
+    pthread_cond_broadcast(&runtime->changed);
+    for (;;) {
+        if (runtime->waiting == 0) {
+            runtime_enter_state(RUNTIME_ENDED);
+            if (transport_quiet(runtime->transport))
+                break;
+        }
+        if (!progress_poll(runtime)) {
+            progress_unlock(runtime);
+            sched_yield();
+            progress_lock(runtime);
+        }
+    }
+    progress_unlock(runtime);
 }
 
 /* ---- the service thread --------------------------------------------------------------------------------------- */

@@ -28,12 +28,18 @@
 enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000, BROKEN_S = 2, DEATH_S = 2 };
 
 struct runtime *runtime_current;
-static enum runtime_state the_state = RUNTIME_NEW;
+static _Atomic int the_state = RUNTIME_NEW;          /* enum runtime_state */
+static struct runtime *starting;                        /* dsm_init was called, and some rank has not called it yet */
 static _Thread_local char error_text[2048];
 
 enum runtime_state runtime_state(void)
 {
-    return the_state;
+    return (enum runtime_state)atomic_load(&the_state);
+}
+
+void runtime_enter_state(enum runtime_state state)
+{
+    atomic_store(&the_state, (int)state);
 }
 
 int64_t runtime_now_ns(void)
@@ -113,13 +119,20 @@ void runtime_die(const struct runtime *runtime, const char *text, int status, bo
     if (own)
         own->dying_status = status;
     char line[1024];
-    snprintf(line, sizeof line, "dsm: rank %d of %d: %s\n", runtime ? runtime->rank : -1, runtime ? runtime->size : 0, text);
+    int rank = -1, size = 0;
+    if (runtime) {
+        rank = runtime->rank;
+        size = runtime->size;
+    } else {
+        transport_world(&rank, &size);
+    }
+    snprintf(line, sizeof line, "dsm: rank %d of %d: %s\n", rank, size, text);
     write_all(line);
     if (events && runtime && runtime->node)
         write_events(runtime->node);
     for (int peer = 0; runtime && runtime->doorbell && peer < runtime->size; peer++)
         doorbell_farewell(runtime->doorbell, peer);
-    if (runtime && runtime->transport)
+    if (!runtime || runtime->transport)
         transport_abort(status);
     _exit(status);
 }
@@ -256,8 +269,12 @@ static int touched_outside(struct runtime *runtime, uint64_t offset)
     return 0;
 }
 
+/* A thread that the program left running (a daemon thread that computes without the interpreter's lock) has nobody to
+ * tell a mistake to: it stops, as the interpreter stops those that need its lock. */
 static int touched_after_end(struct runtime *runtime, uint64_t offset)
 {
+    while (runtime->at_exit && gettid() != getpid())
+        pause();
     const struct region *region = region_at(&runtime->node->regions, offset);
     char line[256];
     if (!region)
@@ -272,21 +289,7 @@ struct fault_question {
     uint64_t offset;
     bool write, first;
     enum fault_answer answer;
-    unsigned interrupts;
-    int64_t interrupted_ns;
 };
-
-/* Ctrl-C in a fault: Python cannot look at its signals before the access ends, and it may never end. */
-static void look_at_interrupt(struct runtime *runtime, struct fault_question *question)
-{
-    int64_t now = runtime_now_ns();
-    if (fault_interrupts() == question->interrupts)
-        return;
-    if (!question->interrupted_ns)
-        question->interrupted_ns = now;
-    else if (now - question->interrupted_ns > 1000000000)
-        runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
-}
 
 static bool fault_done(struct runtime *runtime, void *context)
 {
@@ -294,6 +297,25 @@ static bool fault_done(struct runtime *runtime, void *context)
     question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
     question->first = false;
     return question->answer != FAULT_WAIT;
+}
+
+/* Python cannot look at its signals before the access ends, and it may never end: Ctrl-C ends the job after a while. */
+bool runtime_await_pages(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context)
+{
+    enum { SLICE_NS = 100 * 1000 * 1000, PATIENCE_NS = 1000 * 1000 * 1000 };
+    unsigned interrupts = fault_interrupts();
+    int64_t interrupted_ns = 0;
+    while (!progress_wait(runtime, done, context, runtime_now_ns() + SLICE_NS)) {
+        if (runtime_state() != RUNTIME_ACTIVE)
+            return false;
+        if (fault_interrupts() == interrupts)
+            continue;
+        int64_t now = runtime_now_ns();
+        interrupted_ns = interrupted_ns ? interrupted_ns : now;
+        if (now - interrupted_ns > PATIENCE_NS)
+            runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
+    }
+    return true;
 }
 
 static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
@@ -304,16 +326,23 @@ static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t 
         region->stats.wait_fault_ns += waited_ns;
 }
 
+/* The thread that ends dsm polls for this one. */
+static void leave_to_end(struct runtime *runtime)
+{
+    progress_unlock(runtime);
+    nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
+    progress_lock(runtime);
+}
+
 static int serve_fault(void *context, uint64_t offset, bool write)
 {
     struct runtime *runtime = context;
-    if (the_state == RUNTIME_ENDED)
+    struct fault_question question = {.offset = offset, .write = write, .first = true};
+    if (!progress_enter(runtime, RUNTIME_ENDING))
         return touched_after_end(runtime, offset);
-    struct fault_question question = {.offset = offset, .write = write, .first = true, .interrupts = fault_interrupts()};
     struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, offset);
-    progress_enter(runtime);
-    while (!progress_wait(runtime, fault_done, &question, runtime_now_ns() + 100 * 1000 * 1000))
-        look_at_interrupt(runtime, &question);
+    while (!runtime_await_pages(runtime, fault_done, &question))
+        leave_to_end(runtime);
     runtime->expected_count = 0;
     count_fault_wait(runtime, offset, watchdog_end(wait, true));
     progress_leave(runtime);
@@ -525,6 +554,8 @@ static void make_node(struct runtime *runtime)
     runtime->node = node_new(&options, &port);
 }
 
+static void end_in_time(void);
+
 static int start_threads(struct runtime *runtime)
 {
     sigset_t all, before;
@@ -553,15 +584,73 @@ static void init_mutex(struct runtime *runtime)
     pthread_condattr_destroy(&changed);
 }
 
-static int start(struct runtime *runtime, const void *mpi_comm)
+/* Ask all ranks to start.  From here on a death, and a question (SIGUSR1), know this rank. */
+static int begin(const void *mpi_comm, const struct dsm_options *options)
 {
     char text[512];
+    struct runtime *runtime = calloc(1, sizeof *runtime);
+    if (!runtime)
+        return runtime_error(DSM_E_MEMORY, "no memory for the runtime");
     struct transport_buffers buffers = {.context = runtime, .take = buffer_take, .give = buffer_give,
                                         .broken = transport_broken, .sent = buffer_sent, .place = buffer_place};
-    if (transport_open(&runtime->transport, mpi_comm, &buffers, text, (int)sizeof text) != 0)
+    if (transport_open(&runtime->transport, mpi_comm, &buffers, text, (int)sizeof text) != 0) {
+        free(runtime);
         return runtime_error(DSM_E_ENVIRONMENT, "%s", text);
+    }
+    runtime->options = *options;
+    if (options->trace_path)
+        runtime->options.trace_path = strdup(options->trace_path);
     runtime->rank = transport_rank(runtime->transport);
     runtime->size = transport_size(runtime->transport);
+    runtime->process = getpid();
+    runtime->neighbour_file = -1;
+    init_mutex(runtime);
+    starting = runtime_current = runtime;
+    fault_watch_usr1(print_waits);
+    return DSM_OK;
+}
+
+static void tell_late(struct runtime *runtime, int64_t now)
+{
+    static int64_t began_ns, told_ns;
+    int64_t longest = (int64_t)(runtime->options.watchdog_s * 1e9);
+    began_ns = began_ns ? began_ns : now;
+    bool late = longest > 0 && now - began_ns > longest && (!told_ns || now - told_ns > 10 * longest);
+    if (!atomic_exchange(&runtime->print_waits, false) && !late)
+        return;
+    told_ns = now;
+    char line[320];
+    snprintf(line, sizeof line,
+             "dsm: rank %d of %d has waited %.1f s for all ranks to start dsm: some rank has not made its first collective "
+             "call (dsm.init(), dsm.zeros() ...), which all ranks make, in the same order\n",
+             runtime->rank, runtime->size, (double)(now - began_ns) * 1e-9);
+    write_all(line);
+}
+
+/* Wait until all ranks have begun.  Not inside of MPI: the caller looks at its signals between the slices. */
+static int await_all(struct runtime *runtime, double slice_s)
+{
+    enum { LOOKS = 1000, SOON_NS = 20 * 1000, LATER_NS = 1000 * 1000 };
+    int64_t now = runtime_now_ns(), end_ns = slice_s < 0 ? INT64_MAX : now + (int64_t)(slice_s * 1e9);
+    for (int looks = 0;; looks++) {
+        char text[512];
+        int opened = transport_opened(runtime->transport, text, (int)sizeof text);
+        if (opened < 0) {
+            runtime->transport = NULL;
+            return runtime_error(DSM_E_ENVIRONMENT, "%s", text);
+        }
+        if (opened)
+            return DSM_OK;
+        now = runtime_now_ns();
+        tell_late(runtime, now);
+        if (now >= end_ns)
+            return DSM_AGAIN;
+        nanosleep(&(struct timespec){.tv_nsec = looks < LOOKS ? SOON_NS : LATER_NS}, NULL);
+    }
+}
+
+static int start(struct runtime *runtime)
+{
     runtime->peers = calloc((size_t)runtime->size, sizeof *runtime->peers);
     if (!runtime->peers)
         return runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
@@ -592,27 +681,29 @@ static int start(struct runtime *runtime, const void *mpi_comm)
     fault_explain_view(runtime->memory.system);
     fault_tell_crash(tell_crash);
     fault_watch_interrupt();
-    fault_watch_usr1(print_waits);
+    if (transport_before_finalize(end_in_time) != 0 || atexit(end_in_time) != 0)
+        return runtime_error(DSM_E_ENVIRONMENT, "MPI or the C library takes no call for the end of the program");
     return start_threads(runtime);
 }
 
-int dsm_init(const void *mpi_comm, const struct dsm_options *options)
+int dsm_init(const void *mpi_comm, const struct dsm_options *options, double slice_s)
 {
-    if (the_state == RUNTIME_ACTIVE)
+    if (runtime_state() == RUNTIME_ACTIVE)
         return runtime_error(DSM_E_STATE, "dsm has been started already");
-    if (the_state == RUNTIME_ENDED)
+    if (runtime_state() != RUNTIME_NEW)
         return runtime_error(DSM_E_STATE, "dsm was finalized; it starts once per process");
-    struct runtime *runtime = calloc(1, sizeof *runtime);
-    if (!runtime)
-        return runtime_error(DSM_E_MEMORY, "no memory for the runtime");
-    runtime->options = *options;
-    init_mutex(runtime);
-    runtime_current = runtime;
-    int error = start(runtime, mpi_comm);
+    int error = starting ? DSM_OK : begin(mpi_comm, options);
+    if (!error)
+        error = await_all(starting, slice_s);
+    if (error == DSM_AGAIN)
+        return DSM_AGAIN;
+    if (!error)
+        error = start(starting);
+    starting = NULL;
     if (error)
         runtime_current = NULL;     /* what it had is left: ranks that fail alike end, or go on without dsm */
     else
-        the_state = RUNTIME_ACTIVE;
+        runtime_enter_state(RUNTIME_ACTIVE);
     return error;
 }
 
@@ -620,6 +711,7 @@ int dsm_init(const void *mpi_comm, const struct dsm_options *options)
 
 void runtime_end(struct runtime *runtime)
 {
+    progress_end(runtime);
     atomic_store(&runtime->stopping, true);
     doorbell_ring(runtime->doorbell, runtime->rank);
     pthread_join(runtime->service, NULL);
@@ -627,9 +719,27 @@ void runtime_end(struct runtime *runtime)
     transport_close(runtime->transport);
     runtime->transport = NULL;
     doorbell_close(runtime->doorbell);
+    runtime->doorbell = NULL;
     board_close(runtime->board);
+    runtime->board = NULL;
     /* The range stays reserved and the names of the arrays stay known, so that a late access can be explained. */
-    the_state = RUNTIME_ENDED;
     memory_protect(&runtime->memory, 0, runtime->memory.bytes, MEMORY_NONE);
     memory_discard(&runtime->memory, 0, runtime->memory.bytes);
+}
+
+/* MPI_Finalize was called, or exit(): nothing of dsm works afterwards, and the other ranks come here as well.  Again where
+ * one of them was at the end of its program only. */
+static void end_in_time(void)
+{
+    struct runtime *runtime = runtime_current;
+    if (!runtime || runtime->process != getpid() || runtime->dying)
+        return;
+    unsigned interrupts = fault_interrupts();
+    while (runtime_state() == RUNTIME_ACTIVE) {
+        int error = dsm_finalize(false, 0.1);
+        if (error && error != DSM_AGAIN)
+            runtime_die(runtime, error_text, 1, false);
+        if (fault_interrupts() != interrupts)
+            runtime_die(runtime, "interrupted (Ctrl-C) at its end, while other ranks had not come to theirs", 130, false);
+    }
 }

@@ -62,6 +62,7 @@ struct runtime {
     struct peer *peers;
     struct dsm_options options;
     int rank, size;
+    pid_t process;                  /* a fork of it has no shared memory */
     uint64_t job;                   /* names this job */
     bool one_host;                  /* all ranks run here */
     bool all_seen;                  /* each rank can read the boards of all */
@@ -77,6 +78,7 @@ struct runtime {
     unsigned rings_due;             /* peers with ring_at_ns */
     int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
     int64_t polled_ns;              /* when a thread of the program last looked */
+    bool at_exit;                   /* the program is over: what still touches memory after the end does so unasked */
     enum meeting_kind meeting;      /* that an application thread is in; 0: none */
     pthread_t meeting_thread;
     struct expected {
@@ -106,7 +108,9 @@ struct runtime {
     } stats;
 };
 
-enum runtime_state { RUNTIME_NEW, RUNTIME_ACTIVE, RUNTIME_ENDED };
+/* ENDING: threads that wait go home with an error, but for those that wait for a page, which they still get.  ENDED: nobody
+ * enters any more.  Under the mutex from ACTIVE on. */
+enum runtime_state { RUNTIME_NEW, RUNTIME_ACTIVE, RUNTIME_ENDING, RUNTIME_ENDED };
 
 /* The one pointer of the process: a signal handler has no other way to its state.  NULL before dsm_init. */
 extern struct runtime *runtime_current;
@@ -123,13 +127,21 @@ void runtime_die(const struct runtime *runtime, const char *text, int status, bo
 /* Print the text with this rank to standard error, and go on. */
 void runtime_warn(const struct runtime *runtime, const char *text);
 
-/* Stop the threads and close the transport, after the last meeting. */
+/* progress_wait for pages, which no caller can be sent home from; false when dsm ends. */
+bool runtime_await_pages(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context);
+
+/* After the last meeting: let the threads that wait go, and close everything. */
 void runtime_end(struct runtime *runtime);
+/* Called by progress_end alone. */
+void runtime_enter_state(enum runtime_state state);
 
 /* ---- calls.c ------------------------------------------------------------------------------------------------- */
 
-/* NULL, with the error set, when dsm is not running. */
-struct runtime *running(const char *call);
+/* progress_enter or progress_lock for a call of the program; NULL, with the error set, when dsm is not running. */
+struct runtime *calls_enter(const char *call);
+struct runtime *calls_lock(const char *call);
+/* The code for a wait that progress_wait gave up: DSM_AGAIN, or an error because dsm has ended under it. */
+int calls_not_yet(const char *call);
 int64_t deadline_of(const struct wait *wait, double slice_s);
 
 /* ---- progress.c ---------------------------------------------------------------------------------------------- */
@@ -138,8 +150,9 @@ void progress_lock(struct runtime *runtime);
 void progress_unlock(struct runtime *runtime);
 /* Send what the node wants sent, and tell waiters of a wake.  Under the mutex. */
 void progress_flush(struct runtime *runtime);
-/* Take the mutex for a call that may wait, poll or send: until progress_leave others see that this rank polls. */
-void progress_enter(struct runtime *runtime);
+/* Take the mutex for a call that may wait, poll or send: until progress_leave others see that this rank polls.  False,
+ * without the mutex, when the runtime is past the state `last`. */
+bool progress_enter(struct runtime *runtime, enum runtime_state last);
 /* Give the mutex up: the thread goes back to its own work.  Nobody may be left to look after these: peers that were asked
  * and not rung yet, sends that MPI has not finished, and, where others cannot see when this rank stops polling, a bell that
  * the service thread left to this thread, whose last look may have been too early for the message. */
@@ -152,10 +165,12 @@ int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t b
 void progress_look_away(struct runtime *runtime, bool away);
 /* Receive what is there, up to a wake; true when there was anything.  Under the mutex. */
 bool progress_poll(struct runtime *runtime);
-/* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first.  Under the
- * mutex, which is given up in between. */
+/* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first, or dsm ends.
+ * Under the mutex, which is given up in between. */
 bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context,
                    int64_t deadline_ns);
+/* The end: wake all threads that wait, and answer other ranks until no thread of any rank waits for anything. */
+void progress_end(struct runtime *runtime);
 void *progress_service(void *runtime);
 /* Ask the scheduler for short slices (Linux 6.12): who runs briefly and seldom goes before a computation when it wakes. */
 void progress_short_slices(void);

@@ -12,7 +12,7 @@ enum { RACE_RANKS_MAX = 4, RACE_SLOT_BYTES = 256 };
 
 /* In memory that all ranks share: where they meet at the start and at the end. */
 struct race_shared {
-    atomic_uint arrived, round, closing;
+    atomic_uint arrived, round, quiet, closing;
     unsigned char slots[RACE_RANKS_MAX][RACE_SLOT_BYTES];
 };
 

@@ -257,7 +257,7 @@ static int run_rank(const struct race_job *job)
     options.chaos_seed = (uint64_t)settings.chaos;
     pthread_t second;
     uint64_t phase = 0;
-    must(dsm_init(job, &options), "init");
+    WAIT(dsm_init(job, &options, slice_s));
     guarded = allocate(CELLS * CELL_STRIDE * sizeof *guarded, "guarded");
     owned = allocate(OWN_BYTES * (uint64_t)settings.ranks * THREADS, "owned");
     told = allocate(sizeof *told * ((LOCKS + 2) * RACE_RANKS_MAX + 1), "told");
@@ -283,7 +283,7 @@ static int run_rank(const struct race_job *job)
     pthread_join(second, NULL);
     compare_sums(workers);
     print_summary(workers, phase);
-    WAIT(dsm_finalize(slice_s));
+    WAIT(dsm_finalize(false, slice_s));
     return 0;
 }
 

@@ -159,6 +159,10 @@ open_on(MPI_Comm comm, struct pool *pool)
     char text[1024] = "";
     *pool = (struct pool){0};
     REQUIRE(transport_open(&pool->transport, &comm, &buffers, text, (int)sizeof text) == 0);
+    int opened;
+    while ((opened = transport_opened(pool->transport, text, (int)sizeof text)) == 0)
+        ;
+    REQUIRE(opened == 1);
     if (board)
         transport_copy_by(pool->transport, board);
     if (seed_of_chaos)
@@ -422,8 +426,10 @@ print_refusal(MPI_Comm comm)
     struct pool pool = {0};
     struct transport_buffers buffers = {.context = &pool, .take = take, .give = give, .broken = broken};
     char text[1024] = "";
-    REQUIRE(transport_open(&pool.transport, &comm, &buffers, text, (int)sizeof text) == -1);
-    REQUIRE(!pool.transport);
+    int opened = transport_open(&pool.transport, &comm, &buffers, text, (int)sizeof text);
+    while (opened == 0)
+        opened = transport_opened(pool.transport, text, (int)sizeof text);
+    REQUIRE(opened == -1);
     printf("rank %d: %s\n", world_rank, text);
     fflush(stdout);
 }

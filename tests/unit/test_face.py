@@ -132,22 +132,23 @@ def test_init_refuses_what_is_no_communicator():
     assert output(code) == ["refused", "refused", "1"]
 
 
-def test_end_of_program_finalizes_before_mpi():
+def test_arrays_live_as_long_as_the_interpreter():
     code = """
     import atexit
+    atexit.register(lambda: print("callback", a.sum(), MPI.Is_finalized()))  # called after dsm's own
     import dsm
     from mpi4py import MPI
 
-    def last():  # registered before dsm starts, so called after its own
-        try:
-            dsm.barrier()
-        except RuntimeError as error:
-            print("finalized" in str(error), MPI.Is_finalized())
+    class Late:
+        def __del__(self, array=dsm.ones(3), lock=dsm.Lock(), show=print):
+            with lock:
+                show("garbage", array.sum())
 
-    atexit.register(last)
-    dsm.zeros(10)[...] = 1
+    a, late = dsm.zeros(10), Late()
+    a[...] = 1
+    sys_modules_keeps_it = __import__("sys").modules[__name__].late
     """
-    assert output(code) == ["True", "False"]
+    assert output(code) == ["callback", "10.0", "False", "garbage", "3.0"]
 
 
 def test_uncaught_exception_on_one_rank_is_pythons_own():
@@ -203,8 +204,6 @@ from dsm import _exit
 def abort(text, status):
     print("ABORT", status, text, flush=True)
 
-import atexit
-atexit.register(_exit.abort_if_failed)
 _exit.install(abort)
 """
 
@@ -215,11 +214,17 @@ _exit.install(abort)
         ("sys.exit(3)", "ABORT 3 sys.exit(3)"),
         ("sys.exit('wrong')", "ABORT 1 sys.exit('wrong')"),
         ("sys.exit(256)", "ABORT 1 sys.exit(256)"),
+        ("exit(3)", "ABORT 3 sys.exit(3)"),
+        ("raise SystemExit(3)", "ABORT 3 sys.exit(3)"),
+        ("raise SystemExit", ""),
+        ("raise type('Own', (SystemExit,), {})(3)", "ABORT 3 sys.exit(3)"),
+        ("error = SystemExit(1); error.code = 3; raise error", "ABORT 3 sys.exit(3)"),
+        ("import argparse; argparse.ArgumentParser().parse_args(['--no'])", "ABORT 2 sys.exit(2)"),
         ("sys.exit()", ""),
         ("sys.exit(0)", ""),
         ("1 / 0", "ABORT 1 uncaught ZeroDivisionError: division by zero"),
         ("raise KeyboardInterrupt", "ABORT 130 interrupted (KeyboardInterrupt)"),
-        ("_exit.remove(); sys.exit(3)", ""),
+        ("_exit.disarm(); sys.exit(3)", ""),
     ],
 )
 def test_failing_end_ends_all_ranks(end, expected):
