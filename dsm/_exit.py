@@ -84,11 +84,7 @@ class _Hooks:
     def install(self, abort: _Abort) -> None:
         self.abort = abort
         _watch_system_exit()
-        self.renew()
-
-    def renew(self) -> None:
-        if sys.excepthook != self._end_by_exception:
-            self._excepthook, sys.excepthook = sys.excepthook, self._end_by_exception
+        sys.excepthook = self._end_by_exception
 
     def _end_by_exception(
         self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
@@ -99,10 +95,14 @@ class _Hooks:
         try:
             self._excepthook(kind, error, traceback)
         finally:  # also when a second Ctrl-C comes while the first is printed
-            if issubclass(kind, KeyboardInterrupt):
-                self.abort("interrupted (KeyboardInterrupt)", STATUS_INTERRUPTED)
-            else:
-                self.abort(f"uncaught {describe(error)}", 1)
+            self.abort_by(error)
+
+    def abort_by(self, error: BaseException) -> None:
+        assert self.abort is not None
+        if isinstance(error, KeyboardInterrupt):
+            self.abort("interrupted (KeyboardInterrupt)", STATUS_INTERRUPTED)
+        else:
+            self.abort(f"uncaught {describe(error)}", 1)
 
 
 _hooks = _Hooks()
@@ -113,20 +113,29 @@ def install(abort: _Abort) -> None:
     _hooks.install(abort)
 
 
-def renew() -> None:
-    """Take the place of hooks that the program has installed since, which are called all the same.  Local."""
-    _hooks.renew()
-
-
 def disarm() -> None:
     """Let the process end as it would without dsm.  Local."""
     _hooks.abort = None
 
 
+def _uncaught() -> BaseException | None:
+    """Return what ended the program, if it has put a hook of its own in place of ours."""
+    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    if not isinstance(error, BaseException) or error.__traceback__ is None or hasattr(sys, "ps1"):
+        return None
+    # Debuggers, shells and test runners leave theirs there as well, but it begins in a function of their own.
+    outermost = error.__traceback__.tb_frame.f_code.co_name
+    return error if outermost in ("<module>", "_run_module_as_main") else None
+
+
 def abort_if_failed() -> None:
-    """At exit: end all ranks when the program ended by SystemExit with an error.  Local."""
+    """At exit: end all ranks when the program ended by an exception that no hook of ours has seen.  Local."""
     status = _hooks.status
-    if _hooks.abort is None or status is None or status == 0:
+    if _hooks.abort is None:
+        return
+    if (error := _uncaught()) is not None:
+        _hooks.abort_by(error)
+    if status is None or status == 0:
         return
     # As the interpreter does: what is no number is a message that it has printed, and counts as 1.
     number = (int(status) & 0xFF) or 1 if isinstance(status, int) else 1

@@ -95,7 +95,7 @@ def _abort(text: str, status: int) -> None:
     """End all ranks of this job, started or not; return where this process is alone.  Local."""
     runtime, mpi = _life.runtime, sys.modules.get("mpi4py.MPI")
     if runtime is not None:
-        if runtime.size > 1:
+        if runtime.size > 1 and runtime.lib.dsm_active():  # it ends with MPI.Finalize()
             runtime.abort(text, status)
         return
     if mpi is None and _mpi.ranks_wait_for_mpi():
@@ -188,7 +188,6 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         options, kept = _options(ffi, lib, chosen)
         runtime = Runtime(ffi, lib, mpi, comm.Get_rank(), comm.Get_size(), chosen)
         communicator = ffi.cast("void *", mpi._addressof(comm))
-        _exit.renew()
         _life.starting = True
         try:
             runtime.wait(lambda slice_s: lib.dsm_init(communicator, options, slice_s))

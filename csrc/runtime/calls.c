@@ -105,6 +105,8 @@ static void take_signal_back(const struct runtime *runtime)
     if (!fault_stolen())
         return;
     fault_retake();
+    if (runtime->at_exit)
+        return;                     /* the interpreter has given back what faulthandler had taken */
     runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and "
                           "passes real segmentation faults on. Enable faulthandler before dsm.init()");
 }
@@ -332,6 +334,8 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
 int dsm_unpin(void *address, uint64_t bytes, bool write)
 {
     struct span span;
+    if (runtime_state() > RUNTIME_ACTIVE)
+        return DSM_OK;              /* all pins have ended with dsm */
     int error = span_of("the end of pinned", address, bytes, &span);
     if (error)
         return error;

@@ -48,7 +48,8 @@ def test_a_rank_that_fails_before_mpi_starts_ends_all(run):
 def test_a_wrong_thread_level_on_one_rank_ends_all(run):
     program = """
     import os, mpi4py
-    mpi4py.rc.thread_level = "single" if "1" in (os.environ.get("PMI_RANK"), os.environ.get("OMPI_COMM_WORLD_RANK")) else "multiple"
+    own = (os.environ.get("PMI_RANK"), os.environ.get("OMPI_COMM_WORLD_RANK"))
+    mpi4py.rc.thread_level = "single" if "1" in own else "multiple"
     import dsm
     dsm.barrier()
     """
@@ -331,3 +332,38 @@ def test_an_exit_that_is_caught_is_no_end(run):
     """
     job = run(2, program)
     assert (job.status, job.out.count("3")) == (0, 2), job
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_exception_ends_all_ranks_whatever_hook_prints_it(run, when):
+    program = f"""
+    import traceback
+    if {when!r} == "before":
+        sys.excepthook = traceback.print_exception
+    dsm.barrier()
+    sys.excepthook = traceback.print_exception
+    if dsm.rank() == 1:
+        raise LookupError("no data")
+    dsm.barrier()
+    """
+    job = run(2, program, seconds=20)
+    assert job.status == 1, job
+    assert "dsm: rank 1 of 2: uncaught LookupError: no data" in job.err, job
+
+
+def test_after_mpi_finalize_a_status_is_the_programs_own(run):
+    job = run(2, "dsm.barrier()\nMPI.Finalize()\nif dsm.rank() == 1: sys.exit('no more')", seconds=20)
+    assert job.status == 1, job
+    assert "dsm:" not in job.err, job
+
+
+@pytest.mark.parametrize("end", ["dsm.finalize()", "MPI.Finalize()", "pass"])
+def test_faulthandler_and_open_pins_at_the_end(run, end):
+    program = f"""
+    import faulthandler
+    pin = dsm.pinned(dsm.zeros(1000), "rw")
+    pin.__enter__()
+    {end}
+    """
+    job = run(2, program, env={"PYTHONFAULTHANDLER": "1"}, seconds=20)
+    assert (job.status, job.err) == (0, ""), job
