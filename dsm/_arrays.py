@@ -1,11 +1,12 @@
 """Shared arrays: plain NumPy arrays over regions of the core, and what can be asked and done about them.
 
-NumPy makes the base of a view of a view the array at the end of the chain.  So every region has one hidden array of
-bytes, its root, which becomes the base of every array over the region, and the reference count of the root counts
-those arrays: that is how `free` knows that others are alive, and how the core learns that the last one is gone (the
-root's own end).  Some holders hide behind an array that is counted already: views of another class (recarray, masked
-arrays) and whatever took the buffer (memoryview, DLPack, as_strided).  They keep the addresses from being used again,
-but do not stop `free`.
+NumPy makes the base of a view of a view the array at the end of the chain.  So every region has one hidden array, its
+root, which becomes the base of every array over the region, and the reference count of the root counts those arrays:
+that is how `free` knows that others are alive, and how the core learns that the last one is gone (the root's own end).
+The root has the size and dtype of what `zeros` returns, in one dimension: there are libraries that compare an array
+with its base (scipy.sparse copies an array of less than half the size).  Some holders hide behind an array that is
+counted already: views of another class (recarray, masked arrays) and whatever took the buffer (memoryview, DLPack,
+as_strided).  They keep the addresses from being used again, but do not stop `free`.
 
 What ranks must agree on goes into the core as the call's own text (`what`), which it compares.
 """
@@ -18,7 +19,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
@@ -41,14 +42,6 @@ ArrayT = TypeVar("ArrayT", bound=AnyArray)
 OWNER_PAGES_MAX = 1 << 16  # looked at by info(); about 50 ms
 
 
-class _Memory:
-    """The memory of a region as NumPy's array interface: the base of the root."""
-
-    def __init__(self, address: int, bytes_: int) -> None:
-        self.address = address
-        self.__array_interface__ = {"shape": (bytes_,), "typestr": "|u1", "data": (address, False), "version": 3}
-
-
 @dataclass
 class _Region:
     """A region that zeros and the like made: until it is freed, and then until no array over it is left here."""
@@ -60,7 +53,9 @@ class _Region:
     pages: int
     name: str | None
     label: str
-    root: weakref.ref[AnyArray]
+    items: int
+    dtype: np.dtype[Any]
+    root: weakref.ref[AnyArray] = field(init=False)
     freed: bool = False
 
 
@@ -220,45 +215,43 @@ def _forget(region: _Region) -> None:
 def _allocate(runtime: Runtime, layout: _Layout, what: str, function: str, initial: bytes | None = None) -> AnyArray:
     label = layout.name if layout.name is not None else f"{function}({layout.shape}, {layout.dtype})"
     made = allocate_region(runtime, layout.bytes, layout.page_bytes, what, label, initial)
-    address = int(runtime.ffi.cast("uintptr_t", made.address))
-    root = np.asarray(_Memory(address, int(made.bytes)))
     region = _Region(
         id=int(made.id),
-        address=address,
+        address=int(runtime.ffi.cast("uintptr_t", made.address)),
         bytes=layout.bytes,
         page_bytes=int(made.page_bytes),
         pages=int(made.pages),
         name=layout.name,
         label=label,
-        root=weakref.ref(root),
+        items=math.prod(layout.shape),
+        dtype=layout.dtype,
     )
     _regions[region.id] = region
+    order: Any = layout.order
+    return _new_root(runtime, region).reshape(layout.shape, order=order)
+
+
+def _new_root(runtime: Runtime, region: _Region) -> AnyArray:
+    memory = runtime.ffi.buffer(runtime.ffi.cast("char *", region.address), max(region.bytes, 1))
+    root: AnyArray = np.ndarray(region.items, region.dtype, memory)
+    region.root = weakref.ref(root)
     weakref.finalize(root, _forget, region).atexit = False
-    return _view(root, layout)
+    return root
 
 
 def root_of_region(number: int) -> AnyArray | None:
-    """Return the array of all bytes of a region, or None if it is not here or was freed.  Local."""
+    """Return the base of all arrays over a region, or None if it is not here or was freed.  Local."""
     region = _regions.get(number)
     if region is None or region.freed:
         return None
     root = region.root()
-    if root is None:  # no array over it is left here, and it lives on
-        root = np.asarray(_Memory(region.address, max(region.bytes, 1)))
-        region.root = weakref.ref(root)
-        weakref.finalize(root, _forget, region).atexit = False
-    return root
+    return _new_root(_runtime.active(), region) if root is None else root  # no array is left here, and it lives on
 
 
 def place_of(a: AnyArray, function: str) -> tuple[int, int]:
     """Return the number of an array's region, and the offset of its first element there, in bytes.  Local."""
     region = _shared_region(a, function)
     return region.id, int(a.__array_interface__["data"][0]) - region.address
-
-
-def _view(root: AnyArray, layout: _Layout) -> AnyArray:
-    order: Any = layout.order
-    return np.ndarray(layout.shape, layout.dtype, buffer=root, order=order)
 
 
 def region_labels() -> dict[int, str]:
@@ -271,8 +264,8 @@ def region_labels() -> dict[int, str]:
     }
 
 
-def _root_of(a: object) -> object:
-    while isinstance(a, np.ndarray) and a.base is not None:
+def _root_of(a: AnyArray) -> AnyArray:
+    while isinstance(a.base, np.ndarray):
         a = a.base
     return a
 
@@ -281,11 +274,8 @@ def _region_of(a: object) -> _Region | None:
     """Find the region that an array lies in."""
     if not isinstance(a, np.ndarray) or not _regions:
         return None
-    if a.size == 0:  # it may begin one past the end of its region
-        memory = _root_of(a)
-        address = memory.address if isinstance(memory, _Memory) else 0
-    else:
-        address = byte_bounds(a)[0]
+    # Of no elements, it may begin one past the end of its region.
+    address = byte_bounds(_root_of(a) if a.size == 0 else a)[0]
     runtime = _runtime.active()
     found = runtime.ffi.new("struct dsm_region *")
     if runtime.lib.dsm_region_of(runtime.ffi.cast("void *", address), found) != runtime.lib.DSM_OK:

@@ -69,8 +69,10 @@ class Ref:
         root = _arrays.root_of_region(self.region)
         if root is None:
             raise ValueError(f"the array of this dsm.ref was freed (allocation {self.region} is not here)")
-        if not 0 <= self.offset <= root.size:
-            raise ValueError(f"this dsm.ref lies outside of its allocation: offset {self.offset} of {root.size} bytes")
+        if not 0 <= self.offset <= root.nbytes:
+            raise ValueError(
+                f"this dsm.ref lies outside of its allocation: offset {self.offset} of {root.nbytes} bytes"
+            )
         view = np.ndarray(self.shape, self.dtype, root, self.offset, self.strides)  # refuses what does not lie in it
         view.flags.writeable = self.writeable
         return view
