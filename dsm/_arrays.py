@@ -480,15 +480,14 @@ def _filled(
     name: str | None,
 ) -> AnyArray:
     kind = _shareable(dtype)
-    value = np.zeros((), kind if kind.subdtype is None else kind.subdtype[0])  # padding is zero, the same on all ranks
+    value = np.zeros((), kind if kind.subdtype is None else kind.subdtype[0])
     record = value.dtype.names is not None and isinstance(fill_value, tuple)
     if not record and np.ndim(fill_value) != 0:  # type: ignore[arg-type]
         raise ValueError(f"fill_value must be a scalar, not {type(fill_value).__name__}; dsm.array() takes arrays")
     value[()] = fill_value
+    _clear_padding(value)
     runtime, layout = _layout(shape, kind, order, page_size, name)
-    # item() of a record, because its text rounds; the text of anything else, because item() of a date does.
-    shown = _Bare(value.item() if value.dtype.names else value[()])
-    more = {} if function == "ones" else {"fill_value": shown}
+    more = {} if function == "ones" else {"fill_value": _Bare(_shown(value))}
     what = layout.call(function, **more)
     pattern = value.tobytes()
     if not any(pattern):
@@ -500,6 +499,45 @@ def _filled(
     flat[split(flat.size)] = value
     _runtime.barrier()
     return array
+
+
+def _bytes_meant(dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:
+    """Tell which bytes of an item are its value; the others are padding, and hold anything."""
+    if dtype.subdtype is not None:
+        inner, lengths = dtype.subdtype
+        return np.tile(_bytes_meant(inner), math.prod(lengths))
+    meant = np.ones(dtype.itemsize, bool)
+    if dtype.fields is not None:
+        meant[:] = False
+        for kind, offset, *_ in dtype.fields.values():
+            meant[offset : offset + kind.itemsize] |= _bytes_meant(kind)
+    elif dtype.char in "gG" and np.finfo(np.longdouble).nmant == 63:  # 80 bits, in 12 or 16 bytes
+        number = meant.reshape(-1, np.dtype(np.longdouble).itemsize)
+        number[:, 10:] = False
+        if dtype.byteorder == ">":
+            number[:] = number[:, ::-1]
+    return meant
+
+
+def _clear_padding(value: AnyArray) -> None:
+    """Make equal values equal bytes: that is how the core compares them."""
+    if value.itemsize:
+        value.reshape(1).view(np.uint8)[~_bytes_meant(value.dtype)] = 0
+
+
+def _shown(value: AnyArray) -> str:
+    """Return a text that differs where the bytes of values do."""
+
+    def plain(item: object) -> object:  # the text of an array rounds
+        if isinstance(item, tuple):
+            return tuple(plain(part) for part in item)
+        return item.tolist() if isinstance(item, np.ndarray) else item
+
+    # The text of a record rounds, too; item() of a date does.
+    text = str(plain(value.item()) if value.dtype.names else value[()])
+    with np.errstate(invalid="ignore"):
+        is_nan = not np.all(value == value)  # there are many
+    return f"{text} (bytes {value.tobytes().hex()})" if is_nan else text
 
 
 def zeros_like(

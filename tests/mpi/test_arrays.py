@@ -92,6 +92,59 @@ def test_full_of_records(shared):
     everybody_writes(a)
 
 
+LONG = np.longdouble
+PADDED = {
+    "long double": LONG,
+    "complex": np.clongdouble,
+    "other byte order": np.dtype(LONG).newbyteorder(),
+    "aligned": np.dtype([("flag", "?"), ("weight", "f8"), ("name", "S3")], align=True),
+    "gaps": np.dtype({"names": ["a", "b"], "formats": ["u1", "f4"], "offsets": [2, 8], "itemsize": 16}),
+    "nested": np.dtype(
+        [("inner", np.dtype([("flag", "?"), ("count", "i4")], align=True), 2), ("last", "u1")], align=True
+    ),
+    "long double inside": np.dtype([("flag", "?"), ("pair", LONG, (2, 1))], align=True),  # 48 bytes, in no page evenly
+}
+
+
+def with_padding(value, byte):
+    """Return an equal item with something in its padding: the bytes that can be changed without changing the value."""
+    item = value.copy()
+    memory = item.reshape(1).view("u1")
+    for position in range(item.nbytes):
+        memory[position] ^= 1
+        with np.errstate(invalid="ignore"):
+            padding = bool(np.all(item == value))
+        memory[position] ^= 1
+        if padding:
+            memory[position] = byte
+    return item
+
+
+@pytest.mark.parametrize("case", PADDED)
+def test_full_with_something_in_the_padding(shared, comm, case):
+    """Ranks whose values are equal, and whose padding is not, agree; and all of them see the same bytes."""
+    dtype = np.dtype(PADDED[case])
+    value = np.zeros((), dtype)
+    value[()] = tuple(np.ones((), dtype[name])[()] for name in dtype.names) if dtype.names else dtype.type(3) / 7
+    given = with_padding(value, 17 + dsm.rank())
+    assert given == value
+    assert given.tobytes().count(17 + dsm.rank()) >= 3
+    a = shared.full(50, given[()])
+    assert (a == value).all()
+    dsm.barrier()
+    memory = a.view("u1").tobytes()
+    assert comm.allgather(memory) == [memory] * dsm.size()
+    if not dtype.names:
+        assert (shared.ones(5, dtype) == 1).all()
+    dsm.barrier()
+
+
+@pytest.mark.parametrize("bits", [0x8000000000000000, 0x7FF00000000007A2, 0xFFF8000000000001])
+def test_full_keeps_the_bits(shared, bits):
+    """Of a negative zero, a signalling not-a-number (R marks missing values so), and a quiet one."""
+    assert (shared.full(5, np.array([bits], "u8").view("f8")[0]).view("u8") == bits).all()
+
+
 def test_ones_and_likes(shared):
     a = shared.ones((40, 30), np.float32)
     assert (a == 1).all()

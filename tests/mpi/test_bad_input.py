@@ -18,6 +18,9 @@ def works_afterwards(shared):
     assert a.sum() == 100
 
 
+LONG = np.longdouble
+
+
 def differing(common, other):
     """An argument that is `other` on the last rank."""
     return other if dsm.rank() == dsm.size() - 1 and dsm.size() > 1 else common
@@ -34,6 +37,17 @@ def differing(common, other):
         (lambda: dsm.zeros(5, page_size=differing(4096, 65536)), ["4096", "65536"]),
         (lambda: dsm.zeros((5, 5), order=differing("C", "F")), ["'C'", "'F'"]),
         (lambda: dsm.full(5, differing(1.0, 2.0)), ["1.0", "2.0"]),
+        (lambda: dsm.full(5, differing(0.0, -0.0)), ["=0.0", "=-0.0"]),
+        (
+            lambda: dsm.full(5, differing(np.nan, -np.nan)),
+            ["nan (bytes 000000000000f87f)", "nan (bytes 000000000000f8ff)"],
+        ),
+        (lambda: dsm.full(5, differing(LONG(1), LONG(1) + np.finfo(LONG).eps)), ["=1.0", "=1.0000000000000000001"]),
+        (lambda: dsm.full(5, (differing(1 / 3, np.nextafter(1 / 3, 1).item()),), [("x", "f8")]), ["333,)", "337,)"]),
+        (
+            lambda: dsm.full(5, ([0, differing(1 / 3, np.nextafter(1 / 3, 1).item())],), [("x", "f8", 2)]),
+            ["333],)", "337],)"],
+        ),
         (lambda: differing(dsm.zeros, dsm.ones)(5), ["zeros", "ones"]),
         (lambda: dsm.array([1, 2], dtype=differing("f4", "f8")), ["float32", "float64"]),
     ],
