@@ -87,7 +87,8 @@ class Exchange:
         except Exception as error:
             failure = error
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            told = (type(error).__name__, getattr(error, "errno", None), text[:TEXT_CHARACTERS_MAX])
+            kind = next((base.__name__ for base in type(error).__mro__ if base.__name__ in _KINDS), "")
+            told = (kind, getattr(error, "errno", None), text[:TEXT_CHARACTERS_MAX])
             self._put(self._failures_at + self._runtime.rank * FAILURE_BYTES, pickle.dumps(told))
             self._memory[self._runtime.rank : self._runtime.rank + 1] = b"\1"
         _runtime.barrier()

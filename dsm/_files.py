@@ -13,9 +13,10 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import tokenize
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -26,6 +27,7 @@ from dsm._exchange import ANSWER_BYTES_MAX, Exchange
 
 PIN_BYTES = 64 << 20  # pinned, and given to the kernel, at a time
 COPY_BYTES = 16 << 20  # copied at a time
+LENGTH_BYTES = 4  # of the header, in versions 2.0 and 3.0 of the format
 
 
 # ---- parts of arrays -------------------------------------------------------------------------------------------------
@@ -73,12 +75,19 @@ def _header(a: AnyArray) -> bytes:
         text = io.BytesIO()
         try:
             write(text, fields)
-        except UnicodeEncodeError as error:
-            raise ValueError(f"field names of the dtype are outside of Latin-1: {error}") from None
+        except UnicodeEncodeError:  # version 3.0 is for those
+            return _header_3_0(fields)
         except ValueError:  # too long for this version
             continue
         return text.getvalue()
     raise ValueError("the dtype is too long for the header of an .npy file")
+
+
+def _header_3_0(fields: dict[str, Any]) -> bytes:
+    """Write what NumPy has no public function for: as 2.0, but in UTF-8."""
+    text = repr(dict(sorted(fields.items()))).encode()
+    text += b" " * (-(npy.MAGIC_LEN + LENGTH_BYTES + len(text) + 1) % npy.ARRAY_ALIGN) + b"\n"
+    return npy.magic(3, 0) + len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
 def _begin_file(path: str, header: bytes, bytes_: int) -> tuple[str, str]:
@@ -193,6 +202,30 @@ def save(path: str | os.PathLike[str], a: AnyArray) -> None:
 # ---- loading ---------------------------------------------------------------------------------------------------------
 
 
+def _read_header_3_0(file: IO[bytes], max_header_size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read what NumPy has no public function for: as 2.0, when letters outside of ASCII are written as in Python."""
+    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if length > max_header_size:
+        raise ValueError(f"a header of {length} bytes is larger than {max_header_size}")
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError(f"EOF in the header, which has {len(text)} bytes of {length}")
+    try:
+        text = text.decode().encode("ascii", "backslashreplace")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the header is no text: {error}") from None
+    as_2_0 = io.BytesIO(len(text).to_bytes(LENGTH_BYTES, "little") + text)
+    shape, columns_first, dtype = npy.read_array_header_2_0(as_2_0, max_header_size=len(text))
+    return shape, columns_first, dtype
+
+
+HEADER_READERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
+    (1, 0): npy.read_array_header_1_0,
+    (2, 0): npy.read_array_header_2_0,
+    (3, 0): _read_header_3_0,
+}
+
+
 @dataclass(frozen=True)
 class _Found:
     """What a file holds, and where."""
@@ -212,10 +245,12 @@ def _look_at(path: str) -> _Found:
         raise OSError(number, "is not a file", path)
     with open(path, "rb") as file:
         version = npy.read_magic(file)
-        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        if version not in readers:
-            raise ValueError(f"{path} has version {version} of the .npy format; 1.0 and 2.0 are understood")
-        shape, columns_first, dtype = readers[version](file, max_header_size=ANSWER_BYTES_MAX)
+        if version not in HEADER_READERS:
+            raise ValueError(f"{path} has version {version} of the .npy format; 1.0, 2.0 and 3.0 are understood")
+        try:
+            shape, columns_first, dtype = HEADER_READERS[version](file, max_header_size=ANSWER_BYTES_MAX)
+        except (SyntaxError, tokenize.TokenError) as error:  # NumPy lets them through
+            raise ValueError(f"{path} is damaged: its header cannot be read: {error}") from None
         found = _Found(os.path.abspath(path), shape, dtype, "F" if columns_first else "C", file.tell())
         there = os.fstat(file.fileno()).st_size
     needed = found.at + _arrays.bytes_of_layout(shape, dtype)

@@ -107,6 +107,16 @@ def test_array_that_rank_0_cannot_make():
         dsm.array([object()] if dsm.rank() == 0 else None)
 
 
+class Undecodable:
+    def __array__(self, dtype=None, copy=None):
+        raise UnicodeError("no letters")
+
+
+def test_a_special_kind_of_error_is_of_its_general_kind_on_the_others():
+    with pytest.raises(ValueError, match="no letters"):
+        dsm.array(Undecodable() if dsm.rank() == 0 else None)
+
+
 def test_more_than_fits_the_range():
     with pytest.raises(MemoryError):
         dsm.zeros(1 << 60, np.uint8)
