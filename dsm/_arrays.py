@@ -13,6 +13,7 @@ What ranks must agree on goes into the core as the call's own text (`what`), whi
 
 from __future__ import annotations
 
+import gc
 import math
 import operator
 import sys
@@ -27,6 +28,7 @@ import numpy.typing as npt
 
 from dsm import _runtime
 from dsm._exchange import Exchange, allocate_region
+from dsm._holders import holders
 from dsm._runtime import Runtime
 from dsm._settings import PAGE_BYTES_MIN, page_bytes_checked
 
@@ -39,6 +41,7 @@ AnyArray = npt.NDArray[Any]
 ShapeLike = SupportsIndex | Sequence[SupportsIndex]
 ArrayT = TypeVar("ArrayT", bound=AnyArray)
 
+OTHERS_NAMED = 3  # arrays that stand in the way of free()
 OWNER_PAGES_MAX = 1 << 16  # looked at by info(); about 50 ms
 
 
@@ -691,8 +694,8 @@ def free(a: AnyArray) -> None:
     Raises
     ------
     BufferError
-        Other arrays over the memory are alive on some rank, which the text names; raised on every rank, and the memory
-        stays.
+        Other arrays over the memory are alive on some rank; raised on every rank, and the memory stays.  The text names
+        the rank, and the variables there as far as Python knows them.
     ValueError
         `a` is not shared, or ranks free different arrays.
 
@@ -709,14 +712,29 @@ def free(a: AnyArray) -> None:
     """
     region = _shared_region(a, "free")
     runtime = _runtime.active()
-    others = max(0, _arrays_alive(region) - 1)
     refusal = runtime.ffi.NULL
-    if others:
-        arrays = "1 other array" if others == 1 else f"{others} other arrays"
-        refusal = runtime.ffi.new("char[]", f"has {arrays} over it".encode())
+    if _arrays_alive(region) > 1:
+        gc.collect()  # what only a circle of dead objects holds is in nobody's way
+        if others := _arrays_alive(region) - 1:
+            refusal = runtime.ffi.new("char[]", _others_text(region, id(a), others).encode(errors="replace"))
     what = runtime.ffi.new("char[]", f"free({region.label})".encode())
     runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, refusal, what, slice_s))
     region.freed = True  # _forget follows when `a` ends
+
+
+def _others_text(region: _Region, freed: int, others: int) -> str:
+    """Say how many other arrays there are, and where; holds on to none of them."""
+    root = region.root()
+
+    def is_other(thing: object) -> bool:
+        return type(thing) is np.ndarray and thing.base is root and id(thing) != freed
+
+    names = holders(is_other, min(others, OTHERS_NAMED))
+    arrays = "1 other array" if others == 1 else f"{others} other arrays"
+    if not names:
+        return f"has {arrays} over {region.label}, to which no variable leads that Python knows of"
+    more = f" and {others - len(names)} more" if others > len(names) else ""
+    return f"has {arrays} over {region.label}, to be deleted first: {', '.join(names)}{more}"
 
 
 def discard(a: AnyArray, what: str) -> None:

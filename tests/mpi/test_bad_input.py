@@ -1,5 +1,8 @@
 """Mistakes are told before a message is sent, or on every rank when ranks differ; and afterwards everything works."""
 
+import gc
+import threading
+
 import numpy as np
 import pytest
 
@@ -140,6 +143,121 @@ def test_free_with_a_view_alive_on_one_rank(where, comm):
     del view, caught
     dsm.barrier()
     dsm.free(a)
+
+
+class Holder:
+    __slots__ = ("__dict__", "slot")
+
+
+HELD = Holder()
+
+
+def hold(view, where):
+    """Hold a view in some place, which ends with what is returned."""
+    if where == "attribute":
+        HELD.grid = view
+    elif where == "slot":
+        HELD.slot = view
+    elif where == "class":
+        Holder.common = view
+    elif where == "containers":
+        HELD.tables = {"first": [0, (view, 1)]}
+    elif where == "closure":
+        HELD.call = lambda: view
+    elif where == "thread":
+        return held_by_thread(view)
+    elif where == "traceback":
+        try:
+            view[0, 0] / [0][1]
+        except IndexError as error:
+            HELD.error = error
+    elif where == "buffer":
+        HELD.buffer = memoryview(view)
+    return None
+
+
+def held_by_thread(view):
+    end = threading.Event()
+
+    def work(of_the_thread):
+        end.wait()
+
+    thread = threading.Thread(target=work, args=[view])
+    thread.start()
+
+    def leave():
+        end.set()
+        thread.join()
+
+    return leave
+
+
+PLACES = {
+    "attribute": r"test_bad_input\.HELD\.grid",
+    "slot": r"test_bad_input\.HELD\.slot",
+    "class": r"test_bad_input\.Holder\.common",
+    "containers": r"test_bad_input\.HELD\.tables\['first'\]\[1\]\[0\]",
+    "closure": r"test_bad_input\.HELD\.call\.__closure__\[0\]\.cell_contents",
+    "thread": r"of_the_thread in held_by_thread\.<locals>\.work\(\) \(test_bad_input\.py:\d+\)",
+    "traceback": r"view in hold\(\) \(test_bad_input\.py:\d+\)",
+    "buffer": r"test_bad_input\.HELD\.buffer<memoryview><managedbuffer>",
+    "variable": r"view in test_free_says_where_the_views_are\(\) \(test_bad_input\.py:\d+\)",
+}
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_free_says_where_the_views_are(where, comm):
+    last = dsm.size() - 1
+    a = dsm.zeros((10, 10), name="held")
+    view = a[2:4] if dsm.rank() == last else None
+    leave = hold(view, where) if dsm.rank() == last else None
+    if where != "variable":
+        del view
+    refusal = rf"rank {last} has 1 other array over held, to be deleted first: .*{PLACES[where]}$"
+    for _ in range(2):  # the search itself leaves nothing
+        with pytest.raises(BufferError, match=refusal):
+            dsm.free(a)
+    if leave is not None:
+        leave()
+        del leave
+    view = None
+    vars(HELD).clear()
+    HELD.slot = Holder.common = None
+    comm.Barrier()
+    dsm.free(a)
+
+
+def test_free_names_three_arrays_and_counts_the_others():
+    a = dsm.zeros((10, 10), name="held")
+    views = list(a[1:8])
+    with pytest.raises(BufferError, match=r"has 7 other arrays over held.*: (views\[\d\] in .*, ){2}.* and 4 more"):
+        dsm.free(a)
+    views.clear()
+    dsm.free(a)
+
+
+def test_the_search_leaves_variables_alone():
+    a = dsm.zeros(100)
+    view = a[1:]
+    variables = locals()
+    with pytest.raises(BufferError, match="view"):
+        dsm.free(a)
+    assert variables["view"] is view
+    variables.clear()
+    del view
+    dsm.free(a)
+
+
+def test_dead_objects_that_hold_each_other_do_not_stop_free():
+    a = dsm.zeros(100)
+    gc.disable()
+    one, other = Holder(), Holder()
+    one.other, other.other, one.view = other, one, a[1:]
+    del one, other
+    try:
+        dsm.free(a)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("what", [np.zeros(3), [1, 2], None])
