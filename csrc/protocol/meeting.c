@@ -397,23 +397,50 @@ void meeting_receive_arrive(struct node *node, struct message *message)
 
 /* ---- deciding, at the root ------------------------------------------------------------------------------------- */
 
+/* How many bytes all the calls begin with. */
+static uint32_t same_beginning(const struct tally *tally)
+{
+    uint32_t same = tally->variants[0].what.count;
+    for (uint32_t i = 1; i < tally->variant_count; i++) {
+        struct text what = tally->variants[i].what;
+        uint32_t n = 0;
+        while (n < same && n < what.count && what.bytes[n] == tally->variants[0].what.bytes[n])
+            n++;
+        same = n;
+    }
+    return same;
+}
+
+/* A call in at most so many bytes: where it is longer, its beginning and what comes where the calls begin to differ. */
+static int show_call(char *text, size_t room, struct text what, uint32_t same, uint32_t most)
+{
+    enum { BEGINNING = 48, BEFORE = 24 };
+    if (what.count <= most)
+        return snprintf(text, room, "%.*s", (int)what.count, what.bytes);
+    uint32_t from = same > BEGINNING + BEFORE ? same - BEFORE : BEGINNING;
+    uint32_t left = what.count - from, rest = most - BEGINNING;
+    return snprintf(text, room, "%.*s%s%.*s%s", BEGINNING, what.bytes, from > BEGINNING ? "..." : "",
+                    (int)(left < rest ? left : rest), what.bytes + from, left > rest ? "..." : "");
+}
+
 static enum meeting_outcome decide(const struct tally *tally, char *text)
 {
+    enum { AROUND_BYTES = 64 };     /* the rank, and dots */
     size_t room = MEETING_TEXT_BYTES, used = 0;
     text[0] = 0;
     if (tally->variant_count > 1) {
         bool kinds = false;
         for (uint32_t i = 1; i < tally->variant_count; i++)
             kinds = kinds || tally->variants[i].kind != tally->variants[0].kind;
-        for (uint32_t i = 0; i < tally->variant_count && used < room; i++) {
+        uint32_t same = same_beginning(tally), most = MEETING_TEXT_BYTES / tally->variant_count - AROUND_BYTES;
+        for (uint32_t i = 0; i < tally->variant_count; i++) {
             const struct variant *v = &tally->variants[i];
             char others[32] = "";
             if (v->nodes > 1)
                 snprintf(others, sizeof others, " and %u more", v->nodes - 1);
-            int n = snprintf(text + used, room - used, "%srank %u%s: %.*s", i ? "; " : "", v->first, others,
-                             v->what.count ? (int)v->what.count : 64,
-                             v->what.count ? v->what.bytes : meeting_kind_name((enum meeting_kind)v->kind));
-            used += n > 0 ? (size_t)n : 0;
+            used += (size_t)snprintf(text + used, room - used, "%srank %u%s: ", i ? "; " : "", v->first, others);
+            struct text what = v->what.count ? v->what : text_of(meeting_kind_name((enum meeting_kind)v->kind));
+            used += (size_t)show_call(text + used, room - used, what, same, most);
         }
         return kinds ? MEETING_KINDS_DIFFER : MEETING_BALLOTS_DIFFER;
     }

@@ -24,6 +24,10 @@ def works_afterwards(shared):
 LONG = np.longdouble
 
 
+def fields(last):
+    return [(f"field {k}", "f8" if k < 99 else last) for k in range(100)]
+
+
 def differing(common, other):
     """An argument that is `other` on the last rank."""
     return other if dsm.rank() == dsm.size() - 1 and dsm.size() > 1 else common
@@ -51,6 +55,10 @@ def differing(common, other):
             lambda: dsm.full(5, ([0, differing(1 / 3, np.nextafter(1 / 3, 1).item())],), [("x", "f8", 2)]),
             ["333],)", "337],)"],
         ),
+        (lambda: dsm.zeros(5, fields(differing("f8", "f4"))), ["zeros(", "('field 99', '<f8')", "('field 99', '<f4')"]),
+        (lambda: dsm.zeros(5, name=differing("a" * 900, "b" * 900)), ["shape=(5,)", "'aaaa", "'bbbb"]),
+        (lambda: dsm.zeros(5, name=differing("\u03b1" * 999, "\u03b1" * 998 + "x")), ["\u03b1'", "x'"]),
+        (lambda: dsm.zeros(5, name="a" * 999 + str(dsm.rank())), ["a0'", "a1'"]),
         (lambda: differing(dsm.zeros, dsm.ones)(5), ["zeros", "ones"]),
         (lambda: dsm.array([1, 2], dtype=differing("f4", "f8")), ["float32", "float64"]),
     ],
