@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from dsm import _runtime
 from dsm._exchange import Exchange, allocate_region
-from dsm._holders import holders
+from dsm._holders import NAME_CHARACTERS_MAX, holders
 from dsm._runtime import Runtime
 from dsm._settings import PAGE_BYTES_MIN, page_bytes_checked
 
@@ -216,7 +216,10 @@ def _forget(region: _Region) -> None:
 
 
 def _allocate(runtime: Runtime, layout: _Layout, what: str, function: str, initial: bytes | None = None) -> AnyArray:
-    label = layout.name if layout.name is not None else f"{function}({layout.shape}, {layout.dtype})"
+    label = layout.name
+    if label is None:
+        label = f"{function}({layout.shape}, {layout.dtype})"
+        what = runtime.made_here(what)
     made = allocate_region(runtime, layout.bytes, layout.page_bytes, what, label, initial)
     region = _Region(
         id=int(made.id),
@@ -730,11 +733,12 @@ def _others_text(region: _Region, freed: int, others: int) -> str:
         return type(thing) is np.ndarray and thing.base is root and id(thing) != freed
 
     names = holders(is_other, min(others, OTHERS_NAMED))
+    label = region.label[:NAME_CHARACTERS_MAX]  # there are dtypes of a thousand fields
     arrays = "1 other array" if others == 1 else f"{others} other arrays"
     if not names:
-        return f"has {arrays} over {region.label}, to which no variable leads that Python knows of"
+        return f"has {arrays} over {label}, to which no variable leads that Python knows of"
     more = f" and {others - len(names)} more" if others > len(names) else ""
-    return f"has {arrays} over {region.label}, to be deleted first: {', '.join(names)}{more}"
+    return f"has {arrays} over {label}, to be deleted first: {', '.join(names)}{more}"
 
 
 def discard(a: AnyArray, what: str) -> None:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import gc
 import inspect
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import CellType, FrameType, MemberDescriptorType, ModuleType
 from typing import Any
 
+from dsm._frames import is_own, place_of
+
 SEARCHED_MAX = 1 << 20  # objects; about a second
 NAME_CHARACTERS_MAX = 200
 ONLY_THE_FRAME = 3  # references to a dict that nobody else has: its own, the variable, the argument
-_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 def holders(wanted: Callable[[object], bool], most: int) -> list[str]:
@@ -53,16 +53,6 @@ def holders(wanted: Callable[[object], bool], most: int) -> list[str]:
                 if wanted(thing):
                     found.append(_way_to(thing, reached_from)[:NAME_CHARACTERS_MAX])
     return found[:most]
-
-
-def place_of(frame: FrameType) -> str:
-    """Return the file and line of a frame, without the folder, which may differ between hosts.  Local."""
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
-def is_own(frame: FrameType) -> bool:
-    """Tell whether a frame runs a function of dsm.  Local."""
-    return os.path.dirname(frame.f_code.co_filename) == _OWN_FOLDER
 
 
 def _running(namespaces_of_modules: set[int]) -> list[FrameType]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsm import _exit, _mpi
 from dsm._errors import DSMError
+from dsm._frames import place_of_caller
 from dsm._settings import PROGRESS, Settings, settings
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ class Runtime:
         while (code := call(SLICE_S)) == again:
             pass  # here, between two slices, Python runs its signal handlers
         self.check(code)
+
+    def made_here(self, what: str) -> str:
+        """Return the call that makes something without a name, as ranks compare it.  Local.
+
+        Things that ranks make in different order may look alike; with DSM_CHECK the lines that make them must, too.
+        """
+        return f"{what} at {place_of_caller()}" if self.settings.check else what
 
     def _raise(self, code: int) -> None:
         lib = self.lib

@@ -62,7 +62,7 @@ class Lock:
     def __init__(self) -> None:
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
-        what = runtime.ffi.new("char[]", f"{type(self).__name__}()".encode())
+        what = runtime.ffi.new("char[]", runtime.made_here(f"{type(self).__name__}()").encode())
         runtime.wait(lambda slice_s: runtime.lib.dsm_lock_new(what, slice_s, number))
         self._number = int(number[0])
         _lock_kinds[self._number] = type(self).__name__
@@ -280,7 +280,7 @@ class Counter:
             raise ValueError(f"start must fit 64 bits: {first}")
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
-        what = runtime.ffi.new("char[]", f"Counter(start={first})".encode())
+        what = runtime.ffi.new("char[]", runtime.made_here(f"Counter(start={first})").encode())
         runtime.wait(lambda slice_s: runtime.lib.dsm_counter_new(first, what, slice_s, number))
         self._number = int(number[0])
 

@@ -45,6 +45,70 @@ def test_before_init(run):
     assert "refused" in job.out
 
 
+MADE_IN_TWO_LINES = """
+import functools
+def here(make):
+    return make()
+def there(make):
+    return make()
+make_here = here if dsm.rank() == 0 else there
+several = {"shape": 3, "page_size": 4096}
+for make in (dsm.zeros, dsm.empty, dsm.ones):
+    make_here(functools.partial(make, **several, name="named"))
+unnamed = [functools.partial(make, **several) for make in (dsm.zeros, dsm.empty, dsm.ones)]
+unnamed += [functools.partial(dsm.full, 3, 7), functools.partial(dsm.array, [1, 2])]
+unnamed += [functools.partial(dsm.zeros_like, np.ones(3)), functools.partial(dsm.empty_like, np.ones(3))]
+unnamed += [dsm.Lock, dsm.RLock, dsm.Counter]
+unnamed += [dsm.Condition, dsm.Semaphore, dsm.BoundedSemaphore, dsm.Event, dsm.Barrier]
+lock = dsm.Lock()
+unnamed += [functools.partial(dsm.Condition, lock)]
+for make in unnamed:
+    try:
+        made = make_here(make)
+    except ValueError as error:
+        assert "program0.py:8" in str(error) and "program0.py:10" in str(error), error
+        print("two lines", flush=True)
+    make_here(dsm.barrier)
+a = dsm.zeros(3)
+make_here(functools.partial(dsm.free, a))
+"""
+
+
+@pytest.mark.parametrize(("check", "told"), [("0", 0), ("1", 16), ("2", 16)])
+def test_what_ranks_make_in_different_lines(run, check, told):
+    job = run(2, MADE_IN_TWO_LINES, env={"DSM_CHECK": check})
+    assert job.status == 0, job
+    assert job.out.count("two lines") == 2 * told
+
+
+def test_arrays_that_ranks_make_in_different_order(run):
+    job = run(
+        2,
+        """
+        def left(): return dsm.zeros(3)
+        def right(): return dsm.zeros(3)
+        try:
+            if dsm.rank() == 0:
+                a, b = left(), right()
+            else:
+                b, a = right(), left()
+        except ValueError as error:
+            assert "rank 0: zeros" in str(error) and "rank 1: zeros" in str(error)
+            assert "program0.py:6" in str(error) and "program0.py:7" in str(error), error
+            print("told", flush=True)
+        try:
+            for name in ("left", "right")[:: 1 if dsm.rank() == 0 else -1]:
+                dsm.zeros(3, name=name)
+        except ValueError as error:
+            assert "name='left'" in str(error) and "name='right'" in str(error), error
+            print("named", flush=True)
+        """,
+        env={"DSM_CHECK": "1"},
+    )
+    assert job.status == 0, job
+    assert job.out.count("told") == job.out.count("named") == 2
+
+
 @pytest.mark.parametrize("ranks", [0, 2])
 @pytest.mark.parametrize("access", ["a[0]", "a[700] = 1"])
 @pytest.mark.parametrize("end", ["dsm.free(a)", "dsm.finalize()"])
