@@ -720,7 +720,9 @@ def free(a: AnyArray) -> None:
         gc.collect()  # what only a circle of dead objects holds is in nobody's way
         if others := _arrays_alive(region) - 1:
             refusal = runtime.ffi.new("char[]", _others_text(region, id(a), others).encode(errors="replace"))
-    what = runtime.ffi.new("char[]", f"free({region.label})".encode())
+    what = runtime.ffi.new(
+        "char[]", f"free({region.label} #{region.id})".encode()
+    )  # the label of others may be the same
     runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, refusal, what, slice_s))
     region.freed = True  # _forget follows when `a` ends
 

@@ -1,6 +1,7 @@
 """Mistakes are told before a message is sent, or on every rank when ranks differ; and afterwards everything works."""
 
 import gc
+import re
 import threading
 
 import numpy as np
@@ -131,6 +132,18 @@ def test_a_special_kind_of_error_is_of_its_general_kind_on_the_others():
 def test_more_than_fits_the_range():
     with pytest.raises(MemoryError):
         dsm.zeros(1 << 60, np.uint8)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_ranks_that_free_different_arrays():
+    """They look alike, and are told apart in the error."""
+    a, b = dsm.zeros(3), dsm.zeros(3)
+    with pytest.raises(ValueError, match="rank") as caught:
+        dsm.free(differing(a, b))
+    calls = re.findall(r"free\(zeros\(\(3,\), float64\) #\d+\)", str(caught.value))
+    assert len(set(calls)) == 2
+    dsm.free(a)
+    dsm.free(b)
 
 
 @pytest.mark.parametrize("where", [0, -1])
