@@ -1,8 +1,6 @@
-"""The build backend: setuptools, with one more requirement where there is no MPI to compile for.
+"""The build backend: setuptools, which is asked only when the compiler is there.
 
-A user who has an MPI (``MPICC``, an mpicc beside python or on ``PATH``) compiles for that one, and nothing is
-downloaded. Everybody else gets the mpich wheel into the build environment, which is why ``pip install ".[mpich]"``
-works on a machine that has never heard of MPI.  A static list of requirements cannot say that.
+What is missing is then one line, and not the last of forty that setuptools and the compiler have printed before.
 """
 
 import importlib.util
@@ -13,28 +11,24 @@ from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403 - the hooks that are not changed here
 
 
-def _core_build():
+def _check():
     path = Path(__file__).resolve().parent.parent / "dsm" / "_core_build.py"
     spec = importlib.util.spec_from_file_location("_core_build", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _mpi_requirement():
-    core_build = _core_build()
+    core_build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(core_build)
     try:
-        found = core_build.find_mpicc(os.environ)
+        core_build.check(os.environ)
     except core_build.BuildError as error:
         raise SystemExit(f"error: {error}") from None
-    return [] if found else ["mpich"]
 
 
 def get_requires_for_build_wheel(config_settings=None):
-    """Add the mpich wheel when this machine has no mpicc."""
-    return build_meta.get_requires_for_build_wheel(config_settings) + _mpi_requirement()
+    """Say what is missing, before anything else is said."""
+    _check()
+    return build_meta.get_requires_for_build_wheel(config_settings)
 
 
 def get_requires_for_build_editable(config_settings=None):
-    """Add the mpich wheel when this machine has no mpicc."""
-    return build_meta.get_requires_for_build_editable(config_settings) + _mpi_requirement()
+    """Say what is missing, before anything else is said."""
+    _check()
+    return build_meta.get_requires_for_build_editable(config_settings)

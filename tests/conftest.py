@@ -5,11 +5,15 @@ job of several ranks the first failure is printed by the rank that has it, and e
 """
 
 import os
+import shutil
 import sys
 import time
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+from dsm import _launch
 
 hypothesis.settings.register_profile("dsm", deadline=None, database=None)
 # The ranks of a job must see the same examples in the same order.
@@ -65,3 +69,13 @@ def pytest_runtest_logreport(report):
 def pytest_collectreport(report):
     if report.failed:
         _end_job(report, f"collecting {report.nodeid or 'the tests'}")
+
+
+@pytest.fixture(scope="session")
+def mpicc():
+    """The compiler of the MPI whose mpiexec starts the jobs."""
+    beside = Path(_launch.command(1, ["true"])[0][0]).with_name("mpicc")
+    found = os.environ.get("MPICC") or (str(beside) if beside.exists() else shutil.which("mpicc"))
+    if not found:
+        pytest.skip("needs the mpicc of the MPI that mpi4py loads")
+    return found

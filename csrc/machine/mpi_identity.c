@@ -7,9 +7,8 @@
  */
 #include <string.h>
 
-#include <mpi.h>
-
 #include "dsm.h"
+#include "mpi_known.h"
 
 #define WORDS_OF(number) #number
 #define WORDS(number) WORDS_OF(number)
@@ -17,9 +16,9 @@
 /* Derived products (Intel MPI, MVAPICH, Cray) define MPICH's macros too, and share its handles and its library name. */
 const char *dsm_mpi_header(void)
 {
-#if defined(OPEN_MPI) || defined(OMPI_MAJOR_VERSION)
+#if defined(DSM_FOR_OPEN_MPI) || defined(OPEN_MPI) || defined(OMPI_MAJOR_VERSION)
     return "Open MPI";
-#elif defined(MPICH_VERSION) || defined(MPICH_NAME)
+#elif defined(DSM_FOR_MPICH) || defined(MPICH_VERSION) || defined(MPICH_NAME)
     return "MPICH";
 #elif defined(I_MPI_VERSION)
     return "Intel MPI";

@@ -23,9 +23,9 @@
 #include "board.h"
 #include "chaos.h"
 #include "memory.h"
+#include "mpi_known.h"
 
 #include <limits.h>
-#include <mpi.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,7 +6,6 @@ Every job, whatever it tests, must leave no process and no file in /dev/shm behi
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -191,16 +190,6 @@ def run_again(run):
         assert "failed" not in job.out
 
     return run_files
-
-
-@pytest.fixture(scope="session")
-def mpicc():
-    """The compiler of the MPI whose mpiexec starts the jobs."""
-    beside = Path(_launch.command(1, ["true"])[0][0]).with_name("mpicc")
-    found = os.environ.get("MPICC") or (str(beside) if beside.exists() else shutil.which("mpicc"))
-    if not found:
-        pytest.skip("needs the mpicc of the MPI that mpi4py loads")
-    return found
 
 
 @pytest.fixture

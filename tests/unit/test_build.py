@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dsm import _core_build
+from dsm import _core_build, _launch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +21,15 @@ def tool(folder, name="mpicc", text="#!/bin/sh\nexit 1\n"):
     file.write_text(text)
     file.chmod(0o755)
     return str(file)
+
+
+@pytest.fixture
+def backend():
+    pytest.importorskip("setuptools")
+    spec = importlib.util.spec_from_file_location("dsm_backend", ROOT / "build_backend" / "dsm_backend.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # ---- cdef and sources ----
@@ -72,24 +81,19 @@ def test_sources_are_sorted_and_of_all_three_parts(tmp_path):
 # ---- which mpicc ----
 
 
-def test_mpicc_of_the_environment_variable_wins(tmp_path):
-    named, beside, on_path = (tool(tmp_path / name) for name in ("named", "env/bin", "path"))
-    environ = {"MPICC": named, "PATH": os.path.dirname(on_path)}
-    assert _core_build.find_mpicc(environ, str(Path(beside).parent / "python")) == [named]
-
-
-def test_mpicc_beside_python_comes_before_path(tmp_path):
-    beside, on_path = tool(tmp_path / "env/bin"), tool(tmp_path / "path")
+def test_an_mpicc_is_used_only_when_it_is_named(tmp_path):
+    named, on_path = (tool(tmp_path / name) for name in ("named", "path"))
     environ = {"PATH": os.path.dirname(on_path)}
-    assert _core_build.find_mpicc(environ, str(Path(beside).parent / "python")) == [beside]
-    assert _core_build.find_mpicc(environ, str(tmp_path / "elsewhere" / "python")) == [on_path]
+    assert _core_build.find_mpicc(environ) is None
+    assert _core_build.builders(environ) == ["builder_mpich", "builder_openmpi"]
+    environ["MPICC"] = named
+    assert _core_build.find_mpicc(environ) == [named]
+    assert _core_build.builders(environ) == ["builder_mpicc"]
 
 
-def test_no_mpicc_is_no_error_yet_and_a_wrong_one_is(tmp_path):
-    environ = {"PATH": str(tmp_path)}
-    assert _core_build.find_mpicc(environ, str(tmp_path / "python")) is None
+def test_an_mpicc_that_is_not_there_is_named(tmp_path):
     with pytest.raises(_core_build.BuildError, match="MPICC=/no/such/mpicc"):
-        _core_build.find_mpicc({"MPICC": "/no/such/mpicc", **environ}, str(tmp_path / "python"))
+        _core_build.check({"MPICC": "/no/such/mpicc", "PATH": str(tmp_path)})
 
 
 def test_mpicc_may_be_several_words(tmp_path):
@@ -97,37 +101,62 @@ def test_mpicc_may_be_several_words(tmp_path):
     assert _core_build.find_mpicc({"MPICC": f"{wrapper} mpicc -O3", "PATH": ""}) == [wrapper, "mpicc", "-O3"]
 
 
+# ---- what a build needs ----
+
+
+def test_this_machine_has_what_a_build_needs():
+    _core_build.check({"PATH": os.environ["PATH"]})
+
+
+@pytest.mark.parametrize(
+    ("compiler", "words"),
+    [
+        (None, "there is no C compiler: 'wanted-cc' is not on PATH"),
+        (
+            'grep -q Python.h && { echo "<stdin>:1:10: fatal error: Python.h: No such file" >&2; exit 1; }; exit 0',
+            "<Python.h>",
+        ),
+        ('echo "fatal error: stdlib.h: No such file" >&2; exit 1', "<stdlib.h>"),
+    ],
+)
+def test_what_is_missing_is_one_line(backend, monkeypatch, tmp_path, compiler, words):
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("CC", "wanted-cc")
+    monkeypatch.delenv("MPICC", raising=False)
+    if compiler:
+        tool(tmp_path / "bin", "wanted-cc", f"#!/bin/sh\n{compiler}\n")
+    for hook in (backend.get_requires_for_build_wheel, backend.get_requires_for_build_editable):
+        with pytest.raises(SystemExit) as told:
+            hook()
+        text = str(told.value)
+        assert words in text
+        assert "apt-get install gcc libc6-dev python3-dev" in text
+        assert "\n" not in text
+
+
 # ---- which flags ----
 
 MPICH = "-I/opt/mpich/include -L/opt/mpich/lib -Wl,-rpath -Wl,/opt/mpich/lib -Wl,--enable-new-dtags -lmpi".split()
 OPEN_MPI = "-I/opt/ompi/include -I/opt/ompi/include/openmpi -pthread -L/opt/ompi/lib -lmpi".split()
 INTEL = "-I /opt/impi/include -L /opt/impi/lib -Xlinker -rpath -Xlinker /opt/impi/lib -lmpi -ldl -DX=1".split()
-RELATIVE = "-Wl,-rpath,$ORIGIN/../../.."
 
 
 def test_a_cluster_mpi_is_found_again_where_it_is():
-    flags = _core_build.split_flags(MPICH, wheel=False)
+    flags = _core_build.split_flags(MPICH)
     assert flags.include_dirs == ["/opt/mpich/include"]
     assert flags.link_args.index("-L/opt/mpich/lib") < flags.link_args.index("-lmpi")
     assert "-Wl,-rpath,/opt/mpich/lib" in flags.link_args
-    assert RELATIVE not in flags.link_args
-
-
-def test_a_wheel_leaves_no_absolute_path_in_the_extension():
-    flags = _core_build.split_flags(MPICH, wheel=True)
-    assert [word for word in flags.link_args if "rpath" in word or word == "-Wl,/opt/mpich/lib"] == [RELATIVE]
-    assert "-lmpi" in flags.link_args
 
 
 def test_flags_of_open_mpi():
-    flags = _core_build.split_flags(OPEN_MPI, wheel=False)
+    flags = _core_build.split_flags(OPEN_MPI)
     assert flags.include_dirs == ["/opt/ompi/include", "/opt/ompi/include/openmpi"]
     assert flags.compile_args == ["-pthread"]
     assert "-Wl,-rpath,/opt/ompi/lib" in flags.link_args
 
 
 def test_options_of_two_words_stay_together():
-    flags = _core_build.split_flags(INTEL, wheel=False)
+    flags = _core_build.split_flags(INTEL)
     assert flags.include_dirs == ["/opt/impi/include"]
     at = flags.link_args.index("-rpath")
     assert flags.link_args[at - 1 : at + 3] == ["-Xlinker", "-rpath", "-Xlinker", "/opt/impi/lib"]
@@ -135,7 +164,7 @@ def test_options_of_two_words_stay_together():
 
 
 def test_system_folders_are_not_written_into_the_extension():
-    flags = _core_build.split_flags(["-L/usr/lib", "-lmpi"], wheel=False)
+    flags = _core_build.split_flags(["-L/usr/lib", "-lmpi"])
     assert not [word for word in flags.link_args if "rpath" in word]
 
 
@@ -152,64 +181,7 @@ def test_a_compiler_that_does_not_show_its_flags_is_used_itself(tmp_path):
     assert environ == {"CC": cray, "LDSHARED": f"{cray} -shared"}
 
 
-def test_a_wheel_is_told_by_its_python_environment(tmp_path):
-    mpicc = tool(tmp_path / "bin")
-    assert not _core_build.is_wheel(mpicc)
-    (tmp_path / "lib/python3.12/site-packages/mpich-5.0.2.dist-info").mkdir(parents=True)
-    assert _core_build.is_wheel(mpicc)
-
-
 # ---- the backend and the archives ----
-
-
-@pytest.fixture
-def backend():
-    pytest.importorskip("setuptools")
-    spec = importlib.util.spec_from_file_location("dsm_backend", ROOT / "build_backend" / "dsm_backend.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_mpich_wheel_is_required_only_where_there_is_no_mpicc(backend, monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["setup.py"])
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setenv("MPICC", tool(tmp_path))
-    assert backend._mpi_requirement() == []
-    monkeypatch.delenv("MPICC")
-    assert backend._mpi_requirement() == []  # the one on PATH
-    monkeypatch.setattr(backend, "_core_build", lambda: _NoMPI)
-    assert backend._mpi_requirement() == ["mpich"]
-
-
-class _NoMPI:
-    BuildError = _core_build.BuildError
-
-    @staticmethod
-    def find_mpicc(environ):
-        return None
-
-
-def test_setup_reads_metadata_without_any_mpi(tmp_path):
-    """setup.py runs before the requirement that brings an MPI is installed, and must not end there."""
-    bare = tmp_path / "bare" / "python"
-    bare.parent.mkdir()
-    bare.symlink_to(sys.executable)
-    script = (
-        f"import sys; sys.executable = {str(bare)!r}; sys.argv = ['setup.py', '--name']; __file__ = 'setup.py'; "
-        "exec(open('setup.py').read())"
-    )
-    asked = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "MPICC"} | {"PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert asked.returncode == 0, asked.stderr
-    assert asked.stdout.split()[-1] == "dsm-mpi"
 
 
 def test_the_source_archive_holds_the_core_and_the_backend(tmp_path):
@@ -238,12 +210,113 @@ def test_the_source_archive_holds_the_core_and_the_backend(tmp_path):
     assert {"setup.py", "pyproject.toml", "LICENSE"} <= inside
 
 
-def test_the_extension_finds_its_mpi_only_where_it_lasts():
-    """No library path of a build environment, which is deleted after the build, is left in the installed extension."""
-    from dsm import _mpi
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """What setup.py compiles where nobody has an MPI, on top of what an earlier build has left."""
+    folder = tmp_path_factory.mktemp("build")
+    environ = {name: value for name, value in os.environ.items() if name != "MPICC"}
+    tool(folder / "bin", text=f"#!/bin/sh\ntouch {folder}/asked\nexit 1\n")
+    environ["PATH"] = f"{folder / 'bin'}:{environ['PATH']}"
+    left = folder / "lib" / "dsm" / "_core.abi3.so"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    made = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", f"--build-lib={folder}/lib", f"--build-temp={folder}/temp"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert not (folder / "asked").exists()
+    return {file.name: file for file in left.parent.iterdir()}
 
-    file = Path(_mpi.import_core().__file__)
-    told = subprocess.run(["readelf", "-d", str(file)], capture_output=True, text=True, check=True).stdout
-    paths = re.search(r"(?:RUNPATH|RPATH).*\[(.*)\]", told)
-    for folder in paths.group(1).split(":") if paths else []:
-        assert folder.startswith("$ORIGIN") or os.path.isdir(folder), folder
+
+def dynamic_section(file):
+    return subprocess.run(["readelf", "-d", str(file)], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_build_without_any_mpi_makes_a_core_for_each_family_and_no_other(built):
+    assert sorted(built) == ["_core_mpich.abi3.so", "_core_openmpi.abi3.so"]
+    for name, library in (("mpich", "libmpi.so.12"), ("openmpi", "libmpi.so.40")):
+        told = dynamic_section(built[f"_core_{name}.abi3.so"])
+        assert re.findall(r"NEEDED.*\[(libmpi.*)\]", told) == [library]
+        paths = re.search(r"(?:RUNPATH|RPATH).*\[(.*)\]", told)  # what python's own LDFLAGS want
+        assert all(os.path.isdir(folder) for folder in (paths.group(1).split(":") if paths else []))
+
+
+def test_a_build_with_mpicc_makes_one_core_that_finds_that_mpi(tmp_path, mpicc):
+    environ = {**os.environ, "MPICC": mpicc}
+    words = [sys.executable, "setup.py", "-q", "build_ext", f"--build-lib={tmp_path}/lib", f"--build-temp={tmp_path}"]
+    made = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    assert [file.name for file in (tmp_path / "lib/dsm").iterdir()] == ["_core.abi3.so"]
+    paths = re.search(r"(?:RUNPATH|RPATH).*\[(.*)\]", dynamic_section(tmp_path / "lib/dsm/_core.abi3.so"))
+    assert paths
+    assert all(os.path.isdir(folder) for folder in paths.group(1).split(":"))
+
+
+# ---- what is known of the two families ----
+
+FACTS = """
+#include <stddef.h>
+#include <stdint.h>
+const int64_t facts_{side}[] = {{
+    sizeof(MPI_Comm), sizeof(MPI_Datatype), sizeof(MPI_Errhandler), sizeof(MPI_Message), sizeof(MPI_Op),
+    sizeof(MPI_Request), sizeof(MPI_Status), offsetof(MPI_Status, MPI_SOURCE), offsetof(MPI_Status, MPI_TAG),
+    offsetof(MPI_Status, MPI_ERROR), {numbers}
+}};
+int64_t handle_{side}(int i) {{
+    switch (i) {{
+{cases}
+    }}
+    return 0;
+}}
+"""
+FACTS_MAIN = """
+#include <stdint.h>
+#include <stdio.h>
+extern const int64_t facts_known[], facts_real[];
+extern const int limits_known[], limits_real[];
+int64_t handle_known(int i), handle_real(int i);
+int main(void) {
+    for (int i = 0; i < FACTS; i++)
+        if (facts_known[i] != facts_real[i])
+            printf("fact %d: %lld, but %lld in mpi.h\\n", i, (long long)facts_known[i], (long long)facts_real[i]);
+    for (int i = 0; i < HANDLES; i++)
+        if (handle_known(i) != handle_real(i))
+            printf("handle %d: %llx, but %llx in mpi.h\\n", i, (long long)handle_known(i), (long long)handle_real(i));
+    for (int i = 0; i < 2; i++)
+        if (limits_known[i] < limits_real[i])
+            printf("length %d: %d, but %d in mpi.h\\n", i, limits_known[i], limits_real[i]);
+    return 0;
+}
+"""
+
+
+def test_what_is_known_of_this_mpi_is_what_its_header_says(tmp_path, mpicc):
+    header = (ROOT / "csrc/machine/mpi_known.h").read_text()
+    ours = "DSM_FOR_OPEN_MPI" if _launch.loaded_mpi().library.startswith("Open MPI") else "DSM_FOR_MPICH"
+    functions = header.split("/* functions: begin */")[1].split("/* functions: end */")[0]
+    assert functions.count("int MPI_") > 20
+    names = set(re.findall(r"\b(MPI_[A-Z][A-Z0-9_]+)\b", re.sub(r"/\*.*?\*/", "", header, flags=re.S)))
+    lengths = sorted(name for name in names if "_MAX_" in name)
+    handles = sorted(name for name in names if re.search(rf"#define {name} \(\(MPI_\w+( \*)?\)", header))
+    numbers = sorted(names - set(handles) - set(lengths) - {"MPI_SOURCE", "MPI_TAG", "MPI_ERROR", "MPI_KNOWN_H"})
+    assert {"MPI_BYTE", "MPI_STATUS_IGNORE"} <= set(handles)
+    assert {"MPI_ANY_SOURCE", "MPI_THREAD_MULTIPLE", "MPI_ERR_PENDING"} <= set(numbers)
+    cases = "\n".join(f"        case {i}: return (int64_t)(intptr_t){name};" for i, name in enumerate(handles))
+    for side, begin in (("known", f'#define {ours}\n#include "machine/mpi_known.h"'), ("real", "#include <mpi.h>")):
+        text = begin + FACTS.format(side=side, numbers=", ".join(numbers), cases=cases)
+        text += f"const int limits_{side}[] = {{{', '.join(lengths)}}};\n"
+        # A declaration that differs from the one in mpi.h is an error.
+        (tmp_path / f"{side}.c").write_text(text + (functions if side == "real" else ""))
+    (tmp_path / "main.c").write_text(FACTS_MAIN)
+    program = str(tmp_path / "facts")
+    counts = [f"-DFACTS={10 + len(numbers)}", f"-DHANDLES={len(handles)}"]
+    files = [str(tmp_path / f"{name}.c") for name in ("known", "real", "main")]
+    words = [mpicc, "-std=c11", *counts, f"-I{ROOT / 'csrc'}", "-o", program, *files]
+    subprocess.run(words, check=True)
+    told = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert told.stdout == ""
