@@ -46,7 +46,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 report = {}
 try:
-    from dsm import _mpi
+    from dsm import _leftovers, _mpi
+    _leftovers.remove_afterwards()
     mpi = _mpi.import_mpi4py()
     report["library"] = mpi.Get_library_version().strip("\\0")
     order = (mpi.THREAD_SINGLE, mpi.THREAD_FUNNELED, mpi.THREAD_SERIALIZED, mpi.THREAD_MULTIPLE)

@@ -1,15 +1,16 @@
 """``python -m dsm run``: the mpiexec of the MPI that mpi4py loads, with what that MPI needs on this machine.
 
-Two things go wrong when this is done by hand.  The first ``mpiexec`` on PATH may belong to another MPI than the one
-in the Python environment; then every rank is alone.  And an MPI that waits by spinning is slow by orders of
-magnitude when more ranks than cores run; each MPI has its own switch for that.  What is set here is said, and what
-the user has set wins.
+What goes wrong when this is done by hand: the first ``mpiexec`` on PATH may belong to another MPI than the one in the
+Python environment; then every rank is alone.  An MPI that waits by spinning is slow by orders of magnitude when more
+ranks than cores run; each MPI has its own switch for that.  Libraries start as many threads in each rank as there are
+cores.  What is set here is said, and what the user has set wins.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dsm import _leftovers
 from dsm._errors import DSMError
 from dsm._mpi import family, short
 
@@ -33,11 +35,6 @@ files = [line.split()[-1] for line in open("/proc/self/maps") if "/libmpi" in li
 print(json.dumps([MPI.Get_library_version().strip("\\0"), files[0] if files else ""]))
 """
 _MPIEXEC_NAMES = ("mpiexec", "mpiexec.hydra", "mpiexec.mpich", "mpiexec.openmpi", "mpirun")
-_MPICH_OVERSUBSCRIBED = {
-    "MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1",
-    "MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT": "100",
-}
-_OPEN_MPI_AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 # Set by a launcher in each rank.  What a user sets for a launcher (HYDRA_*, PRTE_MCA_*, PMIX_MCA_*) is not among them.
 _RANK_VARIABLES = (
     "PMI_",
@@ -52,6 +49,14 @@ _RANK_VARIABLES = (
         for part in ("RANK", "NAMESPACE", "SERVER", "SECURITY", "GDS", "BFROP", "DSTORE", "SYSTEM_TMPDIR")
     ),
 )
+
+
+class Default(NamedTuple):
+    """A variable that each rank gets if the user has not set it, and why."""
+
+    name: str
+    value: str
+    why: str
 
 
 class LoadedMPI(NamedTuple):
@@ -157,6 +162,40 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _hosts(hosts: str | None, hostfile: str | None) -> set[str]:
+    """Names of the hosts, without the numbers of ranks on them; empty for this one."""
+    if hosts:
+        words = hosts.split(",")
+    elif hostfile:
+        lines = (line.split("#", 1)[0].split() for line in Path(hostfile).read_text().splitlines())
+        words = [line[0] for line in lines if line]
+    else:
+        words = []
+    return {word.strip().split(":", 1)[0] for word in words}
+
+
+def _defaults(mpi: LoadedMPI, ranks: int, hosts: int, oversubscribed: bool) -> list[Default]:
+    """List what each rank gets."""
+    made = []
+    crowd = f"{ranks} ranks on {cores() * hosts} cores"
+    if family(mpi.library) == "Open MPI" and os.geteuid() == 0:
+        for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+            made.append(Default(name, "1", "this is root"))
+    if oversubscribed and "MPICH" in mpi.library:
+        made.append(Default("MPIR_CVAR_CH4_PROGRESS_THROTTLE", "1", crowd))
+        made.append(Default("MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT", "100", crowd))
+    threads = max(1, cores() * hosts // ranks)
+    if threads < cores():
+        # OpenBLAS, MKL and numexpr follow the first one, unless their own is set.
+        made.append(Default("OMP_NUM_THREADS", str(threads), crowd))
+        made.append(Default("NUMBA_NUM_THREADS", str(threads), crowd))
+    # Temporaries of some sizes else go back to the kernel in every step of a program (256 KiB: 255 us became 64).
+    why = "freed memory is kept"
+    made.append(Default("MALLOC_MMAP_THRESHOLD_", str(32 << 20), why))  # the most that glibc takes
+    made.append(Default("MALLOC_TRIM_THRESHOLD_", str(128 << 20), why))
+    return made
+
+
 def plan(
     ranks: int,
     program: Sequence[str],
@@ -197,31 +236,27 @@ def plan(
         mpiexec = find_mpiexec(mpi, env)
     if oversubscribe is None:
         oversubscribe = not (hosts or hostfile) and ranks > cores()
-    why = f"{ranks} ranks on {cores()} cores: " if oversubscribe else ""
+    names = _hosts(hosts, hostfile)
+    defaults = _defaults(mpi, ranks, max(1, len(names)), oversubscribe)
+    missing = [default for default in defaults if default.name not in env]
+    env |= {default.name: default.value for default in missing}
     words, settings = [mpiexec], []
-    defaults: dict[str, str] = {}
     if family(mpi.library) == "Open MPI":
-        if os.geteuid() == 0:
-            defaults |= _OPEN_MPI_AS_ROOT
         # Two busy threads per rank, its own and the service thread, must not be bound to one core.
         if not any("bind-to" in word for word in extra):
             words += ["--bind-to", "none"]
             settings.append("--bind-to none")
         if oversubscribe and not any("map-by" in word or "oversubscribe" in word for word in extra):
             words += ["--map-by", ":OVERSUBSCRIBE"]
-            settings.append(f"{why}--map-by :OVERSUBSCRIBE")
+            settings.append(f"--map-by :OVERSUBSCRIBE ({ranks} ranks on {cores()} cores)")
         words += ["--host", hosts] if hosts else ["--hostfile", hostfile] if hostfile else []
-        if hosts or hostfile:
-            words += [part for name in sorted(env) if name.startswith("DSM_") for part in ("-x", name)]
+        if names:  # MPICH's mpiexec gives all of the environment to ranks of other hosts
+            known = {default.name for default in defaults if not default.name.startswith("OMPI_")}
+            words += [part for name in sorted(env) if name.startswith("DSM_") or name in known for part in ("-x", name)]
     else:
-        if oversubscribe and "MPICH" in mpi.library:
-            defaults |= _MPICH_OVERSUBSCRIBED
         words += ["-hosts", hosts] if hosts else ["-f", hostfile] if hostfile else []
-    for name, value in defaults.items():
-        if name not in env:
-            env[name] = value
-            settings.append(f"{why if name in _MPICH_OVERSUBSCRIBED else ''}{name}={value}")
-            why = "" if name in _MPICH_OVERSUBSCRIBED else why
+    for why, group in itertools.groupby(missing, key=lambda default: default.why):
+        settings.append(f"{', '.join(f'{default.name}={default.value}' for default in group)} ({why})")
     return Plan([*words, *extra, "-n", str(ranks), *program], env, settings)
 
 
@@ -234,25 +269,30 @@ def command(ranks: int, program: Sequence[str], **options: object) -> tuple[list
     return made.words, made.environ
 
 
-def rank_command(program: Sequence[str]) -> list[str]:
+def rank_command(program: Sequence[str], python_options: Sequence[str] = ()) -> list[str]:
     """Make the command of one rank from what the user wrote.  Local.
 
-    ``-m module`` and ``-c text``, as well as a file that is a Python program, get this interpreter; everything else
-    is a program by itself.
+    ``-m module`` and ``-c text``, as well as a file that is a Python program, get this interpreter with these options;
+    everything else is a program by itself.
     """
     if not program:
         raise DSMError("dsm run: which program? As in `python -m dsm run -n 4 prog.py`")
     first = program[0]
-    if first in ("-m", "-c"):
-        if len(program) < 2:
+    if first.startswith(("-m", "-c")):
+        if len(program) < 2 and len(first) == 2:
             raise DSMError(f"dsm run: {first} needs a word after it")
-        return [sys.executable, *program]
+        return [sys.executable, *python_options, *program]
     if os.path.isdir(first) or first.endswith(".py") or (os.path.isfile(first) and not os.access(first, os.X_OK)):
         if not os.path.exists(first):
             raise DSMError(f"dsm run: there is no file {first!r}")
-        return [sys.executable, *program]
+        return [sys.executable, *python_options, *program]
     if shutil.which(first) is None:
         raise DSMError(f"dsm run: there is no program {first!r}")
+    if python_options:
+        raise DSMError(
+            f"dsm run: {shlex.join(python_options)} is for python, but {first!r} is a program by itself: its options "
+            "come after it, those of mpiexec go into --mpi-args"
+        )
     return list(program)
 
 
@@ -262,8 +302,11 @@ _WITH_VALUE = ("-n", "-np", "--ranks", "--hosts", "--host", "--hostfile", "--mpi
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dsm run",
-        usage="%(prog)s [-n RANKS] [options] (prog.py | -m module | program) ...",
+        usage="%(prog)s [-n RANKS] [options] [options of python] (prog.py | -m module | -c text | program) ...",
         description="Run a program on several ranks with the mpiexec that belongs to the MPI that mpi4py loads.",
+        epilog="Options of python (-u, -X dev, -W error, -O, -B, ...) may stand among these, before the program, and "
+        "go to the python of each rank; -h is this help and -n the number of ranks. What comes after the program is "
+        "the program's. Options of mpiexec go into --mpi-args, as in --mpi-args '-l'.",
         allow_abbrev=False,
     )
     parser.add_argument("-n", "-np", "--ranks", type=int, default=cores(), help="processes (default: one per core)")
@@ -280,23 +323,55 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part our options from the program: it begins at the first word that is not an option, or at -m or -c."""
-    index = 0
-    while index < len(arguments):
-        word = arguments[index]
+class Words(NamedTuple):
+    """The words of the command line, by whom they are for."""
+
+    ours: list[str]
+    python: list[str]
+    program: list[str]
+
+
+# Flags in one word, then perhaps an option with a value, in the same word or the next; or the program, after -m or -c.
+_OF_PYTHON = re.compile(r"-(?P<flags>[bBdEiIOPqRsSuvx]*)(?:(?P<option>[WX])(?P<value>.*)|(?P<program>[mc].*))?", re.S)
+_OF_PYTHON_WITH_VALUE = ("--check-hash-based-pycs",)
+
+
+def _split(arguments: Sequence[str]) -> Words:
+    """Part our options and python's from the program: that begins at a word that is no option, or at -m or -c."""
+    ours: list[str] = []
+    python: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
         if word == "--":
-            return list(arguments[:index]), list(arguments[index + 1 :])
-        if word in ("-m", "-c") or not word.startswith("-"):
             break
-        index += 2 if word in _WITH_VALUE else 1
-    return list(arguments[:index]), list(arguments[index:])
+        found = _OF_PYTHON.fullmatch(word)
+        if word in _WITH_VALUE and rest:
+            ours.append(f"{word}={rest.pop(0)}")  # so that the value may begin with a dash
+        elif word in _OF_PYTHON_WITH_VALUE and rest:
+            python += [word, rest.pop(0)]
+        elif found and found["program"]:
+            python += [f"-{found['flags']}"] if found["flags"] else []
+            rest.insert(0, f"-{found['program']}")
+            break
+        elif found and word != "-":
+            python.append(word)
+            if found["option"] and not found["value"] and rest:
+                python.append(rest.pop(0))
+        else:
+            ours.append(word)
+    return Words(ours, python, rest)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out ``python -m dsm run``: becomes mpiexec, so that signals and exit status are its own.  Local."""
-    head, program = _split(arguments)
-    options = _parser().parse_args(head)
+    words = _split(arguments)
+    options, unknown = _parser().parse_known_args(words.ours)
+    if unknown:
+        raise DSMError(
+            f"dsm run: {unknown[0]} is an option neither of dsm run nor of python. Options of mpiexec go into "
+            "--mpi-args, in one word; see `python -m dsm run --help`"
+        )
     if options.ranks < 1:
         raise DSMError(f"dsm run: -n must be at least 1, not {options.ranks}")
     if options.hosts and options.hostfile:
@@ -305,7 +380,7 @@ def run(arguments: Sequence[str]) -> int:
         raise DSMError(f"dsm run: there is no host file {options.hostfile!r}")
     made = plan(
         options.ranks,
-        rank_command(program),
+        rank_command(words.program, words.python),
         hosts=options.hosts,
         hostfile=options.hostfile,
         extra=shlex.split(options.mpi_args),
@@ -317,6 +392,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(shlex.join(made.words))
         return 0
+    _leftovers.remove_afterwards()
     try:
         os.execve(made.words[0], made.words, made.environ)
     except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from dsm import _launch
+from dsm import _launch, _leftovers
 
 hypothesis.settings.register_profile("dsm", deadline=None, database=None)
 # The ranks of a job must see the same examples in the same order.
@@ -35,6 +35,8 @@ def pytest_configure(config):
     world = _world(config)
     hypothesis.settings.load_profile("dsm" if world is None else "dsm-ranks")
     config.stash[_WORLD] = world
+    if world is None:
+        _leftovers.remove_afterwards()  # what the jobs leave that the tests start and abort
     if world is not None and world.Get_rank() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 

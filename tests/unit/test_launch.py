@@ -1,6 +1,7 @@
 """``python -m dsm run``: which mpiexec, which switches, what becomes of the words of the command line."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -40,15 +41,17 @@ def plan(ranks, mpi, environ=None, **options):
 # ---- switches ----
 
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+THROTTLE = {"MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1", "MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT": "100"}
+
+
 @pytest.mark.usefixtures("two_cores", "user")
 def test_mpich_gets_its_switches_only_when_oversubscribed():
-    assert plan(2, MPICH) == (["mpiexec", "-n", "2", "prog"], {}, [])
-    words, environ, said = plan(4, MPICH)
+    assert plan(2, MPICH)[:2] == (["mpiexec", "-n", "2", "prog"], ONE_THREAD | MALLOC)
+    words, environ, _ = plan(4, MPICH)
     assert words == ["mpiexec", "-n", "4", "prog"]
-    assert environ["MPIR_CVAR_CH4_PROGRESS_THROTTLE"] == "1"
-    assert environ["MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT"] == "100"
-    assert said[0].startswith("4 ranks on 2 cores")
-    assert len(said) == 2
+    assert environ == ONE_THREAD | MALLOC | THROTTLE
 
 
 @pytest.mark.usefixtures("two_cores", "user")
@@ -56,13 +59,37 @@ def test_open_mpi_gets_its_switches():
     assert plan(2, OPEN_MPI).words == ["mpiexec", "--bind-to", "none", "-n", "2", "prog"]
     made = plan(4, OPEN_MPI)
     assert made.words == ["mpiexec", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "-n", "4", "prog"]
-    assert made.environ == {}
+    assert made.environ == ONE_THREAD | MALLOC
     assert any(":OVERSUBSCRIBE" in word for word in made.settings)
 
 
 @pytest.mark.usefixtures("two_cores", "user")
 def test_an_mpi_of_mpichs_kind_gets_no_switches_that_it_does_not_know():
-    assert plan(4, INTEL) == (["mpiexec", "-n", "4", "prog"], {}, [])
+    assert plan(4, INTEL)[:2] == (["mpiexec", "-n", "4", "prog"], ONE_THREAD | MALLOC)
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize(
+    ("cores", "ranks", "hosts", "threads"),
+    [(8, 1, None, None), (8, 2, None, "4"), (8, 3, None, "2"), (8, 16, None, "1"), (8, 2, "a,b", None)]
+    + [(8, 4, "a,b", "4"), (8, 16, "a:8,b:8", "1")],
+)
+def test_libraries_get_as_many_threads_as_there_are_cores_for_a_rank(monkeypatch, cores, ranks, hosts, threads):
+    monkeypatch.setattr(_launch, "cores", lambda: cores)
+    environ = plan(ranks, MPICH, hosts=hosts).environ
+    assert environ.get("OMP_NUM_THREADS") == environ.get("NUMBA_NUM_THREADS") == threads
+
+
+@pytest.mark.usefixtures("two_cores", "user")
+def test_all_that_is_set_is_said_with_its_reason():
+    for mpi in (MPICH, OPEN_MPI):
+        made = plan(4, mpi)
+        said = "; ".join(made.settings)
+        assert all(f"{name}={value}" in said for name, value in made.environ.items())
+        assert "OMP_NUM_THREADS=1, NUMBA_NUM_THREADS=1 (4 ranks on 2 cores)" in said
+        assert "MALLOC_TRIM_THRESHOLD_=134217728 (freed memory is kept)" in said
+    given = plan(4, MPICH, dict.fromkeys((*made.environ, *THROTTLE), "0"))
+    assert given.settings == []
 
 
 @pytest.mark.parametrize(("uid", "expected"), [(0, True), (1000, False)])
@@ -75,8 +102,8 @@ def test_open_mpi_runs_as_root_only_for_root(monkeypatch, uid, expected):
 
 @pytest.mark.usefixtures("two_cores", "user")
 def test_what_the_user_has_set_wins():
-    environ = {"MPIR_CVAR_CH4_PROGRESS_THROTTLE": "0"}
-    assert plan(4, MPICH, environ).environ["MPIR_CVAR_CH4_PROGRESS_THROTTLE"] == "0"
+    environ = {"MPIR_CVAR_CH4_PROGRESS_THROTTLE": "0", "OMP_NUM_THREADS": "5", "MALLOC_TRIM_THRESHOLD_": "1"}
+    assert plan(4, MPICH, environ).environ.items() >= environ.items()
     words = plan(4, OPEN_MPI, extra=["--bind-to", "core", "--map-by", "slot:OVERSUBSCRIBE"]).words
     assert words == ["mpiexec", "--bind-to", "core", "--map-by", "slot:OVERSUBSCRIBE", "-n", "4", "prog"]
 
@@ -84,17 +111,27 @@ def test_what_the_user_has_set_wins():
 @pytest.mark.usefixtures("two_cores", "user")
 def test_hosts():
     assert plan(8, MPICH, hosts="a,b").words == ["mpiexec", "-hosts", "a,b", "-n", "8", "prog"]
-    assert plan(8, MPICH, hostfile="f").words == ["mpiexec", "-f", "f", "-n", "8", "prog"]
-    environ = {"DSM_PAGE_SIZE": "65536", "HOME": "/"}
+    environ = {"DSM_PAGE_SIZE": "65536", "HOME": "/", "OMP_NUM_THREADS": "3"}
     words = plan(8, OPEN_MPI, environ, hosts="a:4,b:4").words
-    assert words == "mpiexec --bind-to none --host a:4,b:4 -x DSM_PAGE_SIZE -n 8 prog".split()
-    assert plan(8, OPEN_MPI, hostfile="f").words == "mpiexec --bind-to none --hostfile f -n 8 prog".split()
+    assert words[:5] == "mpiexec --bind-to none --host a:4,b:4".split()
+    exported = {"DSM_PAGE_SIZE", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", *MALLOC}
+    assert words[5:] == [part for name in sorted(exported) for part in ("-x", name)] + "-n 8 prog".split()
+
+
+def test_a_host_file_is_counted(tmp_path):
+    file = tmp_path / "hosts"
+    for text in ("# two\nnode1 slots=8\nnode2 slots=8\n\n", "node1:8\nnode2:8\n"):
+        file.write_text(text)
+        assert _launch._hosts(None, str(file)) == {"node1", "node2"}
+    words = plan(8, MPICH, hostfile=str(file)).words
+    assert words == ["mpiexec", "-f", str(file), "-n", "8", "prog"]
+    assert plan(8, OPEN_MPI, hostfile=str(file)).words[3:5] == ["--hostfile", str(file)]
 
 
 @pytest.mark.usefixtures("two_cores", "user")
 def test_oversubscription_can_be_said():
-    assert plan(8, MPICH, hosts="a,b", oversubscribe=True).environ
-    assert not plan(8, MPICH, oversubscribe=False).environ
+    assert plan(8, MPICH, hosts="a,b", oversubscribe=True).environ.items() >= THROTTLE.items()
+    assert not plan(8, MPICH, oversubscribe=False).environ.keys() & THROTTLE
 
 
 def test_a_rank_can_start_a_job_of_its_own():
@@ -110,7 +147,7 @@ def test_a_rank_can_start_a_job_of_its_own():
 def test_command_gives_words_and_environment():
     words, environ = _launch.command(2, ["prog"], mpi=MPICH, mpiexec="mpiexec", environ={"A": "b"}, oversubscribe=False)
     assert words == ["mpiexec", "-n", "2", "prog"]
-    assert environ == {"A": "b"}
+    assert environ["A"] == "b"
 
 
 # ---- which mpiexec ----
@@ -156,27 +193,43 @@ def test_the_loaded_mpi_has_an_mpiexec():
 
 
 @pytest.mark.parametrize(
-    ("words", "head", "program"),
+    ("words", "ours", "python", "program"),
     [
-        (["-n", "4", "p.py", "-n", "7"], ["-n", "4"], ["p.py", "-n", "7"]),
-        (["-n4", "p.py"], ["-n4"], ["p.py"]),
-        (["-n", "2", "-m", "pytest", "--with-mpi"], ["-n", "2"], ["-m", "pytest", "--with-mpi"]),
-        (["--hosts", "a,b", "--oversubscribe", "p"], ["--hosts", "a,b", "--oversubscribe"], ["p"]),
-        (["--mpi-args", "--mca x y", "p"], ["--mpi-args", "--mca x y"], ["p"]),
-        (["-n", "2", "--", "-odd"], ["-n", "2"], ["-odd"]),
-        ([], [], []),
+        (["-n", "4", "p.py", "-n", "7"], ["-n=4"], [], ["p.py", "-n", "7"]),
+        (["-n4", "p.py"], ["-n4"], [], ["p.py"]),
+        (["-np", "4", "p.py"], ["-np=4"], [], ["p.py"]),
+        (["-n", "2", "-m", "pytest", "--with-mpi"], ["-n=2"], [], ["-m", "pytest", "--with-mpi"]),
+        (["--hosts", "a,b", "--oversubscribe", "p"], ["--hosts=a,b", "--oversubscribe"], [], ["p"]),
+        (["--mpi-args", "--mca x y", "p"], ["--mpi-args=--mca x y"], [], ["p"]),
+        (["--mpi-args", "-l", "p"], ["--mpi-args=-l"], [], ["p"]),
+        (["--mpi-args=-l", "p"], ["--mpi-args=-l"], [], ["p"]),
+        (["-n", "2", "--", "-odd"], ["-n=2"], [], ["-odd"]),
+        (["-n", "2", "-X", "dev", "p.py"], ["-n=2"], ["-X", "dev"], ["p.py"]),
+        (["-Xdev", "-n", "2", "-u", "p.py", "-u"], ["-n=2"], ["-Xdev", "-u"], ["p.py", "-u"]),
+        (["-W", "error", "-Wd", "-OO", "-BEIsS", "p.py"], [], ["-W", "error", "-Wd", "-OO", "-BEIsS"], ["p.py"]),
+        (["-uW", "error", "-P", "p.py"], [], ["-uW", "error", "-P"], ["p.py"]),
+        (["-n", "2", "-um", "pytest", "-x"], ["-n=2"], ["-u"], ["-m", "pytest", "-x"]),
+        (["-n", "2", "-cprint()", "x"], ["-n=2"], [], ["-cprint()", "x"]),
+        (["--check-hash-based-pycs", "never", "p"], [], ["--check-hash-based-pycs", "never"], ["p"]),
+        (["-h"], ["-h"], [], []),
+        (["-z", "p"], ["-z"], [], ["p"]),
+        ([], [], [], []),
     ],
 )
-def test_where_the_program_begins(words, head, program):
-    assert _launch._split(words) == (head, program)
+def test_whose_each_word_is(words, ours, python, program):
+    assert _launch._split(words) == (ours, python, program)
 
 
 def test_what_runs_under_this_python(tmp_path):
     script = tmp_path / "p.py"
     script.touch()
     assert _launch.rank_command([str(script), "x"]) == [sys.executable, str(script), "x"]
-    assert _launch.rank_command(["-m", "pytest"]) == [sys.executable, "-m", "pytest"]
+    assert _launch.rank_command([str(script)], ["-u"]) == [sys.executable, "-u", str(script)]
+    assert _launch.rank_command(["-m", "pytest"], ["-X", "dev"]) == [sys.executable, "-X", "dev", "-m", "pytest"]
+    assert _launch.rank_command(["-cpass"]) == [sys.executable, "-cpass"]
     assert _launch.rank_command(["env", "x"]) == ["env", "x"]
+    with pytest.raises(DSMError, match="-u is for python, but 'env' is a program by itself"):
+        _launch.rank_command(["env", "x"], ["-u"])
 
 
 @pytest.mark.parametrize(
@@ -200,6 +253,7 @@ def test_a_program_that_is_not_there(words, text):
         (["run", "--hostfile", "no-such-file", "env"], "no host file"),
         (["run", "--hosts", "a", "--hostfile", "b", "env"], "not both"),
         (["run", "no_such_file.py"], "no file"),
+        (["run", "-z", "env"], "-z is an option neither of dsm run nor of python"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, text, capsys):
@@ -233,6 +287,34 @@ def test_run_starts_the_ranks_and_says_what_it_set():
     said = [line for line in made.stderr.splitlines() if line.startswith("dsm run: ")]
     assert len(said) == 1
     assert f"{ranks} ranks on {_launch.cores()} cores" in said[0]
+
+
+def test_options_of_python_and_of_mpiexec_reach_them():
+    label, told = ("--output", "x") if _launch.loaded_mpi().library.startswith("Open MPI") else ("-l", "[1]")
+    mpi_args = "--tag-output" if label == "--output" else label
+    made = dsm_run("-n", "2", "--mpi-args", mpi_args, "-X", "dev", "-uW", "error", "-c", SAY_FLAGS)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("dev True, warnings ['error'") == 2, made.stdout
+    assert told == "x" or told in made.stdout
+    assert re.search(r"[\[<].*[\]>].*dev True", made.stdout), made.stdout
+
+
+SAY_FLAGS = "import sys; print(f'dev {sys.flags.dev_mode}, warnings {sys.warnoptions[-1:]}')"
+SAY_THREADS = """
+import numpy, threadpoolctl, numba
+print("threads", *(pool["num_threads"] for pool in threadpoolctl.threadpool_info()), numba.get_num_threads())
+"""
+
+
+def test_the_libraries_of_a_rank_have_their_share_of_the_cores(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    ranks = max(2, _launch.cores())
+    made = dsm_run("-n", str(ranks), "-c", SAY_THREADS)
+    assert made.returncode == 0, made.stderr
+    said = [line.split()[1:] for line in made.stdout.splitlines() if line.startswith("threads")]
+    assert len(said) == ranks
+    assert all(len(counts) >= 2 and set(counts) == {"1"} for counts in said), said
 
 
 def test_the_exit_status_passes_through():
