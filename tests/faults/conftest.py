@@ -117,7 +117,7 @@ class Job:
                 self.kill()
                 pytest.fail(f"processes are left: {text}\n{self!r}")
             time.sleep(0.05)
-        # What an MPI leaves of an aborted job is removed.  What somebody uses, or removes by and by, is of another job on
+        # What an MPI leaves of an aborted job is removed.  What somebody uses, or soon removes, is of another job on
         # this machine.
         new = {f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - self.shm_before}
         _leftovers.remove_unused(new & _leftovers.files())
