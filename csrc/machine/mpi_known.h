@@ -1,8 +1,8 @@
 /* MPI as this core sees it: mpi.h, or the binary interface that a family of MPIs promises to keep.
  *
  * A core of the package must run with an MPI that was not there when it was compiled.  Two families keep their binary
- * interface from version to version: MPICH with what derives from it (Intel MPI, MVAPICH, Cray MPICH; libmpi.so.12), and
- * Open MPI (libmpi.so.40).  Here is the part of each that dsm calls, no more; so nobody needs an mpi.h to compile, and
+ * interface from version to version: MPICH with what derives from it (Intel MPI, MVAPICH, Cray MPICH; libmpi.so.12),
+ * and Open MPI (libmpi.so.40).  Here is the part of each that dsm calls, no more; so nobody needs an mpi.h to compile, and
  * one wheel holds a core for each.  Which library answers is decided when the core is loaded: by then mpi4py has one of
  * that name in the process (dsm/_mpi.py).
  *
@@ -52,6 +52,7 @@ typedef struct {
 } MPI_Status;
 
 #define MPI_COMM_NULL ((MPI_Comm)0x04000000)
+#define MPI_COMM_SELF ((MPI_Comm)0x44000001)
 #define MPI_COMM_WORLD ((MPI_Comm)0x44000000)
 #define MPI_REQUEST_NULL ((MPI_Request)0x2c000000)
 #define MPI_BYTE ((MPI_Datatype)0x4c00010d)
@@ -61,6 +62,7 @@ typedef struct {
 #define MPI_MIN ((MPI_Op)0x58000002)
 #define MPI_ERRORS_RETURN ((MPI_Errhandler)0x54000001)
 #define MPI_STATUS_IGNORE ((MPI_Status *)1)
+#define MPI_COMM_NULL_COPY_FN ((MPI_Comm_copy_attr_function *)0)
 #define MPI_ANY_SOURCE (-2)
 #define MPI_ERR_IN_STATUS 17
 #define MPI_ERR_PENDING 18
@@ -81,10 +83,11 @@ typedef struct {
 } MPI_Status;
 
 /* Its handles are the addresses of objects in the library, whatever they hold. */
-extern char ompi_mpi_comm_null, ompi_mpi_comm_world, ompi_request_null;
+extern char ompi_mpi_comm_null, ompi_mpi_comm_self, ompi_mpi_comm_world, ompi_request_null;
 extern char ompi_mpi_byte, ompi_mpi_int, ompi_mpi_uint64_t, ompi_mpi_op_max, ompi_mpi_op_min, ompi_mpi_errors_return;
 
 #define MPI_COMM_NULL ((MPI_Comm)(void *)&ompi_mpi_comm_null)
+#define MPI_COMM_SELF ((MPI_Comm)(void *)&ompi_mpi_comm_self)
 #define MPI_COMM_WORLD ((MPI_Comm)(void *)&ompi_mpi_comm_world)
 #define MPI_REQUEST_NULL ((MPI_Request)(void *)&ompi_request_null)
 #define MPI_BYTE ((MPI_Datatype)(void *)&ompi_mpi_byte)
@@ -94,20 +97,30 @@ extern char ompi_mpi_byte, ompi_mpi_int, ompi_mpi_uint64_t, ompi_mpi_op_max, omp
 #define MPI_MIN ((MPI_Op)(void *)&ompi_mpi_op_min)
 #define MPI_ERRORS_RETURN ((MPI_Errhandler)(void *)&ompi_mpi_errors_return)
 #define MPI_STATUS_IGNORE ((MPI_Status *)0)
+#define MPI_COMM_NULL_COPY_FN OMPI_C_MPI_COMM_NULL_COPY_FN
 #define MPI_ANY_SOURCE (-1)
 #define MPI_ERR_IN_STATUS 18
 #define MPI_ERR_PENDING 19
 
+int OMPI_C_MPI_COMM_NULL_COPY_FN(MPI_Comm comm, int key, void *extra, void *value, void *copy, int *flag);
+
 #endif
 
 /* functions: begin */
+typedef int(MPI_Comm_copy_attr_function)(MPI_Comm comm, int key, void *extra, void *value, void *copy, int *flag);
+typedef int(MPI_Comm_delete_attr_function)(MPI_Comm comm, int key, void *value, void *extra);
+
 int MPI_Abort(MPI_Comm comm, int status);
 int MPI_Allgather(const void *mine, int count, MPI_Datatype type, void *all, int each, MPI_Datatype to, MPI_Comm comm);
 int MPI_Allreduce(const void *mine, void *all, int count, MPI_Datatype type, MPI_Op operation, MPI_Comm comm);
 int MPI_Bcast(void *value, int count, MPI_Datatype type, int root, MPI_Comm comm);
+int MPI_Comm_create_keyval(MPI_Comm_copy_attr_function *, MPI_Comm_delete_attr_function *, int *key, void *extra);
 int MPI_Comm_dup(MPI_Comm comm, MPI_Comm *made);
 int MPI_Comm_free(MPI_Comm *comm);
+int MPI_Comm_free_keyval(int *key);
+int MPI_Comm_idup(MPI_Comm comm, MPI_Comm *made, MPI_Request *request);
 int MPI_Comm_rank(MPI_Comm comm, int *rank);
+int MPI_Comm_set_attr(MPI_Comm comm, int key, void *value);
 int MPI_Comm_set_errhandler(MPI_Comm comm, MPI_Errhandler handler);
 int MPI_Comm_size(MPI_Comm comm, int *size);
 int MPI_Comm_test_inter(MPI_Comm comm, int *flag);
