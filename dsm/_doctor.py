@@ -26,17 +26,6 @@ from dsm._errors import DSMError
 
 OK, ADVICE, FAIL = "ok", "note", "FAIL"
 
-_VARIABLES = (
-    "DSM_PAGE_SIZE",
-    "DSM_PROGRESS",
-    "DSM_STATS",
-    "DSM_WATCHDOG_S",
-    "DSM_CHECK",
-    "DSM_TRACE",
-    "DSM_COLLECT_BYTES",
-    "DSM_RANGE_BYTES",
-    "DSM_CHAOS",
-)
 _MAP_COUNT_DEFAULT = 65530
 _PROBE_S = 60
 
@@ -166,9 +155,9 @@ def _in_force() -> list[tuple[str, str]]:
         ("watchdog", f"after {now.watchdog_s:g} s" if now.watchdog_s else "off"),
         ("checks, statistics, trace", f"{now.check}, {'on' if now.stats else 'off'}, {now.trace or 'off'}"),
     ]
-    given = [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
-    unknown = sorted(name for name in os.environ if name.startswith("DSM_") and name not in _VARIABLES)
+    given = [f"{name}={os.environ[name]}" for name in _settings.VARIABLES if name in os.environ]
     rows.append(("environment", " ".join(given) or "no DSM_ variable is set"))
+    unknown = [name + (f" ({near}?)" if near else "") for name, near in _settings.unknown(os.environ).items()]
     if unknown:
         rows.append(("not known to dsm", " ".join(unknown)))
     return rows

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dsm import _exit, _mpi
 from dsm._errors import DSMError
 from dsm._frames import place_of_caller
-from dsm._settings import PROGRESS, Settings, settings
+from dsm._settings import PROGRESS, Settings, settings, unknown
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -204,7 +204,17 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
             raise
         del kept  # the core has copied the texts that the options point to
         _life.runtime, _life.starting = runtime, False
+        if runtime.rank == 0:
+            _tell_unknown(runtime)
         return runtime
+
+
+def _tell_unknown(runtime: Runtime) -> None:
+    """Tell of variables that do nothing, perhaps because of a slip.  Local."""
+    for name, near in unknown(os.environ).items():
+        meant = f"; did you mean {near}?" if near else ""
+        text = f"dsm: rank 0 of {runtime.size}: {name} is in the environment, but dsm knows no such variable{meant}\n"
+        sys.stderr.write(text)
 
 
 def _communicator(comm: Any, mpi: Any) -> Any:

@@ -5,15 +5,33 @@ Every variable is read here and nowhere else, so that a malformed one is named i
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_UNITS = {"k": 10, "M": 20, "G": 30, "T": 40}
+_SHIFTS = {"": 0} | {unit.lower(): shift for unit, shift in _UNITS.items()}
 PAGE_BYTES_MIN = 4096
 PAGE_BYTES_MAX = 64 << 20
 PAGE_BYTES_DEFAULT = 4096
 WATCHDOG_S_DEFAULT = 10.0
+_OURS = "DSM_"
+VARIABLES = (
+    "DSM_PAGE_SIZE",
+    "DSM_PROGRESS",
+    "DSM_STATS",
+    "DSM_WATCHDOG_S",
+    "DSM_CHECK",
+    "DSM_TRACE",
+    "DSM_COLLECT_BYTES",
+    "DSM_RANGE_BYTES",
+    "DSM_CHAOS",
+    "DSM_WITHOUT",
+)
+FOR_TESTS = "DSM_TEST_"  # read by the test suite
 PROGRESS = ("doorbell", "spin", "poll")
 WITHOUT = {"ahead": 1, "again": 2, "push": 4, "early": 8, "board": 16, "huge": 32, "copy": 64}  # enum dsm_without
 
@@ -34,6 +52,22 @@ class Settings:
     without: int = 0
 
 
+def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Find variables that look like dsm's and are not, each with the known one that it resembles.  Local."""
+    names = [name for name in sorted(environ) if name.startswith(_OURS) and not name.startswith(FOR_TESTS)]
+    known = [name.removeprefix(_OURS) for name in VARIABLES]
+    close = {name: difflib.get_close_matches(name.removeprefix(_OURS), known, n=1) for name in names}
+    return {name: _OURS + found[0] if found else None for name, found in close.items() if name not in VARIABLES}
+
+
+def in_units(count: int) -> str:
+    """Write a number of bytes as a variable may hold it: 4096 is 4k.  Local."""
+    for unit, shift in reversed(_UNITS.items()):
+        if count and count % (1 << shift) == 0:
+            return f"{count >> shift}{unit}"
+    return str(count)
+
+
 def page_bytes_checked(value: object, source: str) -> int:
     """Return a page size in bytes, or raise ValueError when it is not a power of two in the range that works.
 
@@ -43,7 +77,8 @@ def page_bytes_checked(value: object, source: str) -> int:
         raise TypeError(f"{source} must be a whole number of bytes, not {value!r}")
     size: int = value.__index__()
     if not PAGE_BYTES_MIN <= size <= PAGE_BYTES_MAX or size & (size - 1):
-        raise ValueError(f"{source} must be a power of two from {PAGE_BYTES_MIN} to {PAGE_BYTES_MAX} bytes, not {size}")
+        least, most = (f"{in_units(bound)} ({bound})" for bound in (PAGE_BYTES_MIN, PAGE_BYTES_MAX))
+        raise ValueError(f"{source} must be a power of two from {least} to {most} bytes, not {in_units(size)}")
     return size
 
 
@@ -78,7 +113,7 @@ def settings(
     if page_size is not None:
         page_bytes = page_bytes_checked(page_size, "page_size")
     else:
-        page_bytes = page_bytes_checked(_whole(environ, "DSM_PAGE_SIZE", PAGE_BYTES_DEFAULT), "DSM_PAGE_SIZE")
+        page_bytes = page_bytes_checked(_bytes(environ, "DSM_PAGE_SIZE", PAGE_BYTES_DEFAULT), "DSM_PAGE_SIZE")
     if progress is not None:
         way = progress_checked(progress, "progress")
     else:
@@ -90,8 +125,8 @@ def settings(
         watchdog_s=_seconds(environ, "DSM_WATCHDOG_S", WATCHDOG_S_DEFAULT),
         check=_whole(environ, "DSM_CHECK", 0, most=2),
         trace=environ.get("DSM_TRACE") or None,
-        collect_bytes=_whole(environ, "DSM_COLLECT_BYTES", 0),
-        range_bytes=_whole(environ, "DSM_RANGE_BYTES", 0),
+        collect_bytes=_bytes(environ, "DSM_COLLECT_BYTES", 0),
+        range_bytes=_bytes(environ, "DSM_RANGE_BYTES", 0),
         chaos_seed=_whole(environ, "DSM_CHAOS", 0),
         without=_bits(environ, "DSM_WITHOUT", WITHOUT),
     )
@@ -104,6 +139,19 @@ def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 2**6
     if not (text.isascii() and text.isdecimal()) or int(text) > most:
         raise ValueError(f"{name} must be a whole number from 0 to {most}, not {text!r}")
     return int(text)
+
+
+def _bytes(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    found = re.fullmatch(r"([0-9]+)\s*(?:([kmgt])(?:i?b)?|b?)", text, flags=re.IGNORECASE)
+    count = int(found[1]) << _SHIFTS[(found[2] or "").lower()] if found else 1 << 63
+    if count >= 1 << 63:
+        raise ValueError(
+            f"{name} must be a number of bytes, as in 65536, 64k, 1M or 2G (at most 8388607T), not {text!r}"
+        )
+    return count
 
 
 def _bits(environ: Mapping[str, str], name: str, words: Mapping[str, int]) -> int:

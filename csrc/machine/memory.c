@@ -57,7 +57,7 @@ open_backing(uint64_t bytes)
     /* The kernel answers a file beyond this limit with SIGXFSZ, which kills. */
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
-        return -ENOMEM;
+        return -EFBIG;
     if (bytes > INT64_MAX)
         return -ENOMEM;
     int file = memfd_create("dsm", MFD_CLOEXEC);

@@ -30,7 +30,8 @@ struct memory {
 };
 
 /* Try to map the range with the application view at `address` (NULL: anywhere), all of it inaccessible.
- * 0 or -errno: EEXIST where something is there already, ENOMEM over a limit. */
+ * 0 or -errno: EEXIST where something is there already, ENOMEM over the limit of addresses, EFBIG over that of files,
+ * and what memfd_create says. */
 int memory_map(struct memory *memory, void *address, uint64_t bytes);
 void memory_unmap(struct memory *memory);
 

@@ -370,8 +370,9 @@ static void print_waits(void)
 
 /* ---- init ---------------------------------------------------------------------------------------------------- */
 
-/* Everybody maps the range at the same place, or nobody does. */
-static bool map_at(struct runtime *runtime, uint64_t bytes)
+/* Everybody maps the range at the same place, or nobody does.  `refused` starts as EEXIST and becomes why it is not done:
+ * 0 when it could be done here, at some place; that something else lies at one says nothing of the next. */
+static bool map_at(struct runtime *runtime, uint64_t bytes, int *refused)
 {
     for (unsigned k = 0;; k++) {
         void *address = memory_candidate(k, bytes);
@@ -383,6 +384,31 @@ static bool map_at(struct runtime *runtime, uint64_t bytes)
             return true;
         if (error == 0)
             memory_unmap(&runtime->memory);
+        if (error != -EEXIST)
+            *refused = -error;
+    }
+}
+
+static const char *cure_of_refusal(int error)
+{
+    switch (error) {
+    case 0:
+        return "another rank refuses, and says why";
+    case EFBIG:
+        return "files may not be so large, and shared memory is one to the kernel; `ulimit -f unlimited` in the job "
+               "script, or a smaller DSM_RANGE_BYTES";
+    case EPERM:
+    case EACCES:
+    case ENOSYS:
+        return "a sandbox forbids memfd_create, which shared memory comes from; let the container's seccomp profile "
+               "allow it";
+    case ENOMEM:
+        return "the address space is limited, and they are needed twice; `ulimit -v unlimited` in the job script, or a "
+               "smaller DSM_RANGE_BYTES";
+    case EEXIST:
+        return "something else lies at each of the places; ask for less with DSM_RANGE_BYTES";
+    default:
+        return "`python -m dsm doctor` looks at the limits of this machine";
     }
 }
 
@@ -390,16 +416,16 @@ static int map_range(struct runtime *runtime)
 {
     uint64_t asked = runtime->options.range_bytes;
     uint64_t bytes = asked ? asked : RANGE_BYTES;
+    int refused = EEXIST;
     for (; bytes >= RANGE_BYTES_MIN || bytes == asked; bytes /= 2)
-        if (map_at(runtime, bytes)) {
+        if (map_at(runtime, bytes, &refused)) {
             runtime->memory.huge = !(runtime->options.without & DSM_WITHOUT_HUGE);
             return DSM_OK;
         } else if (asked)
             break;
-    return runtime_error(DSM_E_ENVIRONMENT,
-                         "no range of %llu bytes of addresses is free at the same place on all ranks; is the address space "
-                         "limited (ulimit -v)? A smaller range can be asked for with DSM_RANGE_BYTES",
-                         (unsigned long long)(asked ? asked : RANGE_BYTES_MIN));
+    return runtime_error(DSM_E_ENVIRONMENT, "%llu bytes of addresses cannot be had at the same place on all ranks: %s%s%s",
+                         (unsigned long long)(asked ? asked : RANGE_BYTES_MIN), refused ? strerror(refused) : "",
+                         refused ? ": " : "", cure_of_refusal(refused));
 }
 
 static int check_same(struct runtime *runtime, const char *what, uint64_t value)

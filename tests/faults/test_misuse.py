@@ -169,6 +169,60 @@ def test_malformed_environment(run, name, value):
     assert re.search(rf"ValueError: .*{name}.*{value}", job.err), job
 
 
+def test_a_variable_that_dsm_does_not_know_is_told_once(run):
+    job = run(2, "dsm.barrier(); dsm.barrier()", env={"DSM_PAGESIZE": "64k", "DSM_TEST_PROGRAMS": "1"})
+    assert job.status == 0, job
+    line = "dsm: rank 0 of 2: DSM_PAGESIZE is in the environment, but dsm knows no such variable; did you mean DSM_PAGE"
+    assert job.err.count(line) == 1, job
+    assert "DSM_TEST_PROGRAMS" not in job.err
+
+
+# What refuses the range of addresses, on one rank; memfd_create is forbidden as a container does it, by seccomp.
+REFUSALS = {
+    "files": ("resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 29,) * 2)", "File too large: .*`ulimit -f unlimited`"),
+    "addresses": (
+        "resource.setrlimit(resource.RLIMIT_AS, ((1 << 29) + used(),) * 2)",
+        "Cannot allocate memory: .*`ulimit -v unlimited`",
+    ),
+    "sandbox": ("forbid_memfd_create()", "Operation not permitted: .*memfd_create.*seccomp"),
+}
+HOW_TO_REFUSE = """
+import ctypes, platform, resource, struct
+def used():
+    return int(open("/proc/self/statm").read().split()[0]) * 4096
+def forbid_memfd_create():
+    number = {"x86_64": 319, "aarch64": 279}[platform.machine()]
+    load, equal, end = 0x20, 0x15, 0x06
+    words = [(load, 0, 0, 0), (equal, 0, 1, number), (end, 0, 0, 0x50001), (end, 0, 0, 0x7fff0000)]
+    text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *word) for word in words))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(words), ctypes.addressof(text)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0, ctypes.get_errno()
+"""
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_range_that_is_refused_is_told_with_its_cure(run, kind):
+    how, words = REFUSALS[kind]
+    job = run(
+        2,
+        HOW_TO_REFUSE
+        + f"""
+MPI.COMM_WORLD.Barrier()
+if MPI.COMM_WORLD.rank == 1:
+    {how}
+try:
+    dsm.init()
+except dsm.DSMError as error:
+    sys.stdout.write(f"rank {{MPI.COMM_WORLD.rank}}: {{error}}\\n")
+    sys.stdout.flush()
+    MPI.COMM_WORLD.Barrier()
+""",
+    )
+    assert re.search(f"rank 1: .*{words}", job.out), job
+    assert re.search("rank 0: .*: another rank refuses, and says why", job.out), job
+
+
 def test_environment_that_differs_between_ranks(run):
     job = run(
         2,

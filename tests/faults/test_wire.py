@@ -56,10 +56,10 @@ def damage(start, library, rank, kind, how, after=3):
         PROGRAM,
         env={
             "LD_PRELOAD": str(library),
-            "DSM_DAMAGE_RANK": str(rank),
-            "DSM_DAMAGE_KIND": str(1 + KINDS.index(kind)),
-            "DSM_DAMAGE_HOW": how,
-            "DSM_DAMAGE_AFTER": str(after),
+            "DSM_TEST_DAMAGE_RANK": str(rank),
+            "DSM_TEST_DAMAGE_KIND": str(1 + KINDS.index(kind)),
+            "DSM_TEST_DAMAGE_HOW": how,
+            "DSM_TEST_DAMAGE_AFTER": str(after),
             "DSM_COLLECT_BYTES": "20000",
         },
     )

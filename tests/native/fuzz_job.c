@@ -1,12 +1,12 @@
 /* Damages one message of a running job on its way into MPI: a library for LD_PRELOAD that stands before MPI_Isend, which is
  * what the profiling interface of MPI is for (MPI 4.1, 15.2), so that the runtime needs no door for it.
  *
- *   DSM_DAMAGE_RANK    the rank that sends it
- *   DSM_DAMAGE_KIND    its kind, a number of enum message_kind
- *   DSM_DAMAGE_HOW     short: the last byte of the body is missing, and the header agrees
+ *   DSM_TEST_DAMAGE_RANK    the rank that sends it
+ *   DSM_TEST_DAMAGE_KIND    its kind, a number of enum message_kind
+ *   DSM_TEST_DAMAGE_HOW     short: the last byte of the body is missing, and the header agrees
  *                      length: the header tells of one byte more;  magic, sender, kind: that field is wrong
  *                      stamp: the clock is near its end;  stub: ten bytes of it;  empty: nothing of it
- *   DSM_DAMAGE_AFTER   messages of the kind that go through before it
+ *   DSM_TEST_DAMAGE_AFTER   messages of the kind that go through before it
  */
 #include <mpi.h>
 #include <stdatomic.h>
@@ -45,8 +45,8 @@ static int change(unsigned char *copy, int count, const char *how)
 
 int MPI_Isend(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm, MPI_Request *request)
 {
-    const char *rank = getenv("DSM_DAMAGE_RANK"), *kind = getenv("DSM_DAMAGE_KIND"), *how = getenv("DSM_DAMAGE_HOW");
-    const char *after = getenv("DSM_DAMAGE_AFTER");
+    const char *rank = getenv("DSM_TEST_DAMAGE_RANK"), *kind = getenv("DSM_TEST_DAMAGE_KIND"), *how = getenv("DSM_TEST_DAMAGE_HOW");
+    const char *after = getenv("DSM_TEST_DAMAGE_AFTER");
     struct message_header header = {0};
     if (type == MPI_BYTE && count >= (int)sizeof header)
         memcpy(&header, buffer, sizeof header);

@@ -7,12 +7,14 @@ import math
 import os
 import pickle
 import queue
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,7 +263,10 @@ thread.join()
         ("DSM_PAGE_SIZE", "5000"),
         ("DSM_PAGE_SIZE", "2048"),
         ("DSM_PAGE_SIZE", "134217728"),
-        ("DSM_PAGE_SIZE", "4k"),
+        ("DSM_PAGE_SIZE", "5k"),
+        ("DSM_PAGE_SIZE", "k"),
+        ("DSM_PAGE_SIZE", "128M"),
+        ("DSM_PAGE_SIZE", "4kk"),
         ("DSM_PROGRESS", "fast"),
         ("DSM_STATS", "yes"),
         ("DSM_WATCHDOG_S", "soon"),
@@ -269,12 +274,60 @@ thread.join()
         ("DSM_WATCHDOG_S", "nan"),
         ("DSM_CHECK", "3"),
         ("DSM_COLLECT_BYTES", "-5"),
+        ("DSM_COLLECT_BYTES", "8388608T"),
         ("DSM_RANGE_BYTES", "1e9"),
     ],
 )
 def test_malformed_variable_is_named(name, value):
     with pytest.raises(ValueError, match=name):
         _settings.settings(environ={name: value})
+
+
+def test_a_malformed_size_is_told_in_its_units():
+    with pytest.raises(ValueError, match=r"DSM_PAGE_SIZE .* from 4k \(4096\) to 64M \(67108864\) bytes, not 65k"):
+        _settings.settings(environ={"DSM_PAGE_SIZE": "65k"})
+    with pytest.raises(ValueError, match="DSM_RANGE_BYTES must be a number of bytes, as in 65536, 64k, 1M or 2G"):
+        _settings.settings(environ={"DSM_RANGE_BYTES": "much"})
+
+
+@pytest.mark.parametrize("name", ["DSM_PAGE_SIZE", "DSM_COLLECT_BYTES", "DSM_RANGE_BYTES"])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("65536", 65536), ("64k", 65536), ("64 KiB", 65536), ("64kB", 65536), ("1M", 1 << 20), ("1m", 1 << 20)],
+)
+def test_bytes_may_have_a_unit(name, text, count):
+    read = _settings.settings(environ={name: text})
+    assert count in (read.page_bytes, read.collect_bytes, read.range_bytes)
+
+
+def test_large_units_are_for_what_may_be_large():
+    read = _settings.settings(environ={"DSM_RANGE_BYTES": "2T", "DSM_COLLECT_BYTES": "2G"})
+    assert (read.range_bytes, read.collect_bytes) == (2 << 40, 2 << 30)
+    assert [_settings.in_units(n) for n in (0, 1, 4096, 65 << 10, 64 << 20, 2 << 40)] == [
+        "0",
+        "1",
+        "4k",
+        "65k",
+        "64M",
+        "2T",
+    ]
+
+
+def test_variables_that_dsm_does_not_know_are_found_with_the_nearest_that_it_knows():
+    environ = {"DSM_PAGESIZE": "1", "DSM_WATCHDOG": "1", "DSM_HOME": "/", "DSM_TEST_PROGRAMS": "1", "DSM_STATS": "1"}
+    found = {"DSM_HOME": None, "DSM_PAGESIZE": "DSM_PAGE_SIZE", "DSM_WATCHDOG": "DSM_WATCHDOG_S"}
+    assert _settings.unknown({**environ, "HOME": "/"}) == found
+
+
+def test_every_variable_that_is_read_is_known():
+    named = {
+        name
+        for file in Path(_settings.__file__).parent.glob("*.py")
+        for name in re.findall(r"\bDSM_[A-Z]+(?:_[A-Z]+)*\b", file.read_text())
+    }
+    lib = {name for name in named if name.startswith(("DSM_E_", "DSM_PROGRESS_", "DSM_OK", "DSM_AGAIN", "DSM_FOR_"))}
+    assert _settings.VARIABLES
+    assert named - lib - {"DSM_TEST"} == set(_settings.VARIABLES)
 
 
 def test_keyword_wins_over_environment():
