@@ -27,6 +27,11 @@ STATUS_INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
 _Abort = Callable[[str, int], None]
 
 
+# In Python 3.11 the exception of `sys.exit` is made when somebody catches it, and never where nobody does.
+_EXIT_LEAVES_NO_INSTANCE = sys.version_info < (3, 12)
+_builtin_exit = sys.exit
+
+
 class _Code:
     """The attribute `code` of SystemExit, which notices when the interpreter, not the program, asks for it.
 
@@ -55,14 +60,7 @@ class _Code:
         self._member.__delete__(error)
 
 
-def _exit_by_instance(status: object = None, /) -> NoReturn:
-    raise SystemExit(status)
-
-
 def _watch_system_exit() -> None:
-    if sys.version_info < (3, 12) and sys.exit is _builtin_exit:
-        # There the exception of `sys.exit` is made from its argument when somebody catches it, and else never.
-        sys.exit = _exit_by_instance
     # A built-in type has no other way in than the dictionary behind its read-only view.
     (members,) = gc.get_referents(SystemExit.__dict__)
     if not isinstance(members["code"], _Code):
@@ -70,7 +68,8 @@ def _watch_system_exit() -> None:
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(SystemExit))
 
 
-_builtin_exit = sys.exit
+def _exit_by_instance(status: object = None, /) -> NoReturn:
+    raise SystemExit(status)
 
 
 class _Hooks:
@@ -84,6 +83,8 @@ class _Hooks:
     def install(self, abort: _Abort) -> None:
         self.abort = abort
         _watch_system_exit()
+        if _EXIT_LEAVES_NO_INSTANCE:
+            sys.exit = _exit_by_instance  # until the core is loaded
         sys.excepthook = self._end_by_exception
 
     def _end_by_exception(
@@ -111,6 +112,13 @@ _hooks = _Hooks()
 def install(abort: _Abort) -> None:
     """From now on an uncaught exception calls `abort` with a text and a status.  Local."""
     _hooks.install(abort)
+
+
+def watch_builtin(lib: Any) -> None:
+    """See `sys.exit` also where the program had looked it up before dsm was imported, as a launcher does.  Local."""
+    if _EXIT_LEAVES_NO_INSTANCE and sys.exit == _exit_by_instance:
+        lib.dsm_exit_by_instance(id(_builtin_exit))
+        sys.exit = _builtin_exit
 
 
 def disarm() -> None:

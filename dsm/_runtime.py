@@ -195,6 +195,7 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         _mpi.check_launcher(comm)
         options, kept = _options(ffi, lib, chosen)
         runtime = Runtime(ffi, lib, mpi, comm.Get_rank(), comm.Get_size(), chosen)
+        _exit.watch_builtin(lib)
         communicator = ffi.cast("void *", mpi._addressof(comm))
         _life.starting = True
         try:
