@@ -205,6 +205,7 @@ from dsm import _exit
 
 def abort(text, status):
     print("ABORT", status, text, flush=True)
+    _exit.disarm()  # in a job it does not return
 
 _exit.install(abort)
 """
