@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # By its path: the package itself cannot be imported before it is built.
@@ -58,5 +58,6 @@ class BuildCore(build_ext):
 
 setup(
     cffi_modules=[f"dsm/_core_build.py:{name}" for name in core_build.builders(os.environ)],
+    ext_modules=[Extension("dsm._unmask", **core_build.preload_options())],
     cmdclass={"build_ext": BuildCore},
 )

@@ -2,7 +2,7 @@
 
 Without `MPICC` in the environment there are two, ``dsm._core_mpich`` and ``dsm._core_openmpi``, which need no MPI to be
 compiled (csrc/machine/mpi_known.h); the one that fits is taken when MPI has been loaded.  With `MPICC` there is one,
-``dsm._core``, for that MPI alone.
+``dsm._core``, for that MPI alone.  Beside them lies ``dsm._unmask``, a library for LD_PRELOAD that is no module.
 
 Run by setup.py and by the build backend, in an environment that has cffi but not dsm.  So this file imports nothing of
 the package.
@@ -190,3 +190,13 @@ def builder_mpicc() -> Any:
 def builders(environ: Mapping[str, str]) -> list[str]:
     """Name the functions here that make the builders of the cores to compile.  Local."""
     return ["builder_mpicc"] if environ.get("MPICC", "").strip() else ["builder_mpich", "builder_openmpi"]
+
+
+def preload_options() -> dict[str, Any]:
+    """Say how ``dsm._unmask`` is built, in setuptools' words; it needs no MPI, nor Python.  Local."""
+    return {
+        "sources": ["csrc/preload/preload.c"],
+        "extra_compile_args": ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wshadow"],
+        "extra_link_args": ["-ldl", "-Wl,--as-needed"],
+        "py_limited_api": True,  # for its name only
+    }

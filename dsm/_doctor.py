@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsm import _launch, _mpi, _settings
+from dsm import _launch, _mpi, _preload, _settings
 from dsm._errors import DSMError
 
 OK, ADVICE, FAIL = "ok", "note", "FAIL"
@@ -124,6 +124,12 @@ def info() -> int:
     level = seen.get("threads")
     rows.append(("thread level", "unknown" if level is None else _mpi.THREAD_LEVELS[level]))
     rows += _in_force()
+    rows.append(
+        (
+            "LD_PRELOAD of ranks",
+            _preload.setting({}) or "none: the library dsm/_unmask is not there, or has a space in its path",
+        )
+    )
     soft_as, _ = resource.getrlimit(resource.RLIMIT_AS)
     huge = os.sysconf("SC_PAGESIZE")
     rows += [

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dsm import _leftovers
+from dsm import _leftovers, _preload
 from dsm._errors import DSMError
 from dsm._mpi import family, short
 
@@ -239,6 +239,9 @@ def plan(
     names = _hosts(hosts, hostfile)
     defaults = _defaults(mpi, ranks, max(1, len(names)), oversubscribe)
     missing = [default for default in defaults if default.name not in env]
+    preload = _preload.setting(env)
+    if preload is not None:  # together with what the user has there
+        missing.append(Default(_preload.VARIABLE, preload, "for threads that block all signals"))
     env |= {default.name: default.value for default in missing}
     words, settings = [mpiexec], []
     if family(mpi.library) == "Open MPI":
@@ -252,6 +255,7 @@ def plan(
         words += ["--host", hosts] if hosts else ["--hostfile", hostfile] if hostfile else []
         if names:  # MPICH's mpiexec gives all of the environment to ranks of other hosts
             known = {default.name for default in defaults if not default.name.startswith("OMPI_")}
+            known |= {_preload.VARIABLE} if _preload.library() else set()
             words += [part for name in sorted(env) if name.startswith("DSM_") or name in known for part in ("-x", name)]
     else:
         words += ["-hosts", hosts] if hosts else ["-f", hostfile] if hostfile else []

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dsm import DSMError, __main__, _doctor, _launch
+from dsm import DSMError, __main__, _doctor, _launch, _preload
 
 MPICH = _launch.LoadedMPI("MPICH Version:      5.0.2\n", "/opt/mpich/lib/libmpi.so.12")
 OPEN_MPI = _launch.LoadedMPI("Open MPI v5.0.11, package: x", "/opt/ompi/lib/libmpi.so.40")
@@ -24,6 +24,20 @@ def two_cores(monkeypatch):
 @pytest.fixture
 def user(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+LIBRARY = "/env/dsm/_unmask.abi3.so"
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch):
+    """The library for LD_PRELOAD is tested by itself: it is not there."""
+    monkeypatch.setattr(_preload, "library", lambda: None)
+
+
+@pytest.fixture
+def library_is_there(library, monkeypatch):
+    monkeypatch.setattr(_preload, "library", lambda: LIBRARY)
 
 
 def mpiexec(folder, text, name="mpiexec"):
@@ -142,6 +156,34 @@ def test_a_rank_can_start_a_job_of_its_own():
         "PRTE_MCA_plm_ssh_agent": "rsh",
         "PATH": "/bin",
     }
+
+
+@pytest.mark.usefixtures("library_is_there", "two_cores", "user")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, LIBRARY),
+        ("", LIBRARY),
+        ("/opt/own.so", f"/opt/own.so:{LIBRARY}"),  # the user's own goes first
+        (f"/opt/own.so {LIBRARY}", f"/opt/own.so {LIBRARY}"),  # a job in a job
+    ],
+)
+def test_the_library_that_keeps_faults_unmasked_is_preloaded(before, after):
+    made = plan(2, MPICH, {} if before is None else {"LD_PRELOAD": before})
+    assert made.environ["LD_PRELOAD"] == after
+    assert made.settings == ([f"LD_PRELOAD={after}"] if after != before else [])
+    assert "LD_PRELOAD" not in plan(2, OPEN_MPI).words
+    words = plan(2, OPEN_MPI, hosts="a,b").words
+    assert words[words.index("LD_PRELOAD") - 1] == "-x"
+
+
+def test_a_path_that_the_loader_cannot_be_told_is_left_out(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    folder = tmp_path / "my environment"
+    folder.mkdir()
+    (folder / "_unmask.abi3.so").touch()
+    monkeypatch.setattr(_preload, "__file__", str(folder / "_preload.py"))
+    assert _preload.library() is None
 
 
 def test_command_gives_words_and_environment():

@@ -16,6 +16,7 @@ MAY_INCLUDE = {
     "": set(),
     "protocol": {"protocol"},
     "machine": {"machine"},
+    "preload": set(),
     "runtime": {"", "protocol", "machine", "runtime"},
 }
 
