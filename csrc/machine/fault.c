@@ -15,6 +15,10 @@
 #endif
 #include "fault.h"
 
+#include "code.h"
+#include "masks.h"
+
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,17 +28,19 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { GENERATIONS = 8 };
+enum { GENERATIONS = 8, NAME_BYTES = 64 };
 
 #define STACK_BYTES ((size_t)512 * 1024)
 
 typedef void fault_entry(int signal, siginfo_t *info, void *context);
 
-/* A signal that we hold: generation k runs entry k, before[k] is the action it replaced. */
+/* A signal that we hold: generation k runs entry k, before[k] is the action it replaced.  hopeless[k]: that action mends
+ * nothing; the process dies of what is handed to it. */
 struct held {
     int signal;
     unsigned generations;
     struct sigaction before[GENERATIONS];
+    bool hopeless[GENERATIONS];
 };
 
 /* Invariant: `server` is not NULL exactly between fault_install and fault_remove. */
@@ -42,10 +48,13 @@ struct fault {
     fault_server *_Atomic server;
     void *context;
     uintptr_t range, view;
-    void (*crash)(uintptr_t address);
-    atomic_bool crashed;
     uint64_t bytes;
+    pid_t process;          /* a child of fork() runs the handler, too */
+    struct code code;
+    void (*tell)(enum fault_death how, uintptr_t value);
+    atomic_bool told;
     struct held segv, bus;
+    char thief[NAME_BYTES];
     struct sigaction interrupt_before, usr1_before;
     bool interrupt_watched, usr1_watched;
     atomic_uint interrupts;
@@ -128,6 +137,22 @@ access_is_write(const ucontext_t *context, uintptr_t address)
     return again;
 }
 
+/* Where the access was made, and where the function that made it returns to, if it is a leaf. */
+static void
+access_made_at(const ucontext_t *context, uintptr_t *pc, uintptr_t *caller)
+{
+#if defined(__x86_64__)
+    *pc = (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+    memcpy(caller, (const void *)(uintptr_t)context->uc_mcontext.gregs[REG_RSP], sizeof *caller);
+#elif defined(__aarch64__)
+    *pc = (uintptr_t)context->uc_mcontext.pc;
+    *caller = (uintptr_t)context->uc_mcontext.regs[30];
+#else
+    (void)context;
+    *pc = *caller = 0;
+#endif
+}
+
 /* ---- handing on ----------------------------------------------------------------------------------------------- */
 
 /* Act as the kernel would have without us.  The kernel restores the mask when our handler returns. */
@@ -176,7 +201,10 @@ serve(struct fault *fault, const siginfo_t *info, const ucontext_t *context)
         return false;
     if (access_told(context) == ACCESS_EXECUTE)
         return false;
-    return server(fault->context, address - fault->range, access_is_write(context, address)) != 0;
+    uintptr_t pc, caller;
+    access_made_at(context, &pc, &caller);
+    bool by_mpi = code_is_mpi(&fault->code, pc, caller);
+    return server(fault->context, address - fault->range, access_is_write(context, address), by_mpi) != 0;
 }
 
 static void
@@ -193,14 +221,43 @@ explain_bus_error(const struct fault *fault, const siginfo_t *info)
     }
 }
 
-/* Once: a program may have a handler that lives on faults of its own, and a crash that is handed on comes back. */
+/* Once: a crash that is handed on comes back. */
 static void
-tell_crash(struct fault *fault, const siginfo_t *info)
+tell_death(struct fault *fault, const siginfo_t *info)
 {
     uintptr_t address = (uintptr_t)info->si_addr;
-    bool in_range = address - fault->range < fault->bytes;
-    if (fault->crash && atomic_load(&fault->server) && !in_range && !atomic_exchange(&fault->crashed, true))
-        fault->crash(address);
+    bool sent = info->si_code <= 0, in_range = !sent && address - fault->range < fault->bytes;
+    bool forked = getpid() != fault->process;
+    if (!fault->tell || !atomic_load(&fault->server) || (in_range && !forked) || atomic_exchange(&fault->told, true))
+        return;
+    if (sent)
+        fault->tell(FAULT_SENT, (uintptr_t)info->si_pid);
+    else if (in_range)
+        fault->tell(FAULT_FORKED, address - fault->range);
+    else
+        fault->tell(FAULT_CRASH, address);
+}
+
+static bool
+is_default(int signal)
+{
+    struct sigaction now;
+    return sigaction(signal, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
+}
+
+/* A runtime of another language (WebAssembly, a garbage collector) lives on faults: it jumps out of its handler, or lets
+ * the thread go on at another place.  One that knows no way gives the signal back, and returns to be killed. */
+static void
+not_served(struct fault *fault, unsigned generation, siginfo_t *info, void *context)
+{
+    uintptr_t pc, pc_after, caller;
+    access_made_at(context, &pc, &caller);
+    if (fault->segv.hopeless[generation])
+        tell_death(fault, info);
+    hand_on(&fault->segv.before[generation], SIGSEGV, info, context);
+    access_made_at(context, &pc_after, &caller);
+    if (pc == pc_after && is_default(SIGSEGV))
+        tell_death(fault, info);
 }
 
 static void
@@ -209,10 +266,8 @@ handle(unsigned generation, int signal, siginfo_t *info, void *context)
     int saved_errno = errno;
     struct fault *fault = atomic_load_explicit(&the_fault, memory_order_acquire);
     if (signal == SIGSEGV) {
-        if (!serve(fault, info, context)) {
-            tell_crash(fault, info);
-            hand_on(&fault->segv.before[generation], signal, info, context);
-        }
+        if (!serve(fault, info, context))
+            not_served(fault, generation, info, context);
     } else {
         if (atomic_load(&fault->server))
             explain_bus_error(fault, info);
@@ -246,6 +301,40 @@ holds(const struct held *held)
     return sigaction(held->signal, NULL, &now) == 0 && is_entry(&now);
 }
 
+/* Which file of code holds this function; false: none. */
+static bool
+code_holds(fault_entry *function, Dl_info *file)
+{
+    void *address;
+    memcpy(&address, &function, sizeof address);
+    return dladdr(address, file) != 0 && file->dli_fname;
+}
+
+/* Python's own handlers do not end a fault: faulthandler's prints and dies, that of signal.signal returns, to fault
+ * again. */
+static bool
+is_hopeless(const struct sigaction *action)
+{
+    Dl_info own, python;
+    if (!(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN))
+        return true;
+    void *of_python = dlsym(RTLD_DEFAULT, "Py_Initialize");
+    return of_python && dladdr(of_python, &python) && code_holds(action->sa_sigaction, &own) &&
+           own.dli_fbase == python.dli_fbase;
+}
+
+static void
+remember_thief(struct fault *fault, const struct sigaction *action)
+{
+    Dl_info file;
+    const char *name = "unknown code";
+    if (!(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN))
+        name = action->sa_handler == SIG_DFL ? "SIG_DFL" : "SIG_IGN";
+    else if (code_holds(action->sa_sigaction, &file))
+        name = strrchr(file.dli_fname, '/') ? strrchr(file.dli_fname, '/') + 1 : file.dli_fname;
+    strncpy(fault->thief, name, NAME_BYTES - 1);
+}
+
 /* After GENERATIONS thefts the last entry is used again: only a thief that never gives up could then loop with us. */
 static int
 take(struct held *held)
@@ -257,6 +346,7 @@ take(struct held *held)
         return 0;
     unsigned k = held->generations < GENERATIONS ? held->generations : GENERATIONS - 1;
     held->before[k] = now;
+    held->hopeless[k] = is_hopeless(&now);
     ours.sa_sigaction = entries[k];
     sigemptyset(&ours.sa_mask);
     if (sigaction(held->signal, &ours, NULL) != 0)
@@ -366,7 +456,10 @@ fault_install(void *range, uint64_t bytes, fault_server *server, void *context)
     fault->bytes = bytes;
     fault->view = 0;
     fault->context = context;
+    fault->process = getpid();
+    code_find(&fault->code);
     atomic_store_explicit(&fault->server, server, memory_order_release);
+    masks_unblock();
     int error = stack_give(fault);
     if (error == 0)
         error = take(&fault->bus);
@@ -395,14 +488,25 @@ fault_stolen(void)
 }
 
 void
-fault_retake(void)
+fault_retake(bool stack)
 {
     struct fault *fault = atomic_load(&the_fault);
+    struct sigaction now;
     if (!fault || !atomic_load(&fault->server))
         return;
+    if (sigaction(SIGSEGV, NULL, &now) == 0 && !is_entry(&now))
+        remember_thief(fault, &now);
     take(&fault->segv);
     take(&fault->bus);
-    stack_give(fault);      /* faulthandler.enable() has put its own small one in place of ours */
+    if (stack)
+        stack_give(fault);  /* faulthandler.enable() has put its own small one in place of ours */
+}
+
+const char *
+fault_thief(void)
+{
+    struct fault *fault = atomic_load(&the_fault);
+    return fault ? fault->thief : "";
 }
 
 void
@@ -414,11 +518,11 @@ fault_explain_view(const void *view)
 }
 
 void
-fault_tell_crash(void (*crash)(uintptr_t address))
+fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value))
 {
     struct fault *fault = atomic_load(&the_fault);
     if (fault)
-        fault->crash = crash;
+        fault->tell = tell;
 }
 
 /* ---- SIGINT and SIGUSR1 ---------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
  * Invariants
  *  1. A signal whose address lies outside the range, or that was sent by kill(), goes to the handler that was there
  *     before, with the same arguments; where there was none, the process dies of it as it would have without dsm.
+ *     It is told of when the process is about to die of it, and not when somebody handles it.
  *  2. errno is the same after a served fault as before.
  */
 #ifndef MACHINE_FAULT_H
@@ -15,11 +16,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 1: served, retry the access; 0: not ours after all, go to the former handler.  Runs in the signal handler. */
-typedef int fault_server(void *context, uint64_t offset, bool write);
+/* 1: served, retry the access; 0: not ours after all, go to the former handler.  Runs in the signal handler.  `by_mpi`:
+ * the access is made inside of an MPI call (code.h). */
+typedef int fault_server(void *context, uint64_t offset, bool write, bool by_mpi);
 
 /* One range per process.  `write` is told from the signal context on x86-64 and AArch64, elsewhere it is false the
- * first time and true when the same thread faults at the same address again.  0 or -errno. */
+ * first time and true when the same thread faults at the same address again.  The calling thread, and those that it
+ * makes from then on, do not block SIGSEGV and SIGBUS any more.  0 or -errno. */
 int fault_install(void *range, uint64_t bytes, fault_server *server, void *context);
 void fault_remove(void);
 
@@ -27,13 +30,22 @@ void fault_remove(void);
  * exhausted, and is explained in one line before it goes to the former handler. */
 void fault_explain_view(const void *view);
 
-/* Call `crash` (async-signal-safe) on the first SIGSEGV outside of the range, before it goes to the former handler. */
-void fault_tell_crash(void (*crash)(uintptr_t address));
+enum fault_death {
+    FAULT_CRASH,        /* value: the address, outside of the range */
+    FAULT_SENT,         /* by kill() or raise(); value: the process that sent it */
+    FAULT_FORKED        /* in a child of fork(), which has no range; value: the offset */
+};
+
+/* Call `tell` (async-signal-safe) on the first SIGSEGV that the process is about to die of. */
+void fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value));
 
 /* Somebody (faulthandler.enable()) has taken SIGSEGV since: true. */
 bool fault_stolen(void);
-/* Take it back; the thief becomes the handler that was there before. */
-void fault_retake(void);
+/* Take it back; the thief becomes the handler that was there before.  One thread at a time.  `stack`: the calling thread
+ * runs the program, and the thief may have given it another alternate stack. */
+void fault_retake(bool stack);
+/* Who took it last: the name of a file, or "SIG_DFL" or "SIG_IGN". */
+const char *fault_thief(void);
 
 /* SIGINT is noted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can end.
  * fault_interrupted stays true until fault_remove; a program may have survived an earlier Ctrl-C. */

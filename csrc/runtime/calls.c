@@ -72,7 +72,7 @@ static bool caught_up(struct runtime *runtime, void *unused)
 static void catch_up(struct runtime *runtime)
 {
     if (runtime->node->pinned || !ahead_done(runtime->node))
-        runtime_await_pages(runtime, caught_up, NULL);
+        faults_await_pages(runtime, caught_up, NULL);
 }
 
 /* ---- meetings ------------------------------------------------------------------------------------------------ */
@@ -100,17 +100,6 @@ static int meeting_error(const struct meeting *meeting)
     return runtime_error(DSM_E_MEETING, "unknown outcome");
 }
 
-static void take_signal_back(const struct runtime *runtime)
-{
-    if (!fault_stolen())
-        return;
-    fault_retake();
-    if (runtime->at_exit)
-        return;                     /* the interpreter has given back what faulthandler had taken */
-    runtime_warn(runtime, "SIGSEGV was taken after dsm.init(), as faulthandler.enable() does; dsm has taken it back and "
-                          "passes real segmentation faults on. Enable faulthandler before dsm.init()");
-}
-
 /* Arrive (the first time), and wait for the departure.  `result` may be NULL. */
 static int meet(const char *call, const struct ballot *ballot, double slice_s, uint32_t *result)
 {
@@ -130,7 +119,7 @@ static int meet(const char *call, const struct ballot *ballot, double slice_s, u
         meeting_arrive(runtime->node, MEETING_THREADS, ballot);
         node_settle(runtime->node);
         progress_flush(runtime);
-        take_signal_back(runtime);  /* a system call, while the arrival travels */
+        faults_look(runtime, true);     /* a system call, while the arrival travels */
     }
     int error = DSM_AGAIN;
     bool done = progress_wait(runtime, meeting_done, NULL, deadline_of(wait, slice_s));
@@ -322,7 +311,7 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
             return DSM_E_STATE;
         struct pin_question question = {.offset = at, .write = write, .first = true};
         struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, at);
-        bool done = runtime_await_pages(runtime, pin_done, &question);
+        bool done = faults_await_pages(runtime, pin_done, &question);
         runtime->stats.wait_fault_ns += watchdog_end(wait, true);
         progress_leave(runtime);
         if (!done)
@@ -386,6 +375,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     struct lock_question question = {.lock = lock, .ticket = ticket};
     if (lock_done(runtime, &question)) {
         progress_flush(runtime);    /* the token was here: no wait, no time taken */
+        faults_look(runtime, false);
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
         bool done = progress_wait(runtime, lock_done, &question, deadline_of(wait, slice_s));
@@ -394,6 +384,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
         lock->stats.wait_ns += waited;
         if (!done)
             return calls_not_yet("acquire()");
+        faults_look(runtime, true);
     }
     *ticket = 0;
     if (question.answer == LOCK_REFUSED)
@@ -518,6 +509,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
     bool done = progress_wait(runtime, counter_done, &question, deadline_of(wait, slice_s));
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
+    faults_look(runtime, false);
     if (done)
         *ticket = 0;
     progress_leave(runtime);

@@ -60,6 +60,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *v
     bool done = await_change(runtime, &change, deadline_of(wait, slice_s));
     *value = runtime->node->counters[counter].value;
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
+    faults_look(runtime, false);
     progress_leave(runtime);
     return done ? DSM_OK : calls_not_yet("a wait for a counter");
 }

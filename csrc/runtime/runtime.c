@@ -103,7 +103,7 @@ static void write_events(const struct node *node)
 /* A thread is ending this process already, and its message is the one.  What crashes meanwhile stands aside, too: MPI_Abort
  * takes MPI down under the feet of the service thread, and a signal would hide the status.  Not for ever, since an exit
  * handler may want a lock that this thread holds (the GIL). */
-static _Noreturn void stand_aside(const struct runtime *runtime)
+void runtime_stand_aside(const struct runtime *runtime)
 {
     if (runtime->dying != gettid())
         sleep(DEATH_S);
@@ -115,7 +115,7 @@ void runtime_die(const struct runtime *runtime, const char *text, int status, bo
     struct runtime *own = runtime_current;
     int nobody = 0;
     if (own && !atomic_compare_exchange_strong(&own->dying, &nobody, gettid()))
-        stand_aside(own);
+        runtime_stand_aside(own);
     if (own)
         own->dying_status = status;
     char line[1024];
@@ -249,116 +249,6 @@ static void transport_broken(void *context, const char *text)
     nanosleep(&(struct timespec){.tv_sec = BROKEN_S}, NULL);
     snprintf(line, sizeof line, "%s (has another rank died? then mpiexec or another rank says which)", text);
     runtime_die(context, line, 1, true);
-}
-
-/* ---- faults -------------------------------------------------------------------------------------------------- */
-
-/* An address in the range that belongs to no array: the program's own mistake, and it deserves to know which. */
-static int touched_outside(struct runtime *runtime, uint64_t offset)
-{
-    const struct region_grave *grave = region_grave_at(&runtime->node->regions, offset);
-    char line[256];
-    if (grave)
-        snprintf(line, sizeof line, "dsm: rank %d of %d: array %u '%s' was touched after dsm.free()\n", runtime->rank,
-                 runtime->size, grave->id, grave->name);
-    else
-        snprintf(line, sizeof line, "dsm: rank %d of %d: an address outside of every shared array was touched "
-                                    "(offset %llu of the shared range)\n",
-                 runtime->rank, runtime->size, (unsigned long long)offset);
-    write_all(line);
-    return 0;
-}
-
-/* A thread that the program left running (a daemon thread that computes without the interpreter's lock) has nobody to
- * tell a mistake to: it stops, as the interpreter stops those that need its lock. */
-static int touched_after_end(struct runtime *runtime, uint64_t offset)
-{
-    while (runtime->at_exit && gettid() != getpid())
-        pause();
-    const struct region *region = region_at(&runtime->node->regions, offset);
-    char line[256];
-    if (!region)
-        return touched_outside(runtime, offset);
-    snprintf(line, sizeof line, "dsm: rank %d of %d: array %u '%s' was touched after dsm.finalize()\n", runtime->rank,
-             runtime->size, region->id, region->name);
-    write_all(line);
-    return 0;
-}
-
-struct fault_question {
-    uint64_t offset;
-    bool write, first;
-    enum fault_answer answer;
-};
-
-static bool fault_done(struct runtime *runtime, void *context)
-{
-    struct fault_question *question = context;
-    question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
-    question->first = false;
-    return question->answer != FAULT_WAIT;
-}
-
-/* Python cannot look at its signals before the access ends, and it may never end: Ctrl-C ends the job after a while. */
-bool runtime_await_pages(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context)
-{
-    enum { SLICE_NS = 100 * 1000 * 1000, PATIENCE_NS = 1000 * 1000 * 1000 };
-    unsigned interrupts = fault_interrupts();
-    int64_t interrupted_ns = 0;
-    while (!progress_wait(runtime, done, context, runtime_now_ns() + SLICE_NS)) {
-        if (runtime_state() != RUNTIME_ACTIVE)
-            return false;
-        if (fault_interrupts() == interrupts)
-            continue;
-        int64_t now = runtime_now_ns();
-        interrupted_ns = interrupted_ns ? interrupted_ns : now;
-        if (now - interrupted_ns > PATIENCE_NS)
-            runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
-    }
-    return true;
-}
-
-static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
-{
-    struct region *region = region_at(&runtime->node->regions, offset);
-    runtime->stats.wait_fault_ns += waited_ns;
-    if (region)
-        region->stats.wait_fault_ns += waited_ns;
-}
-
-/* The thread that ends dsm polls for this one. */
-static void leave_to_end(struct runtime *runtime)
-{
-    progress_unlock(runtime);
-    nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
-    progress_lock(runtime);
-}
-
-static int serve_fault(void *context, uint64_t offset, bool write)
-{
-    struct runtime *runtime = context;
-    struct fault_question question = {.offset = offset, .write = write, .first = true};
-    if (!progress_enter(runtime, RUNTIME_ENDING))
-        return touched_after_end(runtime, offset);
-    struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, offset);
-    while (!runtime_await_pages(runtime, fault_done, &question))
-        leave_to_end(runtime);
-    runtime->expected_count = 0;
-    count_fault_wait(runtime, offset, watchdog_end(wait, true));
-    progress_leave(runtime);
-    return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
-}
-
-/* The program's own mistake; what dies of it, or prints a traceback, does not know its rank. */
-static void tell_crash(uintptr_t address)
-{
-    const struct runtime *runtime = runtime_current;
-    if (runtime && runtime->dying)
-        stand_aside(runtime);
-    char line[160];
-    snprintf(line, sizeof line, "dsm: rank %d of %d: segmentation fault at address %#llx, outside of shared memory\n",
-             runtime ? runtime->rank : -1, runtime ? runtime->size : 0, (unsigned long long)address);
-    write_all(line);
 }
 
 static void print_waits(void)
@@ -701,12 +591,9 @@ static int start(struct runtime *runtime)
         runtime->options.oversubscribed = here > cores_here();
     watchdog_choose_neighbour(runtime);
     make_node(runtime);
-    error = fault_install(runtime->memory.application, runtime->memory.bytes, serve_fault, runtime);
+    error = faults_begin(runtime);
     if (error)
-        return runtime_error(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
-    fault_explain_view(runtime->memory.system);
-    fault_tell_crash(tell_crash);
-    fault_watch_interrupt();
+        return error;
     if (transport_before_finalize(end_in_time) != 0 || atexit(end_in_time) != 0)
         return runtime_error(DSM_E_ENVIRONMENT, "MPI or the C library takes no call for the end of the program");
     return start_threads(runtime);

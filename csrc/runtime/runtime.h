@@ -24,6 +24,7 @@
 #include "machine/board.h"
 #include "machine/doorbell.h"
 #include "machine/fault.h"
+#include "machine/masks.h"
 #include "machine/memory.h"
 #include "machine/transport.h"
 #include "protocol/node.h"
@@ -101,6 +102,10 @@ struct runtime {
 
     struct wait waits[WAITS_MAX];
 
+    struct masks masks;
+    int64_t looked_ns;              /* tick of the last faults_look */
+    unsigned thefts;                /* of SIGSEGV */
+
     struct {                        /* counted here, not in the node */
         uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bytes_copied,
             bells_rung, bells_heard;
@@ -124,11 +129,11 @@ int runtime_error(int error, const char *format, ...) __attribute__((format(prin
 /* Print the text with this rank and the protocol's last events, and end all ranks.  Any thread; does not return. */
 void runtime_die(const struct runtime *runtime, const char *text, int status, bool events) __attribute__((noreturn));
 
+/* Does not return, if a thread is ending this process already: its message is the one. */
+void runtime_stand_aside(const struct runtime *runtime) __attribute__((noreturn));
+
 /* Print the text with this rank to standard error, and go on. */
 void runtime_warn(const struct runtime *runtime, const char *text);
-
-/* progress_wait for pages, which no caller can be sent home from; false when dsm ends. */
-bool runtime_await_pages(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context);
 
 /* After the last meeting: let the threads that wait go, and close everything. */
 void runtime_end(struct runtime *runtime);
@@ -143,6 +148,20 @@ struct runtime *calls_lock(const char *call);
 /* The code for a wait that progress_wait gave up: DSM_AGAIN, or an error because dsm has ended under it. */
 int calls_not_yet(const char *call);
 int64_t deadline_of(const struct wait *wait, double slice_s);
+
+/* ---- faults.c ------------------------------------------------------------------------------------------------ */
+
+/* From here on touching the range is served, and signals that end this process are explained. */
+int faults_begin(struct runtime *runtime);
+/* progress_wait for pages, which no caller can be sent home from; false when dsm ends. */
+bool faults_await_pages(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context);
+/* What a fault needs may have been taken away since: the handler, by a library that installed its own, or the signal, by a
+ * mask.  It is taken back, where that can be, and said.  Looked at once in a tick of the kernel's clock (1 to 10 ms), which
+ * costs 5 ns as a rule; at the handler each time if `stale`: pages may have become stale, and faults will come.  Under the
+ * mutex. */
+void faults_look(struct runtime *runtime, bool stale);
+/* The same, by the watchdog. */
+void faults_look_from_outside(struct runtime *runtime);
 
 /* ---- progress.c ---------------------------------------------------------------------------------------------- */
 

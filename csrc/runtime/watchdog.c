@@ -242,11 +242,13 @@ void *watchdog_thread(void *context)
     progress_short_slices();
     while (!atomic_load(&runtime->stopping)) {
         look_at_neighbour(runtime);
+        faults_look_from_outside(runtime);
         if (atomic_exchange(&runtime->print_waits, false))
             watchdog_print(runtime, 0, 0);
         /* A wait that goes on is told again, but rarely: once is enough to act on. */
         if (longest > 0)
             watchdog_print(runtime, longest, 10 * longest);
     }
+    masks_close(&runtime->masks);
     return NULL;
 }

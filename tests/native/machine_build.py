@@ -15,6 +15,7 @@ NAME = "_dsm_machine"
 
 # Handed to cffi: what the headers declare, without preprocessor lines; cffi does not know function types.
 HEADERS = ("memory.h", "fault.h", "doorbell.h", "board.h")
+USED = ("code.c", "masks.c")  # by these
 HELP_FACE = """
 struct help {
     struct memory *memory;
@@ -43,7 +44,8 @@ int help_forge(const struct doorbell_address *address, const void *data, size_t 
 
 def _declarations(header):
     text = re.sub(r"/\*.*?\*/", "", (MACHINE / header).read_text(), flags=re.S)
-    text = text.replace("fault_server *server", "int (*server)(void *, uint64_t, bool)")
+    text = text.replace("(enum fault_death how, uintptr_t value)", "(enum fault_death, uintptr_t)")
+    text = text.replace("fault_server *server", "int (*server)(void *, uint64_t, bool, bool)")
     lines = [line for line in text.splitlines() if not line.startswith(("#ifndef", "#endif", "#include", "typedef"))]
     return "\n".join(line for line in lines if not re.match(r"#define \w+_H$", line))
 
@@ -53,7 +55,8 @@ def load(directory, *, access_untold=False):
 
     `access_untold` builds the fault handler as for a processor that does not tell reads from writes.
     """
-    sources = sorted(MACHINE / name.replace(".h", ".c") for name in HEADERS) + [HELP]
+    names = [*USED, *(name.replace(".h", ".c") for name in HEADERS)]
+    sources = sorted(MACHINE / name for name in names) + [HELP]
     name = f"{NAME}{'_untold' if access_untold else ''}"
     if name not in sys.modules:
         builder = cffi.FFI()

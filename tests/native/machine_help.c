@@ -26,8 +26,9 @@ struct help {
 /* ---- a server that opens the unit, as far as was asked for ----------------------------------------------------- */
 
 static int
-serve(void *context, uint64_t offset, bool write)
+serve(void *context, uint64_t offset, bool write, bool by_mpi)
 {
+    (void)by_mpi;
     struct help *help = context;
     __atomic_fetch_add(write ? &help->writes : &help->reads, 1, __ATOMIC_RELAXED);
     errno = ENOTTY;

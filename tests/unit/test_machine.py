@@ -385,11 +385,11 @@ CRASHES = {
 }
 ORDERS = {
     "before": "faulthandler.enable(); install()",
-    "after": "install(); faulthandler.enable(); assert lib.fault_stolen(); lib.fault_retake(); touch()",
+    "after": "install(); faulthandler.enable(); assert lib.fault_stolen(); lib.fault_retake(True); touch()",
     "twice": """
 faulthandler.enable(); install()
 faulthandler.disable(); faulthandler.enable()
-lib.fault_retake(); touch()
+lib.fault_retake(True); touch()
 """,
     "again": """
 for _ in range(20):
@@ -397,10 +397,10 @@ for _ in range(20):
     lib.fault_remove()
     faulthandler.enable()
     install()
-    lib.fault_retake()
+    lib.fault_retake(True)
     touch()
 """,
-    "removed": "install(); faulthandler.enable(); lib.fault_retake(); lib.fault_remove()",
+    "removed": "install(); faulthandler.enable(); lib.fault_retake(True); lib.fault_remove()",
     "stolen and removed": "install(); faulthandler.enable(); lib.fault_remove()",
 }
 
@@ -442,7 +442,7 @@ def test_a_thief_that_steps_back_is_called_once(machine):
         memory, help, install = ready(ffi, lib)
         install()
         lib.help_polite_thief()
-        lib.fault_retake()
+        lib.fault_retake(True)
         memory.application[0] = 1
         lib.help_crash()
     """)
@@ -457,7 +457,7 @@ def test_a_thief_leaves_us_its_small_stack_and_we_take_ours_back(machine):
         assert lib.help_altstack_bytes() == 512 * 1024
         faulthandler.enable()
         assert lib.help_altstack_bytes() < 512 * 1024
-        lib.fault_retake()
+        lib.fault_retake(True)
         assert lib.help_altstack_bytes() == 512 * 1024
         faulthandler.disable()
         memory.application[0] = 1

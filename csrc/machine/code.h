@@ -1,0 +1,30 @@
+/* code - where the code of MPI, and of what MPI calls, lies in this process: so that an access to shared memory from
+ * inside of an MPI call can be told from one of the program.
+ *
+ * Libraries are known by the names of their files.  Those that MPI loads are there when it has been initialised.
+ */
+#ifndef MACHINE_CODE_H
+#define MACHINE_CODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { CODE_RANGES_MAX = 64 };
+
+/* Invariant: `count` is written last, once, so that a signal handler sees whole ranges. */
+struct code {
+    _Atomic unsigned count;
+    struct code_range {
+        uintptr_t from, end;
+        bool copies;            /* the C library: memcpy is a leaf there, and its caller says whose access it is */
+    } ranges[CODE_RANGES_MAX];
+};
+
+/* Look for them; without a dynamic linker nothing is found. */
+void code_find(struct code *code);
+
+/* Does the instruction at `pc` belong to MPI, or to a leaf of the C library that MPI called and that returns to `caller`?
+ * Async-signal-safe. */
+bool code_is_mpi(const struct code *code, uintptr_t pc, uintptr_t caller);
+
+#endif
