@@ -133,6 +133,11 @@ def launcher_problem(environ: Mapping[str, str], library: str) -> str | None:
     return None
 
 
+def in_job(environ: Mapping[str, str]) -> bool:
+    """Tell whether this environment is that of a rank that a launcher has started.  Local."""
+    return any(environ.get(variable, "").isdecimal() for variable, _ in LAUNCHERS)
+
+
 def ranks_wait_for_mpi() -> bool:
     """Tell whether other ranks would wait for this one in MPI_Init for ever if it ended before its own.  Local.
 
