@@ -290,6 +290,12 @@ def _region_of(a: object) -> _Region | None:
     return None if region is None or region.freed else region
 
 
+def label_of(a: object) -> str | None:
+    """Return what messages call the shared array that `a` is a part of; None when it is no such thing.  Local."""
+    region = _region_of(a) if _runtime.is_active() else None
+    return None if region is None else region.label
+
+
 def _shared_region(a: object, function: str) -> _Region:
     _runtime.refuse_if_ended()
     region = _region_of(a)

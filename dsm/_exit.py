@@ -90,6 +90,9 @@ class _Hooks:
     def _end_by_exception(
         self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
+        from dsm import _unpinned  # which itself needs this module
+
+        _unpinned.note(error)
         if self.abort is None or hasattr(sys, "ps1") or sys.flags.interactive:
             self._excepthook(kind, error, traceback)  # at a prompt an exception does not end the program
             return

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsm import _exit, _mpi
+from dsm import _children, _exit, _mpi
 from dsm._errors import DSMError
 from dsm._frames import place_of_caller
 from dsm._settings import PROGRESS, Settings, settings, unknown
@@ -90,7 +90,8 @@ class _Life:
         # The child has neither the memory nor the service thread, and must not speak MPI in its parent's name.
         self.guard = threading.RLock()
         _exit.disarm()
-        if self.runtime is not None:
+        mpi = sys.modules.get("mpi4py.MPI")
+        if self.runtime is not None or (mpi is not None and mpi.Is_initialized()):
             self.runtime = None
             self.ended = "this process was forked from a rank and has no shared memory; use the start method 'spawn'"
 
@@ -129,9 +130,11 @@ def is_active() -> bool:
 
 
 def refuse_if_ended() -> None:
-    """Raise RuntimeError after `finalize`.  Local."""
+    """Raise RuntimeError after `finalize`, and in a child of a rank.  Local."""
     if _life.ended is not None:
         raise RuntimeError(f"dsm: {_life.ended}")
+    if _life.runtime is None:
+        _children.refuse(_mpi.in_job(os.environ))
 
 
 def active() -> Runtime:
@@ -204,6 +207,9 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
             _life.starting = False
             raise
         del kept  # the core has copied the texts that the options point to
+        from dsm import _unpinned  # which itself needs this module
+
+        _unpinned.watch_threads()
         _life.runtime, _life.starting = runtime, False
         if runtime.rank == 0:
             _tell_unknown(runtime)
@@ -297,7 +303,8 @@ def _at_exit() -> None:
 
 
 # Callbacks that the program registers from here on come before it.
-_exit.install(_abort)
+if not _children.is_child(_mpi.in_job(os.environ)):
+    _exit.install(_abort)
 atexit.register(_at_exit)
 
 
