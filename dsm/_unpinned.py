@@ -15,8 +15,12 @@ from types import TracebackType
 
 from dsm import _arrays, _runtime
 
-# "requested and written" is what NumPy's tofile says; MPI and HDF5 put the number or the text of EFAULT into theirs.
-_TELLS = re.compile(rf"\b\d+ requested and \d+ written|\berrno\W{{1,4}}{errno.EFAULT}\b|\bBad address\b", re.IGNORECASE)
+# What NumPy's tofile says, what MPI and HDF5 put into their texts, and the function of MPICH that copies by a system
+# call (its texts are cut off before the number as often as not).
+_TELLS = re.compile(
+    rf"\b\d+ requested and \d+ written|\berrno\W{{1,4}}{errno.EFAULT}\b|\bBad address\b|CMA_copy_data|process_vm_",
+    re.IGNORECASE,
+)
 _FRAMES_MAX = 50
 _ITEMS_MAX = 100
 _NAMED_MAX = 8

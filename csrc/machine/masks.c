@@ -50,12 +50,12 @@ masks_threads_changed(const struct masks *masks)
     return count(masks) != masks->seen;
 }
 
-/* The C library blocks all signals, 32 and 33 too, while it begins or ends a thread; a program cannot block these two. */
+/* The C library blocks all signals while it begins or ends a thread, also its own two, of which a program can block none. */
 static bool
 is_of_the_library(unsigned long long mask)
 {
     enum { SIGCANCEL = 32, SIGSETXID = 33 };
-    return mask >> (SIGCANCEL - 1) & mask >> (SIGSETXID - 1) & 1;
+    return mask & (1ull << (SIGCANCEL - 1) | 1ull << (SIGSETXID - 1));
 }
 
 /* The file is a kilobyte and more; what is looked for stands in its first half, the name in its first line. */
