@@ -252,7 +252,7 @@ not_served(struct fault *fault, unsigned generation, siginfo_t *info, void *cont
 {
     uintptr_t pc, pc_after, caller;
     access_made_at(context, &pc, &caller);
-    if (fault->segv.hopeless[generation])
+    if (fault->segv.hopeless[generation] || (uintptr_t)info->si_addr - fault->range < fault->bytes)
         tell_death(fault, info);
     hand_on(&fault->segv.before[generation], SIGSEGV, info, context);
     access_made_at(context, &pc_after, &caller);
@@ -310,17 +310,19 @@ code_holds(fault_entry *function, Dl_info *file)
     return dladdr(address, file) != 0 && file->dli_fname;
 }
 
-/* Python's own handlers do not end a fault: faulthandler's prints and dies, that of signal.signal returns, to fault
- * again. */
+/* Handlers of Python and of MPI do not end a fault: faulthandler's and Open MPI's print and die, that of signal.signal
+ * returns, to fault again. */
 static bool
-is_hopeless(const struct sigaction *action)
+is_hopeless(const struct fault *fault, const struct sigaction *action)
 {
     Dl_info own, python;
     if (!(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN))
         return true;
     void *of_python = dlsym(RTLD_DEFAULT, "Py_Initialize");
-    return of_python && dladdr(of_python, &python) && code_holds(action->sa_sigaction, &own) &&
-           own.dli_fbase == python.dli_fbase;
+    if (of_python && dladdr(of_python, &python) && code_holds(action->sa_sigaction, &own) &&
+        own.dli_fbase == python.dli_fbase)
+        return true;
+    return code_is_mpi(&fault->code, (uintptr_t)action->sa_sigaction, 0);
 }
 
 static void
@@ -346,7 +348,7 @@ take(struct held *held)
         return 0;
     unsigned k = held->generations < GENERATIONS ? held->generations : GENERATIONS - 1;
     held->before[k] = now;
-    held->hopeless[k] = is_hopeless(&now);
+    held->hopeless[k] = is_hopeless(the_fault, &now);
     ours.sa_sigaction = entries[k];
     sigemptyset(&ours.sa_mask);
     if (sigaction(held->signal, &ours, NULL) != 0)
