@@ -238,7 +238,8 @@ def dynamic_section(file):
 
 
 def test_a_build_without_any_mpi_makes_a_core_for_each_family_and_no_other(built):
-    assert sorted(built) == ["_core_mpich.abi3.so", "_core_openmpi.abi3.so"]
+    assert sorted(built) == ["_core_mpich.abi3.so", "_core_openmpi.abi3.so", "_unmask.abi3.so"]
+    assert re.findall(r"NEEDED.*\[(.*)\]", dynamic_section(built["_unmask.abi3.so"])) == ["libc.so.6"]
     for name, library in (("mpich", "libmpi.so.12"), ("openmpi", "libmpi.so.40")):
         told = dynamic_section(built[f"_core_{name}.abi3.so"])
         assert re.findall(r"NEEDED.*\[(libmpi.*)\]", told) == [library]
@@ -251,7 +252,7 @@ def test_a_build_with_mpicc_makes_one_core_that_finds_that_mpi(tmp_path, mpicc):
     words = [sys.executable, "setup.py", "-q", "build_ext", f"--build-lib={tmp_path}/lib", f"--build-temp={tmp_path}"]
     made = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    assert [file.name for file in (tmp_path / "lib/dsm").iterdir()] == ["_core.abi3.so"]
+    assert sorted(file.name for file in (tmp_path / "lib/dsm").iterdir()) == ["_core.abi3.so", "_unmask.abi3.so"]
     paths = re.search(r"(?:RUNPATH|RPATH).*\[(.*)\]", dynamic_section(tmp_path / "lib/dsm/_core.abi3.so"))
     assert paths
     assert all(os.path.isdir(folder) for folder in paths.group(1).split(":"))
