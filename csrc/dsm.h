@@ -167,14 +167,15 @@ int dsm_barrier(double slice_s);
 /* A lock with a token that rests where it was last used.  Collective. */
 int dsm_lock_new(const char *what, double slice_s, uint32_t *lock);
 
-/* Wait for the lock.  *ticket is 0 at first; after DSM_AGAIN it keeps the thread's place in the queue: wait on with it, or
- * leave the queue with dsm_acquire_cancel. */
-int dsm_acquire(uint32_t lock, uint64_t *ticket, double slice_s);
+/* Wait for the lock.  `site` says where in the program, for others that wait too long: a text that stays, or NULL.
+ * *ticket is 0 at first; after DSM_AGAIN it keeps the thread's place in the queue: wait on with it, or leave the queue with
+ * dsm_acquire_cancel. */
+int dsm_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s);
 int dsm_acquire_cancel(uint32_t lock, uint64_t *ticket);
 
 /* Take the lock if it is free: asks its holder once.  DSM_AGAIN: it is not, or the answer takes longer than the slice (the
  * same rules for *ticket as above; 0 afterwards means that the answer was no). */
-int dsm_try_acquire(uint32_t lock, uint64_t *ticket, double slice_s);
+int dsm_try_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s);
 int dsm_release(uint32_t lock);
 bool dsm_locked(uint32_t lock);             /* held by a thread of this rank */
 

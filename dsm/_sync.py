@@ -92,14 +92,14 @@ class Lock:
         seconds = _seconds(blocking, timeout)
         runtime = _runtime.active()
         ticket = runtime.ffi.new("uint64_t *")
-        lib, number = runtime.lib, self._number
+        lib, number, site = runtime.lib, self._number, runtime.ffi.NULL
         try:
             if seconds == 0.0:
-                while (code := lib.dsm_try_acquire(number, ticket, SLICE_S)) == lib.DSM_AGAIN:
+                while (code := lib.dsm_try_acquire(number, site, ticket, SLICE_S)) == lib.DSM_AGAIN:
                     if ticket[0] == 0:  # the answer was no
                         return False
             elif seconds is None:
-                while (code := lib.dsm_acquire(number, ticket, SLICE_S)) == lib.DSM_AGAIN:
+                while (code := lib.dsm_acquire(number, site, ticket, SLICE_S)) == lib.DSM_AGAIN:
                     pass  # here Python runs its signal handlers
             else:
                 code = self._acquire_until(time.monotonic() + seconds, runtime, ticket)
@@ -116,7 +116,7 @@ class Lock:
     def _acquire_until(self, end_s: float, runtime: _runtime.Runtime, ticket: Any) -> int:
         while True:
             left_s = end_s - time.monotonic()
-            code: int = runtime.lib.dsm_acquire(self._number, ticket, min(max(left_s, 0.0), SLICE_S))
+            code: int = runtime.lib.dsm_acquire(self._number, runtime.ffi.NULL, ticket, min(max(left_s, 0.0), SLICE_S))
             if code != runtime.lib.DSM_AGAIN or left_s <= SLICE_S:
                 return code
 

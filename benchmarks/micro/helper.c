@@ -91,12 +91,13 @@ void round_trips(int (*send)(const void *, int, uint64_t, int, int, uint64_t),
 }
 
 /* Take and release a lock `count` times: how long all of it took, or 0 when a call failed. */
-uint64_t lock_again(int (*acquire)(uint32_t, uint64_t *, double), int (*release)(uint32_t), uint32_t lock, int count)
+uint64_t lock_again(int (*acquire)(uint32_t, const char *, uint64_t *, double), int (*release)(uint32_t), uint32_t lock,
+                    int count)
 {
     uint64_t start = now_ns();
     for (int k = 0; k < count; k++) {
         uint64_t ticket = 0;
-        if (acquire(lock, &ticket, -1.0) != 0 || release(lock) != 0)
+        if (acquire(lock, NULL, &ticket, -1.0) != 0 || release(lock) != 0)
             return 0;
     }
     return now_ns() - start;

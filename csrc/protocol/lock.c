@@ -115,40 +115,31 @@ static void ask(struct node *node, struct lock *lock, bool trying)
 
 /* ---- threads ------------------------------------------------------------------------------------------------- */
 
-uint64_t lock_enqueue(struct node *node, struct lock *lock, bool trying)
+uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user user, bool trying)
 {
     struct lock_waiter *waiter = pool_take(&node->pool, sizeof *waiter);
-    *waiter = (struct lock_waiter){.ticket = ++node->tickets, .trying = trying};
-    if (lock->queue)
-        lock->queue_last->next = waiter;
-    else
-        lock->queue = waiter;
+    *waiter = (struct lock_waiter){.lock = lock, .user = user, .trying = trying, .before = lock->queue_last};
+    *(lock->queue ? &lock->queue_last->next : &lock->queue) = waiter;
     lock->queue_last = waiter;
-    return waiter->ticket;
+    return (uintptr_t)waiter;
 }
 
-static struct lock_waiter *waiter_of(struct node *node, struct lock *lock, uint64_t ticket)
+/* A ticket is the address of a place, so that a thread finds its own in a long line at once. */
+struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *lock, uint64_t ticket)
 {
-    struct lock_waiter *waiter = lock->queue;
-    while (waiter && waiter->ticket != ticket)
-        waiter = waiter->next;
-    if (!waiter)
+    struct lock_waiter *waiter = (void *)(uintptr_t)ticket;
+    if (waiter->lock != lock)
         node_panic(node, "lock %u: nobody waits with ticket %llu", lock->id, (unsigned long long)ticket);
     return waiter;
 }
 
 static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *waiter)
 {
-    struct lock_waiter **link = &lock->queue, *before = NULL;
-    while (*link != waiter) {
-        before = *link;
-        link = &before->next;
-    }
-    *link = waiter->next;
-    if (lock->queue_last == waiter)
-        lock->queue_last = before;
+    *(waiter->before ? &waiter->before->next : &lock->queue) = waiter->next;
+    *(waiter->next ? &waiter->next->before : &lock->queue_last) = waiter->before;
+    waiter->lock = NULL;
     pool_give(&node->pool, waiter, sizeof *waiter);
-    node->wake = true;              /* somebody else may be the first now */
+    node->wake |= lock->queue != NULL;      /* somebody else may be the first now */
 }
 
 /* One answer is enough for this thread: is it no?  Not because of another try: if that fails, this one asks for itself. */
@@ -161,10 +152,11 @@ static bool is_refused(const struct lock *lock, const struct lock_waiter *waiter
 
 enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket)
 {
-    struct lock_waiter *waiter = waiter_of(node, lock, ticket);
+    struct lock_waiter *waiter = lock_waiter_of(node, lock, ticket);
     bool first = lock->queue == waiter;
     if (first && lock->token && !lock->held) {
         lock->held = true;
+        lock->holder = waiter->user;
         lock->stats.acquires++;
         node->stats.lock_acquires++;
         if (!waiter->asked) {
@@ -189,7 +181,7 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
 
 void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
 {
-    dequeue(node, lock, waiter_of(node, lock, ticket));
+    dequeue(node, lock, lock_waiter_of(node, lock, ticket));
     answer_waiting(node, lock);
 }
 
@@ -207,7 +199,7 @@ void lock_release(struct node *node, struct lock *lock)
     node_event(node, EVENT_RELEASE, NULL, lock->id, node->rank);
     if (lock->waiting != NODE_NONE && !node->collection.owing)
         grant(node, lock);          /* a node that waits goes before our own threads */
-    node->wake = true;
+    node->wake |= lock->queue != NULL;
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------------ */

@@ -30,10 +30,18 @@
 
 struct node;
 
+/* A thread as its node names it, and where in the program it took, or asked for, the lock: a text that stays, or NULL. */
+struct lock_user {
+    uint32_t thread;
+    const char *site;
+};
+
 /* A thread of this node that wants the lock. */
 struct lock_waiter {
-    struct lock_waiter *next;
-    uint64_t ticket;
+    struct lock_waiter *next, *before;
+    const struct lock *lock;
+    struct lock_user user;
+    void *sleeper;                  /* of who calls: how it wakes this thread when it is the first in line */
     bool trying;                    /* one answer is enough */
     bool asked;                     /* the request that is under way is this one's */
     bool refused;                   /* and the answer was no */
@@ -54,6 +62,7 @@ struct lock {
     bool waiting_trying;            /* one answer is enough for it */
     struct vector waiting_vector;   /* what it knew when it asked */
     struct lock_waiter *queue, *queue_last;
+    struct lock_user holder;        /* of a lock that is held */
     struct lock_stats stats;
 };
 
@@ -61,7 +70,9 @@ enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
 
 struct lock *lock_find(const struct node *node, uint32_t id);
 /* Get in line.  The ticket is never 0. */
-uint64_t lock_enqueue(struct node *node, struct lock *lock, bool trying);
+uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user user, bool trying);
+/* The place in line that the ticket stands for. */
+struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *lock, uint64_t ticket);
 /* Is it this thread's turn?  TAKEN and REFUSED end the ticket. */
 enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket);
 /* Some lock was asked for by a thread that has left the line: its grant will come when nobody waits for it. */

@@ -367,18 +367,42 @@ static struct lock *lock_of(struct runtime *runtime, uint32_t id)
     return lock;
 }
 
+/* Behind other threads of this rank a thread sleeps until it is the first, however many there are: then it waits for the
+ * lock. */
+static bool wait_in_line(struct runtime *runtime, struct lock_question *question, int64_t deadline_ns)
+{
+    struct lock_waiter *waiter = lock_waiter_of(runtime->node, question->lock, *question->ticket);
+    if (question->lock->queue != waiter) {
+        struct sleeper sleeper;
+        waiter->sleeper = &sleeper;
+        bool first = progress_sleep(runtime, &sleeper, deadline_ns);
+        waiter->sleeper = NULL;
+        if (!first)
+            return false;
+    }
+    return progress_wait(runtime, lock_done, question, deadline_ns);
+}
+
+/* A thread has left the line. */
+static void rouse_first(const struct lock *lock)
+{
+    if (lock->queue && lock->queue->sleeper)
+        progress_rouse(lock->queue->sleeper);
+}
+
 /* Under the mutex. */
-static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint64_t *ticket, double slice_s)
+static int acquire(struct runtime *runtime, struct lock *lock, bool trying, const char *site, uint64_t *ticket,
+                   double slice_s)
 {
     if (*ticket == 0)
-        *ticket = lock_enqueue(runtime->node, lock, trying);
+        *ticket = lock_enqueue(runtime->node, lock, (struct lock_user){runtime_thread(), site}, trying);
     struct lock_question question = {.lock = lock, .ticket = ticket};
     if (lock_done(runtime, &question)) {
         progress_flush(runtime);    /* the token was here: no wait, no time taken */
         faults_look(runtime, false);
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
-        bool done = progress_wait(runtime, lock_done, &question, deadline_of(wait, slice_s));
+        bool done = wait_in_line(runtime, &question, deadline_of(wait, slice_s));
         uint64_t waited = watchdog_end(wait, done);
         runtime->stats.wait_lock_ns += waited;
         lock->stats.wait_ns += waited;
@@ -387,6 +411,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
         faults_look(runtime, true);
     }
     *ticket = 0;
+    rouse_first(lock);
     if (question.answer == LOCK_REFUSED)
         return DSM_AGAIN;
     runtime->held++;
@@ -394,25 +419,25 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, uint
     return DSM_OK;
 }
 
-static int acquire_by_id(uint32_t id, bool trying, uint64_t *ticket, double slice_s)
+static int acquire_by_id(uint32_t id, bool trying, const char *site, uint64_t *ticket, double slice_s)
 {
     struct runtime *runtime = calls_enter("acquire()");
     if (!runtime)
         return DSM_E_STATE;
     struct lock *lock = lock_of(runtime, id);
-    int error = lock ? acquire(runtime, lock, trying, ticket, slice_s) : DSM_E_ARGUMENT;
+    int error = lock ? acquire(runtime, lock, trying, site, ticket, slice_s) : DSM_E_ARGUMENT;
     progress_leave(runtime);
     return error;
 }
 
-int dsm_acquire(uint32_t lock, uint64_t *ticket, double slice_s)
+int dsm_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s)
 {
-    return acquire_by_id(lock, false, ticket, slice_s);
+    return acquire_by_id(lock, false, site, ticket, slice_s);
 }
 
-int dsm_try_acquire(uint32_t lock, uint64_t *ticket, double slice_s)
+int dsm_try_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s)
 {
-    return acquire_by_id(lock, true, ticket, slice_s);
+    return acquire_by_id(lock, true, site, ticket, slice_s);
 }
 
 int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
@@ -423,6 +448,7 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
     struct lock *lock = lock_of(runtime, id);
     if (lock && *ticket) {
         lock_cancel(runtime->node, lock, *ticket);
+        rouse_first(lock);
         runtime->standing = true;
         doorbell_ring(runtime->doorbell, runtime->rank);    /* the service thread looks after the request now */
         *ticket = 0;

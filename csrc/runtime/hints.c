@@ -1,6 +1,4 @@
 /* Calls beside the protocol's own: to be notified, to fetch pages early, to know the job. */
-#include <time.h>
-
 #include "runtime/runtime.h"
 
 uint64_t dsm_job(void)
@@ -21,29 +19,30 @@ static bool has_changed(struct runtime *runtime, void *context)
     return runtime->node->counters[change->counter].value != change->seen;
 }
 
-/* Leave the core to others; the service thread receives what comes, and a wake of the node ends the sleep. */
-static void sleep_until(struct runtime *runtime, int64_t deadline_ns)
+/* Leave the core to others: the service thread receives what comes. */
+static void sleep_until_changed(struct runtime *runtime, const struct change *change, int64_t deadline_ns)
 {
-    struct timespec until = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
-    runtime->sleepers++;
-    progress_look_away(runtime, true);
-    pthread_cond_timedwait(&runtime->changed, &runtime->mutex, &until);
-    progress_look_away(runtime, false);
-    runtime->sleepers--;
+    struct awaiting own = {.next = runtime->awaiting, .link = &runtime->awaiting, .counter = change->counter,
+                           .seen = change->seen};
+    if (own.next)
+        own.next->link = &own.next;
+    runtime->awaiting = &own;
+    progress_sleep(runtime, &own.sleeper, deadline_ns);
+    *own.link = own.next;
+    if (own.next)
+        own.next->link = own.link;
 }
 
 /* What comes soon is seen soonest by a thread that polls; but who waits to be notified may wait for minutes. */
 static bool await_change(struct runtime *runtime, struct change *change, int64_t deadline_ns)
 {
-    enum { POLL_NS = 1000 * 1000, SLEEP_NS = 100 * 1000 * 1000 };
-    for (;;) {
-        int64_t now = runtime_now_ns();
-        bool last = deadline_ns >= 0 && deadline_ns - now <= POLL_NS;
-        bool done = progress_wait(runtime, has_changed, change, last ? deadline_ns : now + POLL_NS);
-        if (done || last || runtime_state() != RUNTIME_ACTIVE)
-            return done;
-        sleep_until(runtime, deadline_ns >= 0 ? deadline_ns : now + SLEEP_NS);
-    }
+    enum { POLL_NS = 1000 * 1000 };
+    int64_t soon = runtime_now_ns() + POLL_NS;
+    bool last = deadline_ns >= 0 && deadline_ns <= soon;
+    bool done = progress_wait(runtime, has_changed, change, last ? deadline_ns : soon);
+    if (!done && !last && runtime_state() == RUNTIME_ACTIVE)
+        sleep_until_changed(runtime, change, deadline_ns);
+    return done || has_changed(runtime, change);
 }
 
 int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value)

@@ -28,7 +28,6 @@ enum {
     SLEEP_NS = 100 * 1000 * 1000,           /* behind a bell that got lost */
     POLL_NS = 100 * 1000,
     STANDING_NS = 1000 * 1000,              /* a grant for a thread that timed out is not rung, and others wait behind it */
-    SIBLING_NS = 1000 * 1000,
     SLICE_NS = 100 * 1000,
     LOOKS_HEARD_NEAR = 40,
     LOOKS_HEARD_FAR = 300,
@@ -112,7 +111,7 @@ static bool sleeps(const struct runtime *runtime, int peer)
 
 static void tell(struct runtime *runtime)
 {
-    bool polls = runtime->waiting || runtime->serving;
+    bool polls = runtime->waiting > runtime->asleep || runtime->serving;
     board_say(runtime->board, polls ? BOARD_POLLS : runtime->held ? BOARD_HOLDS : BOARD_COMPUTES);
 }
 
@@ -280,6 +279,9 @@ void progress_flush(struct runtime *runtime)
         runtime->generation++;
         if (runtime->sleepers)
             pthread_cond_broadcast(&runtime->changed);
+        for (struct awaiting *thread = runtime->awaiting; thread; thread = thread->next)
+            if (node->counters[thread->counter].value != thread->seen)
+                progress_rouse(&thread->sleeper);
     }
 }
 
@@ -315,18 +317,18 @@ bool progress_poll(struct runtime *runtime)
 
 /* ---- waiting threads ----------------------------------------------------------------------------------------- */
 
-/* Another thread polls: sleep until it tells, or long enough to take over. */
-static void sleep_beside(struct runtime *runtime)
+static void sleep_on(struct runtime *runtime, pthread_cond_t *condition, int64_t until_ns)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += SIBLING_NS;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
+    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+    pthread_cond_timedwait(condition, &runtime->mutex, &until);
+}
+
+/* Another thread polls: sleep until it tells, or hands over when it leaves.  Should that get lost, not for ever. */
+static void sleep_beside(struct runtime *runtime, int64_t now_ns, int64_t deadline_ns)
+{
+    int64_t until = now_ns + SLEEP_NS;
     runtime->sleepers++;
-    pthread_cond_timedwait(&runtime->changed, &runtime->mutex, &until);
+    sleep_on(runtime, &runtime->changed, deadline_ns >= 0 && deadline_ns < until ? deadline_ns : until);
     runtime->sleepers--;
 }
 
@@ -342,13 +344,24 @@ bool progress_enter(struct runtime *runtime, enum runtime_state last)
     return true;
 }
 
-void progress_look_away(struct runtime *runtime, bool away)
+bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t deadline_ns)
 {
-    if (away)
-        runtime->waiting--;
-    else
-        runtime->waiting++;
+    runtime_make_condition(&sleeper->roused);
+    sleeper->up = false;
+    runtime->asleep++;
     tell(runtime);
+    for (int64_t now = runtime_now_ns(); !sleeper->up && (deadline_ns < 0 || now < deadline_ns); now = runtime_now_ns())
+        sleep_on(runtime, &sleeper->roused, deadline_ns < 0 ? now + SLEEP_NS : deadline_ns);
+    runtime->asleep--;
+    tell(runtime);
+    pthread_cond_destroy(&sleeper->roused);
+    return sleeper->up;
+}
+
+void progress_rouse(struct sleeper *sleeper)
+{
+    sleeper->up = true;
+    pthread_cond_signal(&sleeper->roused);
 }
 
 /* What wants looks to end: messages, and fetches that wait until a page has been sent. */
@@ -413,7 +426,8 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
             if (deadline_ns >= 0 && now >= deadline_ns)
                 goto over;
             if (runtime->polling) {
-                sleep_beside(runtime);
+                now = runtime_now_ns();
+                sleep_beside(runtime, now, deadline_ns);
                 continue;
             }
             runtime->polling = true;
@@ -437,6 +451,16 @@ over:
     return finished;
 }
 
+static void rouse_all(struct runtime *runtime)
+{
+    for (struct awaiting *thread = runtime->awaiting; thread; thread = thread->next)
+        progress_rouse(&thread->sleeper);
+    for (uint32_t i = 0; i < runtime->node->lock_count; i++)
+        for (struct lock_waiter *waiter = runtime->node->locks[i]->queue; waiter; waiter = waiter->next)
+            if (waiter->sleeper)
+                progress_rouse(waiter->sleeper);
+}
+
 /* What a thread is doing when dsm ends it may do to its end only where nobody could tell it the contrary: in a page fault.
  * The other ranks still answer, because they are here, too, until all are through. */
 void progress_end(struct runtime *runtime)
@@ -445,6 +469,7 @@ void progress_end(struct runtime *runtime)
     runtime_enter_state(RUNTIME_ENDING);
     runtime->generation++;
     pthread_cond_broadcast(&runtime->changed);
+    rouse_all(runtime);
     for (;;) {
         if (runtime->waiting == 0) {
             runtime_enter_state(RUNTIME_ENDED);

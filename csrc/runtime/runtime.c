@@ -42,6 +42,14 @@ void runtime_enter_state(enum runtime_state state)
     atomic_store(&the_state, (int)state);
 }
 
+uint32_t runtime_thread(void)
+{
+    static _Thread_local uint32_t thread;
+    if (thread == 0)
+        thread = (uint32_t)gettid();
+    return thread;
+}
+
 int64_t runtime_now_ns(void)
 {
     struct timespec now;
@@ -486,6 +494,15 @@ static int start_threads(struct runtime *runtime)
     return error ? runtime_error(DSM_E_ENVIRONMENT, "cannot start a thread: %s", strerror(error)) : DSM_OK;
 }
 
+void runtime_make_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 static void init_mutex(struct runtime *runtime)
 {
     pthread_mutexattr_t mutex;
@@ -493,11 +510,7 @@ static void init_mutex(struct runtime *runtime)
     pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_ERRORCHECK);
     pthread_mutex_init(&runtime->mutex, &mutex);
     pthread_mutexattr_destroy(&mutex);
-    pthread_condattr_t changed;
-    pthread_condattr_init(&changed);
-    pthread_condattr_setclock(&changed, CLOCK_MONOTONIC);
-    pthread_cond_init(&runtime->changed, &changed);
-    pthread_condattr_destroy(&changed);
+    runtime_make_condition(&runtime->changed);
 }
 
 /* Ask all ranks to start.  From here on a death, and a question (SIGUSR1), know this rank. */

@@ -29,7 +29,7 @@
 #include "machine/transport.h"
 #include "protocol/node.h"
 
-enum { WAITS_MAX = 256, EXPECTED_MAX = 32 };
+enum { WAITS_MAX = 4096, EXPECTED_MAX = 32 };
 
 enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT_COUNTER };
 
@@ -41,6 +41,22 @@ struct wait {
     _Atomic int64_t since_ns;       /* when it began, slices before this one included */
     _Atomic int64_t slice_ns;       /* when this slice began */
     _Atomic int64_t told_ns;        /* last line about it */
+    _Atomic uint32_t thread;        /* gettid */
+};
+
+/* A thread that sleeps until it is roused by name: it waits for something that no message brings by itself, and polling is
+ * for others.  On its stack; under the mutex. */
+struct sleeper {
+    pthread_cond_t roused;
+    bool up;
+};
+
+/* A thread that sleeps until a counter of this rank changes. */
+struct awaiting {
+    struct awaiting *next, **link;
+    uint32_t counter;
+    int64_t seen;
+    struct sleeper sleeper;
 };
 
 /* What is known of how a peer answers. */
@@ -73,7 +89,9 @@ struct runtime {
     unsigned waiting;               /* threads between progress_enter and progress_leave */
     bool serving;                   /* the service thread is awake */
     unsigned held;                  /* locks that threads of the program hold */
+    unsigned asleep;                /* of these, threads in progress_sleep, which do not poll */
     unsigned sleepers;              /* threads that sleep on `changed` */
+    struct awaiting *awaiting;
     uint64_t generation;            /* counts the node's wakes */
     _Atomic bool standing;          /* there may be requests for locks whose thread has timed out */
     unsigned rings_due;             /* peers with ring_at_ns */
@@ -101,6 +119,7 @@ struct runtime {
     uint64_t traced;                /* events written so far */
 
     struct wait waits[WAITS_MAX];
+    _Atomic int waits_used;         /* none behind these has been used yet */
 
     struct masks masks;
     int64_t looked_ns;              /* tick of the last faults_look */
@@ -121,7 +140,9 @@ enum runtime_state { RUNTIME_NEW, RUNTIME_ACTIVE, RUNTIME_ENDING, RUNTIME_ENDED 
 extern struct runtime *runtime_current;
 
 enum runtime_state runtime_state(void);
+uint32_t runtime_thread(void);      /* gettid of this thread */
 int64_t runtime_now_ns(void);
+void runtime_make_condition(pthread_cond_t *condition);     /* whose times are those of runtime_now_ns */
 
 /* Remember why a call fails, for dsm_last_error of this thread; returns `error`. */
 int runtime_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -180,8 +201,10 @@ void progress_leave(struct runtime *runtime);
 void progress_sent(struct runtime *runtime, struct message *message);
 int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t bytes, struct transport_part *parts,
                    struct message **placed);
-/* Between progress_enter and progress_leave: the thread sleeps, and does not poll.  Under the mutex. */
-void progress_look_away(struct runtime *runtime, bool away);
+/* Sleep until the sleeper is roused; false when the deadline (negative: none) passes first.  Between progress_enter and
+ * progress_leave. */
+bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t deadline_ns);
+void progress_rouse(struct sleeper *sleeper);
 /* Receive what is there, up to a wake; true when there was anything.  Under the mutex. */
 bool progress_poll(struct runtime *runtime);
 /* Wait until `done` says so, making progress; false when the deadline (a time; negative: none) passes first, or dsm ends.

@@ -32,23 +32,40 @@ static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
     atomic_store_explicit(&wait->since_ns, again ? left.since_ns : now, memory_order_relaxed);
     atomic_store_explicit(&wait->told_ns, again ? left.told_ns : 0, memory_order_relaxed);
     atomic_store_explicit(&wait->object, object, memory_order_relaxed);
+    atomic_store_explicit(&wait->thread, runtime_thread(), memory_order_relaxed);
+}
+
+static bool take_record(struct wait *wait)
+{
+    int none = WAIT_NONE;
+    return atomic_load_explicit(&wait->kind, memory_order_relaxed) == WAIT_NONE &&
+           atomic_compare_exchange_strong(&wait->kind, &none, -1);
+}
+
+/* The record that this thread had last, which is free as a rule, or the next free one. */
+static struct wait *free_record(struct runtime *runtime)
+{
+    static _Thread_local int last;
+    static _Thread_local struct wait untold;    /* more threads wait than the table holds: this one unobserved */
+    for (int k = 0; k < WAITS_MAX; k++) {
+        int i = (last + k) % WAITS_MAX;
+        if (!take_record(&runtime->waits[i]))
+            continue;
+        int used = atomic_load_explicit(&runtime->waits_used, memory_order_relaxed);
+        while (used <= i && !atomic_compare_exchange_weak(&runtime->waits_used, &used, i + 1))
+            ;
+        last = i;
+        return &runtime->waits[i];
+    }
+    return &untold;
 }
 
 struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object)
 {
-    static _Thread_local struct wait untold;    /* more threads wait than the table holds: this one unobserved */
-    for (int i = 0; i < WAITS_MAX; i++) {
-        int none = WAIT_NONE;
-        struct wait *wait = &runtime->waits[i];
-        if (atomic_load_explicit(&wait->kind, memory_order_relaxed) == WAIT_NONE &&
-            atomic_compare_exchange_strong(&wait->kind, &none, -1)) {
-            begin(wait, kind, object);
-            atomic_store_explicit(&wait->kind, (int)kind, memory_order_release);
-            return wait;
-        }
-    }
-    begin(&untold, kind, object);
-    return &untold;
+    struct wait *wait = free_record(runtime);
+    begin(wait, kind, object);
+    atomic_store_explicit(&wait->kind, (int)kind, memory_order_release);
+    return wait;
 }
 
 uint64_t watchdog_end(struct wait *wait, bool done)
@@ -162,7 +179,8 @@ void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t aga
 {
     int64_t now = runtime_now_ns();
     bool known = false, tried = false;
-    for (int i = 0; i < WAITS_MAX; i++) {
+    int used = atomic_load(&runtime->waits_used);
+    for (int i = 0; i < used; i++) {
         struct wait *wait = &runtime->waits[i];
         if (atomic_load(&wait->kind) <= WAIT_NONE || now - wait->since_ns < longer_than_ns)
             continue;

@@ -178,7 +178,7 @@ static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const
         return;
     if (entry->kind == FUZZ_ENQUEUE && !thread->lock_ticket && !thread->holds) {
         thread->lock = lock->id;
-        thread->lock_ticket = lock_enqueue(home->node, lock, entry->b != 0);
+        thread->lock_ticket = lock_enqueue(home->node, lock, (struct lock_user){(uint32_t)(thread - home->threads), "fuzz.c:1"}, entry->b != 0);
     } else if (entry->kind == FUZZ_POLL && thread->lock_ticket) {
         enum lock_answer answer = lock_poll(home->node, lock, thread->lock_ticket);
         if (answer != LOCK_WAIT)

@@ -90,19 +90,19 @@ static bool take(struct worker *worker, uint32_t lock)
     switch (below(worker, 8)) {
     case 0:                         /* try */
         worker->tries++;
-        while (dsm_try_acquire(lock, &ticket, slice_s) == DSM_AGAIN)
+        while (dsm_try_acquire(lock, "race_main.c", &ticket, slice_s) == DSM_AGAIN)
             if (ticket == 0) {
                 worker->refused++;
                 return false;
             }
         return true;
     case 1:                         /* a little patience */
-        if (dsm_acquire(lock, &ticket, 1e-4 * below(worker, 20)) == DSM_OK)
+        if (dsm_acquire(lock, "race_main.c", &ticket, 1e-4 * below(worker, 20)) == DSM_OK)
             return true;
         must(dsm_acquire_cancel(lock, &ticket), "acquire_cancel");
         worker->cancelled++;
         return false;
-    default: WAIT(dsm_acquire(lock, &ticket, slice_s)); return true;
+    default: WAIT(dsm_acquire(lock, "race_main.c", &ticket, slice_s)); return true;
     }
 }
 

@@ -276,7 +276,7 @@ static bool lock_done(struct rank *rank, const struct op *op)
         lock_release(rank->node, lock);
     } else {
         if (!rank->ticket)
-            rank->ticket = lock_enqueue(rank->node, lock, false);
+            rank->ticket = lock_enqueue(rank->node, lock, (struct lock_user){0}, false);
         done = lock_poll(rank->node, lock, rank->ticket) == LOCK_TAKEN;
         if (done)
             rank->ticket = 0;

@@ -39,7 +39,8 @@ void sim_do_acquire(struct thread *thread)
         thread->was_free = op->value == SIM_TRYING && sim_lock_is_free(sim, truth);
         thread->changes = ++truth->changes;
         sim->stats.tries_of_free_locks += thread->was_free;
-        thread->ticket = lock_enqueue(home->node, lock, op->value == SIM_TRYING);
+        thread->ticket = lock_enqueue(home->node, lock, (struct lock_user){(uint32_t)thread->number, NULL},
+                                      op->value == SIM_TRYING);
         thread->stage = STAGE_WAIT;
         thread->patience = sim_now(thread) + op->pattern;
         sim->stats.tries += op->value == SIM_TRYING;
