@@ -28,7 +28,8 @@ enum dsm_error {
     DSM_E_VIEWS = -4,       /* arrays over the memory are still alive on some rank               BufferError  */
     DSM_E_MEMORY = -5,      /* the address range or the machine's memory is exhausted            MemoryError  */
     DSM_E_ENVIRONMENT = -6, /* the machine, the MPI or the launcher does not allow it            DSMError     */
-    DSM_E_MEETING = -7      /* ranks met in different collective calls                           DSMError     */
+    DSM_E_MEETING = -7,     /* ranks met in different collective calls                           DSMError     */
+    DSM_E_OVERFLOW = -8     /* the sum does not fit a counter                                    OverflowError */
 };
 
 /* How a rank that computes learns of a request: asleep until a datagram, polling all the time, or every 100 us. */
@@ -164,8 +165,8 @@ int dsm_unpin(void *address, uint64_t bytes, bool write);
 /* All that any rank wrote before is visible to every rank after.  Collective. */
 int dsm_barrier(double slice_s);
 
-/* A lock with a token that rests where it was last used.  Collective. */
-int dsm_lock_new(const char *what, double slice_s, uint32_t *lock);
+/* A lock with a token that rests where it was last used.  `name` is for messages ("": none).  Collective. */
+int dsm_lock_new(const char *what, const char *name, double slice_s, uint32_t *lock);
 
 /* Wait for the lock.  `site` says where in the program, for others that wait too long: a text that stays, or NULL.
  * *ticket is 0 at first; after DSM_AGAIN it keeps the thread's place in the queue: wait on with it, or leave the queue with
@@ -180,14 +181,15 @@ int dsm_release(uint32_t lock);
 bool dsm_locked(uint32_t lock);             /* held by a thread of this rank */
 
 /* A number that is atomic at its manager.  Carries no write notices and orders nothing.  Collective. */
-int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *counter);
+int dsm_counter_new(int64_t start, const char *what, const char *name, double slice_s, uint32_t *counter);
 
-/* Add `delta`; *before is the value it had.  *ticket as in dsm_acquire. */
+/* Add `delta`; *before is the value it had.  Where the sum would not fit, nothing is added: DSM_E_OVERFLOW.  *ticket as in
+ * dsm_acquire. */
 int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before);
 
 /* Wait until a counter whose home is this rank (its number modulo the size) is no longer `seen`; *value is what it is then.
- * Nothing is sent: who adds to the counter wakes the waiters.  Local. */
-int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value);
+ * Nothing is sent: who adds to the counter wakes the waiters.  `beside`: threads that this one waits for, too.  Local. */
+int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value);
 
 /* ---- insight ------------------------------------------------------------------------------------------------- */
 

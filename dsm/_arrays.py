@@ -130,7 +130,8 @@ def _page_bytes(page_size: int | None, runtime: Runtime) -> int:
     return runtime.settings.page_bytes if page_size is None else page_bytes_checked(page_size, "page_size")
 
 
-def _name(name: str | None) -> str | None:
+def check_name(name: str | None) -> str | None:
+    """Check what a user calls a thing.  Local."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a string, not {type(name).__name__}")
     if name is not None and "\0" in name:
@@ -169,7 +170,7 @@ def bytes_of_layout(shape: ShapeLike, dtype: npt.DTypeLike) -> int:
 
 def check_keywords(page_size: int | None, name: str | None) -> None:
     """Check what every function that makes arrays takes.  Local."""
-    _name(name)
+    check_name(name)
     if page_size is not None:
         page_bytes_checked(page_size, "page_size")
 

@@ -15,6 +15,7 @@ which has taken the lock again, knows whether it was notified all the same.
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 import time
 from collections import deque
@@ -25,9 +26,8 @@ from typing import Any, SupportsIndex, TypeVar
 import numpy as np
 
 from dsm import _arrays, _runtime
-from dsm._runtime import SLICE_S
 from dsm._settings import PAGE_BYTES_MIN
-from dsm._sync import Counter, Lock, RLock
+from dsm._sync import Counter, Lock, RLock, call_text, seconds_of, shown
 
 T = TypeVar("T")
 
@@ -48,18 +48,26 @@ def _left_s(end_s: float | None) -> float | None:
 
 
 class _Waiter:
-    """A thread that waits, or its mark."""
+    """A thread that waits: has it been notified?  A lock that it sleeps on is opened when there is something to see."""
 
-    __slots__ = ("notified",)
+    __slots__ = ("asleep", "notified")
 
     def __init__(self) -> None:
         self.notified = False
+        self.asleep = threading.Lock()
+        self.asleep.acquire()
+
+    def wake(self) -> None:
+        if self.asleep.locked():
+            self.asleep.release()
 
 
 class _Queue:
     """The threads of all ranks that wait.  All but `block` is called under the lock of the condition.
 
     In shared memory: waiting threads of each rank, the rank whose turn it is, and `words` numbers for the caller's use.
+
+    Of a rank one thread, the leader, waits in the core, and wakes those that a notification is for; the others sleep.
     """
 
     def __init__(self, label: str, words: int) -> None:
@@ -69,11 +77,13 @@ class _Queue:
         self._waiting, self._turn, self.words = np.split(memory, [self._size, self._size + 1])
         self._counters: dict[int, Counter] = {}  # by the rank where they are at home
         while len(self._counters) < self._size:
-            counter = Counter()
+            counter = Counter(name=label)
             self._counters.setdefault(counter._number % self._size, counter)
         self._own = self._counters[self._rank]._number
         self._guard = threading.Lock()  # of what follows, among the threads of this rank
         self._threads: deque[_Waiter] = deque()
+        self._leader: _Waiter | None = None
+        self._sleepers: dict[_Waiter, None] = {}  # who could lead, in order
         self._seen = 0  # notifications
 
     def enter(self) -> _Waiter:
@@ -86,15 +96,31 @@ class _Queue:
 
     def block(self, waiter: _Waiter, end_s: float | None) -> None:
         """Wait until notified, or until the end."""
-        while True:
-            with self._guard:
-                if waiter.notified:
+        try:
+            while True:
+                with self._guard:
+                    if waiter.notified:
+                        return
+                    self._leader = self._leader or waiter
+                    leads, seen = self._leader is waiter, self._seen
+                    if not leads:
+                        self._sleepers[waiter] = None
+                left_s = _left_s(end_s)
+                if left_s is not None and left_s <= 0:
                     return
-                seen = self._seen
-            left_s = _left_s(end_s)
-            slice_s = SLICE_S if left_s is None else min(max(left_s, 0.0), SLICE_S)
-            if not self._take(seen, slice_s) and left_s is not None and left_s <= SLICE_S:
-                return
+                if leads:
+                    slice_s = _runtime.slice_s()
+                    self._take(seen, slice_s if left_s is None else min(left_s, slice_s))
+                else:
+                    waiter.asleep.acquire(timeout=-1 if left_s is None else left_s)
+        finally:
+            with self._guard:
+                self._sleepers.pop(waiter, None)
+                if self._leader is waiter:
+                    self._leader = next(iter(self._sleepers), None)
+                    if self._leader is not None:
+                        del self._sleepers[self._leader]
+                        self._leader.wake()
 
     def leave(self, waiter: _Waiter) -> bool:
         """Tell whether it was notified."""
@@ -127,18 +153,20 @@ class _Queue:
     def notify_all(self) -> None:
         self.notify(int(self._waiting.sum()))
 
-    def _take(self, seen: int | None = None, slice_s: float = 0.0) -> bool:
-        """Give the notifications that have come to the threads that waited longest; wait for one if `seen` is all."""
+    def _take(self, seen: int | None = None, slice_s: float = 0.0) -> None:
+        """Give the notifications that have come to the threads that waited longest; wait for one beyond `seen`."""
         runtime = _runtime.active()
         value = runtime.ffi.new("int64_t *")
-        code = runtime.lib.dsm_counter_await(self._own, self._seen if seen is None else seen, slice_s, value)
+        beside = len(self._sleepers)
+        code = runtime.lib.dsm_counter_await(self._own, self._seen if seen is None else seen, beside, slice_s, value)
         if code != runtime.lib.DSM_AGAIN:
             runtime.check(code)
         with self._guard:
             for _ in range(min(int(value[0]) - self._seen, len(self._threads))):
-                self._threads.popleft().notified = True
+                waiter = self._threads.popleft()
+                waiter.notified = True
+                waiter.wake()
             self._seen = max(self._seen, int(value[0]))
-        return bool(code != runtime.lib.DSM_AGAIN)
 
 
 class Condition:
@@ -151,6 +179,8 @@ class Condition:
     ----------
     lock : Lock or RLock, optional
         The same on every rank.  Default: a new `RLock`.
+    name : str, optional
+        Shown in messages and statistics; the same on every rank.
 
     Raises
     ------
@@ -177,20 +207,22 @@ class Condition:
     True
     """
 
-    def __init__(self, lock: Lock | None = None) -> None:
+    def __init__(self, lock: Lock | None = None, *, name: str | None = None) -> None:
         if lock is not None and not isinstance(lock, Lock):
             raise TypeError(f"lock must be a dsm.Lock or dsm.RLock, not {type(lock).__name__}")
-        self._make(RLock() if lock is None else lock, None, 0)
+        _arrays.check_name(name)
+        lock = RLock._of(call_text("Condition", name), name) if lock is None else lock
+        self._make(lock, name or f"Condition({type(lock).__name__} {lock._number})", name, 0)
 
-    def _make(self, lock: Lock, label: str | None, words: int) -> Condition:
-        self._lock = lock
-        self._queue = _Queue(label or f"Condition({type(lock).__name__} {lock._number})", words)
+    def _make(self, lock: Lock, label: str, name: str | None, words: int) -> Condition:
+        self._lock, self._name = lock, name
+        self._queue = _Queue(label, words)
         return self
 
     @classmethod
-    def _of(cls, label: str, words: int) -> Condition:
-        """Make one for something else, with numbers that its lock guards."""
-        return cls.__new__(cls)._make(Lock(), label, words)
+    def _of(cls, what: str, name: str | None, words: int) -> Condition:
+        """Make one for something else, made by the call `what`, with numbers that its lock guards."""
+        return cls.__new__(cls)._make(Lock._of(what, name), name or what, name, words)
 
     @property
     def _words(self) -> _arrays.AnyArray:
@@ -198,7 +230,7 @@ class Condition:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock; as its own `acquire`.  Local."""
-        return self._lock.acquire(blocking, timeout)
+        return self._lock._take(sys._getframe(1), seconds_of(blocking, timeout))
 
     def release(self) -> None:
         """Let the lock go; as its own `release`.  Local."""
@@ -305,7 +337,7 @@ class Condition:
             raise RuntimeError(f"cannot {what} {self!r}: acquire its lock first")
 
     def __enter__(self) -> bool:
-        return self._lock.__enter__()
+        return self._lock._take(sys._getframe(1), None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -313,7 +345,7 @@ class Condition:
         self._lock.__exit__(kind, error, traceback)
 
     def __repr__(self) -> str:
-        return f"<dsm.Condition with {self._lock!r}>"
+        return f"<dsm.Condition{shown(self._name)} with {self._lock!r}>"
 
     def __reduce__(self) -> Any:
         raise _not_pickled(self)
@@ -332,6 +364,8 @@ class Semaphore:
     ----------
     value : int, optional
         Places at first, 0 or more.
+    name : str, optional
+        As for `Condition`.
 
     Raises
     ------
@@ -346,11 +380,12 @@ class Semaphore:
     ...     pass  # at most two threads of the job are here
     """
 
-    def __init__(self, value: SupportsIndex = 1) -> None:
+    def __init__(self, value: SupportsIndex = 1, *, name: str | None = None) -> None:
         self._first = operator.index(value)
         if self._first < 0:
             raise ValueError("semaphore initial value must be >= 0")
-        self._condition = Condition._of(f"{type(self).__name__}({self._first})", 1)
+        _arrays.check_name(name)
+        self._condition = Condition._of(call_text(type(self).__name__, name, str(self._first)), name, 1)
         self._given = self._condition._words  # more than taken; 0 at first, so that nobody has to write it
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
@@ -417,7 +452,8 @@ class Semaphore:
         self.release()
 
     def __repr__(self) -> str:
-        return f"<dsm.{type(self).__name__} of {self._first} with {self._condition._lock!r}>"
+        name = shown(self._condition._name)
+        return f"<dsm.{type(self).__name__}{name} of {self._first} with {self._condition._lock!r}>"
 
     def __reduce__(self) -> Any:
         raise _not_pickled(self)
@@ -432,6 +468,8 @@ class BoundedSemaphore(Semaphore):
     ----------
     value : int, optional
         Places, 0 or more.
+    name : str, optional
+        As for `Condition`.
 
     Raises
     ------
@@ -458,6 +496,11 @@ class Event:
     Used as `threading.Event`.  Who finds it set sees all that had been written before it was set.  Asking again where
     it was asked last sends nothing as long as no other rank asks or sets it.
 
+    Parameters
+    ----------
+    name : str, optional
+        As for `Condition`.
+
     Examples
     --------
     >>> import dsm
@@ -468,8 +511,9 @@ class Event:
     True
     """
 
-    def __init__(self) -> None:
-        self._condition = Condition._of("Event()", 1)
+    def __init__(self, *, name: str | None = None) -> None:
+        _arrays.check_name(name)
+        self._condition = Condition._of(call_text("Event", name), name, 1)
         self._flag = self._condition._words
 
     def is_set(self) -> bool:
@@ -505,7 +549,7 @@ class Event:
             return bool(self._flag[0]) or self._condition.wait(timeout)
 
     def __repr__(self) -> str:
-        return f"<dsm.Event with {self._condition._lock!r}>"
+        return f"<dsm.Event{shown(self._condition._name)} with {self._condition._lock!r}>"
 
     def __reduce__(self) -> Any:
         raise _not_pickled(self)
@@ -525,6 +569,8 @@ class Barrier:
         Called by the thread that comes last, before the others leave; every rank passes it.
     timeout : float, optional
         Of `wait` where it names none, in seconds.
+    name : str, optional
+        As for `Condition`.
 
     Raises
     ------
@@ -544,6 +590,8 @@ class Barrier:
         parties: SupportsIndex | None = None,
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
         number = None if parties is None else operator.index(parties)
         if number is not None and number < 1:
@@ -551,9 +599,10 @@ class Barrier:
         if action is not None and not callable(action):
             raise TypeError(f"action must be callable, not {type(action).__name__}")
         _end_s(timeout)
+        _arrays.check_name(name)
         self._parties = _runtime.started().size if number is None else number
         self._action, self._timeout = action, timeout
-        self._condition = Condition._of(f"Barrier({self._parties})", 5)
+        self._condition = Condition._of(call_text("Barrier", name, str(self._parties)), name, 5)
         # Threads that have come; rounds ended; is it broken; the last round that began with a reset, and how many
         # threads of the one before have not learnt of that.  Until they have, nobody comes.
         self._come, self._round, self._broken, self._spoilt, self._learning = np.split(self._condition._words, 5)
@@ -668,7 +717,8 @@ class Barrier:
             return bool(self._broken[0])
 
     def __repr__(self) -> str:
-        return f"<dsm.Barrier of {self._parties} with {self._condition._lock!r}>"
+        name = shown(self._condition._name)
+        return f"<dsm.Barrier{name} of {self._parties} with {self._condition._lock!r}>"
 
     def __reduce__(self) -> Any:
         raise _not_pickled(self)

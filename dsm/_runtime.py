@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 SLICE_S = 0.1  # the longest that Ctrl-C waits
+_OTHER_SLICE_S = 0.5  # in threads that serve no signals
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Runtime:
 
     def wait(self, call: Callable[[float], int]) -> None:
         """Call `call(slice_s)` until it has an answer, and raise what is wrong with it.  Local."""
-        again = self.lib.DSM_AGAIN
-        while (code := call(SLICE_S)) == again:
-            pass  # here, between two slices, Python runs its signal handlers
+        code = call(SLICE_S)
+        while code == self.lib.DSM_AGAIN:  # here, between two slices, Python runs its signal handlers
+            code = call(slice_s())
         self.check(code)
 
     def made_here(self, what: str) -> str:
@@ -67,6 +68,7 @@ class Runtime:
             lib.DSM_E_MEMORY: MemoryError,
             lib.DSM_E_ENVIRONMENT: DSMError,
             lib.DSM_E_MEETING: DSMError,
+            lib.DSM_E_OVERFLOW: OverflowError,
         }
         text = _text(self.ffi, lib.dsm_last_error()) or _text(self.ffi, lib.dsm_error_name(code))
         raise kinds.get(code, DSMError)(text)
@@ -122,6 +124,11 @@ def _abort(text: str, status: int) -> None:
 
 def _text(ffi: Any, pointer: Any) -> str:
     return "" if pointer == ffi.NULL else ffi.string(pointer).decode(errors="replace")
+
+
+def slice_s() -> float:
+    """Return for how long this thread may wait at a stretch: Python serves signals in the main thread only.  Local."""
+    return SLICE_S if threading.current_thread() is threading.main_thread() else _OTHER_SLICE_S
 
 
 def is_active() -> bool:

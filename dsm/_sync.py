@@ -8,27 +8,54 @@ an exception (Ctrl-C) ends the waiting.
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
 from typing import Any, SupportsIndex
 
-from dsm import _runtime
+from dsm import _arrays, _runtime
 from dsm._runtime import SLICE_S
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_PACKAGE = str(Path(__file__).parent)
+_SITES_MAX = 4096
 
-_lock_kinds: dict[int, str] = {}
+_lock_labels: dict[int, str] = {}
+_sites: dict[tuple[int, int], tuple[CodeType, Any]] = {}  # the code is kept, so that its number stays its own
 
 
 def lock_labels() -> dict[int, str]:
-    """Name every lock of this job.  Local."""
-    return {lock: f"{kind} {lock}" for lock, kind in list(_lock_kinds.items())}
+    """Name every lock of this job, each name once.  Local."""
+    found = dict(_lock_labels)
+    labels = list(found.values())
+    return {lock: label if labels.count(label) == 1 else f"{label} #{lock}" for lock, label in found.items()}
 
 
-def _seconds(blocking: bool, timeout: float) -> float | None:
-    """Check the arguments of `acquire` as threading does; None stands for ever."""
+def call_text(kind: str, name: str | None, *arguments: str) -> str:
+    """Write a call that makes something, to compare it between ranks and to show it.  Local."""
+    return f"{kind}({', '.join([*arguments, *([] if name is None else [f'name={name!r}'])])})"
+
+
+def shown(name: str | None) -> str:
+    """Write a name into the repr of what has it.  Local."""
+    return "" if name is None else f" {name!r}"
+
+
+def _site_of(runtime: _runtime.Runtime, code: CodeType, at: int, line: int | None) -> Any:
+    """Say where in the program a lock is taken, as a text that stays for the core; of so many places, and no more."""
+    key = id(code), at
+    if key not in _sites:
+        if len(_sites) == _SITES_MAX:
+            return runtime.ffi.NULL
+        _sites[key] = code, runtime.ffi.new("char[]", f"{code.co_filename}:{line}".encode(errors="replace"))
+    return _sites[key][1]
+
+
+def seconds_of(blocking: bool, timeout: float) -> float | None:
+    """Check the arguments of `acquire` as threading does; None stands for ever.  Local."""
     if timeout != timeout:
         raise ValueError("timeout value must not be NaN")
     if not blocking:
@@ -50,6 +77,11 @@ class Lock:
     Used as `threading.Lock`.  Who acquires it sees all that the one who released it last had written or seen.  Its
     token rests where it was last used, so that acquiring it again there costs no message.
 
+    Parameters
+    ----------
+    name : str, optional
+        Shown in messages and statistics; the same on every rank.
+
     Examples
     --------
     >>> import dsm
@@ -59,13 +91,26 @@ class Lock:
     ...     total[0] += 1
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, name: str | None = None) -> None:
+        _arrays.check_name(name)
+        self._make(call_text(type(self).__name__, name), name, name or "")
+
+    def _make(self, what: str, name: str | None, label: str) -> None:
+        """Make the lock of a call; `label` is what the core calls it."""
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
-        what = runtime.ffi.new("char[]", runtime.made_here(f"{type(self).__name__}()").encode())
-        runtime.wait(lambda slice_s: runtime.lib.dsm_lock_new(what, slice_s, number))
-        self._number = int(number[0])
-        _lock_kinds[self._number] = type(self).__name__
+        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (runtime.made_here(what), label)]
+        runtime.wait(lambda slice_s: runtime.lib.dsm_lock_new(*texts, slice_s, number))
+        self._number, self._name = int(number[0]), name
+        self._last: tuple[CodeType | None, int, Any] = (None, 0, None)  # where it was taken last, as its site
+        _lock_labels[self._number] = f"{type(self).__name__} {self._number}" if name is None else name
+
+    @classmethod
+    def _of(cls, what: str, name: str | None) -> Lock:
+        """Make one for something else."""
+        lock = cls.__new__(cls)
+        lock._make(what, name, what if name is None else name)
+        return lock
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, waiting for it if need be.  Local.
@@ -89,20 +134,24 @@ class Lock:
         OverflowError
             The timeout is larger than `threading.TIMEOUT_MAX`.
         """
-        seconds = _seconds(blocking, timeout)
+        return self._take(sys._getframe(1), seconds_of(blocking, timeout))
+
+    def _take(self, frame: FrameType, seconds: float | None) -> bool:
+        """Acquire for who runs in `frame`, and wait for so long; None stands for ever."""
         runtime = _runtime.active()
         ticket = runtime.ffi.new("uint64_t *")
-        lib, number, site = runtime.lib, self._number, runtime.ffi.NULL
+        lib, number, site = runtime.lib, self._number, self._site(runtime, frame)
         try:
             if seconds == 0.0:
                 while (code := lib.dsm_try_acquire(number, site, ticket, SLICE_S)) == lib.DSM_AGAIN:
                     if ticket[0] == 0:  # the answer was no
                         return False
             elif seconds is None:
-                while (code := lib.dsm_acquire(number, site, ticket, SLICE_S)) == lib.DSM_AGAIN:
-                    pass  # here Python runs its signal handlers
+                code = lib.dsm_acquire(number, site, ticket, SLICE_S)
+                while code == lib.DSM_AGAIN:  # here Python runs its signal handlers
+                    code = lib.dsm_acquire(number, site, ticket, _runtime.slice_s())
             else:
-                code = self._acquire_until(time.monotonic() + seconds, runtime, ticket)
+                code = self._take_until(time.monotonic() + seconds, runtime, site, ticket)
                 if code == lib.DSM_AGAIN:
                     runtime.check(lib.dsm_acquire_cancel(number, ticket))
                     return False
@@ -113,12 +162,24 @@ class Lock:
         runtime.check(code)
         return True
 
-    def _acquire_until(self, end_s: float, runtime: _runtime.Runtime, ticket: Any) -> int:
+    def _take_until(self, end_s: float, runtime: _runtime.Runtime, site: Any, ticket: Any) -> int:
+        slice_s = _runtime.slice_s()
         while True:
             left_s = end_s - time.monotonic()
-            code: int = runtime.lib.dsm_acquire(self._number, runtime.ffi.NULL, ticket, min(max(left_s, 0.0), SLICE_S))
-            if code != runtime.lib.DSM_AGAIN or left_s <= SLICE_S:
+            code: int = runtime.lib.dsm_acquire(self._number, site, ticket, min(max(left_s, 0.0), slice_s))
+            if code != runtime.lib.DSM_AGAIN or left_s <= slice_s:
                 return code
+
+    def _site(self, runtime: _runtime.Runtime, frame: FrameType) -> Any:
+        last = self._last
+        if frame.f_code is last[0] and frame.f_lasti == last[1]:
+            return last[2]
+        while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+            frame = frame.f_back  # of a lock inside something else: where that was called
+        if frame.f_code is not last[0] or frame.f_lasti != last[1]:
+            last = frame.f_code, frame.f_lasti, _site_of(runtime, frame.f_code, frame.f_lasti, frame.f_lineno)
+            self._last = last
+        return last[2]
 
     def release(self) -> None:
         """Let the lock go; any thread of the rank that holds it may.  Local.
@@ -137,7 +198,7 @@ class Lock:
         return bool(runtime.lib.dsm_locked(self._number))
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return self._take(sys._getframe(1), None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -145,7 +206,7 @@ class Lock:
         self.release()
 
     def __repr__(self) -> str:
-        return f"<dsm.{type(self).__name__} {self._number} {self._state()}>"
+        return f"<dsm.{type(self).__name__} {self._number}{shown(self._name)} {self._state()}>"
 
     def _state(self) -> str:
         if not _runtime.is_active():
@@ -164,13 +225,18 @@ class Lock:
         return 1
 
     def _acquire_again(self, count: int) -> None:
-        self.acquire()
+        self._take(sys._getframe(1), None)
 
 
 class RLock(Lock):
     """A lock that the thread which holds it may acquire again.  Collective.
 
     Used as `threading.RLock`: it is free again after as many calls of `release` as of `acquire`, all by one thread.
+
+    Parameters
+    ----------
+    name : str, optional
+        As for `Lock`.
 
     Examples
     --------
@@ -181,8 +247,8 @@ class RLock(Lock):
     True
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _make(self, what: str, name: str | None, label: str) -> None:
+        super()._make(what, name, label)
         self._owner: int | None = None
         self._count = 0
 
@@ -204,13 +270,15 @@ class RLock(Lock):
         ValueError, OverflowError
             As `Lock.acquire`.
         """
-        _seconds(blocking, timeout)
+        return self._take(sys._getframe(1), seconds_of(blocking, timeout))
+
+    def _take(self, frame: FrameType, seconds: float | None) -> bool:
         _runtime.active()
         me = threading.get_ident()
         if self._owner == me:  # nobody but this thread can make that true or untrue
             self._count += 1
             return True
-        if not super().acquire(blocking, timeout):
+        if not super()._take(frame, seconds):
             return False
         self._owner, self._count = me, 1
         return True
@@ -246,7 +314,7 @@ class RLock(Lock):
         return count
 
     def _acquire_again(self, count: int) -> None:
-        self.acquire()
+        self._take(sys._getframe(1), None)
         self._count = count
 
 
@@ -260,6 +328,8 @@ class Counter:
     ----------
     start : int, optional
         The first number; 64 bits, signed.
+    name : str, optional
+        As for `Lock`.
 
     Raises
     ------
@@ -274,18 +344,26 @@ class Counter:
     ...     pass  # compute task i
     """
 
-    def __init__(self, start: SupportsIndex = 0) -> None:
+    def __init__(self, start: SupportsIndex = 0, *, name: str | None = None) -> None:
         first = operator.index(start)
         if not _INT64_MIN <= first <= _INT64_MAX:
             raise ValueError(f"start must fit 64 bits: {first}")
+        _arrays.check_name(name)
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
-        what = runtime.ffi.new("char[]", runtime.made_here(f"Counter(start={first})").encode())
-        runtime.wait(lambda slice_s: runtime.lib.dsm_counter_new(first, what, slice_s, number))
-        self._number = int(number[0])
+        what = runtime.made_here(call_text("Counter", name, f"start={first}"))
+        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, name or "")]
+        runtime.wait(lambda slice_s: runtime.lib.dsm_counter_new(first, *texts, slice_s, number))
+        self._number, self._name = int(number[0]), name
 
     def next(self) -> int:
-        """Return the number and add one to it, in one step.  Local."""
+        """Return the number and add one to it, in one step.  Local.
+
+        Raises
+        ------
+        OverflowError
+            One more does not fit 64 bits; the number stays.
+        """
         return self._add(1)
 
     @property
@@ -301,7 +379,7 @@ class Counter:
         return int(before[0])
 
     def __repr__(self) -> str:
-        return f"<dsm.Counter {self._number}>"
+        return f"<dsm.Counter {self._number}{shown(self._name)}>"
 
     def __reduce__(self) -> Any:
         raise TypeError("a dsm.Counter cannot be pickled: every rank makes it, in the same order")

@@ -8,10 +8,16 @@ static node_id home_of(const struct node *node, uint32_t counter)
     return (node_id)(counter % (uint32_t)node->size);
 }
 
+bool counter_fits(int64_t before, int64_t delta)
+{
+    return delta >= 0 ? before <= INT64_MAX - delta : before >= INT64_MIN - delta;
+}
+
 static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
 {
     int64_t before = node->counters[counter].value;
-    node->counters[counter].value = (int64_t)((uint64_t)before + (uint64_t)delta);
+    if (counter_fits(before, delta))
+        node->counters[counter].value = before + delta;
     node->wake |= delta != 0;       /* a thread may be waiting for another value */
     return before;
 }

@@ -6,8 +6,11 @@
 
 struct node;
 
+enum { COUNTER_NAME_BYTES = 56 };
+
 struct counter {
     int64_t value;                  /* at its home: the number modulo the size */
+    char name[COUNTER_NAME_BYTES];
 };
 
 /* An operation of a thread of this node that is under way. */
@@ -18,6 +21,8 @@ struct counter_request {
     bool done;
 };
 
+/* Does the sum fit?  Where it does not, the home adds nothing, and who asked sees it by what the counter held. */
+bool counter_fits(int64_t before, int64_t delta);
 /* Start adding; the ticket is never 0.  A home counter is done at once. */
 uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta);
 /* True when it is done: *before is set and the ticket ended. */

@@ -51,8 +51,11 @@ struct lock_stats {
     uint64_t acquires, acquires_local, grants, wait_ns;
 };
 
+enum { LOCK_NAME_BYTES = 64 };
+
 struct lock {
     uint32_t id;
+    char name[LOCK_NAME_BYTES];     /* of the user; "": none */
     bool token, held, asked;
     bool asked_trying;              /* the request that is under way was made by a thread that tries; */
     bool withdrawing;               /* it was refused, by `ahead` */

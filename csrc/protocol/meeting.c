@@ -494,6 +494,14 @@ static bool can_carry_out(const struct node *node, const struct variant *agreed)
            (value_bytes == 0 || (value_bytes <= granule && granule % value_bytes == 0));
 }
 
+static void copy_name(char *name, size_t room, struct text text)
+{
+    size_t bytes = text.count < room - 1 ? text.count : room - 1;
+    if (bytes)
+        memcpy(name, text.bytes, bytes);
+    name[bytes] = 0;
+}
+
 static void carry_out(struct node *node, struct meeting *meeting, const struct variant *agreed, const uint32_t *forgotten,
                       uint32_t forgotten_count)
 {
@@ -501,8 +509,8 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct v
         region_bury(&node->regions, &node->pool, forgotten[i]);
     switch ((enum meeting_kind)agreed->kind) {
     case MEETING_ALLOCATE: {
-        char name[REGION_NAME_BYTES] = "";
-        memcpy(name, agreed->name.bytes, agreed->name.count < sizeof name - 1 ? agreed->name.count : sizeof name - 1);
+        char name[REGION_NAME_BYTES];
+        copy_name(name, sizeof name, agreed->name);
         struct region *region = region_add(&node->regions, &node->pool, agreed->numbers[0], agreed->numbers[1],
                                            agreed->value.bytes, agreed->value.count, name);
         meeting->result = region ? region->id : 0;
@@ -519,12 +527,14 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct v
     case MEETING_LOCK_NEW:
         meeting->result = node->lock_count;
         lock_add(node, meeting->result);
+        copy_name(node->locks[meeting->result]->name, LOCK_NAME_BYTES, agreed->name);
         break;
     case MEETING_COUNTER_NEW:
         meeting->result = node->counter_count++;
         node->counters = pool_grow(&node->pool, node->counters, &node->counter_capacity, node->counter_count,
                                    sizeof *node->counters);
         node->counters[meeting->result] = (struct counter){.value = (int64_t)agreed->numbers[0]};
+        copy_name(node->counters[meeting->result].name, COUNTER_NAME_BYTES, agreed->name);
         break;
     case MEETING_BARRIER:
     case MEETING_FINALIZE:

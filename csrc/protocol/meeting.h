@@ -43,7 +43,7 @@ struct ballot {
     enum meeting_kind kind;
     uint64_t numbers[4];            /* ALLOCATE: bytes, page_bytes, bytes of value; FREE: region; COUNTER_NEW: start */
     const char *what;
-    const char *name;               /* ALLOCATE: of the region */
+    const char *name;               /* of the region, lock or counter */
     const char *refusal;            /* why this node cannot, or NULL */
     const void *value;              /* ALLOCATE: the initial value, numbers[2] bytes */
 };

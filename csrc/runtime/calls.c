@@ -340,9 +340,10 @@ int dsm_unpin(void *address, uint64_t bytes, bool write)
 
 /* ---- locks --------------------------------------------------------------------------------------------------- */
 
-int dsm_lock_new(const char *what, double slice_s, uint32_t *lock)
+int dsm_lock_new(const char *what, const char *name, double slice_s, uint32_t *lock)
 {
-    return meet("the creation of a lock", &(struct ballot){.kind = MEETING_LOCK_NEW, .what = what}, slice_s, lock);
+    struct ballot ballot = {.kind = MEETING_LOCK_NEW, .what = what, .name = name};
+    return meet("the creation of a lock", &ballot, slice_s, lock);
 }
 
 struct lock_question {
@@ -500,9 +501,9 @@ bool dsm_locked(uint32_t id)
 
 /* ---- counters ------------------------------------------------------------------------------------------------ */
 
-int dsm_counter_new(int64_t start, const char *what, double slice_s, uint32_t *counter)
+int dsm_counter_new(int64_t start, const char *what, const char *name, double slice_s, uint32_t *counter)
 {
-    struct ballot ballot = {.kind = MEETING_COUNTER_NEW, .numbers = {(uint64_t)start}, .what = what};
+    struct ballot ballot = {.kind = MEETING_COUNTER_NEW, .numbers = {(uint64_t)start}, .what = what, .name = name};
     return meet("the creation of a counter", &ballot, slice_s, counter);
 }
 
@@ -539,5 +540,8 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     if (done)
         *ticket = 0;
     progress_leave(runtime);
+    if (done && !counter_fits(*before, delta))
+        return runtime_error(DSM_E_OVERFLOW, "counter %u holds %lld: %lld more do not fit 64 bits", counter,
+                             (long long)*before, (long long)delta);
     return done ? DSM_OK : calls_not_yet("a counter's next()");
 }

@@ -45,7 +45,7 @@ static bool await_change(struct runtime *runtime, struct change *change, int64_t
     return done || has_changed(runtime, change);
 }
 
-int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *value)
+int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value)
 {
     struct runtime *runtime = calls_enter("a wait for a counter");
     if (!runtime)
@@ -56,6 +56,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, double slice_s, int64_t *v
     }
     struct change change = {.counter = counter, .seen = seen};
     struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
+    wait->beside = beside;
     bool done = await_change(runtime, &change, deadline_of(wait, slice_s));
     *value = runtime->node->counters[counter].value;
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);

@@ -61,7 +61,7 @@ int64_t runtime_now_ns(void)
 
 #define ERRORS(X)                                                                                                         \
     X(DSM_OK) X(DSM_AGAIN) X(DSM_E_ARGUMENT) X(DSM_E_STATE) X(DSM_E_VIEWS) X(DSM_E_MEMORY) X(DSM_E_ENVIRONMENT)            \
-        X(DSM_E_MEETING)
+        X(DSM_E_MEETING) X(DSM_E_OVERFLOW)
 
 const char *dsm_error_name(int error)
 {

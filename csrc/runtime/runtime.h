@@ -42,6 +42,7 @@ struct wait {
     _Atomic int64_t slice_ns;       /* when this slice began */
     _Atomic int64_t told_ns;        /* last line about it */
     _Atomic uint32_t thread;        /* gettid */
+    _Atomic uint32_t beside;        /* threads that it waits for, too */
 };
 
 /* A thread that sleeps until it is roused by name: it waits for something that no message brings by itself, and polling is
@@ -87,9 +88,9 @@ struct runtime {
     bool polling;                   /* some thread polls the transport */
     _Atomic unsigned locking;       /* threads of the program that want the mutex now, and will poll when they wait */
     unsigned waiting;               /* threads between progress_enter and progress_leave */
+    unsigned asleep;                /* of these, threads in progress_sleep, which do not poll */
     bool serving;                   /* the service thread is awake */
     unsigned held;                  /* locks that threads of the program hold */
-    unsigned asleep;                /* of these, threads in progress_sleep, which do not poll */
     unsigned sleepers;              /* threads that sleep on `changed` */
     struct awaiting *awaiting;
     uint64_t generation;            /* counts the node's wakes */

@@ -33,6 +33,7 @@ static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
     atomic_store_explicit(&wait->told_ns, again ? left.told_ns : 0, memory_order_relaxed);
     atomic_store_explicit(&wait->object, object, memory_order_relaxed);
     atomic_store_explicit(&wait->thread, runtime_thread(), memory_order_relaxed);
+    atomic_store_explicit(&wait->beside, 0, memory_order_relaxed);
 }
 
 static bool take_record(struct wait *wait)

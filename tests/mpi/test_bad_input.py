@@ -316,6 +316,25 @@ def test_counters_that_start_differently():
         dsm.Counter(differing(1, 2))
 
 
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize(
+    "make", [dsm.Lock, dsm.RLock, dsm.Counter, dsm.Condition, dsm.Semaphore, dsm.Event, dsm.Barrier]
+)
+def test_names_that_differ(make):
+    with pytest.raises(ValueError, match=f"differ between ranks.*{make.__name__}.*name='1'"):
+        make(name=differing("0", "1"))
+
+
+def test_a_counter_that_is_full(comm):
+    """Whoever asks is told, and nothing is added; so for as many counters as each rank has one."""
+    for _ in range(dsm.size()):
+        counter = dsm.Counter(2**63 - 1)
+        with pytest.raises(OverflowError, match="64 bits"):
+            counter.next()
+        assert counter.value == 2**63 - 1
+    comm.Barrier()
+
+
 def test_pin_modes():
     a = dsm.zeros(10)
     with pytest.raises(ValueError, match="mode"):

@@ -1,7 +1,9 @@
 """Several threads of one process fault at the same time, on the same page too."""
 
 import os
+import resource
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -98,6 +100,67 @@ def test_numba_prange(shared):
     dsm.barrier()
     assert (a[:, 1::2] == np.arange(PAGE // 16)).all()
     assert (a[:, ::2] == np.arange(256)[:, None]).all()
+
+
+def switches():
+    """Times that threads of this rank went to sleep."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+
+
+@pytest.mark.parametrize("make", [dsm.Lock, lambda: dsm.Semaphore(1), dsm.Condition])
+def test_many_threads_at_one_lock_cost_per_turn_what_few_do(make, in_threads, exact_counts):
+    """Each rank has one of its own.  A thread whose turn it is not sleeps, and is not woken by the turns of others."""
+    mine = [make() for _ in range(dsm.size())][dsm.rank()]
+    start, turns = threading.Barrier(100), []
+
+    def work():
+        start.wait()
+        for _ in range(3):
+            with mine:
+                turns.append(1)
+                time.sleep(0)  # so that others come
+
+    before = switches()
+    in_threads(*[work] * 100)
+    assert len(turns) == 300
+    if exact_counts:
+        assert switches() - before < 40 * len(turns)
+    dsm.barrier()
+
+
+def test_threads_that_wait_to_be_notified_sleep(in_threads, exact_counts):
+    """And each of them is woken for its own notification only."""
+    event, condition = dsm.Event(), dsm.Condition()
+    started, woken = [], []
+
+    def wait():
+        started.append(1)
+        assert event.wait(60)
+        with condition:
+            started.append(2)
+            assert condition.wait(60)
+            woken.append(switches())
+
+    def tell():
+        while len(started) < 50:
+            time.sleep(0.01)
+        time.sleep(0.5)  # they are asleep by now
+        before = switches()
+        time.sleep(2)
+        while_asleep = switches() - before
+        event.set()
+        while len(started) < 100:
+            time.sleep(0.01)
+        while len(woken) < 50:
+            with condition:
+                condition.notify()
+            time.sleep(0.002)
+        if exact_counts:
+            assert while_asleep < 2000
+
+    if dsm.rank() == 0:
+        in_threads(tell, *[wait] * 50)
+    dsm.barrier()
 
 
 def test_a_thread_faults_while_another_waits_for_a_lock(shared, comm, in_threads):

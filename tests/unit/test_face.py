@@ -915,6 +915,44 @@ def test_lock_and_counter_are_named_and_not_pickled(lock):
             pickle.dumps(thing)
 
 
+def test_what_is_made_has_a_name():
+    lock = dsm.Lock(name="queue")
+    things = [lock, dsm.RLock(name="queue"), dsm.Counter(name="queue"), dsm.Condition(lock, name="queue"),
+              dsm.Condition(name="queue"), dsm.Semaphore(name="queue"), dsm.BoundedSemaphore(2, name="queue"),
+              dsm.Event(name="queue"), dsm.Barrier(name="queue")]  # fmt: skip
+    for thing in things:
+        assert repr(thing).startswith(f"<dsm.{type(thing).__name__} ")
+        assert repr(thing).count("'queue'") == (
+            2 if hasattr(thing, "_condition") or isinstance(thing, dsm.Condition) else 1
+        )
+    used = dsm.stats().locks
+    with dsm.Lock(name="only one"):
+        pass
+    assert dsm.stats().locks["only one"]["lock_acquires"] == 1
+    assert f"queue #{lock._number}" in used, "each name once"
+
+
+@pytest.mark.parametrize(
+    "make", [dsm.Lock, dsm.RLock, dsm.Counter, dsm.Condition, dsm.Semaphore, dsm.Event, dsm.Barrier]
+)
+def test_a_name_is_a_text(make):
+    with pytest.raises(TypeError, match="name must be a string"):
+        make(name=3)
+    with pytest.raises(ValueError, match="null character"):
+        make(name="a\0b")
+    with pytest.raises(TypeError):
+        make(None, None, None, "a name")  # by its keyword only
+
+
+def test_counter_does_not_wrap():
+    counter = dsm.Counter(2**63 - 2)
+    assert counter.next() == 2**63 - 2
+    for _ in range(2):
+        with pytest.raises(OverflowError, match="64 bits"):
+            counter.next()
+    assert counter.value == 2**63 - 1
+
+
 def test_counter_counts():
     counter = dsm.Counter(5)
     assert [counter.next() for _ in range(3)] == [5, 6, 7]
