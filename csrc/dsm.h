@@ -198,8 +198,13 @@ int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
 int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
 int dsm_stats_reset(void);                  /* totals, regions and locks */
 
-/* One line for every thread of this rank that waits inside dsm, to standard error. */
+/* One line for what threads of this rank wait for inside dsm, to standard error. */
 void dsm_print_waits(void);
+
+/* The stacks of these threads, for those lines.  A signal, or 0: whoever gets it is to write its stack to *file and then
+ * call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files below `skip` are not shown. */
+int dsm_stack_signal(int *file);
+void dsm_stack_ready(int file, const char *skip);
 
 /* Which MPI this was compiled with ("MPICH", "Open MPI", else the header's own words) and which one is loaded now. */
 const char *dsm_mpi_header(void);

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import os
 import sys
 import threading
@@ -217,6 +218,7 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         from dsm import _unpinned  # which itself needs this module
 
         _unpinned.watch_threads()
+        _show_stacks(ffi, lib)
         _life.runtime, _life.starting = runtime, False
         if runtime.rank == 0:
             _tell_unknown(runtime)
@@ -229,6 +231,15 @@ def _tell_unknown(runtime: Runtime) -> None:
         meant = f"; did you mean {near}?" if near else ""
         text = f"dsm: rank 0 of {runtime.size}: {name} is in the environment, but dsm knows no such variable{meant}\n"
         sys.stderr.write(text)
+
+
+def _show_stacks(ffi: Any, lib: Any) -> None:
+    """Let the watchdog find out where in the program a thread waits, even one that holds the GIL in a page fault."""
+    file = ffi.new("int *")
+    number = lib.dsm_stack_signal(file)
+    if number:
+        faulthandler.register(number, file=int(file[0]), all_threads=False, chain=True)
+        lib.dsm_stack_ready(file[0], os.path.join(os.path.dirname(__file__), "").encode(errors="replace"))
 
 
 def _communicator(comm: Any, mpi: Any) -> Any:

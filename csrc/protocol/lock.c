@@ -33,6 +33,7 @@ void lock_fini(struct node *node, struct lock *lock)
         pool_give(&node->pool, waiter, sizeof *waiter);
     }
     vector_clear(&lock->waiting_vector, &node->pool);
+    trail_forget(node, lock);
     pool_give(&node->pool, lock, sizeof *lock);
 }
 
@@ -157,6 +158,7 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
     if (first && lock->token && !lock->held) {
         lock->held = true;
         lock->holder = waiter->user;
+        lock->held_long = false;
         lock->stats.acquires++;
         node->stats.lock_acquires++;
         if (!waiter->asked) {
@@ -318,6 +320,7 @@ void lock_receive_withdrawn(struct node *node, const struct message *message)
         node_malformed(node, message);
     lock->withdrawing = lock->asked = false;
     lock->ahead = NODE_NONE;
+    trail_forget(node, lock);
     node->wake = true;
 }
 
@@ -351,6 +354,7 @@ void lock_receive_grant(struct node *node, struct message *message)
     node_event(node, EVENT_TOKEN, NULL, lock->id, message->peer);
     lock->token = true;
     lock->asked = false;
+    trail_forget(node, lock);
     answer_waiting(node, lock);
     node->wake = true;
 }

@@ -26,7 +26,7 @@
 #ifndef PROTOCOL_LOCK_H
 #define PROTOCOL_LOCK_H
 
-#include "protocol/message.h"
+#include "protocol/trail.h"
 
 struct node;
 
@@ -66,6 +66,8 @@ struct lock {
     struct vector waiting_vector;   /* what it knew when it asked */
     struct lock_waiter *queue, *queue_last;
     struct lock_user holder;        /* of a lock that is held */
+    bool held_long;                 /* by the same thread since trail_tell looked */
+    struct trail *told;             /* by who holds it elsewhere, or NULL */
     struct lock_stats stats;
 };
 

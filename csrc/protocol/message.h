@@ -19,6 +19,9 @@
  *   ADD, SUM       a node          home of the counter, and back            (counter.c)
  *   WANT_COLLECT   a node          node 0                   nothing         (collection.c)
  *   COLLECT        parent          children                 nothing         (collection.c)
+ *   ROLL_CALL      child, parent   along the tree           meeting, caller (roll.c)
+ *   ABSENT         has not arrived the caller               meeting         (roll.c)
+ *   HELD           a holder        who waits behind it      lock, trail     (trail.c)
  */
 #ifndef PROTOCOL_MESSAGE_H
 #define PROTOCOL_MESSAGE_H
@@ -41,13 +44,16 @@ enum message_kind {
     MESSAGE_SUM,
     MESSAGE_WANT_COLLECT,
     MESSAGE_COLLECT,
+    MESSAGE_ROLL_CALL,
+    MESSAGE_ABSENT,
+    MESSAGE_HELD,
     MESSAGE_KINDS
 };
 
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736434 };        /* "4dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736435 };        /* "5dsm": changes with the format */
 
 /* Of one message: what the transport can hold for it. */
 enum { MESSAGE_SEGMENTS_MAX = 32 };

@@ -250,6 +250,9 @@ static void dispatch(struct node *node, struct message *message)
             break;
         collection_receive_collect(node);
         return;
+    case MESSAGE_ROLL_CALL: roll_receive_call(node, message); return;
+    case MESSAGE_ABSENT: roll_receive_absent(node, message); return;
+    case MESSAGE_HELD: trail_receive_held(node, message); return;
     case MESSAGE_KINDS: break;
     }
     node_malformed(node, message);

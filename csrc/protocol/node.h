@@ -22,6 +22,7 @@
 #include "protocol/prefetch.h"
 #include "protocol/push.h"
 #include "protocol/region.h"
+#include "protocol/roll.h"
 
 /* What the simulator turns, and chaos under MPI.  All zero: as in production. */
 struct policy {
@@ -128,6 +129,7 @@ struct node {
     uint64_t tickets;
 
     struct meeting meetings[MEETING_CLASSES];
+    struct roll roll;
     struct collection collection;
 
     /* A batch of neighbouring pages whose protection the kernel has not been told yet. */
@@ -180,7 +182,7 @@ bool node_caught_up(struct node *node);
 struct message *node_take_outbox(struct node *node);
 bool node_take_wake(struct node *node);
 /* End of every entry from outside: deliver to self, step the collection, tell the kernel.  The functions of lock.h,
- * counter.h and meeting.h that threads call do not do it themselves: call it after them. */
+ * counter.h, meeting.h, roll.h and trail.h that threads call do not do it themselves: call it after them. */
 void node_settle(struct node *node);
 
 void node_check(const struct node *node);

@@ -28,6 +28,9 @@ typedef uint32_t region_id;
 
 enum { NODE_NONE = -1 };
 
+/* What a thread waits for: a page to read or to write, a lock, a meeting, a counter. */
+enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT_COUNTER, WAIT_KINDS };
+
 enum access { ACCESS_NONE = 0, ACCESS_READ = 1, ACCESS_WRITE = 2 };
 
 /* All that the protocol asks of the world.  In production: mprotect, mmap and death; in the simulator: plain arrays.
@@ -54,6 +57,8 @@ struct port {
     void (*put)(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count);
     /* The peer copies what travels apart from here itself, without a message more.  NULL: no peer does. */
     bool (*copied_by)(void *context, node_id peer);
+    /* What this thread waits for now, and of these which.  NULL: the port does not know. */
+    enum wait_kind (*waits)(void *context, uint32_t thread, uint64_t *object);
     /* Zeroed memory, never NULL (the port dies instead). */
     void *(*chunk)(void *context, size_t bytes);
     void (*chunk_free)(void *context, void *chunk, size_t bytes);

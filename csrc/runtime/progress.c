@@ -570,6 +570,7 @@ void *progress_service(void *context)
         }
         if (!busy)
             quiet = 0;
+        watchdog_tell_of_locks(runtime);
         runtime->serving = false;
         tell(runtime);
         progress_unlock(runtime);

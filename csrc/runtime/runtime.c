@@ -205,6 +205,11 @@ static void port_put(void *context, uint64_t offset, const unsigned char *bytes,
     memory_put(&runtime->memory, offset, bytes, count);
 }
 
+static enum wait_kind port_waits(void *context, uint32_t thread, uint64_t *object)
+{
+    return watchdog_waits(context, thread, object);
+}
+
 static void *port_chunk(void *context, size_t bytes)
 {
     void *chunk = memory_chunk(bytes);
@@ -457,6 +462,7 @@ static void make_node(struct runtime *runtime)
         .expect = port_expect,
         .put = port_put,
         .copied_by = port_copied_by,
+        .waits = port_waits,
         .chunk = port_chunk,
         .chunk_free = port_chunk_free,
         .panic = port_panic,

@@ -31,8 +31,6 @@
 
 enum { WAITS_MAX = 4096, EXPECTED_MAX = 32 };
 
-enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT_COUNTER };
-
 /* A thread that waits, for the watchdog; `kind` is written last and read first.  The watchdog looks without the mutex, and
  * the wait may end, and another begin in its place, while it does: each field is whole, but they may be of two waits. */
 struct wait {
@@ -41,6 +39,7 @@ struct wait {
     _Atomic int64_t since_ns;       /* when it began, slices before this one included */
     _Atomic int64_t slice_ns;       /* when this slice began */
     _Atomic int64_t told_ns;        /* last line about it */
+    _Atomic int64_t asked_ns;       /* last question who is missing */
     _Atomic uint32_t thread;        /* gettid */
     _Atomic uint32_t beside;        /* threads that it waits for, too */
 };
@@ -110,6 +109,8 @@ struct runtime {
     pthread_t service, watchdog;
     _Atomic bool stopping;
     _Atomic bool print_waits;       /* SIGUSR1 */
+    _Atomic bool roll_wanted;       /* who waits in a meeting is to ask who is missing */
+    int64_t told_of_locks_ns;       /* when those that wait behind this rank were told why */
     _Atomic int dying;              /* the thread (gettid) that ends all ranks; 0: none */
     int dying_status;
 
@@ -235,10 +236,15 @@ void trace_write(struct runtime *runtime);
 
 /* ---- watchdog.c ---------------------------------------------------------------------------------------------- */
 
+/* Of a meeting: under the mutex. */
 struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64_t object);
 /* Returns how long this slice was, in nanoseconds.  Not done: the thread will come back for the same. */
 uint64_t watchdog_end(struct wait *wait, bool done);
 void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns);
+/* From time to time, by the service thread: tell those who wait for locks that are held here.  Under the mutex. */
+void watchdog_tell_of_locks(struct runtime *runtime);
+/* What a thread of this rank waits for. */
+enum wait_kind watchdog_waits(const struct runtime *runtime, uint32_t thread, uint64_t *object);
 void *watchdog_thread(void *runtime);
 /* Choose the next rank of this host to watch.  Collective. */
 void watchdog_choose_neighbour(struct runtime *runtime);

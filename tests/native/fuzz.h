@@ -51,7 +51,9 @@ enum fuzz_entry_kind {
     FUZZ_COLLECT,
     FUZZ_MESSAGE,                   /* thread: sender; bytes; a: something behind it comes at once */
     FUZZ_PLACE,                     /* the same, and what is behind it comes later: */
-    FUZZ_FILL                       /* thread: sender; bytes: what is behind its message */
+    FUZZ_FILL,                      /* thread: sender; bytes: what is behind its message */
+    FUZZ_ROLL,                      /* call the roll */
+    FUZZ_TELL                       /* tell of locks that are held */
 };
 
 struct fuzz_entry {
@@ -65,7 +67,7 @@ struct fuzz_entry {
 /* What a thread is in the middle of. */
 struct fuzz_thread {
     uint64_t lock_ticket, counter_ticket;
-    uint32_t lock;
+    uint32_t lock, held;
     bool holds, pinned, pin_write;
     uint64_t pin_offset;
 };

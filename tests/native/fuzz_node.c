@@ -109,6 +109,14 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
     memset(home->view + offset, 0, bytes);
 }
 
+static enum wait_kind port_waits(void *context, uint32_t number, uint64_t *object)
+{
+    const struct fuzz_node *home = context;
+    const struct fuzz_thread *thread = &home->threads[number % FUZZ_THREADS];
+    *object = thread->lock_ticket ? thread->lock : 0;
+    return thread->lock_ticket ? WAIT_LOCK : WAIT_NONE;
+}
+
 static void port_panic(void *context, const char *text)
 {
     struct fuzz_node *home = context;
@@ -138,6 +146,7 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
         .edges_max = UINT32_MAX,
         .protect = port_protect,
         .discard = port_discard,
+        .waits = port_waits,
         .chunk = port_chunk,
         .chunk_free = port_chunk_free,
         .panic = port_panic,
@@ -171,23 +180,31 @@ static void apply_store(struct fuzz_node *home, uint64_t offset, uint64_t value)
         home->view[offset] = (unsigned char)value;
 }
 
+/* A thread holds one lock, and may wait for another; if it gets that one, too, it gives it back. */
 static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const struct fuzz_entry *entry)
 {
-    struct lock *lock = lock_find(home->node, entry->kind == FUZZ_ENQUEUE ? (uint32_t)entry->a : thread->lock);
+    bool enqueue = entry->kind == FUZZ_ENQUEUE, release = entry->kind == FUZZ_RELEASE;
+    struct lock *lock = lock_find(home->node, enqueue ? (uint32_t)entry->a : release ? thread->held : thread->lock);
+    struct lock_user user = {.thread = (uint32_t)(thread - home->threads), .site = "program.py:7"};
     if (!lock)
         return;
-    if (entry->kind == FUZZ_ENQUEUE && !thread->lock_ticket && !thread->holds) {
+    if (enqueue && !thread->lock_ticket && !(thread->holds && thread->held == lock->id)) {
         thread->lock = lock->id;
-        thread->lock_ticket = lock_enqueue(home->node, lock, (struct lock_user){(uint32_t)(thread - home->threads), "fuzz.c:1"}, entry->b != 0);
+        thread->lock_ticket = lock_enqueue(home->node, lock, user, entry->b != 0);
     } else if (entry->kind == FUZZ_POLL && thread->lock_ticket) {
         enum lock_answer answer = lock_poll(home->node, lock, thread->lock_ticket);
         if (answer != LOCK_WAIT)
             thread->lock_ticket = 0;
-        thread->holds = answer == LOCK_TAKEN;
+        if (answer == LOCK_TAKEN && thread->holds) {
+            lock_release(home->node, lock);
+        } else if (answer == LOCK_TAKEN) {
+            thread->holds = true;
+            thread->held = lock->id;
+        }
     } else if (entry->kind == FUZZ_CANCEL && thread->lock_ticket) {
         lock_cancel(home->node, lock, thread->lock_ticket);
         thread->lock_ticket = 0;
-    } else if (entry->kind == FUZZ_RELEASE && thread->holds && lock->held) {
+    } else if (release && thread->holds && lock->held) {
         thread->holds = false;
         lock_release(home->node, lock);
     }
@@ -306,6 +323,8 @@ static void apply(struct fuzz_node *home, const struct fuzz_entry *entry)
     case FUZZ_MESSAGE: apply_message(home, entry); return;
     case FUZZ_PLACE: apply_place(home, entry); break;
     case FUZZ_FILL: apply_fill(home, entry); break;
+    case FUZZ_ROLL: roll_call(home->node); break;
+    case FUZZ_TELL: trail_tell(home->node); break;
     }
     node_settle(home->node);
 }

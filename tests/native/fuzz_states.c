@@ -181,7 +181,10 @@ static void first_thread(struct world *world, int rank)
     struct meeting_plan plan = world->plan[world->met[rank]];
     switch (home->node->meetings[MEETING_THREADS].state) {
     case MEETING_DEPARTED: happen(world, rank, (struct fuzz_entry){.kind = FUZZ_TAKE}); return;
-    case MEETING_ARRIVED: return;
+    case MEETING_ARRIVED:
+        if (chance(world, 20))
+            happen(world, rank, (struct fuzz_entry){.kind = FUZZ_ROLL});
+        return;
     case MEETING_IDLE: break;
     }
     if (world->met[rank] < 6 ? chance(world, 70) : chance(world, 30) && world->met[rank] + 1 < MEETINGS_MAX) {
@@ -216,6 +219,11 @@ static void second_thread(struct world *world, int rank)
         entry.kind = FUZZ_SUM;
     } else if (thread->lock_ticket) {
         entry.kind = chance(world, 95) ? FUZZ_POLL : FUZZ_CANCEL;
+    } else if (thread->holds && chance(world, 30)) {
+        entry.kind = FUZZ_TELL;
+    } else if (thread->holds && chance(world, 10)) {
+        entry.kind = FUZZ_ENQUEUE;
+        entry.a = fuzz_random_below(&world->random, home->node->lock_count);
     } else if (thread->holds && chance(world, 40)) {
         entry.kind = FUZZ_RELEASE;
     } else if (thread->pinned && chance(world, 20)) {

@@ -20,7 +20,7 @@ static struct {
 
 static const char *const kind_names[MESSAGE_KINDS + 1] = {
     "any", "fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add",
-    "sum", "want_collect", "collect", "none"};
+    "sum", "want_collect", "collect", "roll_call", "absent", "held", "none"};
 
 const char *fuzz_kind_name(int kind)
 {

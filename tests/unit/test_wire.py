@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
-         "add", "sum", "want_collect", "collect")  # fmt: skip
+         "add", "sum", "want_collect", "collect", "roll_call", "absent", "held")  # fmt: skip
 HEADER = struct.Struct("=IBBHIIQQ")  # magic, kind, by service, unused, count, sender, stamp, bytes
 MAGIC = int(re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "message.h").read_text()).group(1), 16)
 WHOLE_OK, WHOLE, APART = 2, 8, 16
@@ -133,6 +133,7 @@ PAGES = [("region", "I"), ("flags", "I"), ("first", "Q"), ("pages", "Q"), ("size
          ("content", run_content)]  # fmt: skip
 PUSH = [("region", "I"), ("flags", "I"), ("page", "Q"), ("size", "Q"), ("tag", "Q"), ("since", "Q"),
         ("content", push_content)]  # fmt: skip
+HOP = [("lock", "I"), ("node", "I"), ("thread", "I"), ("waits", "I"), ("object", "Q"), ("site", text)]
 ITEMS = {"fetch": WANT, "reply": PAGES, "push": PUSH}
 BODIES = {
     "acquire": REQUEST,
@@ -150,6 +151,9 @@ BODIES = {
     "sum": [("ticket", "Q"), ("before", "q")],
     "want_collect": [],
     "collect": [],
+    "roll_call": [("meeting", "Q"), ("caller", "I"), ("call", "I")],
+    "absent": [("meeting", "Q"), ("call", "I")],
+    "held": [("lock", "I"), ("hops", HOP)],
 }  # fmt: skip
 
 
@@ -234,6 +238,8 @@ def test_real_messages_are_not_all_empty(corpus):
 
 FAR = 2**61  # stamps of the messages of these tests: above all that their bodies name
 FAULT, STORE, ENQUEUE, POLL, ADD, ARRIVE, TAKE, MESSAGE = 0, 1, 2, 3, 6, 8, 9, 14  # enum fuzz_entry_kind
+ROLL, TELL = 17, 18
+WAIT_LOCK = 3
 ALLOCATE, LOCK_NEW, COUNTER_NEW = 2, 4, 5  # enum meeting_kind
 ROOM = 1 << 16
 
@@ -530,6 +536,109 @@ def test_a_wish_for_a_collection_goes_to_the_children(library):
     with Node(library, 1, 6) as node:
         node.receive(0, "collect", {})
         assert node.sent() == [(5, "collect", {})]
+
+
+def test_the_roll_is_called_where_arrivals_are_missing(library):
+    """Node 1 of 6 has one child, node 5; node 3 asks."""
+    call = {"meeting": 0, "caller": 3, "call": 7}
+    with Node(library, 1, 6) as node:
+        node.receive(5, "roll_call", call)
+        assert node.sent() == [(0, "roll_call", call)], "up to the root first"
+        node.receive(0, "roll_call", call)
+        assert node.sent() == [(3, "absent", {"meeting": 0, "call": 7}), (5, "roll_call", call)]
+        node.do(ROLL)
+        assert node.sent() == [], "who has not arrived asks nobody"
+        node.do(ARRIVE, 1)
+        node.receive(0, "roll_call", call)
+        assert node.sent() == [(5, "roll_call", call)]
+        node.do(ROLL)
+        assert node.sent() == [(0, "roll_call", {"meeting": 0, "caller": 1, "call": 1})]
+        node.receive(0, "roll_call", {**call, "meeting": 1})
+        node.receive(2, "absent", {"meeting": 0, "call": 1})
+        node.receive(5, "arrive", arrival())
+        assert [kind for _, kind, _ in node.sent()] == ["arrive"]
+        node.receive(0, "roll_call", call)
+        assert node.sent() == [], "all below have arrived"
+    with Node(library, 0, 3) as root:
+        root.do(ARRIVE, 1)
+        root.receive(2, "arrive", arrival())
+        root.do(ROLL)
+        assert root.sent() == [(1, "roll_call", {"meeting": 0, "caller": 0, "call": 1})]
+
+
+@pytest.mark.parametrize(("sender", "caller"), [(3, 2), (1, 2), (0, 6), (5, 2**31)])
+def test_a_roll_call_from_elsewhere_in_the_tree_or_of_nobody_dies(library, sender, caller):
+    with Node(library, 1, 6) as node:
+        died = dies_of(node, sender, "roll_call", {"meeting": 0, "caller": caller, "call": 1})
+        assert re.fullmatch(malformed("roll_call", sender), died)
+
+
+def hop(lock, node, waits_for=None, site=b"a.py:1"):
+    waits = (0, 0) if waits_for is None else (WAIT_LOCK, waits_for)
+    return {"lock": lock, "node": node, "thread": 0, "waits": waits[0], "object": waits[1], "site": site}
+
+
+def test_a_lock_is_told_of_when_it_has_been_held_for_a_while(library):
+    """And what a node is told of a lock that it waits for, it passes on to who waits behind it."""
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 1)
+        node.do(POLL)
+        node.receive(2, "acquire", {"lock": 1, "who": 2, "trying": 0, "known": []})
+        node.do(TELL)
+        assert node.sent() == []
+        node.do(TELL)
+        assert node.sent() == [(2, "held", {"lock": 1, "hops": [hop(1, 1, site=b"program.py:7")]})]
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 0)
+        node.do(POLL)
+        node.receive(0, "pass", {"lock": 0, "who": 2, "trying": 0, "known": []})
+        node.sent()
+        told = {"lock": 0, "hops": [hop(0, 0)]}
+        node.receive(0, "held", told)
+        assert node.sent() == [(2, "held", told)]
+
+
+@pytest.fixture
+def waiting_holder(library):
+    """Node 1 of 3, whose only thread holds lock 1 and waits for lock 0; node 2 waits for lock 1."""
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 1)
+        node.do(POLL)
+        node.receive(2, "acquire", {"lock": 1, "who": 2, "trying": 0, "known": []})
+        node.do(ENQUEUE, 0)
+        node.do(POLL)
+        node.sent()
+        yield node
+
+
+def test_a_trail_follows_from_lock_to_lock(waiting_holder):
+    told = [hop(0, 0, waits_for=5), hop(5, 2)]
+    waiting_holder.receive(0, "held", {"lock": 0, "hops": told})
+    own = hop(1, 1, waits_for=0, site=b"program.py:7")
+    assert waiting_holder.sent() == [(2, "held", {"lock": 1, "hops": [own, *told]})]
+
+
+def test_a_circle_is_not_told_again_for_ever(waiting_holder):
+    circle = [hop(0, 0, waits_for=1), hop(1, 1, waits_for=0)]
+    waiting_holder.receive(0, "held", {"lock": 0, "hops": circle})
+    assert waiting_holder.sent() == []
+    full = [hop(0, 0, waits_for=10), *[hop(n, 2, waits_for=n + 1) for n in range(10, 17)]]
+    waiting_holder.receive(0, "held", {"lock": 0, "hops": full})
+    assert waiting_holder.sent() == [], "nor is what has no room for one more"
+
+
+@pytest.mark.parametrize(
+    "hops",
+    [[], [hop(1, 0)], [hop(0, 3)], [hop(0, 0, site=b"x" * 64)], [hop(0, 0, site=b"a\nb")], [{**hop(0, 0), "waits": 6}],
+     [hop(0, 0), *[hop(n, 0) for n in range(2, 10)]]],
+)  # fmt: skip
+def test_a_trail_that_cannot_be_dies(waiting_holder, hops):
+    assert re.fullmatch(malformed("held", 0), dies_of(waiting_holder, 0, "held", {"lock": 0, "hops": hops}))
 
 
 # --- what was believed once, and must not be --------------------------------------------------------------------------
