@@ -202,9 +202,9 @@ int dsm_stats_reset(void);                  /* totals, regions and locks */
 void dsm_print_waits(void);
 
 /* The stacks of these threads, for those lines.  A signal, or 0: whoever gets it is to write its stack to *file and then
- * call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files below `skip` are not shown. */
+ * call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files whose paths begin with one of the two texts are not shown. */
 int dsm_stack_signal(int *file);
-void dsm_stack_ready(int file, const char *skip);
+void dsm_stack_ready(int file, const char *skip, const char *skip_too);
 
 /* Which MPI this was compiled with ("MPICH", "Open MPI", else the header's own words) and which one is loaded now. */
 const char *dsm_mpi_header(void);

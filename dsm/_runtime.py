@@ -239,7 +239,8 @@ def _show_stacks(ffi: Any, lib: Any) -> None:
     number = lib.dsm_stack_signal(file)
     if number:
         faulthandler.register(number, file=int(file[0]), all_threads=False, chain=True)
-        lib.dsm_stack_ready(file[0], os.path.join(os.path.dirname(__file__), "").encode(errors="replace"))
+        own = os.path.join(os.path.dirname(__file__), "")
+        lib.dsm_stack_ready(file[0], own.encode(errors="replace"), threading.__file__.encode(errors="replace"))
 
 
 def _communicator(comm: Any, mpi: Any) -> Any:

@@ -18,13 +18,10 @@ static bool is_on(const struct trail *trail, uint64_t lock)
 /* The end of a path says more than its beginning. */
 static void copy_site(char *to, const char *site)
 {
-    size_t bytes = site ? strlen(site) : 0, room = TRAIL_SITE_BYTES - 1;
-    if (bytes > room)
-        site += bytes - room;
-    bytes = bytes < room ? bytes : room;
-    for (size_t i = 0; i < bytes; i++)
-        to[i] = (unsigned char)site[i] < ' ' ? '?' : site[i];
-    to[bytes] = 0;
+    size_t bytes = site ? strlen(site) : 0, room = TRAIL_SITE_BYTES - 1, cut = bytes > room ? bytes - room : 0;
+    for (size_t i = 0; i < bytes - cut; i++)
+        to[i] = cut && i < 3 ? '.' : (unsigned char)site[cut + i] < ' ' ? '?' : site[cut + i];
+    to[bytes - cut] = 0;
 }
 
 static void add_holder(const struct node *node, const struct lock *lock, struct trail *trail)

@@ -141,7 +141,7 @@ static struct {
     int signal, file;
     void (*handler)(int);
     _Atomic bool written, failed;
-    char skip[STACK_BYTES];
+    char skip[2][STACK_BYTES];      /* files that begin like this are not the program's */
 } stacks = {.file = -1};
 
 static void stack_written(int signal)
@@ -161,12 +161,13 @@ int dsm_stack_signal(int *file)
     return 0;
 }
 
-void dsm_stack_ready(int file, const char *skip)
+void dsm_stack_ready(int file, const char *skip, const char *skip_too)
 {
     struct sigaction now;
-    if (sigaction(stacks.signal, NULL, &now) != 0 || strlen(skip) >= sizeof stacks.skip)
+    if (sigaction(stacks.signal, NULL, &now) != 0)
         return;
-    strcpy(stacks.skip, skip);
+    snprintf(stacks.skip[0], STACK_BYTES, "%s", skip);
+    snprintf(stacks.skip[1], STACK_BYTES, "%s", skip_too);
     stacks.handler = now.sa_handler;
     stacks.file = file;
 }
@@ -180,7 +181,8 @@ static void read_frames(char *text, char *stack, size_t room)
         char path[STACK_BYTES], name[STACK_BYTES];
         unsigned at;
         if (sscanf(line, " File \"%511[^\"]\", line %u in %511[^\n]", path, &at, name) != 3 ||
-            strncmp(path, stacks.skip, strlen(stacks.skip)) == 0)
+            strncmp(path, stacks.skip[0], strlen(stacks.skip[0])) == 0 ||
+            strncmp(path, stacks.skip[1], strlen(stacks.skip[1])) == 0)
             continue;
         if (frames++ == FRAMES_MAX)
             break;
@@ -339,6 +341,10 @@ static void say_missing(struct line *line, const struct runtime *runtime)
 {
     const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
     struct roll roll = runtime->node->roll;
+    if (meeting->state != MEETING_ARRIVED) {
+        say(line, ", which is over: for pages that are to be up to date after it");
+        return;
+    }
     uint32_t named = roll.absent < ROLL_NAMED_MAX ? roll.absent : ROLL_NAMED_MAX;
     bool missing = roll_known(runtime->node);
     sort(roll.named, named);
@@ -374,15 +380,34 @@ static void say_for_whom(struct line *line, const struct runtime *runtime, enum 
 struct group {
     int kind;
     uint64_t object;
-    int64_t since_ns;
+    int64_t since_ns, told_ns;      /* the first of them; the last line about one of them */
     unsigned count;
     uint32_t threads[STACKS_MAX];
 };
 
-static bool is_due(const struct wait *wait, int64_t now, int64_t longer_than_ns, int64_t again_after_ns)
+static struct group group_of(struct runtime *runtime, const struct wait *first, int64_t now)
 {
-    return atomic_load(&wait->kind) > WAIT_NONE && now - wait->since_ns >= longer_than_ns &&
-           (!wait->told_ns || now - wait->told_ns >= again_after_ns);
+    struct group group = {.kind = first->kind, .object = first->object, .since_ns = now};
+    int used = atomic_load(&runtime->waits_used);
+    for (int i = 0; i < used; i++) {
+        const struct wait *wait = &runtime->waits[i];
+        if (wait->kind != group.kind || wait->object != group.object)
+            continue;
+        if (group.count < STACKS_MAX)
+            group.threads[group.count] = wait->thread;
+        group.count += 1 + wait->beside;
+        group.since_ns = wait->since_ns < group.since_ns ? wait->since_ns : group.since_ns;
+        group.told_ns = wait->told_ns > group.told_ns ? wait->told_ns : group.told_ns;
+    }
+    return group;
+}
+
+static void mark_told(struct runtime *runtime, const struct group *group, int64_t told_ns)
+{
+    int used = atomic_load(&runtime->waits_used);
+    for (int i = 0; i < used; i++)
+        if (runtime->waits[i].kind == group->kind && runtime->waits[i].object == group->object)
+            runtime->waits[i].told_ns = told_ns;
 }
 
 static bool try_lock(struct runtime *runtime)
@@ -413,9 +438,9 @@ static void tell(struct runtime *runtime, const struct group *group, int64_t now
         say(&line, "; the runtime is held by a thread inside MPI: was unpinned shared memory given to an MPI call? "
                    "Use dsm.pinned(view) around the call");
     say(&line, "\n");
-    char stack[STACK_BYTES];
+    char stack[2 * STACK_BYTES];
     for (unsigned i = 0; i < STACKS_MAX && i < group->count && group->threads[i]; i++)
-        if (stack_of(group->threads[i], stack, sizeof stack))
+        if (stack_of(group->threads[i], stack, sizeof stack) && !strstr(line.text, stack))   /* each place once */
             say(&line, "dsm: rank %d of %d: thread %u is %s\n", runtime->rank, runtime->size, group->threads[i], stack);
     ssize_t written = write(STDERR_FILENO, line.text, line.used);
     (void)written;
@@ -427,23 +452,14 @@ void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t aga
     int used = atomic_load(&runtime->waits_used);
     bool stuck = false;
     for (int i = 0; i < used; i++) {
-        struct wait *first = &runtime->waits[i];
-        if (first->told_ns == now || !is_due(first, now, longer_than_ns, again_after_ns))
+        const struct wait *wait = &runtime->waits[i];
+        if (atomic_load(&wait->kind) <= WAIT_NONE || now - wait->since_ns < longer_than_ns || wait->told_ns == now ||
+            (wait->told_ns && now - wait->told_ns < again_after_ns))
             continue;
-        struct group group = {.kind = first->kind, .object = first->object, .since_ns = now};
-        for (int k = i; k < used; k++) {
-            struct wait *wait = &runtime->waits[k];
-            if (wait->kind != group.kind || wait->object != group.object ||
-                !is_due(wait, now, longer_than_ns, again_after_ns))
-                continue;
-            wait->told_ns = now;
-            if (group.count < STACKS_MAX)
-                group.threads[group.count] = wait->thread;
-            group.count += 1 + wait->beside;
-            if (wait->since_ns < group.since_ns)
-                group.since_ns = wait->since_ns;
-        }
-        if (group.count)
+        struct group group = group_of(runtime, wait, now);
+        bool tells = group.count && (!group.told_ns || now - group.told_ns >= again_after_ns);
+        mark_told(runtime, &group, tells ? now : group.told_ns);
+        if (tells)
             tell(runtime, &group, now, &stuck);
     }
 }

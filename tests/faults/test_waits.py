@@ -36,6 +36,212 @@ def test_watchdog_at_a_lock(run):
     assert re.search(WAIT + r"for lock 0", job.err), job
 
 
+def test_the_line_names_the_rank_that_has_not_arrived(run):
+    """On every rank that waits, though arrivals travel by way of others; the late one does not look at dsm."""
+    program = """
+    dsm.init()
+    def solve():
+        dsm.barrier()
+    if dsm.rank() == LATE:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            pass
+    solve()
+    """
+    for late in (0, 2, 5):  # the root, a child of it, and a child of rank 1
+        job = run(6, program.replace("LATE", str(late)), env=WATCHED)
+        assert job.status == 0, job
+        for rank in {*range(6)} - {late}:
+            line = rf"dsm: rank {rank} of 6 has waited \d+\.\d s in barrier\(\), for rank {late}\n"
+            assert re.search(line, job.err), job
+            stack = (
+                rf"dsm: rank {rank} of 6: thread \d+ is at \S+program\d.py:8 in solve, called at \S+:13 in <module>\n"
+            )
+            assert re.search(stack, job.err), job
+
+
+def test_the_line_names_all_ranks_that_have_not_arrived(run):
+    """One of them waits for a message of MPI, as its service thread says."""
+    job = run(
+        4,
+        """
+        dsm.init()
+        if dsm.rank() == 0:
+            MPI.COMM_WORLD.recv(source=3)
+        if dsm.rank() == 3:
+            time.sleep(3)
+            MPI.COMM_WORLD.send("go on", dest=0)
+        if dsm.rank() == 2:
+            time.sleep(3)
+        dsm.zeros(10)
+        """,
+        env=WATCHED,
+    )
+    assert job.status == 0, job
+    assert re.search(WAIT.replace("of 3", "of 4") + r"in an allocation, for ranks 0, 2, 3\n", job.err), job
+
+
+@pytest.mark.parametrize("busy", ["time.sleep(3)", "MPI.COMM_WORLD.recv(source=2)", "spin(3)"])
+def test_the_line_at_a_lock_names_the_holder(run, busy):
+    job = run(
+        3,
+        f"""
+        def spin(seconds):
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                pass
+        lock = dsm.Lock(name="queue")
+        if dsm.rank() == 1:
+            with lock:
+                dsm.barrier()
+                print("holder", threading.get_native_id(), flush=True)
+                {busy}
+        else:
+            dsm.barrier()
+            if dsm.rank() == 2 and "recv" in {busy!r}:
+                time.sleep(3)
+                MPI.COMM_WORLD.send("go on", dest=1)
+            with lock:
+                pass
+        """,
+        env=WATCHED,
+    )
+    assert job.status == 0, job
+    holder = re.search(r"holder (\d+)", job.out).group(1)
+    line = (
+        rf"rank 0 of 3 has waited .* s for lock 0 'queue', held by thread {holder} of rank 1, which took it at \S+:12\n"
+    )
+    assert re.search(line, job.err), job
+    assert re.search(r"dsm: rank 0 of 3: thread \d+ is at \S+:21 in <module>", job.err), job
+
+
+def test_the_line_at_a_lock_says_what_its_holder_waits_for(run):
+    """Rank 1 waits for a barrier that rank 0 does not reach, because it waits for a lock of rank 1."""
+    job = run(
+        2,
+        """
+        lock = dsm.Lock()
+        if dsm.rank() == 1:
+            lock.acquire()
+        dsm.barrier()
+        if dsm.rank() == 0:
+            assert not lock.acquire(timeout=3)
+        dsm.barrier()
+        """,
+        env=WATCHED,
+    )
+    assert job.status == 0, job
+    line = r"rank 0 of 2 has waited .* s for lock 0, held by thread \d+ of rank 1, which took it at \S+:8 and waits in"
+    assert re.search(line, job.err), job
+    assert re.search(r"rank 1 of 2 has waited .* s in barrier\(\), for rank 0\n", job.err), job
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_circle_of_locks_is_told(run, ranks):
+    """Each rank takes its lock and wants that of the next one; alone, two threads do."""
+    job = run(
+        ranks,
+        """
+        names = "abc"[:max(dsm.size(), 2)]
+        locks = [dsm.Lock(name=name) for name in names]
+        def take(first, meet):
+            with locks[first]:
+                meet()
+                locks[(first + 1) % len(locks)].acquire(timeout=4)
+        if dsm.size() > 1:
+            take(dsm.rank(), dsm.barrier)
+        else:
+            meeting = threading.Barrier(2)
+            threads = [threading.Thread(target=take, args=[i, meeting.wait]) for i in range(2)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+        """,
+        env=WATCHED,
+    )
+    assert job.status == 0, job
+    count = max(ranks, 2)
+    for first in range(count):
+        rank = first if ranks > 1 else 0
+        circle = [(first + 1 + k) % count for k in range(count)]
+        text = "".join(
+            rf"for lock {lock} '{'abc'[lock]}', held by thread \d+ of rank {lock if ranks > 1 else 0},"
+            r" which took it at \S+:9 and waits "
+            for lock in circle
+        )
+        text += rf"for lock {circle[0]} '{'abc'[circle[0]]}': a circle, which never ends"
+        assert re.search(rf"rank {rank} of {ranks} has waited \d+\.\d s {text}", job.err), job
+
+
+def test_a_lock_that_changes_hands_is_no_circle(run):
+    """Two locks, always taken in the same order, are waited for a while."""
+    job = run(
+        3,
+        """
+        first, second = dsm.Lock(), dsm.Lock()
+        for _ in range(3):
+            with first, second:
+                time.sleep(0.5)
+        """,
+        env={"DSM_WATCHDOG_S": "0.4"},
+    )
+    assert job.status == 0, job
+    assert re.search(r"for lock 0, held by thread \d+ of rank \d, which took it at \S+:8\n", job.err), job
+    assert "circle" not in job.err
+
+
+@pytest.mark.parametrize(
+    ("make", "wait", "end"),
+    [
+        ("dsm.Lock(name='ready')", "thing.acquire(); thing.release()", "thing.release()"),
+        ("dsm.Event(name='ready')", "thing.wait()", "thing.set()"),
+        ("dsm.Semaphore(0, name='ready')", "thing.acquire()", "thing.release(300)"),
+        ("dsm.Barrier(301, name='ready')", "thing.wait()", "thing.wait()"),
+    ],
+)
+def test_one_line_for_all_threads_that_wait_alike(run, make, wait, end):
+    job = run(
+        0,
+        f"""
+        thing = {make}
+        def work():
+            {wait}
+        if isinstance(thing, dsm.Lock):
+            thing.acquire()
+        threading.stack_size(128 * 1024)
+        threads = [threading.Thread(target=work) for _ in range(300)]
+        [thread.start() for thread in threads]
+        time.sleep(3)
+        {end}
+        [thread.join() for thread in threads]
+        """,
+        env=WATCHED,
+    )
+    assert job.status == 0, job
+    lines = re.findall(r"rank 0 of 1 has waited .*", job.err)
+    assert len(lines) == 1, job
+    assert "'ready'" in lines[0]
+    assert re.search(r"so do \d\d+ other threads of this rank", lines[0]), job
+    assert len(re.findall(r"is at \S+:8 in work\n", job.err)) == 1, "the place of all of them, once"
+
+
+def test_a_signal_handler_of_the_program_is_left_alone(run):
+    """All signals are the program's if it wants them: then the lines have no stacks."""
+    job = run(
+        0,
+        """
+        event, seen = dsm.Event(), []
+        for number in range(signal.SIGRTMIN + 1, signal.SIGRTMAX):
+            signal.signal(number, lambda *_: seen.append(1))
+        event.wait(3)
+        assert not seen
+        """,
+        env=WATCHED,
+    )
+    assert job.status == 0, job
+    assert "rank 0 of 1 has waited" in job.err
+    assert "is at" not in job.err, "no stack is better than the program's handler called for nothing"
+
+
 FAULT = """
 a = dsm.zeros((10, 512), name="held up")
 counter = dsm.Counter()
@@ -57,6 +263,7 @@ def test_watchdog_in_a_fault(start):
     job = start(3, FAULT, env=WATCHED)
     job.wait_for(WAIT + r"in a read fault on array \d+ 'held up', page 3 \(bytes 12288 to 1638[34]\).*rank 0")
     assert "has read" not in job.out
+    job.wait_for(r"dsm: rank 1 of 3: thread \d+ is at \S+:16 in <module>\n")
     for process in job.processes():
         process.resume()
     job.wait()

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
-         "add", "sum", "want_collect", "collect")  # fmt: skip
+         "add", "sum", "want_collect", "collect", "roll_call", "absent", "held")  # fmt: skip
 
 # Every kind of message travels from each rank to the other that sends it at all; ends by itself if nobody minds.
 PROGRAM = """
@@ -22,6 +22,17 @@ b = dsm.zeros(20_000)
 locks = [dsm.Lock() for _ in range(2)]
 counters = [dsm.Counter() for _ in range(2)]
 end = time.monotonic() + 20
+while WATCHED and time.monotonic() < end:  # ranks ask each other when they wait
+    with locks[dsm.rank()]:
+        dsm.barrier()
+        time.sleep(0.3)
+    for late in range(2):
+        if dsm.rank() == late:
+            time.sleep(0.3)
+        else:
+            with locks[late]:
+                pass
+        dsm.barrier()
 step = 0
 while time.monotonic() < end and step < 300:
     step += 1
