@@ -22,17 +22,6 @@ b = dsm.zeros(20_000)
 locks = [dsm.Lock() for _ in range(2)]
 counters = [dsm.Counter() for _ in range(2)]
 end = time.monotonic() + 20
-while WATCHED and time.monotonic() < end:  # ranks ask each other when they wait
-    with locks[dsm.rank()]:
-        dsm.barrier()
-        time.sleep(0.3)
-    for late in range(2):
-        if dsm.rank() == late:
-            time.sleep(0.3)
-        else:
-            with locks[late]:
-                pass
-        dsm.barrier()
 step = 0
 while time.monotonic() < end and step < 300:
     step += 1
@@ -52,6 +41,29 @@ while time.monotonic() < end and step < 300:
 print("nobody minded", flush=True)
 """
 
+# The same of what ranks ask each other when they wait for long.
+ASKED = ("roll_call", "absent", "held")
+ASKING = """
+lock = dsm.Lock()
+end = time.monotonic() + 20
+for step in range(40):
+    if time.monotonic() > end:
+        break
+    if dsm.rank() == 1:
+        lock.acquire()
+    dsm.barrier()
+    if dsm.rank() == 0:
+        lock.acquire()
+    else:
+        time.sleep(0.4)
+    lock.release()
+    dsm.barrier()
+    if dsm.rank() == step % 2:
+        time.sleep(0.4)
+    dsm.barrier()
+print("nobody minded", flush=True)
+"""
+
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory, mpicc):
@@ -64,8 +76,9 @@ def damaged(tmp_path_factory, mpicc):
 def damage(start, library, rank, kind, how, after=3):
     job = start(
         2,
-        PROGRAM,
+        ASKING if kind in ASKED else PROGRAM,
         env={
+            "DSM_WATCHDOG_S": "0.4" if kind in ASKED else "10",
             "LD_PRELOAD": str(library),
             "DSM_TEST_DAMAGE_RANK": str(rank),
             "DSM_TEST_DAMAGE_KIND": str(1 + KINDS.index(kind)),
