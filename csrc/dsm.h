@@ -174,6 +174,9 @@ int dsm_lock_new(const char *what, const char *name, double slice_s, uint32_t *l
 int dsm_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s);
 int dsm_acquire_cancel(uint32_t lock, uint64_t *ticket);
 
+/* Take the lock if it rests here and nobody is in line, without a ticket; else DSM_AGAIN. */
+int dsm_acquire_here(uint32_t lock, const char *site);
+
 /* Take the lock if it is free: asks its holder once.  DSM_AGAIN: it is not, or the answer takes longer than the slice (the
  * same rules for *ticket as above; 0 afterwards means that the answer was no). */
 int dsm_try_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s);
@@ -202,7 +205,8 @@ int dsm_stats_reset(void);                  /* totals, regions and locks */
 void dsm_print_waits(void);
 
 /* The stacks of these threads, for those lines.  A signal, or 0: whoever gets it is to write its stack to *file and then
- * call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files whose paths begin with one of the two texts are not shown. */
+ * call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files whose paths begin with one
+ * of the two texts are not shown. */
 int dsm_stack_signal(int *file);
 void dsm_stack_ready(int file, const char *skip, const char *skip_too);
 

@@ -138,9 +138,12 @@ class Lock:
 
     def _take(self, frame: FrameType, seconds: float | None) -> bool:
         """Acquire for who runs in `frame`, and wait for so long; None stands for ever."""
-        runtime = _runtime.active()
+        runtime, last = _runtime.active(), self._last
+        known = frame.f_code is last[0] and frame.f_lasti == last[1]
+        lib, number, site = runtime.lib, self._number, last[2] if known else self._site(runtime, frame)
+        if lib.dsm_acquire_here(number, site) == lib.DSM_OK:
+            return True
         ticket = runtime.ffi.new("uint64_t *")
-        lib, number, site = runtime.lib, self._number, self._site(runtime, frame)
         try:
             if seconds == 0.0:
                 while (code := lib.dsm_try_acquire(number, site, ticket, SLICE_S)) == lib.DSM_AGAIN:
@@ -172,8 +175,6 @@ class Lock:
 
     def _site(self, runtime: _runtime.Runtime, frame: FrameType) -> Any:
         last = self._last
-        if frame.f_code is last[0] and frame.f_lasti == last[1]:
-            return last[2]
         while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
             frame = frame.f_back  # of a lock inside something else: where that was called
         if frame.f_code is not last[0] or frame.f_lasti != last[1]:

@@ -436,6 +436,20 @@ int dsm_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_
     return acquire_by_id(lock, false, site, ticket, slice_s);
 }
 
+int dsm_acquire_here(uint32_t id, const char *site)
+{
+    uint64_t ticket = 0;
+    struct runtime *runtime = calls_enter("acquire()");
+    if (!runtime)
+        return DSM_E_STATE;
+    struct lock *lock = lock_of(runtime, id);
+    int error = lock ? DSM_AGAIN : DSM_E_ARGUMENT;
+    if (lock && lock->token && !lock->held && !lock->queue)
+        error = acquire(runtime, lock, false, site, &ticket, -1);
+    progress_leave(runtime);
+    return error;
+}
+
 int dsm_try_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s)
 {
     return acquire_by_id(lock, true, site, ticket, slice_s);

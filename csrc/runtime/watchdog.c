@@ -425,7 +425,8 @@ static void tell(struct runtime *runtime, const struct group *group, int64_t now
     struct line line = {.used = 0};
     bool known = !*stuck && try_lock(runtime);
     *stuck = !known;                /* it is not tried for each line */
-    say(&line, "dsm: rank %d of %d has waited %.1f s ", runtime->rank, runtime->size, (double)(now - group->since_ns) * 1e-9);
+    say(&line, "dsm: rank %d of %d has waited %.1f s ", runtime->rank, runtime->size,
+        (double)(now - group->since_ns) * 1e-9);
     say_what(&line, runtime, runtime->rank, (enum wait_kind)group->kind, group->object, known);
     if (known)
         say_for_whom(&line, runtime, (enum wait_kind)group->kind, group->object);

@@ -343,8 +343,8 @@ FAULTS = (
     Fault(
         "counters: the sum is sent before adding",
         "counter.c",
-        "    node->counters[counter].value = (int64_t)((uint64_t)before + (uint64_t)delta);\n",
-        "    node->counters[counter].value = (int64_t)((uint64_t)before + (uint64_t)(delta > 2 ? 2 : delta));\n",
+        "        node->counters[counter].value = before + delta;\n",
+        "        node->counters[counter].value = before + (delta > 2 ? 2 : delta);\n",
     ),
     Fault(
         "protection: a notice leaves the page accessible",
