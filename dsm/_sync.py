@@ -7,20 +7,19 @@ an exception (Ctrl-C) ends the waiting.
 
 from __future__ import annotations
 
+import collections
 import operator
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any, SupportsIndex
 
-from dsm import _arrays, _runtime
+from dsm import _arrays, _frames, _runtime
 from dsm._runtime import SLICE_S
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-_PACKAGE = str(Path(__file__).parent)
 _SITES_MAX = 4096
 
 _lock_labels: dict[int, str] = {}
@@ -30,8 +29,8 @@ _sites: dict[tuple[int, int], tuple[CodeType, Any]] = {}  # the code is kept, so
 def lock_labels() -> dict[int, str]:
     """Name every lock of this job, each name once.  Local."""
     found = dict(_lock_labels)
-    labels = list(found.values())
-    return {lock: label if labels.count(label) == 1 else f"{label} #{lock}" for lock, label in found.items()}
+    often = collections.Counter(found.values())
+    return {lock: label if often[label] == 1 else f"{label} #{lock}" for lock, label in found.items()}
 
 
 def call_text(kind: str, name: str | None, *arguments: str) -> str:
@@ -99,7 +98,8 @@ class Lock:
         """Make the lock of a call; `label` is what the core calls it."""
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
-        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (runtime.made_here(what), label)]
+        what = runtime.made_here(what) if name is None else what
+        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, label)]
         runtime.wait(lambda slice_s: runtime.lib.dsm_lock_new(*texts, slice_s, number))
         self._number, self._name = int(number[0]), name
         self._last: tuple[CodeType | None, int, Any] = (None, 0, None)  # where it was taken last, as its site
@@ -175,7 +175,7 @@ class Lock:
 
     def _site(self, runtime: _runtime.Runtime, frame: FrameType) -> Any:
         last = self._last
-        while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        while _frames.is_own(frame) and frame.f_back is not None:
             frame = frame.f_back  # of a lock inside something else: where that was called
         if frame.f_code is not last[0] or frame.f_lasti != last[1]:
             last = frame.f_code, frame.f_lasti, _site_of(runtime, frame.f_code, frame.f_lasti, frame.f_lineno)
@@ -352,7 +352,8 @@ class Counter:
         _arrays.check_name(name)
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
-        what = runtime.made_here(call_text("Counter", name, f"start={first}"))
+        what = call_text("Counter", name, f"start={first}")
+        what = runtime.made_here(what) if name is None else what
         texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, name or "")]
         runtime.wait(lambda slice_s: runtime.lib.dsm_counter_new(first, *texts, slice_s, number))
         self._number, self._name = int(number[0]), name
