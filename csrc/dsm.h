@@ -118,9 +118,13 @@ struct dsm_stats {
 int dsm_init(const void *mpi_comm, const struct dsm_options *options, double slice_s);
 
 /* End; waits for all ranks and goes on answering them meanwhile.  `at_exit`: the program is over, but what the interpreter
- * runs after it may read and write shared memory; so dsm stays active until MPI_Finalize or exit(), and then waits for all
- * ranks once more.  Collective. */
+ * runs after it may read and write shared memory; so dsm stays active until dsm_end.  Collective. */
 int dsm_finalize(bool at_exit, double slice_s);
+
+/* The interpreter is through as well: end, if that has not been done.  Waits for all ranks, and ends them all where it
+ * cannot.  To be called before MPI_Finalize, which calls it, too, if need be; but MPICH 5 gives up its locks before it does,
+ * and one that the service thread holds in that moment is an error of MPI_Finalize (one run in a hundred).  Collective. */
+void dsm_end(void);
 
 int dsm_rank(void);
 int dsm_size(void);

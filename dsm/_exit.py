@@ -72,6 +72,14 @@ def _exit_by_instance(status: object = None, /) -> NoReturn:
     raise SystemExit(status)
 
 
+def _replace_exit() -> None:
+    """Until the core is loaded: in `sys`, and where a module has taken it from there."""
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is _builtin_exit and module is not sys.modules[__name__]:
+                setattr(module, name, _exit_by_instance)
+
+
 class _Hooks:
     """What was put in place of Python's own."""
 
@@ -84,7 +92,7 @@ class _Hooks:
         self.abort = abort
         _watch_system_exit()
         if _EXIT_LEAVES_NO_INSTANCE:
-            sys.exit = _exit_by_instance  # until the core is loaded
+            _replace_exit()
         sys.excepthook = self._end_by_exception
 
     def _end_by_exception(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import faulthandler
+import functools
 import os
 import sys
 import threading
@@ -219,6 +221,7 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
 
         _unpinned.watch_threads()
         _show_stacks(ffi, lib)
+        _end_before_mpi(ffi, lib, mpi)
         _life.runtime, _life.starting = runtime, False
         if runtime.rank == 0:
             _tell_unknown(runtime)
@@ -301,6 +304,23 @@ def finalize() -> None:
     _exit.disarm()
     _life.ended = "it is finalized, and starts once per process"
     _life.runtime = None
+
+
+def _end_before_mpi(ffi: Any, lib: Any, mpi: Any) -> None:
+    """See to it that dsm ends before MPI: at the end of the interpreter, and in a call of MPI.Finalize.  Local."""
+    # What is registered last is called first, and mpi4py has registered its MPI_Finalize when it was imported.
+    end = int(ffi.cast("uintptr_t", ffi.addressof(lib, "dsm_end")))
+    ctypes.pythonapi.Py_AtExit(ctypes.c_void_p(end))
+    mpi_finalize = mpi.Finalize
+
+    @functools.wraps(mpi_finalize)
+    def finalize_both() -> None:
+        runtime = _life.runtime
+        while runtime is not None and is_active():  # again where another rank is at the end of its program only
+            runtime.wait(lambda slice_s: lib.dsm_finalize(False, slice_s))
+        mpi_finalize()
+
+    mpi.Finalize = finalize_both
 
 
 def _at_exit() -> None:

@@ -204,7 +204,8 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        if kind is None or _runtime.is_active():  # else dsm has ended, which is what the error says
+            self.release()
 
     def __repr__(self) -> str:
         return f"<dsm.{type(self).__name__} {self._number}{shown(self._name)} {self._state()}>"

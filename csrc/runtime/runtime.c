@@ -613,8 +613,8 @@ static int start(struct runtime *runtime)
     error = faults_begin(runtime);
     if (error)
         return error;
-    if (transport_before_finalize(end_in_time) != 0 || atexit(end_in_time) != 0)
-        return runtime_error(DSM_E_ENVIRONMENT, "MPI or the C library takes no call for the end of the program");
+    if (transport_before_finalize(end_in_time) != 0)
+        return runtime_error(DSM_E_ENVIRONMENT, "MPI takes no call for its end");
     return start_threads(runtime);
 }
 
@@ -659,8 +659,8 @@ void runtime_end(struct runtime *runtime)
     memory_discard(&runtime->memory, 0, runtime->memory.bytes);
 }
 
-/* MPI_Finalize was called, or exit(): nothing of dsm works afterwards, and the other ranks come here as well.  Again where
- * one of them was at the end of its program only. */
+/* Nothing of dsm works afterwards, and the other ranks come here as well.  Again where one of them was at the end of its
+ * program only. */
 static void end_in_time(void)
 {
     struct runtime *runtime = runtime_current;
@@ -674,4 +674,11 @@ static void end_in_time(void)
         if (fault_interrupts() != interrupts)
             runtime_die(runtime, "interrupted (Ctrl-C) at its end, while other ranks had not come to theirs", 130, false);
     }
+}
+
+void dsm_end(void)
+{
+    if (runtime_current)
+        runtime_current->at_exit = true;
+    end_in_time();
 }
