@@ -53,14 +53,14 @@ void trail_follow(const struct node *node, const struct lock *lock, struct trail
         else
             return;
         const struct hop *last = &trail->hops[trail->count - 1];
-        lock = last->waits == WAIT_LOCK && last->object <= UINT32_MAX ? lock_find(node, (uint32_t)last->object) : NULL;
+        lock = last->waits == WAIT_FOR_LOCK && last->object <= UINT32_MAX ? lock_find(node, (uint32_t)last->object) : NULL;
     }
 }
 
 bool trail_is_circle(const struct trail *trail)
 {
     const struct hop *last = trail->count ? &trail->hops[trail->count - 1] : NULL;
-    return last && last->waits == WAIT_LOCK && is_on(trail, last->object);
+    return last && last->waits == WAIT_FOR_LOCK && is_on(trail, last->object);
 }
 
 void trail_forget(struct node *node, struct lock *lock)

@@ -29,7 +29,7 @@ typedef uint32_t region_id;
 enum { NODE_NONE = -1 };
 
 /* What a thread waits for: a page to read or to write, a lock, a meeting, a counter. */
-enum wait_kind { WAIT_NONE, WAIT_READ, WAIT_WRITE, WAIT_LOCK, WAIT_MEETING, WAIT_COUNTER, WAIT_KINDS };
+enum wait_kind { WAIT_NONE, WAIT_FOR_READ, WAIT_FOR_WRITE, WAIT_FOR_LOCK, WAIT_FOR_MEETING, WAIT_FOR_COUNTER, WAIT_KINDS };
 
 enum access { ACCESS_NONE = 0, ACCESS_READ = 1, ACCESS_WRITE = 2 };
 

@@ -112,7 +112,7 @@ static int meet(const char *call, const struct ballot *ballot, double slice_s, u
         return runtime_error(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
                              ballot->what ? ballot->what : meeting_kind_name(ballot->kind), meeting_kind_name(other));
     }
-    struct wait *wait = watchdog_begin(runtime, WAIT_MEETING, (uint64_t)ballot->kind);
+    struct wait *wait = watchdog_begin(runtime, WAIT_FOR_MEETING, (uint64_t)ballot->kind);
     if (!runtime->meeting) {
         runtime->meeting = ballot->kind;
         runtime->meeting_thread = pthread_self();
@@ -310,7 +310,7 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
         if (!runtime)
             return DSM_E_STATE;
         struct pin_question question = {.offset = at, .write = write, .first = true};
-        struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, at);
+        struct wait *wait = watchdog_begin(runtime, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, at);
         bool done = faults_await_pages(runtime, pin_done, &question);
         runtime->stats.wait_fault_ns += watchdog_end(wait, true);
         progress_leave(runtime);
@@ -402,7 +402,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, cons
         progress_flush(runtime);    /* the token was here: no wait, no time taken */
         faults_look(runtime, false);
     } else {
-        struct wait *wait = watchdog_begin(runtime, WAIT_LOCK, lock->id);
+        struct wait *wait = watchdog_begin(runtime, WAIT_FOR_LOCK, lock->id);
         bool done = wait_in_line(runtime, &question, deadline_of(wait, slice_s));
         uint64_t waited = watchdog_end(wait, done);
         runtime->stats.wait_lock_ns += waited;
@@ -547,7 +547,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
         progress_flush(runtime);
     }
     struct counter_question question = {.ticket = *ticket, .before = before};
-    struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
+    struct wait *wait = watchdog_begin(runtime, WAIT_FOR_COUNTER, counter);
     bool done = progress_wait(runtime, counter_done, &question, deadline_of(wait, slice_s));
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     faults_look(runtime, false);

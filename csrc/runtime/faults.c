@@ -131,7 +131,7 @@ static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
         tell_unpinned(runtime, &question);
     if (!progress_enter(runtime, RUNTIME_ENDING))
         return touched_after_end(runtime, offset);
-    struct wait *wait = watchdog_begin(runtime, write ? WAIT_WRITE : WAIT_READ, offset);
+    struct wait *wait = watchdog_begin(runtime, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, offset);
     while (!faults_await_pages(runtime, fault_done, &question))
         leave_to_end(runtime);
     runtime->expected_count = 0;

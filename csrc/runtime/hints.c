@@ -55,7 +55,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
         return runtime_error(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
     }
     struct change change = {.counter = counter, .seen = seen};
-    struct wait *wait = watchdog_begin(runtime, WAIT_COUNTER, counter);
+    struct wait *wait = watchdog_begin(runtime, WAIT_FOR_COUNTER, counter);
     wait->beside = beside;
     bool done = await_change(runtime, &change, deadline_of(wait, slice_s));
     *value = runtime->node->counters[counter].value;

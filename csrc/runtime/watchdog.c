@@ -103,7 +103,7 @@ struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64
     struct wait *wait = free_record(runtime);
     begin(wait, kind, object);
     atomic_store_explicit(&wait->kind, (int)kind, memory_order_release);
-    if (kind == WAIT_MEETING)
+    if (kind == WAIT_FOR_MEETING)
         ask_who_is_missing(runtime, wait);
     return wait;
 }
@@ -236,7 +236,7 @@ static void say(struct line *line, const char *format, ...)
 
 static void say_page(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t offset, bool known)
 {
-    say(line, "in a %s fault", kind == WAIT_READ ? "read" : "write");
+    say(line, "in a %s fault", kind == WAIT_FOR_READ ? "read" : "write");
     struct region *region = known ? region_at(&runtime->node->regions, offset) : NULL;
     if (!region) {
         say(line, " at offset %llu of the shared range", (unsigned long long)offset);
@@ -293,11 +293,11 @@ static void say_what(struct line *line, const struct runtime *runtime, int rank,
                      bool known)
 {
     switch (kind) {
-    case WAIT_READ:
-    case WAIT_WRITE: say_page(line, runtime, kind, object, known); return;
-    case WAIT_LOCK: say_lock(line, runtime, object, known); return;
-    case WAIT_MEETING: say_meeting(line, object); return;
-    case WAIT_COUNTER: say_counter(line, runtime, rank, object, known); return;
+    case WAIT_FOR_READ:
+    case WAIT_FOR_WRITE: say_page(line, runtime, kind, object, known); return;
+    case WAIT_FOR_LOCK: say_lock(line, runtime, object, known); return;
+    case WAIT_FOR_MEETING: say_meeting(line, object); return;
+    case WAIT_FOR_COUNTER: say_counter(line, runtime, rank, object, known); return;
     case WAIT_NONE:
     case WAIT_KINDS: break;
     }
@@ -366,10 +366,10 @@ static void say_missing(struct line *line, const struct runtime *runtime)
 static void say_for_whom(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)
 {
     switch (kind) {
-    case WAIT_READ:
-    case WAIT_WRITE: say_page_source(line, runtime, object); break;
-    case WAIT_LOCK: say_holders(line, runtime, object); break;
-    case WAIT_MEETING: say_missing(line, runtime); break;
+    case WAIT_FOR_READ:
+    case WAIT_FOR_WRITE: say_page_source(line, runtime, object); break;
+    case WAIT_FOR_LOCK: say_holders(line, runtime, object); break;
+    case WAIT_FOR_MEETING: say_missing(line, runtime); break;
     default: break;
     }
 }

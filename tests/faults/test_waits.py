@@ -43,13 +43,13 @@ def test_the_line_names_the_rank_that_has_not_arrived(run):
     def solve():
         dsm.barrier()
     if dsm.rank() == LATE:
-        end = time.monotonic() + 3
+        end = time.monotonic() + 8
         while time.monotonic() < end:
             pass
     solve()
     """
     for late in (0, 2, 5):  # the root, a child of it, and a child of rank 1
-        job = run(6, program.replace("LATE", str(late)), env=WATCHED)
+        job = run(6, program.replace("LATE", str(late)), env={"DSM_WATCHDOG_S": "2"})
         assert job.status == 0, job
         for rank in {*range(6)} - {late}:
             line = rf"dsm: rank {rank} of 6 has waited \d+\.\d s in barrier\(\), for rank {late}\n"
@@ -69,13 +69,13 @@ def test_the_line_names_all_ranks_that_have_not_arrived(run):
         if dsm.rank() == 0:
             MPI.COMM_WORLD.recv(source=3)
         if dsm.rank() == 3:
-            time.sleep(3)
+            time.sleep(6)
             MPI.COMM_WORLD.send("go on", dest=0)
         if dsm.rank() == 2:
-            time.sleep(3)
+            time.sleep(6)
         dsm.zeros(10)
         """,
-        env=WATCHED,
+        env={"DSM_WATCHDOG_S": "2"},
     )
     assert job.status == 0, job
     assert re.search(WAIT.replace("of 3", "of 4") + r"in an allocation, for ranks 0, 2, 3\n", job.err), job

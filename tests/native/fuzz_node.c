@@ -114,7 +114,7 @@ static enum wait_kind port_waits(void *context, uint32_t number, uint64_t *objec
     const struct fuzz_node *home = context;
     const struct fuzz_thread *thread = &home->threads[number % FUZZ_THREADS];
     *object = thread->lock_ticket ? thread->lock : 0;
-    return thread->lock_ticket ? WAIT_LOCK : WAIT_NONE;
+    return thread->lock_ticket ? WAIT_FOR_LOCK : WAIT_NONE;
 }
 
 static void port_panic(void *context, const char *text)
