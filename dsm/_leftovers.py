@@ -21,10 +21,10 @@ NAMES = ("mpich_shm_", "sm_segment.", "vader_segment.", "Intel_MPI_")
 _ENDED_S = 5.0  # the longest that ranks outlive their mpiexec
 
 
-def files() -> set[str]:
+def files(folder: str = FOLDER) -> set[str]:
     """Return the files of MPIs that there are now.  Local."""
     with contextlib.suppress(OSError):
-        return {os.path.join(FOLDER, name) for name in os.listdir(FOLDER) if name.startswith(NAMES)}
+        return {os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(NAMES)}
     return set()
 
 
@@ -59,19 +59,20 @@ def remove_afterwards() -> None:
     tell of the end of a process (before Linux 5.3) it ends at once.
     """
     nothing = subprocess.DEVNULL
-    words = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
+    words = [sys.executable, "-I", "-S", __file__, str(os.getpid()), FOLDER]
     with contextlib.suppress(OSError):
         subprocess.run(words, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False)
 
 
 def _main() -> None:
-    before = files()
+    folder = sys.argv[2]
+    before = files(folder)
     first = os.pidfd_open(int(sys.argv[1]))
     os.setsid()
     if os.fork() > 0:
         return  # what was there before is known, and so the job may begin
     select.select([first], [], [])
-    left, end = files() - before, time.monotonic() + _ENDED_S
+    left, end = files(folder) - before, time.monotonic() + _ENDED_S
     while (left := remove_unused(left)) and time.monotonic() < end:
         time.sleep(0.05)
 

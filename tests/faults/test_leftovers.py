@@ -4,6 +4,7 @@ import mmap
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 
@@ -101,12 +102,18 @@ def test_the_file_of_another_user_stays(file, monkeypatch):
     assert os.path.exists(path)
 
 
-def test_what_is_older_and_what_is_the_programs_own_stays(file):
-    older, opened = file()
-    opened.close()
-    own = f"/dev/shm/of_the_program_{uuid.uuid4().hex}"
-    job = dsm_run(f"MPI.COMM_WORLD.rank == 1 and open({own!r}, 'w').close(); MPI.COMM_WORLD.Barrier(); os.abort()")
-    assert all(gone(file) for file in segments(job.stdout))
-    assert os.path.exists(older)
-    assert os.path.exists(own)
-    os.unlink(own)
+def test_only_what_appears_while_the_job_runs_is_removed():
+    """In a folder of its own: in /dev/shm any job that ends may remove what nobody uses."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="dsm_test_") as folder:
+        older, younger, own = (os.path.join(folder, name) for name in ("mpich_shm_1", "mpich_shm_2", "of_the_program"))
+        open(older, "x").close()
+        first = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        sweeper = [sys.executable, "-I", "-S", _leftovers.__file__, str(first.pid), folder]
+        assert subprocess.run(sweeper, check=False, timeout=60).returncode == 0
+        for file in (younger, own):
+            open(file, "x").close()
+        time.sleep(0.2)
+        assert os.path.exists(younger)
+        first.communicate(b"\n")
+        assert gone(younger)
+        assert sorted(os.listdir(folder)) == ["mpich_shm_1", "of_the_program"]
