@@ -249,6 +249,7 @@ def test_a_program_with_locks_only_gets_its_faults_back(run, theft):
                     a[:, dsm.rank()] += 1
         work(20)
         {THEFTS[theft]}
+        time.sleep(0.05)  # the clock of the kernel moves
         work(100)
         if {theft!r} == "enable":
             faulthandler.disable()
