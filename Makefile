@@ -21,6 +21,7 @@ MPICH   ?= mpich
 OPENMPI ?= openmpi
 CC      ?= cc
 PYTEST_ARGS ?=
+EDGES   ?= 200
 MINUTES ?= $(if $(filter soak,$(MAKECMDGOALS)),60,10)
 
 # A test program that hangs ends its own jobs; this ends pytest itself.
@@ -35,7 +36,7 @@ STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
 # The jobs fill the machine by themselves.
 .NOTPARALLEL:
-.PHONY: demo bench test test-mpich test-openmpi test-unit test-ranks test-faults test-cluster lint planted prove soak scale clean
+.PHONY: demo bench test test-mpich test-openmpi test-unit test-ranks test-faults test-edges test-cluster lint planted prove soak scale clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
@@ -45,13 +46,13 @@ bench: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks run --size small
 	$(TEST)/bin/python -m benchmarks report
 
-test: test-unit test-ranks test-faults test-cluster lint
+test: test-unit test-ranks test-faults test-edges test-cluster lint
 
 test-mpich:
-	$(MAKE) MPI=mpich test-unit test-ranks test-faults test-cluster
+	$(MAKE) MPI=mpich test-unit test-ranks test-faults test-edges test-cluster
 
 test-openmpi:
-	$(MAKE) MPI=openmpi test-unit test-ranks test-faults test-cluster
+	$(MAKE) MPI=openmpi test-unit test-ranks test-faults test-edges test-cluster
 
 # test_face.py starts dsm in its process, whose range of addresses the tests of the machine need free.
 test-unit: $(TEST)/installed
@@ -66,6 +67,10 @@ test-%: $(TEST)/installed
 
 test-faults: $(TEST)/installed
 	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/faults
+
+# Random programs that start and end in every way: EDGES of them.
+test-edges: $(TEST)/installed
+	DSM_TEST_EDGES=$(EDGES) $(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/edges
 
 test-cluster: $(TEST)/installed
 	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/cluster
