@@ -112,6 +112,8 @@ class Job:
         new = {f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - self.shm_before}
         _leftovers.remove_unused(new & _leftovers.files())
         new -= _leftovers.files()
+        # Named semaphores are of multiprocessing, which does not hold the file.
+        new = {file for file in new if not file.startswith("/dev/shm/sem.")}
         while (left := {file for file in new if not in_use(file)}) and time.monotonic() < end:
             time.sleep(0.05)
         assert not left, f"files are left in /dev/shm: {left}\n{self!r}"
