@@ -146,7 +146,7 @@ def _builder(module: str, flags: MPIFlags) -> Any:
     builder.cdef("void dsm_exit_by_instance(uintptr_t function);")
     builder.set_source(
         module,
-        '#include "dsm.h"\n#include "python_exit.h"',
+        '#include "dsm.h"\n#include "python/exit.h"',
         sources=core_sources(root),
         depends=["dsm/_core_build.py", *sorted(str(file.relative_to(root)) for file in (root / "csrc").rglob("*.h"))],
         # setuptools puts <environment>/include next, where the mpi.h of an MPI wheel may lie: MPI's own come first.

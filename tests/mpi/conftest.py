@@ -17,6 +17,8 @@ from mpi4py import MPI
 
 import dsm
 
+os.environ["NUMBA_NUM_THREADS"] = "4"  # whatever a launcher found fitting for programs; read when numba is imported
+
 
 class Arrays:
     """Makes shared arrays as dsm does, and frees them at the end of the test."""

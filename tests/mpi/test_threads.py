@@ -1,6 +1,5 @@
 """Several threads of one process fault at the same time, on the same page too."""
 
-import os
 import resource
 import threading
 import time
@@ -77,7 +76,6 @@ def test_threads_read_and_write_stale_pages(shared, in_threads):
 
 def test_numba_prange(shared):
     """Threads that know nothing of Python.  One rank compiles; all of them would take a minute on two cores."""
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(THREADS))
     a = shared.zeros((256, PAGE // 8), page_size=PAGE)
     if dsm.rank() == dsm.size() - 1:
         a[:, ::2] = np.arange(256)[:, None]

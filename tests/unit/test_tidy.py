@@ -17,6 +17,7 @@ MAY_INCLUDE = {
     "protocol": {"protocol"},
     "machine": {"machine"},
     "preload": set(),
+    "python": set(),
     "runtime": {"", "protocol", "machine", "runtime"},
 }
 

@@ -1,4 +1,4 @@
-/* python_exit - the one piece of the core that knows Python, for Python 3.11 (dsm/_exit.py).
+/* exit - the one piece of the core that knows Python, for Python 3.11 (dsm/_exit.py).
  *
  * There sys.exit(3) sets an exception of which only the type and the 3 exist until somebody catches it.  Where nobody does
  * the interpreter takes the 3, and nobody can see it go by.  From 3.12 on the exception is made at once, as here.  The
