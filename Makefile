@@ -106,5 +106,5 @@ $(TEST)/installed: $(SOURCES)
 
 clean:
 	rm -rf build dist .venv .venv-test-* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f dsm/_core*.c dsm/_core*.so
+	rm -f dsm/_core*.c dsm/_core*.so dsm/_unmask*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -60,8 +60,10 @@ def refuse(in_job: bool) -> None:
     text = f"{text}: it was about to call dsm while importing the main program. {_CURE}"
     if "PoolWorker" in name:
         print(f"{text}. Its pool would start the next one: interrupted", file=sys.stderr, flush=True)
-        with contextlib.suppress(OSError):
-            os.kill(_owner_of_pool(name), signal.SIGINT)
+        owner = _owner_of_pool(name)
+        if owner > 1:  # it is there still
+            with contextlib.suppress(OSError):
+                os.kill(owner, signal.SIGINT)
     raise RuntimeError(text)
 
 

@@ -226,13 +226,11 @@ def check_oversubscription() -> list[Check]:
         made = _launch.plan(_launch.cores() + 1, ["prog"])
     except DSMError:
         return []  # told by check_launcher
-    if not made.settings:
-        return [Check(OK, "more ranks than cores", "nothing need be set for this MPI")]
     return [
         Check(
             ADVICE,
             f"more than {_launch.cores()} ranks here",
-            "MPI waits by spinning, milliseconds per message, unless told otherwise",
+            "MPI waits by spinning, milliseconds per message, and libraries start a thread for each core",
             f"`python -m dsm run` sets {'; '.join(made.settings)}. Do the same when you call mpiexec yourself.",
         )
     ]
@@ -381,8 +379,8 @@ def advice() -> list[Check]:
         Check(
             ADVICE,
             "faulthandler",
-            "faulthandler.enable() after dsm.init() takes SIGSEGV away from dsm",
-            "enable it before, or with `python -X faulthandler`; the next barrier tells when it was done too late.",
+            "faulthandler.enable() or disable() after dsm.init() takes SIGSEGV away from dsm",
+            "do so before, or with `python -X faulthandler`; dsm takes it back within 0.2 s, and says so.",
         ),
         Check(
             ADVICE,

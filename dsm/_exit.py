@@ -18,18 +18,22 @@ import contextlib
 import ctypes
 import gc
 import sys
+import time
 from collections.abc import Callable
-from types import TracebackType
+from types import BuiltinFunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 STATUS_INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
 
+_LAST_WORDS_S = 0.2  # ranks that all fail, as under pytest, print what they have to say
+
 _Abort = Callable[[str, int], None]
 
 
-# In Python 3.11 the exception of `sys.exit` is made when somebody catches it, and never where nobody does.
-_EXIT_LEAVES_NO_INSTANCE = sys.version_info < (3, 12)
+# In Python 3.11 the exception of `sys.exit` is made when somebody catches it, and never where nobody does.  What the
+# program has put in its place stays: its memory is not that of a built-in function.
 _builtin_exit = sys.exit
+_EXIT_LEAVES_NO_INSTANCE = sys.version_info < (3, 12) and type(_builtin_exit) is BuiltinFunctionType
 
 
 class _Code:
@@ -75,9 +79,12 @@ def _exit_by_instance(status: object = None, /) -> NoReturn:
 def _replace_exit() -> None:
     """Until the core is loaded: in `sys`, and where a module has taken it from there."""
     for module in list(sys.modules.values()):
-        for name, value in list(getattr(module, "__dict__", {}).items()):
-            if value is _builtin_exit and module is not sys.modules[__name__]:
-                setattr(module, name, _exit_by_instance)
+        if (
+            type(module) is ModuleType and module is not sys.modules[__name__]
+        ):  # another kind loads when it is looked at
+            for name, value in list(vars(module).items()):
+                if value is _builtin_exit:
+                    setattr(module, name, _exit_by_instance)
 
 
 class _Hooks:
@@ -100,14 +107,12 @@ class _Hooks:
     ) -> None:
         from dsm import _unpinned  # which itself needs this module
 
-        _unpinned.note(error)
-        if self.abort is None or hasattr(sys, "ps1") or sys.flags.interactive:
-            self._excepthook(kind, error, traceback)  # at a prompt an exception does not end the program
-            return
         try:
+            _unpinned.note(error)
             self._excepthook(kind, error, traceback)
         finally:  # also when a second Ctrl-C comes while the first is printed
-            self.abort_by(error)
+            if self.abort is not None and not hasattr(sys, "ps1") and not sys.flags.interactive:
+                self.abort_by(error)  # at a prompt an exception does not end the program
 
     def abort_by(self, error: BaseException) -> None:
         assert self.abort is not None
@@ -143,8 +148,9 @@ def _uncaught() -> BaseException | None:
     if not isinstance(error, BaseException) or error.__traceback__ is None or hasattr(sys, "ps1"):
         return None
     # Debuggers, shells and test runners leave theirs there as well, but it begins in a function of their own.
-    outermost = error.__traceback__.tb_frame.f_code.co_name
-    return error if outermost in ("<module>", "_run_module_as_main") else None
+    outermost = error.__traceback__.tb_frame.f_code
+    is_program = outermost.co_name in ("<module>", "_run_module_as_main") and outermost.co_filename != "<console>"
+    return error if is_program else None
 
 
 def abort_if_failed() -> None:
@@ -158,7 +164,8 @@ def abort_if_failed() -> None:
         return
     # As the interpreter does: what is no number is a message that it has printed, and counts as 1.
     number = (int(status) & 0xFF) or 1 if isinstance(status, int) else 1
-    _hooks.abort(f"sys.exit({status!r})", number)
+    time.sleep(_LAST_WORDS_S)
+    _hooks.abort(f"sys.exit({int(status) if isinstance(status, int) else repr(status)})", number)
 
 
 def flush() -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from types import FrameType
 
-_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_OWN_FOLDER = os.path.dirname(sys._getframe().f_code.co_filename)  # as every frame of dsm says it
 
 
 def is_own(frame: FrameType) -> bool:

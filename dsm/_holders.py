@@ -20,6 +20,7 @@ from dsm._frames import is_own, place_of
 
 SEARCHED_MAX = 1 << 20  # objects; about a second
 NAME_CHARACTERS_MAX = 200
+HOLDS = 1 << 14  # Py_TPFLAGS_HAVE_GC: what has it not, a number say, leads nowhere
 ONLY_THE_FRAME = 3  # references to a dict that nobody else has: its own, the variable, the argument
 
 
@@ -47,11 +48,14 @@ def holders(wanted: Callable[[object], bool], most: int) -> list[str]:
         holder = queue.popleft()
         held = _variables(holder).values() if type(holder) is FrameType else gc.get_referents(holder)
         for thing in held:
-            if id(thing) not in reached_from:
+            if id(thing) in reached_from:
+                continue
+            if wanted(thing):
+                reached_from[id(thing)] = holder
+                found.append(_way_to(thing, reached_from)[:NAME_CHARACTERS_MAX])
+            elif type(thing).__flags__ & HOLDS:
                 reached_from[id(thing)] = holder
                 queue.append(thing)
-                if wanted(thing):
-                    found.append(_way_to(thing, reached_from)[:NAME_CHARACTERS_MAX])
     return found[:most]
 
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from dsm import _leftovers, _preload
 from dsm._errors import DSMError
-from dsm._mpi import family, short
+from dsm._mpi import PROCESS_OF_RANK, family, short
 
 # In a process of its own: mpi4py's way of starting MPI is decided once per process, and is the program's affair.
 _ASK_MPI4PY = """
@@ -37,6 +37,7 @@ print(json.dumps([MPI.Get_library_version().strip("\\0"), files[0] if files else
 _MPIEXEC_NAMES = ("mpiexec", "mpiexec.hydra", "mpiexec.mpich", "mpiexec.openmpi", "mpirun")
 # Set by a launcher in each rank.  What a user sets for a launcher (HYDRA_*, PRTE_MCA_*, PMIX_MCA_*) is not among them.
 _RANK_VARIABLES = (
+    PROCESS_OF_RANK,
     "PMI_",
     "PMI2_",
     "MPI_LOCAL",

@@ -32,6 +32,7 @@ LAUNCHERS = (
     ("SLURM_STEP_NUM_TASKS", "srun"),
 )
 _OWN_LAUNCHER = {"MPICH": "PMI_SIZE", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+PROCESS_OF_RANK = "_DSM_PROCESS_OF_RANK"  # for processes that a rank starts: they inherit what the launcher has set
 _KNOWN_CORES = {"MPICH": "dsm._core_mpich", "Open MPI": "dsm._core_openmpi"}
 _CORE_OF_MPICC = "dsm._core"
 _LIBRARY_FILES = (("libmpi.so.12", "MPICH"), ("libmpich.so.12", "MPICH"), ("libmpi.so.40", "Open MPI"))
@@ -143,8 +144,8 @@ def ranks_wait_for_mpi() -> bool:
 
     MPICH's launcher takes the end of a process that has not called MPI_Init for a good one, whatever its status.
     """
-    ranks = os.environ.get("PMI_SIZE", "")
-    return ranks.isdecimal() and int(ranks) > 1
+    ranks, me = os.environ.get("PMI_SIZE", ""), str(os.getpid())
+    return ranks.isdecimal() and int(ranks) > 1 and os.environ.setdefault(PROCESS_OF_RANK, me) == me
 
 
 def threads_problem(level: int, library: str) -> str | None:

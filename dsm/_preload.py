@@ -6,7 +6,6 @@ already loaded can no longer be changed, so this one is for the environment that
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import machinery
 from pathlib import Path
@@ -28,9 +27,3 @@ def setting(environ: Mapping[str, str]) -> str | None:
     if path is None or path in named.replace(":", " ").split():
         return None
     return f"{named}:{path}" if named.strip() else path
-
-
-def is_loaded() -> bool:
-    """Tell whether this process was started with the library.  Local."""
-    path = library()
-    return path is not None and path in os.environ.get(VARIABLE, "").replace(":", " ").split()

@@ -94,9 +94,10 @@ class _Life:
     def forked(self) -> None:
         # The child has neither the memory nor the service thread, and must not speak MPI in its parent's name.
         self.guard = threading.RLock()
-        _exit.disarm()
+        self.starting = False
         mpi = sys.modules.get("mpi4py.MPI")
         if self.runtime is not None or (mpi is not None and mpi.Is_initialized()):
+            _exit.disarm()
             self.runtime = None
             self.ended = "this process was forked from a rank and has no shared memory; use the start method 'spawn'"
 
@@ -212,17 +213,18 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         communicator = ffi.cast("void *", mpi._addressof(comm))
         _life.starting = True
         try:
-            runtime.wait(lambda slice_s: lib.dsm_init(communicator, options, slice_s))
+            if not lib.dsm_active():  # else Ctrl-C came when it had just been started, and this is the call made again
+                runtime.wait(lambda slice_s: lib.dsm_init(communicator, options, slice_s))
         except Exception:  # not an interrupt, after which the call goes on in the other ranks
             _life.starting = False
             raise
         del kept  # the core has copied the texts that the options point to
+        _life.runtime, _life.starting = runtime, False
         from dsm import _unpinned  # which itself needs this module
 
         _unpinned.watch_threads()
         _show_stacks(ffi, lib)
         _end_before_mpi(ffi, lib, mpi)
-        _life.runtime, _life.starting = runtime, False
         if runtime.rank == 0:
             _tell_unknown(runtime)
         return runtime
@@ -300,7 +302,8 @@ def finalize() -> None:
     """
     runtime = active()
     _print_stats(runtime)
-    runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(False, slice_s))
+    while runtime.lib.dsm_active():  # again where another rank is at the end of its program only
+        runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(False, slice_s))
     _exit.disarm()
     _life.ended = "it is finalized, and starts once per process"
     _life.runtime = None
@@ -315,9 +318,8 @@ def _end_before_mpi(ffi: Any, lib: Any, mpi: Any) -> None:
 
     @functools.wraps(mpi_finalize)
     def finalize_both() -> None:
-        runtime = _life.runtime
-        while runtime is not None and is_active():  # again where another rank is at the end of its program only
-            runtime.wait(lambda slice_s: lib.dsm_finalize(False, slice_s))
+        if is_active():
+            finalize()
         mpi_finalize()
 
     mpi.Finalize = finalize_both
@@ -341,6 +343,7 @@ def _at_exit() -> None:
         runtime.abort(f"at the end of the program: {_exit.describe(error)}", 1)
 
 
+_mpi.ranks_wait_for_mpi()  # marks this process as the rank, before it starts others
 # Callbacks that the program registers from here on come before it.
 if not _children.is_child(_mpi.in_job(os.environ)):
     _exit.install(_abort)

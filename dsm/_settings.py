@@ -32,6 +32,7 @@ VARIABLES = (
     "DSM_WITHOUT",
 )
 FOR_TESTS = "DSM_TEST_"  # read by the test suite
+OF_OTHERS = ("DSM_CONFIG", "DSM_DIR", "DSM_LOG")  # a backup client's
 PROGRESS = ("doorbell", "spin", "poll")
 WITHOUT = {"ahead": 1, "again": 2, "push": 4, "early": 8, "board": 16, "huge": 32, "copy": 64}  # enum dsm_without
 
@@ -54,10 +55,11 @@ class Settings:
 
 def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
     """Find variables that look like dsm's and are not, each with the known one that it resembles.  Local."""
-    names = [name for name in sorted(environ) if name.startswith(_OURS) and not name.startswith(FOR_TESTS)]
+    ours = {name for name in environ if name.startswith(_OURS) and not name.startswith(FOR_TESTS)}
+    names = sorted(ours.difference(VARIABLES, OF_OTHERS))
     known = [name.removeprefix(_OURS) for name in VARIABLES]
     close = {name: difflib.get_close_matches(name.removeprefix(_OURS), known, n=1) for name in names}
-    return {name: _OURS + found[0] if found else None for name, found in close.items() if name not in VARIABLES}
+    return {name: _OURS + found[0] if found else None for name, found in close.items()}
 
 
 def in_units(count: int) -> str:

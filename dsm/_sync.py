@@ -43,14 +43,17 @@ def shown(name: str | None) -> str:
     return "" if name is None else f" {name!r}"
 
 
-def _site_of(runtime: _runtime.Runtime, code: CodeType, at: int, line: int | None) -> Any:
+def _site_of(runtime: _runtime.Runtime, frame: FrameType) -> Any:
     """Say where in the program a lock is taken, as a text that stays for the core; of so many places, and no more."""
-    key = id(code), at
-    if key not in _sites:
-        if len(_sites) == _SITES_MAX:
+    while _frames.is_own(frame) and frame.f_back is not None:
+        frame = frame.f_back  # of a lock inside something else: where that was called
+    code, at = frame.f_code, frame.f_lasti
+    if (id(code), at) not in _sites:
+        if len(_sites) >= _SITES_MAX:
             return runtime.ffi.NULL
-        _sites[key] = code, runtime.ffi.new("char[]", f"{code.co_filename}:{line}".encode(errors="replace"))
-    return _sites[key][1]
+        text = runtime.ffi.new("char[]", f"{code.co_filename}:{frame.f_lineno}".encode(errors="replace"))
+        _sites.setdefault((id(code), at), (code, text))  # another thread may have been faster
+    return _sites[id(code), at][1]
 
 
 def seconds_of(blocking: bool, timeout: float) -> float | None:
@@ -102,7 +105,6 @@ class Lock:
         texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, label)]
         runtime.wait(lambda slice_s: runtime.lib.dsm_lock_new(*texts, slice_s, number))
         self._number, self._name = int(number[0]), name
-        self._last: tuple[CodeType | None, int, Any] = (None, 0, None)  # where it was taken last, as its site
         _lock_labels[self._number] = f"{type(self).__name__} {self._number}" if name is None else name
 
     @classmethod
@@ -138,9 +140,8 @@ class Lock:
 
     def _take(self, frame: FrameType, seconds: float | None) -> bool:
         """Acquire for who runs in `frame`, and wait for so long; None stands for ever."""
-        runtime, last = _runtime.active(), self._last
-        known = frame.f_code is last[0] and frame.f_lasti == last[1]
-        lib, number, site = runtime.lib, self._number, last[2] if known else self._site(runtime, frame)
+        runtime, known = _runtime.active(), _sites.get((id(frame.f_code), frame.f_lasti))
+        lib, number, site = runtime.lib, self._number, known[1] if known else _site_of(runtime, frame)
         if lib.dsm_acquire_here(number, site) == lib.DSM_OK:
             return True
         ticket = runtime.ffi.new("uint64_t *")
@@ -172,15 +173,6 @@ class Lock:
             code: int = runtime.lib.dsm_acquire(self._number, site, ticket, min(max(left_s, 0.0), slice_s))
             if code != runtime.lib.DSM_AGAIN or left_s <= slice_s:
                 return code
-
-    def _site(self, runtime: _runtime.Runtime, frame: FrameType) -> Any:
-        last = self._last
-        while _frames.is_own(frame) and frame.f_back is not None:
-            frame = frame.f_back  # of a lock inside something else: where that was called
-        if frame.f_code is not last[0] or frame.f_lasti != last[1]:
-            last = frame.f_code, frame.f_lasti, _site_of(runtime, frame.f_code, frame.f_lasti, frame.f_lineno)
-            self._last = last
-        return last[2]
 
     def release(self) -> None:
         """Let the lock go; any thread of the rank that holds it may.  Local.

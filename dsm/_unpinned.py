@@ -36,7 +36,7 @@ def note(error: BaseException | None) -> None:
                 found = sorted(set(_in_reach(error.__traceback__))) or sorted(_arrays.region_labels().values())
                 if found:
                     error.add_note(_words(found))
-        error = error.__cause__ or error.__context__
+        error = error.__context__ if error.__cause__ is None else error.__cause__
 
 
 def watch_threads() -> None:

@@ -220,7 +220,7 @@ def test_mpi_finalize_ends_dsm(run, ranks):
     try:
         dsm.barrier()
     except RuntimeError as error:
-        assert "after finalize" in str(error), error
+        assert "it is finalized" in str(error), error
     """
     for _ in range(3):
         job = run(ranks, program, seconds=20)
@@ -234,6 +234,19 @@ def test_mpi_finalize_and_the_end_of_the_program_are_one_end(run):
 
 def test_finalize_and_the_end_of_the_program_are_one_end(run):
     job = run(3, "dsm.barrier()\nif dsm.rank() == 1: dsm.finalize()", seconds=20)
+    assert (job.status, job.err) == (0, ""), job
+
+
+def test_finalize_returns_when_dsm_has_ended(run):
+    program = """
+    from dsm import _mpi
+    dsm.barrier()
+    if dsm.rank() == 1:
+        dsm.finalize()
+        assert not _mpi.load()[1].dsm_active()
+        MPI.Finalize()
+    """
+    job = run(3, program, seconds=20)
     assert (job.status, job.err) == (0, ""), job
 
 
@@ -352,7 +365,7 @@ def test_an_exception_ends_all_ranks_whatever_hook_prints_it(run, when):
 
 
 def test_after_mpi_finalize_a_status_is_the_programs_own(run):
-    job = run(2, "dsm.barrier()\nMPI.Finalize()\nif dsm.rank() == 1: sys.exit('no more')", seconds=20)
+    job = run(2, "rank = dsm.rank()\ndsm.barrier()\nMPI.Finalize()\nif rank == 1: sys.exit('no more')", seconds=20)
     assert job.status == 1, job
     assert "dsm:" not in job.err, job
 
@@ -367,3 +380,17 @@ def test_faulthandler_and_open_pins_at_the_end(run, end):
     """
     job = run(2, program, env={"PYTHONFAULTHANDLER": "1"}, seconds=20)
     assert (job.status, job.err) == (0, ""), job
+
+
+def test_a_program_that_a_rank_starts_is_no_rank(run, tmp_path):
+    tool = tmp_path / "tool.py"
+    tool.write_text("import dsm, sys\nsys.exit(3)")
+    program = f"""
+    import subprocess
+    dsm.barrier()
+    if dsm.rank() == 0:
+        print(subprocess.run([sys.executable, "-P", {str(tool)!r}]).returncode, flush=True)
+    dsm.barrier()
+    """
+    job = run(2, program, seconds=30)
+    assert (job.status, job.out.split()) == (0, ["3"]), job

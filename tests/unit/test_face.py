@@ -234,6 +234,56 @@ def test_failing_end_ends_all_ranks(end, expected):
     assert python(HOOKS + end).stdout.strip() == expected
 
 
+def test_a_program_may_have_an_exit_of_its_own():
+    code = """
+    import sys
+    before = sys.exit
+    def own(code=None):
+        print("bye", flush=True)
+        before(code)
+    sys.exit = own
+    import dsm
+    dsm.barrier()
+    assert sys.exit is own
+    sys.exit(0)
+    """
+    assert output(code) == ["bye"]
+
+
+def test_lazy_modules_stay_lazy(tmp_path):
+    (tmp_path / "lazy.py").write_text("raise ImportError('an optional dependency is missing')")
+    code = f"""
+    import importlib.util, sys
+    spec = importlib.util.spec_from_file_location("lazy", {str(tmp_path / "lazy.py")!r})
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    sys.modules["lazy"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    import dsm
+    dsm.barrier()
+    print("fine")
+    """
+    assert output(code) == ["fine"]
+
+
+def test_a_start_that_was_interrupted_at_its_end_goes_on():
+    code = """
+    import dsm
+    from dsm import _runtime
+    wait = _runtime.Runtime.wait
+    def interrupted(self, call):
+        wait(self, call)
+        _runtime.Runtime.wait = wait
+        raise KeyboardInterrupt
+    _runtime.Runtime.wait = interrupted
+    try:
+        dsm.init()
+    except KeyboardInterrupt:
+        dsm.barrier()
+        print("goes on")
+    """
+    assert output(code) == ["goes", "on"]
+
+
 def test_caught_exit_is_no_end():
     code = """
 try:
@@ -328,7 +378,7 @@ def test_every_variable_that_is_read_is_known():
     }
     lib = {name for name in named if name.startswith(("DSM_E_", "DSM_PROGRESS_", "DSM_OK", "DSM_AGAIN", "DSM_FOR_"))}
     assert _settings.VARIABLES
-    assert named - lib - {"DSM_TEST"} == set(_settings.VARIABLES)
+    assert named - lib - {"DSM_TEST", *_settings.OF_OTHERS} == set(_settings.VARIABLES)
 
 
 def test_keyword_wins_over_environment():
