@@ -163,7 +163,7 @@ def _in_force() -> list[tuple[str, str]]:
         ("checks, statistics, trace", f"{now.check}, {'on' if now.stats else 'off'}, {now.trace or 'off'}"),
     ]
     given = [f"{name}={os.environ[name]}" for name in _settings.VARIABLES if name in os.environ]
-    rows.append(("environment", " ".join(given) or "no DSM_ variable is set"))
+    rows.append(("environment", " ".join(given) or "no variable of dsm is set"))
     unknown = [name + (f" ({near}?)" if near else "") for name, near in _settings.unknown(os.environ).items()]
     if unknown:
         rows.append(("not known to dsm", " ".join(unknown)))
@@ -397,6 +397,14 @@ def advice() -> list[Check]:
     ]
 
 
+def check_environment() -> list[Check]:
+    """Is there a variable that looks like dsm's and is not?  Local."""
+    return [
+        Check(ADVICE, "environment", f"dsm does not know {name}", f"did you mean {near}?" if near else "remove it.")
+        for name, near in _settings.unknown(os.environ).items()
+    ]
+
+
 CHECKS: tuple[Callable[[], list[Check]], ...] = (
     check_core,
     check_launcher,
@@ -408,6 +416,7 @@ CHECKS: tuple[Callable[[], list[Check]], ...] = (
     check_doorbell,
     check_packages,
     check_sessions,
+    check_environment,
     advice,
 )
 

@@ -9,7 +9,7 @@ SystemExit comes in many spellings (`sys.exit`, `exit`, `raise SystemExit`, argp
 the interpreter does one thing with all of them: it reads the attribute `code` of the exception that nobody caught, when
 no Python frame is left.  So the attribute is made to notice that.
 
-What Python cannot see (os._exit, SIGKILL, a crash) is the launcher's to notice, and it does.
+What Python cannot see (SIGKILL, a crash) is the launcher's to notice, and it does.
 """
 
 from __future__ import annotations

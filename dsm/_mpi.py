@@ -259,7 +259,8 @@ def import_core() -> Any:
         where = os.path.dirname(os.path.abspath(__file__))
         raise DSMError(
             f"the package dsm in {where} has no compiled core. If that is the source tree, it was imported only "
-            "because it is in the current directory: leave the directory or use `python -P`. Otherwise "
+            "because it is in the current directory, or beside the program: leave it, or use `python -P prog.py`, or "
+            "`python -m dsm run -P prog.py`. Otherwise "
             "install dsm again, or compile it in place with `python setup.py build_ext --inplace`."
         )
     chosen = next((name for name in there if name in (_CORE_OF_MPICC, known)), None)

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dsm import _children, _exit, _mpi
 from dsm._errors import DSMError
@@ -225,9 +225,24 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         _unpinned.watch_threads()
         _show_stacks(ffi, lib)
         _end_before_mpi(ffi, lib, mpi)
+        _watch_os_exit()
         if runtime.rank == 0:
             _tell_unknown(runtime)
         return runtime
+
+
+def _watch_os_exit() -> None:
+    """See `os._exit`, which leaves nobody time to say a word; some launchers take it for a good end.  Local."""
+    leave = os._exit
+
+    @functools.wraps(leave)
+    def end_and_leave(status: int) -> NoReturn:
+        runtime = _life.runtime
+        if runtime is not None and runtime.size > 1 and is_active():
+            runtime.abort(f"os._exit({status!r}) before finalize", status & 0xFF or 1 if isinstance(status, int) else 1)
+        leave(status)
+
+    os._exit = end_and_leave
 
 
 def _tell_unknown(runtime: Runtime) -> None:

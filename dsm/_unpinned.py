@@ -15,10 +15,11 @@ from types import TracebackType
 
 from dsm import _arrays, _runtime
 
-# What NumPy's tofile says, what MPI and HDF5 put into their texts, and the function of MPICH that copies by a system
-# call (its texts are cut off before the number as often as not).
+# What NumPy's tofile says, what MPI and HDF5 put into their texts, the function of MPICH that copies by a system call,
+# and what is left of its texts where they are cut off before that.
 _TELLS = re.compile(
-    rf"\b\d+ requested and \d+ written|\berrno\W{{1,4}}{errno.EFAULT}\b|\bBad address\b|CMA_copy_data|process_vm_",
+    rf"\b\d+ requested and \d+ written|\berrno\W{{1,4}}{errno.EFAULT}\b|\bBad address\b"
+    r"|CMA_copy_data|process_vm_|\bOther MPI error\b",
     re.IGNORECASE,
 )
 _FRAMES_MAX = 50

@@ -322,8 +322,12 @@ static void say_holders(struct line *line, const struct runtime *runtime, uint64
         say(line, " and waits ");
         say_what(line, runtime, hop->node, (enum wait_kind)hop->waits, hop->object, true);
     }
-    if (trail_is_circle(&trail))
-        say(line, ": a circle, which never ends unless one of them gives up; take these locks in the same order everywhere");
+    if (!trail_is_circle(&trail))
+        return;
+    if (trail.count == 1)
+        say(line, ": a deadlock, since that thread has the lock itself; dsm.RLock is one that it may take again");
+    else
+        say(line, ": a deadlock, unless one of them gives up; take these locks in the same order everywhere");
 }
 
 static void sort(node_id *nodes, uint32_t count)

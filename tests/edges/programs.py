@@ -46,7 +46,7 @@ class End:
 
     text: str
     status: int | None = 0  # None: any but 0
-    seen: bool = True  # by dsm, which then says the rank; after os._exit nothing of dsm's runs any more
+    seen: bool = True  # by dsm, which then says the rank; nothing sees os._exit before the start
     words: str = ""  # that Python itself prints
 
 

@@ -73,8 +73,7 @@ ENDS = {
     "kill": (signal.SIGKILL, GONE + r"|Killed \(signal 9\)|rank 1 with PID \d+ (.|\n)*signal 9", set()),
     # What follows is tried in one phase: it differs from the above in words only.
     "exit with text": (signal.SIGUSR2, TOLD_BY_DSM + r"sys\.exit\('cannot go on'\)", {1}),
-    # Nothing of dsm's runs any more; the launcher hands the status on, not always with words.
-    "vanish": (signal.SIGUSR2, "", set()),
+    "vanish": (signal.SIGUSR2, TOLD_BY_DSM + r"os\._exit\(7\)", {7}),
 }
 
 
@@ -242,3 +241,10 @@ def test_second_interrupt_while_the_first_is_printed(run):
     job = run(3, TWICE)
     assert job.status != 0
     assert "dsm: rank 1 of 3: interrupted (KeyboardInterrupt)" in job.err
+
+
+def test_leaving_at_once_with_0_is_no_good_end(run):
+    """MPICH's mpiexec ends the other ranks, and takes it for a success."""
+    job = run(2, "dsm.barrier()\nif dsm.rank() == 1: os._exit(0)\ndsm.barrier()", seconds=20)
+    assert job.status == 1, job
+    assert "dsm: rank 1 of 2: os._exit(0) before finalize" in job.err, job

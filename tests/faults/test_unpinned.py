@@ -12,9 +12,9 @@ class Grid:
 grid = Grid()
 if dsm.rank() == 0:
     grid.values[:] = 1
+    pathlib.Path("in.bin").write_bytes(bytes(800_000))
 dsm.barrier()
 out = os.open("out.bin", os.O_WRONLY | os.O_CREAT)
-pathlib.Path("in.bin").write_bytes(bytes(800_000))
 def work(view):
     {call}
 if dsm.rank() == 1:
