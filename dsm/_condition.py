@@ -211,12 +211,11 @@ class Condition:
         if lock is not None and not isinstance(lock, Lock):
             raise TypeError(f"lock must be a dsm.Lock or dsm.RLock, not {type(lock).__name__}")
         _arrays.check_name(name)
-        made = lock is None
-        lock = RLock._of(call_text("Condition", name), name) if lock is None else lock
-        label = name or f"Condition({type(lock).__name__} {lock._number})"
-        if name is None and not made:
+        own = RLock._of(call_text("Condition", name), name) if lock is None else lock
+        label = f"Condition({type(own).__name__} {own._number})"
+        if lock is not None:
             label = _runtime.started().made_here(label)
-        self._make(lock, label, name, 0)
+        self._make(own, name or label, name, 0)
 
     def _make(self, lock: Lock, label: str, name: str | None, words: int) -> Condition:
         self._lock, self._name = lock, name

@@ -142,9 +142,11 @@ def in_job(environ: Mapping[str, str]) -> bool:
 def ranks_wait_for_mpi() -> bool:
     """Tell whether other ranks would wait for this one in MPI_Init for ever if it ended before its own.  Local.
 
-    MPICH's launcher takes the end of a process that has not called MPI_Init for a good one, whatever its status.
+    MPICH's launcher takes the end of a process that has not called MPI_Init for a good one, whatever its status; Open
+    MPI's may wait for its ranks for ever.
     """
-    ranks, me = os.environ.get("PMI_SIZE", ""), str(os.getpid())
+    ranks = os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or ""
+    me = str(os.getpid())
     return ranks.isdecimal() and int(ranks) > 1 and os.environ.setdefault(PROCESS_OF_RANK, me) == me
 
 

@@ -42,7 +42,7 @@ def test_a_rank_that_fails_before_mpi_starts_ends_all(run):
     """
     job = run(2, ["-c", "\n".join(line.strip("\n")[4:] for line in program.splitlines())], seconds=20)
     assert job.status == 1, job
-    assert "LookupError: no data" in job.err
+    assert "dsm: rank 1 of 2: uncaught LookupError: no data" in job.err, job
 
 
 def test_a_wrong_thread_level_on_one_rank_ends_all(run):
