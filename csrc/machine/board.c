@@ -26,40 +26,37 @@ enum { CACHE_LINE_BYTES = 64, PATH_BYTES = 64 };
 
 /* The state has its cache line to itself: it is read in loops. */
 struct sheet {
-    uint64_t name;              /* random: whatever else has the number of that process and file is told by it */
+    uint64_t name; /* random: whatever else has the number of that process and file is told by it */
     unsigned char gap[CACHE_LINE_BYTES - sizeof(uint64_t)];
     _Atomic int32_t state;
     unsigned char gap_behind[CACHE_LINE_BYTES - sizeof(int32_t)];
-    _Atomic uint64_t taken[];   /* of each rank's messages; CANNOT_COPY */
+    _Atomic uint64_t taken[]; /* of each rank's messages; CANNOT_COPY */
 };
 
 struct peer {
-    const struct sheet *sheet;  /* NULL: unknown */
-    int memory;                 /* -1: it cannot be read */
+    const struct sheet *sheet; /* NULL: unknown */
+    int memory;                /* -1: it cannot be read */
 };
 
 struct board {
     struct sheet *mine;
     int file;
     int rank, size;
-    struct peer *peers;         /* NULL before they are connected */
+    struct peer *peers; /* NULL before they are connected */
 };
 
-static size_t
-sheet_bytes(const struct board *board)
+static size_t sheet_bytes(const struct board *board)
 {
     return sizeof(struct sheet) + (size_t)board->size * sizeof(uint64_t);
 }
 
-static struct sheet *
-map_sheet(const struct board *board, int file, int protection)
+static struct sheet *map_sheet(const struct board *board, int file, int protection)
 {
     void *mapped = mmap(NULL, sheet_bytes(board), protection, MAP_SHARED, file, 0);
     return mapped == MAP_FAILED ? NULL : mapped;
 }
 
-static int
-make_sheet(struct board *board, struct board_card *card)
+static int make_sheet(struct board *board, struct board_card *card)
 {
     int file = memfd_create("dsm-board", MFD_CLOEXEC);
     if (file < 0)
@@ -79,8 +76,7 @@ make_sheet(struct board *board, struct board_card *card)
     return file;
 }
 
-struct board *
-board_open(struct board_card *card, int rank, int size, int memory)
+struct board *board_open(struct board_card *card, int rank, int size, int memory)
 {
     struct board *board = calloc(1, sizeof *board);
     *card = (struct board_card){.process = -1, .file = -1, .memory = memory};
@@ -93,8 +89,7 @@ board_open(struct board_card *card, int rank, int size, int memory)
 }
 
 /* -1: it cannot be read, or is no file. */
-static int
-open_file(const struct board_card *card, int number)
+static int open_file(const struct board_card *card, int number)
 {
     char path[PATH_BYTES];
     struct stat status;
@@ -110,8 +105,7 @@ open_file(const struct board_card *card, int number)
 }
 
 /* A file that is shorter than a sheet would end the reader with SIGBUS. */
-static const struct sheet *
-find_sheet(const struct board *board, const struct board_card *card)
+static const struct sheet *find_sheet(const struct board *board, const struct board_card *card)
 {
     int file = open_file(card, card->file);
     if (file < 0)
@@ -126,8 +120,7 @@ find_sheet(const struct board *board, const struct board_card *card)
     return sheet;
 }
 
-int
-board_connect(struct board *board, const struct board_card *all)
+int board_connect(struct board *board, const struct board_card *all)
 {
     board->peers = calloc((size_t)board->size, sizeof *board->peers);
     if (!board->peers)
@@ -142,8 +135,7 @@ board_connect(struct board *board, const struct board_card *all)
     return 0;
 }
 
-void
-board_close(struct board *board)
+void board_close(struct board *board)
 {
     if (!board)
         return;
@@ -161,35 +153,30 @@ board_close(struct board *board)
     free(board);
 }
 
-void
-board_say(struct board *board, enum board_state state)
+void board_say(struct board *board, enum board_state state)
 {
     struct sheet *mine = board->mine;
     if (mine && atomic_load_explicit(&mine->state, memory_order_relaxed) != (int32_t)state)
         atomic_store_explicit(&mine->state, (int32_t)state, memory_order_release);
 }
 
-static const struct sheet *
-sheet_of(const struct board *board, int peer)
+static const struct sheet *sheet_of(const struct board *board, int peer)
 {
     return board->peers ? board->peers[peer].sheet : NULL;
 }
 
-enum board_state
-board_read(const struct board *board, int peer)
+enum board_state board_read(const struct board *board, int peer)
 {
     const struct sheet *sheet = sheet_of(board, peer);
     return sheet ? (enum board_state)atomic_load_explicit(&sheet->state, memory_order_relaxed) : BOARD_UNKNOWN;
 }
 
-bool
-board_copied_by(const struct board *board, int peer)
+bool board_copied_by(const struct board *board, int peer)
 {
     return sheet_of(board, peer) && board_taken(board, peer) != CANNOT_COPY;
 }
 
-int
-board_copy(const struct board *board, int peer, uint64_t offset, void *to, uint64_t bytes)
+int board_copy(const struct board *board, int peer, uint64_t offset, void *to, uint64_t bytes)
 {
     unsigned char *at = to;
     while (bytes > 0) {
@@ -205,14 +192,12 @@ board_copy(const struct board *board, int peer, uint64_t offset, void *to, uint6
     return 0;
 }
 
-void
-board_took(struct board *board, int peer)
+void board_took(struct board *board, int peer)
 {
     atomic_fetch_add_explicit(&board->mine->taken[peer], 1, memory_order_release);
 }
 
-uint64_t
-board_taken(const struct board *board, int peer)
+uint64_t board_taken(const struct board *board, int peer)
 {
     return atomic_load_explicit(&board->peers[peer].sheet->taken[board->rank], memory_order_acquire);
 }

@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 enum board_state {
-    BOARD_UNKNOWN,      /* on another host, or nothing can be read of it */
+    BOARD_UNKNOWN, /* on another host, or nothing can be read of it */
     BOARD_COMPUTES,
-    BOARD_HOLDS,        /* computes, and holds a lock: it will look when it releases it */
+    BOARD_HOLDS, /* computes, and holds a lock: it will look when it releases it */
     BOARD_POLLS
 };
 

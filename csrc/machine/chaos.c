@@ -15,9 +15,9 @@ struct held {
     struct held *next;
     void *buffer;
     uint64_t bytes;
-    uint64_t look;              /* handed out at this look or later, */
-    int64_t due_ns;             /* and not before */
-    bool more;                  /* the rest of it has not arrived */
+    uint64_t look;  /* handed out at this look or later, */
+    int64_t due_ns; /* and not before */
+    bool more;      /* the rest of it has not arrived */
     int tag;
 };
 
@@ -30,14 +30,13 @@ struct source {
 struct chaos {
     struct transport_buffers buffers;
     uint64_t dice, looks;
-    uint64_t delay_us_max;      /* the temper of this rank: mostly quick, or mostly slow */
+    uint64_t delay_us_max; /* the temper of this rank: mostly quick, or mostly slow */
     unsigned kept;
     int size;
     struct source sources[];
 };
 
-uint64_t
-chaos_roll(uint64_t *dice, uint64_t limit)
+uint64_t chaos_roll(uint64_t *dice, uint64_t limit)
 {
     uint64_t x = *dice += UINT64_C(0x9e3779b97f4a7c15);
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -45,23 +44,20 @@ chaos_roll(uint64_t *dice, uint64_t limit)
     return (x ^ (x >> 31)) % limit;
 }
 
-uint64_t
-chaos_dice(uint64_t seed, int rank)
+uint64_t chaos_dice(uint64_t seed, int rank)
 {
     uint64_t dice = seed;
     return chaos_roll(&dice, UINT64_MAX) + (uint64_t)rank * UINT64_C(0x632be59bd9b4e019);
 }
 
-static int64_t
-now_ns(void)
+static int64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-struct chaos *
-chaos_open(uint64_t seed, int rank, int size, const struct transport_buffers *buffers)
+struct chaos *chaos_open(uint64_t seed, int rank, int size, const struct transport_buffers *buffers)
 {
     static const uint64_t tempers_us[] = {20, 200, 2000};
     struct chaos *chaos = calloc(1, sizeof *chaos + (size_t)size * sizeof chaos->sources[0]);
@@ -74,16 +70,14 @@ chaos_open(uint64_t seed, int rank, int size, const struct transport_buffers *bu
     return chaos;
 }
 
-void
-chaos_close(struct chaos *chaos)
+void chaos_close(struct chaos *chaos)
 {
     free(chaos);
 }
 
 /* ---- sending --------------------------------------------------------------------------------------------------- */
 
-uint64_t
-chaos_piece(struct chaos *chaos, uint64_t bytes)
+uint64_t chaos_piece(struct chaos *chaos, uint64_t bytes)
 {
     uint64_t least = bytes / PIECES_MAX + 1;
     if (bytes <= least || chaos_roll(&chaos->dice, 4) != 0)
@@ -94,8 +88,7 @@ chaos_piece(struct chaos *chaos, uint64_t bytes)
 /* ---- receiving ------------------------------------------------------------------------------------------------- */
 
 /* The rest of a message goes behind what is here of it. */
-static void
-join(struct chaos *chaos, struct held *held, void *buffer, uint64_t bytes)
+static void join(struct chaos *chaos, struct held *held, void *buffer, uint64_t bytes)
 {
     const struct transport_buffers *buffers = &chaos->buffers;
     unsigned char *whole = buffers->take(buffers->context, held->bytes + bytes);
@@ -108,8 +101,7 @@ join(struct chaos *chaos, struct held *held, void *buffer, uint64_t bytes)
 }
 
 /* Half of the messages are not held at all, or no two would ever be close together. */
-static void
-choose_delay(struct chaos *chaos, struct source *source, struct held *held)
+static void choose_delay(struct chaos *chaos, struct source *source, struct held *held)
 {
     int64_t now = now_ns();
     uint64_t *dice = &chaos->dice;
@@ -125,8 +117,7 @@ choose_delay(struct chaos *chaos, struct source *source, struct held *held)
     }
 }
 
-void
-chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool more, int tag)
+void chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool more, int tag)
 {
     struct source *source = &chaos->sources[from];
     struct held *held = source->last;
@@ -147,8 +138,7 @@ chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool mor
     held->tag = tag;
 }
 
-int
-chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, int *tag)
+int chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, int *tag)
 {
     if (chaos->kept == 0)
         return -1;
@@ -174,14 +164,12 @@ chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, int *tag)
     return -1;
 }
 
-bool
-chaos_waits(struct chaos *chaos)
+bool chaos_waits(struct chaos *chaos)
 {
     return chaos_roll(&chaos->dice, 4) != 0;
 }
 
-unsigned
-chaos_kept(const struct chaos *chaos)
+unsigned chaos_kept(const struct chaos *chaos)
 {
     return chaos->kept;
 }

@@ -14,8 +14,7 @@ static const char *const names[] = {
     "libmpi", "libopen-pal", "libopen-rte", "libpmix", "mca_", "libucp", "libuct", "libucs", "libfabric", "libpsm",
 };
 
-static bool
-is_mpi(const char *path)
+static bool is_mpi(const char *path)
 {
     const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -24,8 +23,7 @@ is_mpi(const char *path)
     return false;
 }
 
-static bool
-holds(const struct dl_phdr_info *library, const ElfW(Phdr) *part, uintptr_t address)
+static bool holds(const struct dl_phdr_info *library, const ElfW(Phdr) * part, uintptr_t address)
 {
     return part->p_type == PT_LOAD && address - (library->dlpi_addr + part->p_vaddr) < part->p_memsz;
 }
@@ -35,8 +33,7 @@ struct search {
     unsigned found;
 };
 
-static int
-look(struct dl_phdr_info *library, size_t size, void *argument)
+static int look(struct dl_phdr_info *library, size_t size, void *argument)
 {
     (void)size;
     struct search *search = argument;
@@ -53,16 +50,14 @@ look(struct dl_phdr_info *library, size_t size, void *argument)
     return 0;
 }
 
-void
-code_find(struct code *code)
+void code_find(struct code *code)
 {
     struct search search = {.code = code};
     dl_iterate_phdr(look, &search);
     atomic_store_explicit(&code->count, search.found, memory_order_release);
 }
 
-static const struct code_range *
-range_of(const struct code *code, uintptr_t address)
+static const struct code_range *range_of(const struct code *code, uintptr_t address)
 {
     unsigned count = atomic_load_explicit(&code->count, memory_order_acquire);
     for (unsigned i = 0; i < count; i++)
@@ -71,8 +66,7 @@ range_of(const struct code *code, uintptr_t address)
     return NULL;
 }
 
-bool
-code_is_mpi(const struct code *code, uintptr_t pc, uintptr_t caller)
+bool code_is_mpi(const struct code *code, uintptr_t pc, uintptr_t caller)
 {
     const struct code_range *range = range_of(code, pc);
     if (range && range->copies)

@@ -16,7 +16,7 @@ struct code {
     _Atomic unsigned count;
     struct code_range {
         uintptr_t from, end;
-        bool copies;            /* the C library: memcpy is a leaf there, and its caller says whose access it is */
+        bool copies; /* the C library: memcpy is a leaf there, and its caller says whose access it is */
     } ranges[CODE_RANGES_MAX];
 };
 

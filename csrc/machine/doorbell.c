@@ -42,15 +42,15 @@ enum { NETWORKS_MAX = 12, NAME_BYTES = 20 };
 #define TICKS_NS_MIN (20 * INT64_C(1000000))
 
 struct network {
-    uint32_t address;           /* in network byte order, like the mask */
+    uint32_t address; /* in network byte order, like the mask */
     uint32_t mask;
 };
 
 /* What is in the bytes of a struct doorbell_address. */
 struct card {
     uint64_t host;
-    char name[NAME_BYTES];      /* of the abstract socket, without the leading zero */
-    uint16_t port;              /* in network byte order */
+    char name[NAME_BYTES]; /* of the abstract socket, without the leading zero */
+    uint16_t port;         /* in network byte order */
     uint16_t networks_count;
     struct network networks[NETWORKS_MAX];
 };
@@ -66,7 +66,7 @@ struct test_bell {
 };
 
 struct peer {
-    socklen_t address_bytes;    /* 0: cannot be reached */
+    socklen_t address_bytes; /* 0: cannot be reached */
     union {
         struct sockaddr any;
         struct sockaddr_un local;
@@ -78,20 +78,19 @@ struct peer {
 
 /* Invariant: peers has `size` entries from doorbell_connect on; before, it is NULL. */
 struct doorbell {
-    int local, remote;          /* sockets; remote is -1 where nobody is to be reached by it */
+    int local, remote; /* sockets; remote is -1 where nobody is to be reached by it */
     struct card card;
     uint64_t token;
     int rank, size;
     struct peer *peers;
-    atomic_bool farewell;       /* some rank said that it ends */
-    int64_t limit_ns;           /* the time limit that `local` has now */
+    atomic_bool farewell; /* some rank said that it ends */
+    int64_t limit_ns;     /* the time limit that `local` has now */
 };
 
 /* ---- who we are ------------------------------------------------------------------------------------------------ */
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo: the constants are theirs). */
-static uint64_t
-mix(uint64_t hash, const void *data, size_t bytes)
+static uint64_t mix(uint64_t hash, const void *data, size_t bytes)
 {
     const unsigned char *at = data;
     for (size_t i = 0; i < bytes; i++)
@@ -101,8 +100,7 @@ mix(uint64_t hash, const void *data, size_t bytes)
 
 /* Two ranks are on one host when an abstract socket of one can be seen by the other: same kernel (boot id) and network
  * namespace.  The name is for hosts whose boot id cannot be read. */
-static uint64_t
-host_identity(void)
+static uint64_t host_identity(void)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     char text[256] = "";
@@ -121,8 +119,7 @@ host_identity(void)
     return hash;
 }
 
-static void
-add_networks(struct card *card, const struct ifaddrs *all, bool loopback)
+static void add_networks(struct card *card, const struct ifaddrs *all, bool loopback)
 {
     for (const struct ifaddrs *one = all; one; one = one->ifa_next) {
         unsigned wanted = IFF_UP | IFF_RUNNING;
@@ -140,8 +137,7 @@ add_networks(struct card *card, const struct ifaddrs *all, bool loopback)
     }
 }
 
-static void
-find_networks(struct card *card)
+static void find_networks(struct card *card)
 {
     struct ifaddrs *all;
     if (getifaddrs(&all) != 0)
@@ -153,16 +149,14 @@ find_networks(struct card *card)
 
 /* ---- sockets --------------------------------------------------------------------------------------------------- */
 
-static socklen_t
-local_address(const char *name, struct sockaddr_un *address)
+static socklen_t local_address(const char *name, struct sockaddr_un *address)
 {
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     memcpy(address->sun_path + 1, name, NAME_BYTES);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + NAME_BYTES);
 }
 
-static int
-open_local(struct card *card)
+static int open_local(struct card *card)
 {
     int file = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (file < 0)
@@ -186,8 +180,7 @@ open_local(struct card *card)
     return -error;
 }
 
-static int
-open_remote(struct card *card)
+static int open_remote(struct card *card)
 {
     int file = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (file < 0)
@@ -204,8 +197,7 @@ open_remote(struct card *card)
     return file;
 }
 
-int
-doorbell_open(struct doorbell **bell, struct doorbell_address *address)
+int doorbell_open(struct doorbell **bell, struct doorbell_address *address)
 {
     *bell = NULL;
     struct doorbell *made = calloc(1, sizeof *made);
@@ -229,8 +221,7 @@ doorbell_open(struct doorbell **bell, struct doorbell_address *address)
     return 0;
 }
 
-void
-doorbell_close(struct doorbell *bell)
+void doorbell_close(struct doorbell *bell)
 {
     if (!bell)
         return;
@@ -243,14 +234,12 @@ doorbell_close(struct doorbell *bell)
 
 /* ---- peers ----------------------------------------------------------------------------------------------------- */
 
-static bool
-is_loopback(uint32_t address)
+static bool is_loopback(uint32_t address)
 {
     return ntohl(address) >> 24 == 127;
 }
 
-static bool
-is_mine(const struct card *mine, uint32_t address)
+static bool is_mine(const struct card *mine, uint32_t address)
 {
     for (unsigned i = 0; i < mine->networks_count; i++)
         if (mine->networks[i].address == address)
@@ -258,8 +247,7 @@ is_mine(const struct card *mine, uint32_t address)
     return false;
 }
 
-static bool
-shares_subnet(const struct card *mine, struct network theirs)
+static bool shares_subnet(const struct card *mine, struct network theirs)
 {
     for (unsigned i = 0; i < mine->networks_count; i++) {
         struct network ours = mine->networks[i];
@@ -270,8 +258,7 @@ shares_subnet(const struct card *mine, struct network theirs)
 }
 
 /* 0 where there is no address. */
-static uint32_t
-choose_address(const struct card *mine, const struct card *theirs)
+static uint32_t choose_address(const struct card *mine, const struct card *theirs)
 {
     uint32_t second_best = 0;
     for (unsigned i = 0; i < theirs->networks_count; i++) {
@@ -286,8 +273,7 @@ choose_address(const struct card *mine, const struct card *theirs)
     return second_best;
 }
 
-static void
-find_peer(const struct doorbell *bell, const struct card *theirs, struct peer *peer)
+static void find_peer(const struct doorbell *bell, const struct card *theirs, struct peer *peer)
 {
     peer->same_host = theirs->host == bell->card.host;
     if (peer->same_host) {
@@ -297,13 +283,12 @@ find_peer(const struct doorbell *bell, const struct card *theirs, struct peer *p
     uint32_t address = choose_address(&bell->card, theirs);
     if (!address || !theirs->port || bell->remote < 0)
         return;
-    peer->address.remote = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = theirs->port,
-                                                .sin_addr.s_addr = address};
+    peer->address.remote =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_port = theirs->port, .sin_addr.s_addr = address};
     peer->address_bytes = sizeof peer->address.remote;
 }
 
-int
-doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int rank, int size, uint64_t token)
+int doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int rank, int size, uint64_t token)
 {
     bool others = false;
     struct peer *peers = calloc((size_t)size, sizeof *peers);
@@ -331,16 +316,14 @@ doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int 
     return 0;
 }
 
-bool
-doorbell_same_host(const struct doorbell *bell, int peer)
+bool doorbell_same_host(const struct doorbell *bell, int peer)
 {
     return bell->peers[peer].same_host;
 }
 
 /* ---- ringing and sleeping -------------------------------------------------------------------------------------- */
 
-static void
-send_to(const struct doorbell *bell, const struct peer *peer, const void *data, size_t bytes)
+static void send_to(const struct doorbell *bell, const struct peer *peer, const void *data, size_t bytes)
 {
     int file = peer->same_host ? bell->local : bell->remote;
     if (peer->address_bytes == 0)
@@ -349,29 +332,25 @@ send_to(const struct doorbell *bell, const struct peer *peer, const void *data, 
     (void)ignored;
 }
 
-void
-doorbell_ring(struct doorbell *bell, int peer)
+void doorbell_ring(struct doorbell *bell, int peer)
 {
     send_to(bell, &bell->peers[peer], &bell->token, sizeof bell->token);
 }
 
 /* A farewell is the token with every bit turned. */
-void
-doorbell_farewell(struct doorbell *bell, int peer)
+void doorbell_farewell(struct doorbell *bell, int peer)
 {
     uint64_t farewell = ~bell->token;
     if (bell->peers[peer].same_host)
         send_to(bell, &bell->peers[peer], &farewell, sizeof farewell);
 }
 
-bool
-doorbell_farewell_heard(const struct doorbell *bell)
+bool doorbell_farewell_heard(const struct doorbell *bell)
 {
     return atomic_load(&bell->farewell);
 }
 
-static bool
-is_bell(struct doorbell *bell, const struct test_bell *datagram, ssize_t bytes)
+static bool is_bell(struct doorbell *bell, const struct test_bell *datagram, ssize_t bytes)
 {
     if (bytes == (ssize_t)sizeof bell->token && datagram->token == ~bell->token)
         atomic_store(&bell->farewell, true);
@@ -384,8 +363,7 @@ is_bell(struct doorbell *bell, const struct test_bell *datagram, ssize_t bytes)
 }
 
 /* MSG_TRUNC tells the true length, so that a longer datagram is not taken for one of ours. */
-static bool
-drain(struct doorbell *bell, int file)
+static bool drain(struct doorbell *bell, int file)
 {
     bool rung = false;
     struct test_bell datagram;
@@ -397,8 +375,7 @@ drain(struct doorbell *bell, int file)
     return rung;
 }
 
-static bool
-sleep_in_recv(struct doorbell *bell, int64_t wait_ns)
+static bool sleep_in_recv(struct doorbell *bell, int64_t wait_ns)
 {
     if (bell->limit_ns != wait_ns) {
         struct timeval limit = {.tv_sec = wait_ns / SECOND_NS, .tv_usec = wait_ns % SECOND_NS / 1000};
@@ -410,16 +387,14 @@ sleep_in_recv(struct doorbell *bell, int64_t wait_ns)
     return bytes >= 0 && is_bell(bell, &datagram, bytes);
 }
 
-static void
-sleep_in_poll(const struct doorbell *bell, int64_t wait_ns)
+static void sleep_in_poll(const struct doorbell *bell, int64_t wait_ns)
 {
     struct timespec limit = {.tv_sec = wait_ns / SECOND_NS, .tv_nsec = wait_ns % SECOND_NS};
     struct pollfd files[2] = {{.fd = bell->local, .events = POLLIN}, {.fd = bell->remote, .events = POLLIN}};
-    ppoll(files, 2, &limit, NULL);      /* a negative file is passed over */
+    ppoll(files, 2, &limit, NULL); /* a negative file is passed over */
 }
 
-bool
-doorbell_wait(struct doorbell *bell, int64_t wait_ns)
+bool doorbell_wait(struct doorbell *bell, int64_t wait_ns)
 {
     bool rung = false;
     if (wait_ns > 0 && bell->remote < 0 && wait_ns >= TICKS_NS_MIN)
@@ -435,8 +410,7 @@ doorbell_wait(struct doorbell *bell, int64_t wait_ns)
 
 /* Everybody rings at once: each rank begins with its neighbour and empties its own queue meanwhile, and rings twice,
  * so that a queue that overflows is not taken for a firewall. */
-void
-doorbell_test_ring(struct doorbell *bell)
+void doorbell_test_ring(struct doorbell *bell)
 {
     enum { PORTION = 32 };
     struct test_bell datagram = {.token = bell->token, .rank = (uint32_t)bell->rank};
@@ -449,8 +423,7 @@ doorbell_test_ring(struct doorbell *bell)
     }
 }
 
-static int
-count_missing(const struct doorbell *bell)
+static int count_missing(const struct doorbell *bell)
 {
     int missing = 0;
     for (int i = 0; i < bell->size; i++)
@@ -458,16 +431,14 @@ count_missing(const struct doorbell *bell)
     return missing;
 }
 
-static int64_t
-now_ns(void)
+static int64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * SECOND_NS + now.tv_nsec;
 }
 
-int
-doorbell_test_missing(struct doorbell *bell, int64_t wait_ns)
+int doorbell_test_missing(struct doorbell *bell, int64_t wait_ns)
 {
     int64_t end_ns = now_ns() + wait_ns;
     drain(bell, bell->remote);

@@ -49,7 +49,7 @@ struct fault {
     void *context;
     uintptr_t range, view;
     uint64_t bytes;
-    pid_t process;          /* a child of fork() runs the handler, too */
+    pid_t process; /* a child of fork() runs the handler, too */
     struct code code;
     void (*tell)(enum fault_death how, uintptr_t value);
     atomic_bool told;
@@ -59,7 +59,7 @@ struct fault {
     bool interrupt_watched, usr1_watched;
     atomic_uint interrupts;
     void (*print)(void);
-    void *stack;            /* the alternate stack of thread `stack_owner`, who was given one last */
+    void *stack; /* the alternate stack of thread `stack_owner`, who was given one last */
     pid_t stack_owner;
     stack_t stack_before;
 };
@@ -72,10 +72,9 @@ enum access_kind { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE, ACCESS_UNTOLD };
 
 #if defined(__x86_64__) && !defined(FAULT_ACCESS_UNTOLD)
 
-static enum access_kind
-access_told(const ucontext_t *context)
+static enum access_kind access_told(const ucontext_t *context)
 {
-    enum { PF_WRITE = 2, PF_INSTRUCTION = 16 };     /* Intel SDM 3A, "Page-Fault Exception", error code */
+    enum { PF_WRITE = 2, PF_INSTRUCTION = 16 }; /* Intel SDM 3A, "Page-Fault Exception", error code */
     unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
     if (code & PF_INSTRUCTION)
         return ACCESS_EXECUTE;
@@ -86,8 +85,7 @@ access_told(const ucontext_t *context)
 
 /* The kernel puts records of {magic, size} into the reserved area; one of them holds the syndrome register
  * (arch/arm64/include/uapi/asm/sigcontext.h; fields as in the Arm ARM, "ESR_EL1"). */
-static enum access_kind
-access_told(const ucontext_t *context)
+static enum access_kind access_told(const ucontext_t *context)
 {
     enum { SYNDROME_MAGIC = 0x45535201, EC_SHIFT = 26, EC_MASK = 0x3f, EC_INSTRUCTION_ABORT = 0x20 };
     enum { WRITE_NOT_READ = 1 << 6, CACHE_MAINTENANCE = 1 << 8 };
@@ -113,8 +111,7 @@ access_told(const ucontext_t *context)
 
 #else
 
-static enum access_kind
-access_told(const ucontext_t *context)
+static enum access_kind access_told(const ucontext_t *context)
 {
     (void)context;
     return ACCESS_UNTOLD;
@@ -125,8 +122,7 @@ access_told(const ucontext_t *context)
 /* A read that was served does not fault again at once, so a second fault at the same place must be a write.  (Where a
  * peer took the page away in between, one page is opened for writing without need.)  initial-exec: the handler must not
  * make the dynamic linker allocate. */
-static bool
-access_is_write(const ucontext_t *context, uintptr_t address)
+static bool access_is_write(const ucontext_t *context, uintptr_t address)
 {
     static _Thread_local volatile uintptr_t last_read __attribute__((tls_model("initial-exec")));
     enum access_kind kind = access_told(context);
@@ -138,8 +134,7 @@ access_is_write(const ucontext_t *context, uintptr_t address)
 }
 
 /* Where the access was made, and where the function that made it returns to, if it is a leaf. */
-static void
-access_made_at(const ucontext_t *context, uintptr_t *pc, uintptr_t *caller)
+static void access_made_at(const ucontext_t *context, uintptr_t *pc, uintptr_t *caller)
 {
 #if defined(__x86_64__)
     *pc = (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
@@ -156,11 +151,10 @@ access_made_at(const ucontext_t *context, uintptr_t *pc, uintptr_t *caller)
 /* ---- handing on ----------------------------------------------------------------------------------------------- */
 
 /* Act as the kernel would have without us.  The kernel restores the mask when our handler returns. */
-static void
-hand_on(struct sigaction *before, int signal, siginfo_t *info, void *context)
+static void hand_on(struct sigaction *before, int signal, siginfo_t *info, void *context)
 {
     struct sigaction action = *before;
-    bool sent = info->si_code <= 0;     /* by kill() or raise(), so no instruction will fault again */
+    bool sent = info->si_code <= 0; /* by kill() or raise(), so no instruction will fault again */
     if (!(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_IGN && sent)
         return;
     if (!(action.sa_flags & SA_SIGINFO) && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
@@ -192,8 +186,7 @@ hand_on(struct sigaction *before, int signal, siginfo_t *info, void *context)
 
 /* Pages of the range are mapped always, so only "no access" is ours; "not mapped" comes from a child of fork(), which
  * has no range.  Code cannot be run from the range: such a fault would come back for ever. */
-static bool
-serve(struct fault *fault, const siginfo_t *info, const ucontext_t *context)
+static bool serve(struct fault *fault, const siginfo_t *info, const ucontext_t *context)
 {
     fault_server *server = atomic_load_explicit(&fault->server, memory_order_acquire);
     uintptr_t address = (uintptr_t)info->si_addr;
@@ -207,8 +200,7 @@ serve(struct fault *fault, const siginfo_t *info, const ucontext_t *context)
     return server(fault->context, address - fault->range, access_is_write(context, address), by_mpi) != 0;
 }
 
-static void
-explain_bus_error(const struct fault *fault, const siginfo_t *info)
+static void explain_bus_error(const struct fault *fault, const siginfo_t *info)
 {
     static const char text[] = "dsm: SIGBUS in the shared range: the machine has no memory left for its pages "
                                "(use more hosts or smaller arrays, or raise the memory limit)\n";
@@ -222,8 +214,7 @@ explain_bus_error(const struct fault *fault, const siginfo_t *info)
 }
 
 /* Once: a crash that is handed on comes back. */
-static void
-tell_death(struct fault *fault, const siginfo_t *info)
+static void tell_death(struct fault *fault, const siginfo_t *info)
 {
     uintptr_t address = (uintptr_t)info->si_addr;
     bool sent = info->si_code <= 0, in_range = !sent && address - fault->range < fault->bytes;
@@ -238,8 +229,7 @@ tell_death(struct fault *fault, const siginfo_t *info)
         fault->tell(FAULT_CRASH, address);
 }
 
-static bool
-is_default(int signal)
+static bool is_default(int signal)
 {
     struct sigaction now;
     return sigaction(signal, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
@@ -247,8 +237,7 @@ is_default(int signal)
 
 /* A runtime of another language (WebAssembly, a garbage collector) lives on faults: it jumps out of its handler, or lets
  * the thread go on at another place.  One that knows no way gives the signal back, and returns to be killed. */
-static void
-not_served(struct fault *fault, unsigned generation, siginfo_t *info, void *context)
+static void not_served(struct fault *fault, unsigned generation, siginfo_t *info, void *context)
 {
     uintptr_t pc, pc_after, caller;
     access_made_at(context, &pc, &caller);
@@ -260,8 +249,7 @@ not_served(struct fault *fault, unsigned generation, siginfo_t *info, void *cont
         tell_death(fault, info);
 }
 
-static void
-handle(unsigned generation, int signal, siginfo_t *info, void *context)
+static void handle(unsigned generation, int signal, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
     struct fault *fault = atomic_load_explicit(&the_fault, memory_order_acquire);
@@ -276,15 +264,19 @@ handle(unsigned generation, int signal, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
-#define ENTRY(k) static void entry_##k(int signal, siginfo_t *info, void *context) { handle(k, signal, info, context); }
-ENTRY(0) ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
+#define ENTRY(k)                                                      \
+    static void entry_##k(int signal, siginfo_t *info, void *context) \
+    {                                                                 \
+        handle(k, signal, info, context);                             \
+    }
+ENTRY(0)
+ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
 
-static fault_entry *const entries[GENERATIONS] = {
-    entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
+    static fault_entry *const entries[GENERATIONS] = {
+        entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
 };
 
-static bool
-is_entry(const struct sigaction *action)
+static bool is_entry(const struct sigaction *action)
 {
     if (!(action->sa_flags & SA_SIGINFO))
         return false;
@@ -294,16 +286,14 @@ is_entry(const struct sigaction *action)
     return false;
 }
 
-static bool
-holds(const struct held *held)
+static bool holds(const struct held *held)
 {
     struct sigaction now;
     return sigaction(held->signal, NULL, &now) == 0 && is_entry(&now);
 }
 
 /* Which file of code holds this function; false: none. */
-static bool
-code_holds(fault_entry *function, Dl_info *file)
+static bool code_holds(fault_entry *function, Dl_info *file)
 {
     void *address;
     memcpy(&address, &function, sizeof address);
@@ -312,8 +302,7 @@ code_holds(fault_entry *function, Dl_info *file)
 
 /* Handlers of Python and of MPI do not end a fault: faulthandler's and Open MPI's print and die, that of signal.signal
  * returns, to fault again. */
-static bool
-is_hopeless(const struct fault *fault, const struct sigaction *action)
+static bool is_hopeless(const struct fault *fault, const struct sigaction *action)
 {
     Dl_info own, python;
     if (!(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN))
@@ -325,8 +314,7 @@ is_hopeless(const struct fault *fault, const struct sigaction *action)
     return code_is_mpi(&fault->code, (uintptr_t)action->sa_sigaction, 0);
 }
 
-static void
-remember_thief(struct fault *fault, const struct sigaction *action)
+static void remember_thief(struct fault *fault, const struct sigaction *action)
 {
     Dl_info file;
     const char *name = "unknown code";
@@ -338,8 +326,7 @@ remember_thief(struct fault *fault, const struct sigaction *action)
 }
 
 /* After GENERATIONS thefts the last entry is used again: only a thief that never gives up could then loop with us. */
-static int
-take(struct held *held)
+static int take(struct held *held)
 {
     struct sigaction now, ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     if (sigaction(held->signal, NULL, &now) != 0)
@@ -358,8 +345,7 @@ take(struct held *held)
 }
 
 /* Who has taken the signal since will call our entries for ever, so they stay as they are. */
-static void
-give_back(struct held *held)
+static void give_back(struct held *held)
 {
     struct sigaction now;
     if (held->generations == 0 || sigaction(held->signal, NULL, &now) != 0 || !is_entry(&now))
@@ -373,17 +359,15 @@ give_back(struct held *held)
 
 /* ---- the alternate stack --------------------------------------------------------------------------------------- */
 
-static size_t
-guard_bytes(void)
+static size_t guard_bytes(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static void *
-stack_new(void)
+static void *stack_new(void)
 {
-    unsigned char *mapped = mmap(NULL, STACK_BYTES + guard_bytes(), PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    unsigned char *mapped =
+        mmap(NULL, STACK_BYTES + guard_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (mapped == MAP_FAILED)
         return NULL;
     if (mprotect(mapped, guard_bytes(), PROT_NONE) != 0) {
@@ -394,8 +378,7 @@ stack_new(void)
 }
 
 /* Give the calling thread a stack for handlers on which MPI can run, unless it has one of that size. */
-static int
-stack_give(struct fault *fault)
+static int stack_give(struct fault *fault)
 {
     pid_t thread = (pid_t)syscall(SYS_gettid);
     stack_t now;
@@ -417,8 +400,7 @@ stack_give(struct fault *fault)
 }
 
 /* The memory stays: a thief may have remembered it as the stack to put back. */
-static void
-stack_take_away(struct fault *fault)
+static void stack_take_away(struct fault *fault)
 {
     stack_t now, before = fault->stack_before;
     if (!fault->stack || sigaltstack(NULL, &now) != 0 || now.ss_sp != fault->stack)
@@ -429,8 +411,7 @@ stack_take_away(struct fault *fault)
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
 
-static struct fault *
-fault_state(void)
+static struct fault *fault_state(void)
 {
     struct fault *fault = atomic_load(&the_fault);
     if (fault)
@@ -444,8 +425,7 @@ fault_state(void)
     return fault;
 }
 
-int
-fault_install(void *range, uint64_t bytes, fault_server *server, void *context)
+int fault_install(void *range, uint64_t bytes, fault_server *server, void *context)
 {
     struct fault *fault = fault_state();
     if (!fault)
@@ -472,8 +452,7 @@ fault_install(void *range, uint64_t bytes, fault_server *server, void *context)
     return error;
 }
 
-static void
-unwatch(int signal, bool *watched, const struct sigaction *before, fault_entry *ours)
+static void unwatch(int signal, bool *watched, const struct sigaction *before, fault_entry *ours)
 {
     struct sigaction now;
     if (*watched && sigaction(signal, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == ours) {
@@ -482,15 +461,13 @@ unwatch(int signal, bool *watched, const struct sigaction *before, fault_entry *
     }
 }
 
-bool
-fault_stolen(void)
+bool fault_stolen(void)
 {
     struct fault *fault = atomic_load(&the_fault);
     return fault && atomic_load(&fault->server) && !holds(&fault->segv);
 }
 
-void
-fault_retake(bool stack)
+void fault_retake(bool stack)
 {
     struct fault *fault = atomic_load(&the_fault);
     struct sigaction now;
@@ -501,26 +478,23 @@ fault_retake(bool stack)
     take(&fault->segv);
     take(&fault->bus);
     if (stack)
-        stack_give(fault);  /* faulthandler.enable() has put its own small one in place of ours */
+        stack_give(fault); /* faulthandler.enable() has put its own small one in place of ours */
 }
 
-const char *
-fault_thief(void)
+const char *fault_thief(void)
 {
     struct fault *fault = atomic_load(&the_fault);
     return fault ? fault->thief : "";
 }
 
-void
-fault_explain_view(const void *view)
+void fault_explain_view(const void *view)
 {
     struct fault *fault = atomic_load(&the_fault);
     if (fault)
         fault->view = (uintptr_t)view;
 }
 
-void
-fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value))
+void fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value))
 {
     struct fault *fault = atomic_load(&the_fault);
     if (fault)
@@ -529,8 +503,7 @@ fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value))
 
 /* ---- SIGINT and SIGUSR1 ---------------------------------------------------------------------------------------- */
 
-static void
-on_interrupt(int signal, siginfo_t *info, void *context)
+static void on_interrupt(int signal, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
     struct fault *fault = atomic_load(&the_fault);
@@ -540,8 +513,7 @@ on_interrupt(int signal, siginfo_t *info, void *context)
 }
 
 /* A program that ignores Ctrl-C, or is started in the background, must go on ignoring it. */
-int
-fault_watch_interrupt(void)
+int fault_watch_interrupt(void)
 {
     struct fault *fault = fault_state();
     struct sigaction now;
@@ -554,7 +526,7 @@ fault_watch_interrupt(void)
     if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_interrupt)
         return 0;
     fault->interrupt_before = now;
-    struct sigaction ours = now;        /* system calls are interrupted, or restarted, as before */
+    struct sigaction ours = now; /* system calls are interrupted, or restarted, as before */
     ours.sa_flags = SA_SIGINFO | (now.sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER));
     ours.sa_sigaction = on_interrupt;
     if (sigaction(SIGINT, &ours, NULL) != 0)
@@ -563,21 +535,18 @@ fault_watch_interrupt(void)
     return 0;
 }
 
-unsigned
-fault_interrupts(void)
+unsigned fault_interrupts(void)
 {
     struct fault *fault = atomic_load(&the_fault);
     return fault ? atomic_load(&fault->interrupts) : 0;
 }
 
-bool
-fault_interrupted(void)
+bool fault_interrupted(void)
 {
     return fault_interrupts() > 0;
 }
 
-static void
-on_usr1(int signal, siginfo_t *info, void *context)
+static void on_usr1(int signal, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
     struct fault *fault = atomic_load(&the_fault);
@@ -589,8 +558,7 @@ on_usr1(int signal, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
-int
-fault_watch_usr1(void (*print)(void))
+int fault_watch_usr1(void (*print)(void))
 {
     struct fault *fault = fault_state();
     struct sigaction now, ours = {.sa_flags = SA_SIGINFO | SA_RESTART};
@@ -610,8 +578,7 @@ fault_watch_usr1(void (*print)(void))
     return 0;
 }
 
-void
-fault_remove(void)
+void fault_remove(void)
 {
     struct fault *fault = atomic_load(&the_fault);
     if (!fault)

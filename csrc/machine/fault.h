@@ -31,9 +31,9 @@ void fault_remove(void);
 void fault_explain_view(const void *view);
 
 enum fault_death {
-    FAULT_CRASH,        /* value: the address, outside of the range */
-    FAULT_SENT,         /* by kill() or raise(); value: the process that sent it */
-    FAULT_FORKED        /* in a child of fork(), which has no range; value: the offset */
+    FAULT_CRASH, /* value: the address, outside of the range */
+    FAULT_SENT,  /* by kill() or raise(); value: the process that sent it */
+    FAULT_FORKED /* in a child of fork(), which has no range; value: the offset */
 };
 
 /* Call `tell` (async-signal-safe) on the first SIGSEGV that the process is about to die of. */

@@ -12,22 +12,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void
-masks_open(struct masks *masks)
+void masks_open(struct masks *masks)
 {
     *masks = (struct masks){.threads = opendir("/proc/self/task")};
 }
 
-void
-masks_close(struct masks *masks)
+void masks_close(struct masks *masks)
 {
     if (masks->threads)
         closedir(masks->threads);
     masks->threads = NULL;
 }
 
-bool
-masks_unblock(void)
+bool masks_unblock(void)
 {
     sigset_t both, before;
     sigemptyset(&both);
@@ -37,30 +34,26 @@ masks_unblock(void)
            (sigismember(&before, SIGSEGV) == 1 || sigismember(&before, SIGBUS) == 1);
 }
 
-static nlink_t
-count(const struct masks *masks)
+static nlink_t count(const struct masks *masks)
 {
     struct stat told;
     return masks->threads && fstat(dirfd(masks->threads), &told) == 0 ? told.st_nlink : 0;
 }
 
-bool
-masks_threads_changed(const struct masks *masks)
+bool masks_threads_changed(const struct masks *masks)
 {
     return count(masks) != masks->seen;
 }
 
 /* The C library blocks all signals while it begins or ends a thread, also its own two, of which a program can block none. */
-static bool
-is_of_the_library(unsigned long long mask)
+static bool is_of_the_library(unsigned long long mask)
 {
     enum { SIGCANCEL = 32, SIGSETXID = 33 };
     return mask & (1ull << (SIGCANCEL - 1) | 1ull << (SIGSETXID - 1));
 }
 
 /* The file is a kilobyte and more; what is looked for stands in its first half, the name in its first line. */
-static bool
-blocks(const struct masks *masks, const char *thread, char name[MASKS_NAME_BYTES])
+static bool blocks(const struct masks *masks, const char *thread, char name[MASKS_NAME_BYTES])
 {
     char path[32], text[4096];
     snprintf(path, sizeof path, "%.16s/status", thread);
@@ -76,8 +69,7 @@ blocks(const struct masks *masks, const char *thread, char name[MASKS_NAME_BYTES
     return !is_of_the_library(mask) && mask & (1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1));
 }
 
-static bool
-is_told(const struct masks *masks, pid_t thread)
+static bool is_told(const struct masks *masks, pid_t thread)
 {
     for (unsigned i = 0; i < masks->told_count; i++)
         if (masks->told[i] == thread)
@@ -85,8 +77,7 @@ is_told(const struct masks *masks, pid_t thread)
     return false;
 }
 
-unsigned
-masks_look(struct masks *masks, char name[MASKS_NAME_BYTES])
+unsigned masks_look(struct masks *masks, char name[MASKS_NAME_BYTES])
 {
     unsigned found = 0;
     if (!masks->threads)

@@ -16,8 +16,8 @@ enum { MASKS_TOLD_MAX = 64, MASKS_NAME_BYTES = 32 };
 
 /* Invariant: told[] are the first told_count threads that were found, each once. */
 struct masks {
-    DIR *threads;               /* NULL: /proc cannot be read */
-    nlink_t seen;               /* says how many threads there were at the last look */
+    DIR *threads; /* NULL: /proc cannot be read */
+    nlink_t seen; /* says how many threads there were at the last look */
     pid_t told[MASKS_TOLD_MAX];
     unsigned told_count;
 };

@@ -44,15 +44,13 @@ static const struct {
     {64 * GIB, 320 * GIB, 64 * GIB},
 };
 
-static uint64_t
-round_to_pages(uint64_t bytes)
+static uint64_t round_to_pages(uint64_t bytes)
 {
     uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
     return (bytes + page_bytes - 1) / page_bytes * page_bytes;
 }
 
-static int
-open_backing(uint64_t bytes)
+static int open_backing(uint64_t bytes)
 {
     /* The kernel answers a file beyond this limit with SIGXFSZ, which kills. */
     struct rlimit limit;
@@ -72,8 +70,7 @@ open_backing(uint64_t bytes)
 }
 
 /* A huge page lies at a multiple of its size, and so must the view; where the kernel chooses, there is more room first. */
-static void *
-map_aligned(int file, uint64_t bytes, int protection, int flags)
+static void *map_aligned(int file, uint64_t bytes, int protection, int flags)
 {
     uint64_t room = bytes + MEMORY_HUGE_BYTES;
     unsigned char *found = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -92,15 +89,15 @@ map_aligned(int file, uint64_t bytes, int protection, int flags)
 }
 
 /* Both MADV flags stay with every piece that mprotect cuts from the mapping later. */
-static int
-map_view(int file, void *address, uint64_t bytes, int protection, unsigned char **view)
+static int map_view(int file, void *address, uint64_t bytes, int protection, unsigned char **view)
 {
     int flags = MAP_SHARED | MAP_NORESERVE | (address ? MAP_FIXED_NOREPLACE : 0);
-    void *mapped = address ? mmap(address, bytes, protection, flags, file, 0) : map_aligned(file, bytes, protection, flags);
+    void *mapped =
+        address ? mmap(address, bytes, protection, flags, file, 0) : map_aligned(file, bytes, protection, flags);
     if (mapped == MAP_FAILED)
         return -errno;
     int error = 0;
-    if (address && mapped != address)   /* a kernel before 4.17 takes the address for a hint */
+    if (address && mapped != address) /* a kernel before 4.17 takes the address for a hint */
         error = EEXIST;
     else if (madvise(mapped, bytes, MADV_DONTFORK) != 0 || madvise(mapped, bytes, MADV_DONTDUMP) != 0)
         error = errno;
@@ -112,8 +109,7 @@ map_view(int file, void *address, uint64_t bytes, int protection, unsigned char 
     return 0;
 }
 
-int
-memory_map(struct memory *memory, void *address, uint64_t bytes)
+int memory_map(struct memory *memory, void *address, uint64_t bytes)
 {
     *memory = (struct memory){.file = -1};
     if (bytes == 0 || bytes % (uint64_t)sysconf(_SC_PAGESIZE) != 0)
@@ -144,8 +140,7 @@ memory_map(struct memory *memory, void *address, uint64_t bytes)
     return 0;
 }
 
-void
-memory_unmap(struct memory *memory)
+void memory_unmap(struct memory *memory)
 {
     if (!memory->application)
         return;
@@ -155,8 +150,7 @@ memory_unmap(struct memory *memory)
     *memory = (struct memory){.file = -1};
 }
 
-void *
-memory_candidate(unsigned k, uint64_t bytes)
+void *memory_candidate(unsigned k, uint64_t bytes)
 {
     for (size_t i = 0; i < sizeof candidate_windows / sizeof candidate_windows[0]; i++) {
         uint64_t first = candidate_windows[i].first, end = candidate_windows[i].end, step = candidate_windows[i].step;
@@ -170,8 +164,7 @@ memory_candidate(unsigned k, uint64_t bytes)
     return NULL;
 }
 
-static bool
-has_memory(const struct memory *memory, uint64_t offset, uint64_t bytes)
+static bool has_memory(const struct memory *memory, uint64_t offset, uint64_t bytes)
 {
     for (uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), at = 0; at < bytes; at += 64 * page_bytes)
         if (memory_touched(memory, offset + at))
@@ -181,8 +174,7 @@ has_memory(const struct memory *memory, uint64_t offset, uint64_t bytes)
 
 /* Back the bytes of a huge page by one, if they have no memory yet.  The kernel joins only where some of it has a small page
  * (EINVAL else), and fails where memory is in pieces: then the next ones are left alone, ever more of them. */
-static bool
-make_huge(struct memory *memory, uint64_t offset)
+static bool make_huge(struct memory *memory, uint64_t offset)
 {
     enum { LEFT_MAX = 1 << 16 };
     if (!memory->huge || has_memory(memory, offset, MEMORY_HUGE_BYTES))
@@ -191,7 +183,7 @@ make_huge(struct memory *memory, uint64_t offset)
         memory->huge_left--;
         return false;
     }
-    __atomic_fetch_or(memory->system + offset, 0, __ATOMIC_RELAXED);     /* a thread may write there by now */
+    __atomic_fetch_or(memory->system + offset, 0, __ATOMIC_RELAXED); /* a thread may write there by now */
     bool made = madvise(memory->system + offset, MEMORY_HUGE_BYTES, MADV_COLLAPSE) == 0;
     if (made)
         memory->huge_failures = 0;
@@ -203,8 +195,7 @@ make_huge(struct memory *memory, uint64_t offset)
     return made;
 }
 
-int
-memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memory_access access)
+int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memory_access access)
 {
     static const int protections[] = {
         [MEMORY_NONE] = PROT_NONE,
@@ -222,8 +213,7 @@ memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memo
 
 /* fallocate and MADV_REMOVE were measured alike: a hole costs what lies in it (1.4 us a page) and the page tables
  * around it; 1 TiB that holds nothing takes 30 us. */
-int
-memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes)
+int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes)
 {
     if (offset > memory->bytes || bytes > memory->bytes - offset)
         return -EINVAL;
@@ -239,8 +229,7 @@ memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes)
 
 /* By the system view a page costs 3.6 us (the fault 2.9), by the file 1.7, of which 1.2 can be spent before
  * (memory_prepare).  Where the file cannot be written, the view tells: the kernel kills for want of memory. */
-void
-memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, uint64_t count)
+void memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, uint64_t count)
 {
     while (count > 0) {
         ssize_t written = pwrite(memory->file, bytes, count, (off_t)offset);
@@ -255,8 +244,7 @@ memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, u
     memcpy(memory->system + offset, bytes, count);
 }
 
-uint64_t
-memory_prepare(struct memory *memory, uint64_t offset, uint64_t end)
+uint64_t memory_prepare(struct memory *memory, uint64_t offset, uint64_t end)
 {
     enum { PREPARED_BYTES = 4 * 4096 };
     if (end % MEMORY_HUGE_BYTES == 0 && end - offset >= MEMORY_HUGE_BYTES && make_huge(memory, end - MEMORY_HUGE_BYTES))
@@ -267,8 +255,7 @@ memory_prepare(struct memory *memory, uint64_t offset, uint64_t end)
 }
 
 /* mincore looks into the file, not into the page tables; where it fails, everything may have been touched. */
-uint64_t
-memory_touched(const struct memory *memory, uint64_t offset)
+uint64_t memory_touched(const struct memory *memory, uint64_t offset)
 {
     enum { PAGES = 64 };
     unsigned char resident[PAGES];
@@ -286,8 +273,7 @@ memory_touched(const struct memory *memory, uint64_t offset)
 
 /* No huge pages here: they were measured five times dearer than small ones to touch first on a virtual machine, and
  * pools grow by little. */
-void *
-memory_chunk(size_t bytes)
+void *memory_chunk(size_t bytes)
 {
     if (bytes == 0 || bytes > SIZE_MAX / 2)
         return NULL;
@@ -295,15 +281,13 @@ memory_chunk(size_t bytes)
     return chunk == MAP_FAILED ? NULL : chunk;
 }
 
-void
-memory_chunk_free(void *chunk, size_t bytes)
+void memory_chunk_free(void *chunk, size_t bytes)
 {
     if (chunk)
         munmap(chunk, round_to_pages(bytes));
 }
 
-uint64_t
-memory_mappings_max(void)
+uint64_t memory_mappings_max(void)
 {
     unsigned long mappings = 65530;
     FILE *file = fopen("/proc/sys/vm/max_map_count", "re");

@@ -25,8 +25,8 @@ struct memory {
     unsigned char *system;
     uint64_t bytes;
     int file;
-    bool huge;                      /* what has no memory and is opened, or prepared for, as a whole gets a huge page */
-    uint32_t huge_left, huge_failures;  /* how many to leave alone, and to leave alone after the next failure */
+    bool huge; /* what has no memory and is opened, or prepared for, as a whole gets a huge page */
+    uint32_t huge_left, huge_failures; /* how many to leave alone, and to leave alone after the next failure */
 };
 
 /* Try to map the range with the application view at `address` (NULL: anywhere), all of it inaccessible.

@@ -40,13 +40,13 @@ enum { TAG = 0, TAG_MORE = 1, TAG_PARTS = 2, TAG_COPY = 3, RECEIVES_MAX = 64, LI
 /* A message whose parts are under way. */
 struct parcel {
     void *token;
-    unsigned left;              /* sends that are not done */
+    unsigned left; /* sends that are not done */
 };
 
 struct sent {
-    void *buffer;               /* NULL: a part */
+    void *buffer; /* NULL: a part */
     uint64_t capacity;
-    struct parcel *parcel;      /* of a part */
+    struct parcel *parcel; /* of a part */
     bool done;
 };
 
@@ -61,7 +61,7 @@ struct received {
     void *buffer;
     uint64_t bytes;
     int source;
-    int tag;                    /* TAG_MORE: a piece that is not the last of its message; TAG_PARTS: parts follow, TAG_COPY:
+    int tag; /* TAG_MORE: a piece that is not the last of its message; TAG_PARTS: parts follow, TAG_COPY:
                                  * they are to be copied */
     bool complete;
 };
@@ -71,8 +71,8 @@ struct arrival {
     struct arrival *next;
     struct received received;
     void *token;
-    int count, here;            /* parts; how many of them are complete */
-    uint64_t got;               /* of the next part (chaos cuts them) */
+    int count, here; /* parts; how many of them are complete */
+    uint64_t got;    /* of the next part (chaos cuts them) */
     MPI_Request requests[TRANSPORT_PARTS_MAX];
     struct transport_part parts[TRANSPORT_PARTS_MAX];
 };
@@ -83,17 +83,17 @@ struct arrival {
  */
 struct transport {
     MPI_Comm comm, parts_comm;
-    MPI_Request step;           /* at the start: all ranks ask for the duplicate; at the end: all ranks are quiet */
-    bool quiet;                 /* this rank has said that it is */
+    MPI_Request step; /* at the start: all ranks ask for the duplicate; at the end: all ranks are quiet */
+    bool quiet;       /* this rank has said that it is */
     int rank, size;
     struct transport_buffers buffers;
-    struct chaos *chaos;        /* NULL in production */
-    struct board *board;        /* or NULL */
+    struct chaos *chaos; /* NULL in production */
+    struct board *board; /* or NULL */
 
     unsigned offers_count, offers_capacity;
     struct offer *offers;
-    uint64_t *offered;          /* to each peer, so far */
-    uint64_t copied;            /* bytes, and not told yet */
+    uint64_t *offered; /* to each peer, so far */
+    uint64_t copied;   /* bytes, and not told yet */
 
     unsigned sends_count, sends_capacity;
     MPI_Request *send_requests;
@@ -106,13 +106,12 @@ struct transport {
 
     unsigned arrivals_count;
     struct arrival *arrivals, **arrivals_end;
-    unsigned *waiting;          /* arrivals of each source */
+    unsigned *waiting; /* arrivals of each source */
 };
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 
-static void
-describe(int code, const char *call, char *text, int text_capacity)
+static void describe(int code, const char *call, char *text, int text_capacity)
 {
     char reason[MPI_MAX_ERROR_STRING] = "unknown error";
     int length;
@@ -120,8 +119,7 @@ describe(int code, const char *call, char *text, int text_capacity)
     snprintf(text, (size_t)text_capacity, "%s failed: %s", call, reason);
 }
 
-static void
-check(const struct transport *transport, int code, const char *call)
+static void check(const struct transport *transport, int code, const char *call)
 {
     if (code == MPI_SUCCESS)
         return;
@@ -131,8 +129,7 @@ check(const struct transport *transport, int code, const char *call)
 }
 
 /* MPI_Testsome tells of single requests in their statuses. */
-static void
-check_some(const struct transport *transport, int code, int count, const MPI_Status *statuses)
+static void check_some(const struct transport *transport, int code, int count, const MPI_Status *statuses)
 {
     if (code == MPI_SUCCESS)
         return;
@@ -146,8 +143,7 @@ check_some(const struct transport *transport, int code, int count, const MPI_Sta
 
 /* ---- sending --------------------------------------------------------------------------------------------------- */
 
-static void *
-grown(const struct transport *transport, void *old, size_t old_bytes, size_t new_bytes)
+static void *grown(const struct transport *transport, void *old, size_t old_bytes, size_t new_bytes)
 {
     void *new = memory_chunk(new_bytes);
     if (!new)
@@ -159,8 +155,7 @@ grown(const struct transport *transport, void *old, size_t old_bytes, size_t new
 }
 
 /* Not realloc: a send may come from a fault handler. */
-static void
-sends_grow(struct transport *transport)
+static void sends_grow(struct transport *transport)
 {
     size_t old = transport->sends_capacity, new = old ? 2 * old : LIST_FIRST;
     transport->send_requests = grown(transport, transport->send_requests, old * sizeof *transport->send_requests,
@@ -171,8 +166,7 @@ sends_grow(struct transport *transport)
 }
 
 /* MPI is done with it. */
-static void
-finish(struct transport *transport, struct sent sent)
+static void finish(struct transport *transport, struct sent sent)
 {
     const struct transport_buffers *buffers = &transport->buffers;
     if (sent.buffer)
@@ -185,8 +179,7 @@ finish(struct transport *transport, struct sent sent)
 }
 
 /* Statuses are asked for in portions, so that they fit on the stack of a fault handler. */
-static void
-sends_poll(struct transport *transport)
+static void sends_poll(struct transport *transport)
 {
     enum { PORTION = 64 };
     MPI_Status statuses[PORTION];
@@ -214,8 +207,7 @@ sends_poll(struct transport *transport)
     transport->sends_count = kept;
 }
 
-static void
-post(struct transport *transport, int peer, int tag, const struct transport_part *part, struct sent sent)
+static void post(struct transport *transport, int peer, int tag, const struct transport_part *part, struct sent sent)
 {
     if (transport->sends_count == transport->sends_capacity)
         sends_grow(transport);
@@ -232,8 +224,7 @@ post(struct transport *transport, int peer, int tag, const struct transport_part
     transport->sends[transport->sends_count++] = sent;
 }
 
-static void
-post_pieces(struct transport *transport, int peer, int tag, const void *buffer, uint64_t bytes)
+static void post_pieces(struct transport *transport, int peer, int tag, const void *buffer, uint64_t bytes)
 {
     const unsigned char *from = buffer;
     uint64_t piece;
@@ -248,8 +239,7 @@ post_pieces(struct transport *transport, int peer, int tag, const void *buffer, 
     } while (bytes > 0);
 }
 
-static void
-send_bytes(struct transport *transport, int peer, int tag, void *buffer, uint64_t bytes, uint64_t capacity)
+static void send_bytes(struct transport *transport, int peer, int tag, void *buffer, uint64_t bytes, uint64_t capacity)
 {
     if (bytes > INT_MAX)
         transport->buffers.broken(transport->buffers.context, "a message of more than 2 GiB was to be sent");
@@ -262,14 +252,12 @@ send_bytes(struct transport *transport, int peer, int tag, void *buffer, uint64_
     transport->buffers.give(transport->buffers.context, buffer, capacity);
 }
 
-void
-transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
+void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
 {
     send_bytes(transport, peer, TAG, buffer, bytes, capacity);
 }
 
-static void
-offer(struct transport *transport, int peer, void *token)
+static void offer(struct transport *transport, int peer, void *token)
 {
     if (transport->offers_count == transport->offers_capacity) {
         size_t old = transport->offers_capacity, new = old ? 2 * old : LIST_FIRST;
@@ -281,8 +269,7 @@ offer(struct transport *transport, int peer, void *token)
         (struct offer){.peer = peer, .number = ++transport->offered[peer], .token = token};
 }
 
-static void
-offers_poll(struct transport *transport)
+static void offers_poll(struct transport *transport)
 {
     const struct transport_buffers *buffers = &transport->buffers;
     unsigned kept = 0;
@@ -296,15 +283,13 @@ offers_poll(struct transport *transport)
     transport->offers_count = kept;
 }
 
-void
-transport_copy_by(struct transport *transport, struct board *board)
+void transport_copy_by(struct transport *transport, struct board *board)
 {
     transport->board = board;
 }
 
-void
-transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
-                     const struct transport_part *parts, int count, void *token)
+void transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
+                          const struct transport_part *parts, int count, void *token)
 {
     if (transport->board && board_copied_by(transport->board, peer)) {
         offer(transport, peer, token);
@@ -313,7 +298,7 @@ transport_send_parts(struct transport *transport, int peer, void *buffer, uint64
     }
     struct parcel *parcel = transport->buffers.take(transport->buffers.context, sizeof *parcel);
     struct sent sent = {.parcel = parcel};
-    *parcel = (struct parcel){.token = token, .left = 1};       /* until all have been posted */
+    *parcel = (struct parcel){.token = token, .left = 1}; /* until all have been posted */
     send_bytes(transport, peer, TAG_PARTS, buffer, bytes, capacity);
     for (int i = 0; i < count; i++) {
         struct transport_part left = parts[i];
@@ -328,16 +313,14 @@ transport_send_parts(struct transport *transport, int peer, void *buffer, uint64
     finish(transport, sent);
 }
 
-unsigned
-transport_pending(const struct transport *transport)
+unsigned transport_pending(const struct transport *transport)
 {
     return transport->sends_count + transport->arrivals_count + (transport->chaos ? chaos_kept(transport->chaos) : 0);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------------- */
 
-static void
-receives_poll(struct transport *transport)
+static void receives_poll(struct transport *transport)
 {
     MPI_Status statuses[RECEIVES_MAX];
     int indices[RECEIVES_MAX], done = 0;
@@ -347,8 +330,7 @@ receives_poll(struct transport *transport)
         transport->receives[indices[i]].complete = true;
 }
 
-static void
-receives_remove(struct transport *transport, unsigned place)
+static void receives_remove(struct transport *transport, unsigned place)
 {
     unsigned behind = transport->receives_count - place - 1;
     transport->under_way[transport->receives[place].source]--;
@@ -358,8 +340,7 @@ receives_remove(struct transport *transport, unsigned place)
     transport->receives_count--;
 }
 
-static bool
-oldest_of_its_source(const struct transport *transport, unsigned place)
+static bool oldest_of_its_source(const struct transport *transport, unsigned place)
 {
     int source = transport->receives[place].source;
     if (transport->under_way[source] == 1)
@@ -370,8 +351,7 @@ oldest_of_its_source(const struct transport *transport, unsigned place)
     return true;
 }
 
-static bool
-receives_take(struct transport *transport, struct received *received)
+static bool receives_take(struct transport *transport, struct received *received)
 {
     for (unsigned i = 0; i < transport->receives_count; i++) {
         *received = transport->receives[i];
@@ -384,13 +364,13 @@ receives_take(struct transport *transport, struct received *received)
 }
 
 /* Match the next message there is; *found tells whether there was one.  True: it can be handed out at once. */
-static bool
-receive_matched(struct transport *transport, bool *found, struct received *received)
+static bool receive_matched(struct transport *transport, bool *found, struct received *received)
 {
     MPI_Message message;
     MPI_Status status;
     int flag = 0, count = 0, done = 0;
-    check(transport, MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, transport->comm, &flag, &message, &status), "MPI_Improbe");
+    check(transport, MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, transport->comm, &flag, &message, &status),
+          "MPI_Improbe");
     *found = flag != 0;
     if (!flag)
         return false;
@@ -411,8 +391,7 @@ receive_matched(struct transport *transport, bool *found, struct received *recei
     return false;
 }
 
-static bool
-receive(struct transport *transport, struct received *received)
+static bool receive(struct transport *transport, struct received *received)
 {
     if (transport->receives_count > 0) {
         receives_poll(transport);
@@ -427,8 +406,7 @@ receive(struct transport *transport, struct received *received)
 }
 
 /* The next message, its parts apart. */
-static bool
-next_message(struct transport *transport, struct received *received)
+static bool next_message(struct transport *transport, struct received *received)
 {
     bool any = receive(transport, received);
     if (!transport->chaos)
@@ -443,17 +421,16 @@ next_message(struct transport *transport, struct received *received)
 
 /* ---- parts ----------------------------------------------------------------------------------------------------- */
 
-static void
-post_part(struct transport *transport, struct arrival *arrival, int i)
+static void post_part(struct transport *transport, struct arrival *arrival, int i)
 {
     struct transport_part part = arrival->parts[i];
-    check(transport, MPI_Irecv((unsigned char *)part.at + arrival->got, (int)(part.bytes - arrival->got), MPI_BYTE,
-                               arrival->received.source, TAG, transport->parts_comm, &arrival->requests[i]),
+    check(transport,
+          MPI_Irecv((unsigned char *)part.at + arrival->got, (int)(part.bytes - arrival->got), MPI_BYTE,
+                    arrival->received.source, TAG, transport->parts_comm, &arrival->requests[i]),
           "MPI_Irecv");
 }
 
-static void
-arrivals_add(struct transport *transport, const struct received *received)
+static void arrivals_add(struct transport *transport, const struct received *received)
 {
     const struct transport_buffers *buffers = &transport->buffers;
     struct arrival *arrival = buffers->take(buffers->context, sizeof *arrival);
@@ -478,8 +455,7 @@ arrivals_add(struct transport *transport, const struct received *received)
     transport->waiting[received->source]++;
 }
 
-static uint64_t
-part_bytes(const struct transport *transport, const MPI_Status *status)
+static uint64_t part_bytes(const struct transport *transport, const MPI_Status *status)
 {
     int count = 0;
     check(transport, MPI_Get_count(status, MPI_BYTE, &count), "MPI_Get_count");
@@ -487,8 +463,7 @@ part_bytes(const struct transport *transport, const MPI_Status *status)
 }
 
 /* Pieces of unknown lengths, one receive at a time, and now and then. */
-static void
-poll_pieces(struct transport *transport, struct arrival *arrival)
+static void poll_pieces(struct transport *transport, struct arrival *arrival)
 {
     MPI_Request *request = &arrival->requests[arrival->here];
     MPI_Status status;
@@ -508,8 +483,7 @@ poll_pieces(struct transport *transport, struct arrival *arrival)
     arrival->here++;
 }
 
-static void
-poll_arrival(struct transport *transport, struct arrival *arrival)
+static void poll_arrival(struct transport *transport, struct arrival *arrival)
 {
     MPI_Status statuses[TRANSPORT_PARTS_MAX];
     int all = 0;
@@ -522,8 +496,7 @@ poll_arrival(struct transport *transport, struct arrival *arrival)
         arrival->here = arrival->count;
 }
 
-static void
-copy_part(struct transport *transport, int source, const struct transport_part *part)
+static void copy_part(struct transport *transport, int source, const struct transport_part *part)
 {
     if (part->offset == TRANSPORT_NOWHERE)
         return;
@@ -537,8 +510,7 @@ copy_part(struct transport *transport, int source, const struct transport_part *
 }
 
 /* Of the oldest message of its source: only how many have been copied is told. */
-static void
-copy_parts(struct transport *transport, struct arrival *arrival)
+static void copy_parts(struct transport *transport, struct arrival *arrival)
 {
     for (; arrival->here < arrival->count; arrival->here++)
         copy_part(transport, arrival->received.source, &arrival->parts[arrival->here]);
@@ -546,8 +518,7 @@ copy_parts(struct transport *transport, struct arrival *arrival)
 }
 
 /* Look whether the parts have come, or fetch them. */
-static void
-look_for_parts(struct transport *transport, struct arrival *arrival, bool oldest)
+static void look_for_parts(struct transport *transport, struct arrival *arrival, bool oldest)
 {
     if (arrival->received.tag == TAG_COPY) {
         if (oldest && !(transport->chaos && chaos_waits(transport->chaos)))
@@ -559,10 +530,9 @@ look_for_parts(struct transport *transport, struct arrival *arrival, bool oldest
 }
 
 /* The first one that is complete and the oldest of its source. */
-static bool
-arrivals_take(struct transport *transport, struct received *received, void **token)
+static bool arrivals_take(struct transport *transport, struct received *received, void **token)
 {
-    unsigned blocked = 0;           /* of different sources; only then can one overtake another */
+    unsigned blocked = 0; /* of different sources; only then can one overtake another */
     for (struct arrival **link = &transport->arrivals; *link; link = &(*link)->next) {
         struct arrival *arrival = *link;
         bool oldest = true;
@@ -587,16 +557,14 @@ arrivals_take(struct transport *transport, struct received *received, void **tok
     return false;
 }
 
-uint64_t
-transport_copied(struct transport *transport)
+uint64_t transport_copied(struct transport *transport)
 {
     uint64_t copied = transport->copied;
     transport->copied = 0;
     return copied;
 }
 
-int
-transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token)
+int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token)
 {
     struct received received;
     *token = NULL;
@@ -621,8 +589,7 @@ transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, v
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
 
-static const char *
-thread_level_name(int level)
+static const char *thread_level_name(int level)
 {
     switch (level) {
     case MPI_THREAD_SINGLE: return "MPI_THREAD_SINGLE";
@@ -633,8 +600,7 @@ thread_level_name(int level)
 }
 
 /* The level is compared on the duplicate, so that all ranks refuse together where one of them must. */
-static int
-check_thread_level(const struct transport *transport, char *text, int text_capacity)
+static int check_thread_level(const struct transport *transport, char *text, int text_capacity)
 {
     int mine = MPI_THREAD_SINGLE;
     int code = MPI_Query_thread(&mine);
@@ -660,8 +626,7 @@ check_thread_level(const struct transport *transport, char *text, int text_capac
 }
 
 /* Ask for the duplicate, without waiting for the ranks that ask later. */
-static int
-begin_duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capacity)
+static int begin_duplicate(struct transport *transport, MPI_Comm comm, char *text, int text_capacity)
 {
     int inter = 0;
     if (comm == MPI_COMM_NULL) {
@@ -686,8 +651,7 @@ begin_duplicate(struct transport *transport, MPI_Comm comm, char *text, int text
 }
 
 /* All ranks are there: what follows does not wait long. */
-static int
-end_duplicate(struct transport *transport, char *text, int text_capacity)
+static int end_duplicate(struct transport *transport, char *text, int text_capacity)
 {
     int code = MPI_Comm_set_errhandler(transport->comm, MPI_ERRORS_RETURN);
     if (code == MPI_SUCCESS)
@@ -698,8 +662,7 @@ end_duplicate(struct transport *transport, char *text, int text_capacity)
     return -1;
 }
 
-static void
-transport_delete(struct transport *transport)
+static void transport_delete(struct transport *transport)
 {
     if (transport->parts_comm != MPI_COMM_NULL)
         MPI_Comm_free(&transport->parts_comm);
@@ -715,9 +678,8 @@ transport_delete(struct transport *transport)
     free(transport);
 }
 
-int
-transport_open(struct transport **transport, const void *mpi_comm, const struct transport_buffers *buffers,
-               char *text, int text_capacity)
+int transport_open(struct transport **transport, const void *mpi_comm, const struct transport_buffers *buffers,
+                   char *text, int text_capacity)
 {
     *transport = NULL;
     int initialized = 0, finalized = 0;
@@ -742,8 +704,7 @@ transport_open(struct transport **transport, const void *mpi_comm, const struct 
     return 0;
 }
 
-int
-transport_opened(struct transport *transport, char *text, int text_capacity)
+int transport_opened(struct transport *transport, char *text, int text_capacity)
 {
     int done = 0;
     int code = MPI_Test(&transport->step, &done, MPI_STATUS_IGNORE);
@@ -768,27 +729,23 @@ transport_opened(struct transport *transport, char *text, int text_capacity)
     return done;
 }
 
-int
-transport_disturb(struct transport *transport, uint64_t seed)
+int transport_disturb(struct transport *transport, uint64_t seed)
 {
     transport->chaos = chaos_open(seed, transport->rank, transport->size, &transport->buffers);
     return transport->chaos ? 0 : -1;
 }
 
-int
-transport_rank(const struct transport *transport)
+int transport_rank(const struct transport *transport)
 {
     return transport->rank;
 }
 
-int
-transport_size(const struct transport *transport)
+int transport_size(const struct transport *transport)
 {
     return transport->size;
 }
 
-bool
-transport_quiet(struct transport *transport)
+bool transport_quiet(struct transport *transport)
 {
     int quiet = 0;
     if (!transport->quiet)
@@ -800,8 +757,7 @@ transport_quiet(struct transport *transport)
 
 /* A send that the receiver has not matched ends only when it is received, so everybody goes on receiving, for nothing,
  * until all ranks have said that their sends are done (a barrier that does not wait). */
-void
-transport_close(struct transport *transport)
+void transport_close(struct transport *transport)
 {
     MPI_Request barrier = MPI_REQUEST_NULL;
     bool begun = false;
@@ -825,42 +781,36 @@ transport_close(struct transport *transport)
 
 /* ---- collectives ----------------------------------------------------------------------------------------------- */
 
-static uint64_t
-agree(struct transport *transport, uint64_t value, MPI_Op operation)
+static uint64_t agree(struct transport *transport, uint64_t value, MPI_Op operation)
 {
     uint64_t agreed = value;
     check(transport, MPI_Allreduce(&value, &agreed, 1, MPI_UINT64_T, operation, transport->comm), "MPI_Allreduce");
     return agreed;
 }
 
-uint64_t
-transport_agree_min(struct transport *transport, uint64_t value)
+uint64_t transport_agree_min(struct transport *transport, uint64_t value)
 {
     return agree(transport, value, MPI_MIN);
 }
 
-uint64_t
-transport_agree_max(struct transport *transport, uint64_t value)
+uint64_t transport_agree_max(struct transport *transport, uint64_t value)
 {
     return agree(transport, value, MPI_MAX);
 }
 
-void
-transport_gather(struct transport *transport, const void *mine, int bytes, void *all)
+void transport_gather(struct transport *transport, const void *mine, int bytes, void *all)
 {
     check(transport, MPI_Allgather(mine, bytes, MPI_BYTE, all, bytes, MPI_BYTE, transport->comm), "MPI_Allgather");
 }
 
-void
-transport_broadcast(struct transport *transport, void *value, int bytes)
+void transport_broadcast(struct transport *transport, void *value, int bytes)
 {
     check(transport, MPI_Bcast(value, bytes, MPI_BYTE, 0, transport->comm), "MPI_Bcast");
 }
 
 /* MPICH's launcher ends when it is told of MPI_Abort, and with it what it has not read from a rank's pipe.  What it has
  * read it passes on before the news of the abort.  Not for ever: nobody may be reading. */
-static void
-wait_until_read(int file)
+static void wait_until_read(int file)
 {
     struct stat kind;
     int unread = 0;
@@ -872,8 +822,7 @@ wait_until_read(int file)
 
 static void (*before_finalize)(void);
 
-static int
-at_finalize(MPI_Comm comm, int key, void *attribute, void *unused)
+static int at_finalize(MPI_Comm comm, int key, void *attribute, void *unused)
 {
     (void)comm;
     (void)attribute;
@@ -884,8 +833,7 @@ at_finalize(MPI_Comm comm, int key, void *attribute, void *unused)
 }
 
 /* MPI_Finalize deletes the attributes of MPI_COMM_SELF before anything else (MPI 4.0, 11.2.4). */
-int
-transport_before_finalize(void (*call)(void))
+int transport_before_finalize(void (*call)(void))
 {
     int key;
     before_finalize = call;
@@ -895,8 +843,7 @@ transport_before_finalize(void (*call)(void))
     return code == MPI_SUCCESS ? 0 : -1;
 }
 
-bool
-transport_world(int *rank, int *size)
+bool transport_world(int *rank, int *size)
 {
     int initialized = 0, finalized = 0;
     return MPI_Initialized(&initialized) == MPI_SUCCESS && MPI_Finalized(&finalized) == MPI_SUCCESS && initialized &&
@@ -904,8 +851,7 @@ transport_world(int *rank, int *size)
            MPI_Comm_size(MPI_COMM_WORLD, size) == MPI_SUCCESS;
 }
 
-void
-transport_abort(int status)
+void transport_abort(int status)
 {
     int rank, size;
     wait_until_read(STDOUT_FILENO);

@@ -27,8 +27,8 @@ enum { TRANSPORT_PARTS_MAX = 32 };
 
 struct transport_part {
     void *at;
-    uint64_t bytes;                 /* at most 1 GiB */
-    uint64_t offset;                /* of one that is received: where it lies in the sender's memory, or TRANSPORT_NOWHERE */
+    uint64_t bytes;  /* at most 1 GiB */
+    uint64_t offset; /* of one that is received: where it lies in the sender's memory, or TRANSPORT_NOWHERE */
 };
 
 /* A part that is of no use any more. */
@@ -39,7 +39,7 @@ struct transport_buffers {
     void *context;
     void *(*take)(void *context, uint64_t bytes);
     void (*give)(void *context, void *buffer, uint64_t bytes);
-    void (*broken)(void *context, const char *text);    /* MPI failed; does not return */
+    void (*broken)(void *context, const char *text); /* MPI failed; does not return */
     /* All parts of the message that was sent with this token have been taken. */
     void (*sent)(void *context, void *token);
     /* The bytes of a message with parts are here: the number of parts, and *token, which comes out with the message. */

@@ -68,7 +68,7 @@ EXPORTED int pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
 {
     sigset_t copy;
     if (!next_pthread_sigmask)
-        find_all();     /* a library that is initialised before this one */
+        find_all(); /* a library that is initialised before this one */
     return next_pthread_sigmask(how, how == SIG_UNBLOCK ? set : without_faults(set, &copy), before);
 }
 

@@ -47,7 +47,7 @@ static void bring_piece(struct node *node, const struct page *page)
     for (uint64_t index = first; index < end; index++) {
         struct page *next = stale_alike(page, index);
         if (!next)
-            continue;               /* the page itself */
+            continue; /* the page itself */
         history_touch(next, &node->pool);
         node->stats.pages_ahead++;
         fetch_start(node, next, true);
@@ -117,7 +117,9 @@ void ahead_read(struct node *node, struct page *page)
     page->trip = false;
     if (node->collection.holding || !node->options.ahead_bytes_max)
         return;
-    const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
+    const struct stream_miss miss = {.index = page_index(page),
+                                     .meetings = node->cuts,
+                                     .guess = true,
                                      .most = node->options.ahead_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
@@ -141,7 +143,9 @@ void ahead_write(struct node *node, struct page *page)
     struct region *region = page_region(page);
     struct stream_run run;
     judge_guess(node, region);
-    const struct stream_miss miss = {.index = page_index(page), .meetings = node->cuts, .guess = true,
+    const struct stream_miss miss = {.index = page_index(page),
+                                     .meetings = node->cuts,
+                                     .guess = true,
                                      .most = node->options.open_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (!streams_miss(&region->writes, &miss, &run))
@@ -149,10 +153,10 @@ void ahead_write(struct node *node, struct page *page)
     for (uint64_t k = 0, count = pages_ahead(region, &run, false); k < count; k++) {
         struct page *next = region_page(region, &node->pool, ascending(&run, count, k));
         if (next->writable && next->access == ACCESS_READ)
-            page_protect(node, next, ACCESS_WRITE);     /* closed together with one that was served (page_shut) */
+            page_protect(node, next, ACCESS_WRITE); /* closed together with one that was served (page_shut) */
         else if (!next->writable && !page_open_early(node, next, false) && run.stride > 0) {
-            streams_shorten(&region->writes, &run, k);      /* the next block is guessed to be as long */
-            return;                 /* where it descends the nearest ones are still to come */
+            streams_shorten(&region->writes, &run, k); /* the next block is guessed to be as long */
+            return;                                    /* where it descends the nearest ones are still to come */
         }
     }
 }
@@ -170,7 +174,7 @@ static void cool_group(struct node *node, struct page *page)
         struct page *member = region_page_if(region, index);
         if (!member || !page_history(member) || page_history(member)->round != round)
             continue;
-        page_history(member)->used = HISTORY_WANTED - 1;        /* one more use, and it is wanted again */
+        page_history(member)->used = HISTORY_WANTED - 1; /* one more use, and it is wanted again */
         if (page_history(member)->subscribed)
             fetch_stop_pushes(node, member);
     }
@@ -257,7 +261,7 @@ void ahead_learned(struct node *node)
     for (uint32_t i = list->learned; i < end; i++) {
         struct page *page = list->pages[i];
         struct page_history *history = page_history(page);
-        if (page_valid(page) || page_pinned(page)) {    /* put off, and a thread was faster */
+        if (page_valid(page) || page_pinned(page)) { /* put off, and a thread was faster */
             history->listed = false;
             continue;
         }
@@ -267,8 +271,7 @@ void ahead_learned(struct node *node)
         history->brought++;
         history->round = list->round;
         history->subscribed = history->subscribed || subscribes;
-        history->sample = (first && history_sample_due(history)) ||
-                          node_chance(node, node->policy.guess_permille / 2);
+        history->sample = (first && history_sample_due(history)) || node_chance(node, node->policy.guess_permille / 2);
         node->stats.samples += history->sample;
         /* Whole pages may come, which would take away what a thread writes meanwhile; diffs do not. */
         if (history->sample || (page->writable && !history->pushes))

@@ -14,11 +14,11 @@ struct page;
 struct region;
 
 struct wanted {
-    struct page **pages;            /* [first, count) are still to be brought */
+    struct page **pages; /* [first, count) are still to be brought */
     uint32_t first, count, capacity;
-    uint32_t learned;               /* from here on they were named by the notices that are just taken in */
-    uint32_t under_way;             /* fetches */
-    uint64_t bytes;                 /* of these */
+    uint32_t learned;   /* from here on they were named by the notices that are just taken in */
+    uint32_t under_way; /* fetches */
+    uint64_t bytes;     /* of these */
     uint32_t round;
 };
 

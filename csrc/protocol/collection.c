@@ -4,7 +4,7 @@
 
 #include "protocol/node.h"
 
-enum { VALIDATING_MAX = 256 };      /* fetches under way at a time, so that memory stays bounded while it is freed */
+enum { VALIDATING_MAX = 256 }; /* fetches under way at a time, so that memory stays bounded while it is freed */
 
 static void arrive(struct node *node)
 {
@@ -86,9 +86,9 @@ static void forget_page(struct node *node, struct page *page)
     history_forget(page, &node->pool, node->collection.floor);
     page->shared_writing = false;
     if (page->twin && (page_pinned_write(page) || page->owed))
-        node_mark_dirty(node, page);    /* it stayed open while notices were forbidden: one is due now */
+        node_mark_dirty(node, page); /* it stayed open while notices were forbidden: one is due now */
     else if (!page->early)
-        page_twin_drop(page, &node->pool);  /* a page that is still open is exclusive from here on */
+        page_twin_drop(page, &node->pool); /* a page that is still open is exclusive from here on */
     page->owed = false;
 }
 
@@ -135,21 +135,16 @@ void collection_departed(struct node *node, stamp root_stamp)
         collection->holding = true;
         collection->phase = COLLECTION_HOLDING;
         break;
-    case COLLECTION_CUTTING:
-        collection->phase = COLLECTION_VALIDATING;
-        break;
+    case COLLECTION_CUTTING: collection->phase = COLLECTION_VALIDATING; break;
     case COLLECTION_DROPPING:
         for_all_pages(node, drop_stale_page);
         collection->phase = COLLECTION_FORGETTING;
         arrive(node);
         break;
-    case COLLECTION_FORGETTING:
-        forget(node, root_stamp);
-        break;
+    case COLLECTION_FORGETTING: forget(node, root_stamp); break;
     case COLLECTION_IDLE:
     case COLLECTION_HOLDING:
-    case COLLECTION_VALIDATING:
-        node_panic(node, "a departure in the middle of a collection's step");
+    case COLLECTION_VALIDATING: node_panic(node, "a departure in the middle of a collection's step");
     }
     node->wake = true;
 }

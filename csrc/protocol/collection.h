@@ -38,11 +38,11 @@ enum collection_phase {
 
 struct collection {
     enum collection_phase phase;
-    bool holding;                   /* no fault may start, no page may be opened */
-    bool owing;                     /* some page is owed a notice: no grant and no arrival of threads before FORGETTING */
-    bool wanted;                    /* node 0 was told, or is node 0 */
-    uint64_t threshold_bytes;       /* of pool memory */
-    stamp floor;                    /* stamp of the last collection */
+    bool holding;             /* no fault may start, no page may be opened */
+    bool owing;               /* some page is owed a notice: no grant and no arrival of threads before FORGETTING */
+    bool wanted;              /* node 0 was told, or is node 0 */
+    uint64_t threshold_bytes; /* of pool memory */
+    stamp floor;              /* stamp of the last collection */
     uint64_t count;
 };
 

@@ -18,7 +18,7 @@ static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
     int64_t before = node->counters[counter].value;
     if (counter_fits(before, delta))
         node->counters[counter].value = before + delta;
-    node->wake |= delta != 0;       /* a thread may be waiting for another value */
+    node->wake |= delta != 0; /* a thread may be waiting for another value */
     return before;
 }
 

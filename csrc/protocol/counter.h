@@ -9,7 +9,7 @@ struct node;
 enum { COUNTER_NAME_BYTES = 56 };
 
 struct counter {
-    int64_t value;                  /* at its home: the number modulo the size */
+    int64_t value; /* at its home: the number modulo the size */
     char name[COUNTER_NAME_BYTES];
 };
 

@@ -11,7 +11,7 @@
 
 #ifndef DIFF_X86
 #ifdef __x86_64__
-#define DIFF_X86 3                  /* 1: SSE2, which all have; where there are such, 2: SSSE3, 3: AVX-512 VBMI2, too */
+#define DIFF_X86 3 /* 1: SSE2, which all have; where there are such, 2: SSSE3, 3: AVX-512 VBMI2, too */
 #else
 #define DIFF_X86 0
 #endif
@@ -162,7 +162,7 @@ static inline unsigned char *put_bits(unsigned char *out, uint64_t mask, const u
 
 /* Where a cut has come to. */
 struct cutter {
-    unsigned char *out, *open_header;   /* of a run of blocks that changed altogether, or NULL */
+    unsigned char *out, *open_header; /* of a run of blocks that changed altogether, or NULL */
     uint32_t open_next, open_count;
 };
 
@@ -180,8 +180,8 @@ static inline void put_whole_block(struct cutter *cutter, uint32_t block, const 
     cutter->open_next = block + 1;
 }
 
-static uint64_t cut_plain(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
-                          unsigned char *body)
+static uint64_t cut_plain(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                          uint64_t twin_bytes, unsigned char *body)
 {
     struct cutter cutter = {.out = body};
     for (uint64_t at = 0; at < page_bytes; at += DIFF_BLOCK_BYTES) {
@@ -212,8 +212,8 @@ static inline void put_bytes(unsigned char *page, const unsigned char *twin, con
             page[i] = bytes[i];
 }
 
-static inline const unsigned char *put_masked(unsigned char *page, const unsigned char *twin, const unsigned char *bytes,
-                                              uint64_t mask)
+static inline const unsigned char *put_masked(unsigned char *page, const unsigned char *twin,
+                                              const unsigned char *bytes, uint64_t mask)
 {
     if (whole_words(mask)) {
         for (uint64_t words = mask & EVERY_BYTE(0x01); words; words &= words - 1, bytes += WORD_BYTES) {
@@ -233,7 +233,8 @@ static inline const unsigned char *put_masked(unsigned char *page, const unsigne
     return bytes;
 }
 
-static inline void apply_plain(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes)
+static inline void apply_plain(unsigned char *page, const unsigned char *twin, const unsigned char *body,
+                               uint64_t bytes)
 {
     const unsigned char *end = body + bytes;
     while (body < end) {
@@ -259,13 +260,13 @@ static inline void apply_plain(unsigned char *page, const unsigned char *twin, c
 /* How many of the bits of `bits` below bit i are set, and the tables that follow from it, of 256 words.  Byte k of a word
  * says, PACKED: which byte is the k-th that changed; SPREAD: where among the packed ones byte k is (0x80: nowhere). */
 #define BIT(bits, i) ((uint64_t)(bits) >> (i) & 1)
-#define BELOW(bits, i)                                                                                                   \
-    ((i) == 0 ? 0                                                                                                        \
-              : BIT(bits, 0) + ((i) > 1) * BIT(bits, 1) + ((i) > 2) * BIT(bits, 2) + ((i) > 3) * BIT(bits, 3) +          \
+#define BELOW(bits, i)                                                                                          \
+    ((i) == 0 ? 0                                                                                               \
+              : BIT(bits, 0) + ((i) > 1) * BIT(bits, 1) + ((i) > 2) * BIT(bits, 2) + ((i) > 3) * BIT(bits, 3) + \
                     ((i) > 4) * BIT(bits, 4) + ((i) > 5) * BIT(bits, 5) + ((i) > 6) * BIT(bits, 6))
 #define PACKED(bits, i) (BIT(bits, i) * (i) << 8 * BELOW(bits, i))
 #define SPREAD(bits, i) ((BIT(bits, i) ? BELOW(bits, i) : 0x80) << 8 * (i))
-#define OF_8(of, bits)                                                                                                   \
+#define OF_8(of, bits) \
     (of(bits, 0) | of(bits, 1) | of(bits, 2) | of(bits, 3) | of(bits, 4) | of(bits, 5) | of(bits, 6) | of(bits, 7))
 #define ROW_4(of, bits) OF_8(of, bits), OF_8(of, (bits) + 1), OF_8(of, (bits) + 2), OF_8(of, (bits) + 3)
 #define ROW_16(of, bits) ROW_4(of, bits), ROW_4(of, (bits) + 4), ROW_4(of, (bits) + 8), ROW_4(of, (bits) + 12)

@@ -21,9 +21,9 @@ enum { DIFF_BLOCK_BYTES = 64 };
 
 /* A diff of this node's own writes, kept until the next collection. */
 struct diff {
-    struct diff *next, *previous;   /* cut later, earlier */
-    stamp tag;                      /* when it was cut */
-    uint64_t bytes;                 /* of body */
+    struct diff *next, *previous; /* cut later, earlier */
+    stamp tag;                    /* when it was cut */
+    uint64_t bytes;               /* of body */
     unsigned char body[];
 };
 

@@ -14,9 +14,11 @@ static struct message *request_to(struct node *node, node_id peer, uint64_t page
 {
     uint32_t most = page_bytes < FETCH_PIECE_BYTES ? (uint32_t)(FETCH_PIECE_BYTES / page_bytes) : 1;
     for (struct message *message = node->outbox; message; message = message->next)
-        if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH && message_header(message)->count < most)
+        if (message->peer == peer && message_header(message)->kind == MESSAGE_FETCH &&
+            message_header(message)->count < most)
             return message;
-    struct message *message = message_new(&node->pool, peer, MESSAGE_FETCH, RING_NEVER, 256);   /* so far it asks for none */
+    struct message *message =
+        message_new(&node->pool, peer, MESSAGE_FETCH, RING_NEVER, 256); /* so far it asks for none */
     message_put_u64(message, &node->pool, node->cuts);
     node_send(node, message);
     return message;
@@ -424,7 +426,7 @@ static void take_whole(struct node *node, struct fetch *fetch, const unsigned ch
 struct reply_run {
     uint32_t flags;
     uint64_t first, pages, bytes, apart;
-    struct region *region;          /* NULL: freed in the meantime */
+    struct region *region; /* NULL: freed in the meantime */
     struct reader body;
 };
 
@@ -481,7 +483,8 @@ static void receive_diffs(struct node *node, struct message *message, struct rep
 }
 
 /* The bytes lie in the message, behind the vectors, or where they were placed. */
-static void receive_whole(struct node *node, struct message *message, struct reply_run *run, const struct segment *segment)
+static void receive_whole(struct node *node, struct message *message, struct reply_run *run,
+                          const struct segment *segment)
 {
     uint64_t page_bytes = run->region->page_bytes, wire_bytes = segment ? 0 : run->pages * page_bytes;
     if (reader_left(&run->body) < wire_bytes)
@@ -524,7 +527,7 @@ void fetch_receive_reply(struct node *node, struct message *message)
             receive_whole(node, message, &run, segment);
         else if (run.region)
             receive_diffs(node, message, &run);
-        else if (segment && segment->in_place)      /* the region was freed while they arrived */
+        else if (segment && segment->in_place) /* the region was freed while they arrived */
             node->port.discard(node->port.context, segment->offset, segment->bytes);
     }
     if (!reader_ended(&reader) || segments != message->segment_count)
@@ -605,14 +608,15 @@ struct request {
     uint32_t flags;
     uint64_t page;
     stamp since;
-    bool passed_cut;                /* the reader has passed all cuts that this node has */
-    struct region *region;          /* NULL: freed here in the meantime, as it will be there */
+    bool passed_cut;       /* the reader has passed all cuts that this node has */
+    struct region *region; /* NULL: freed here in the meantime, as it will be there */
     struct vector have;
 };
 
 static struct request read_want(struct node *node, const struct message *message, struct reader *reader, uint64_t cuts)
 {
-    struct request request = {.passed_cut = cuts >= node->cuts, .region = region_find(&node->regions, reader_u32(reader))};
+    struct request request = {.passed_cut = cuts >= node->cuts,
+                              .region = region_find(&node->regions, reader_u32(reader))};
     request.flags = reader_u32(reader);
     request.page = reader_u64(reader);
     request.since = reader_u64(reader);
@@ -668,10 +672,10 @@ void fetch_put_have(struct node *node, struct message *reply, const struct page 
 
 /* A reply that is being put together; its last run is open while whole pages may follow. */
 struct reply {
-    struct message *message;        /* NULL: none has begun */
-    uint64_t run_at;                /* of the run's head in the wire */
-    const struct page *first;       /* of the open run; NULL: none is open */
-    uint64_t pages, apart;          /* in the open run; bytes behind the wire */
+    struct message *message;  /* NULL: none has begun */
+    uint64_t run_at;          /* of the run's head in the wire */
+    const struct page *first; /* of the open run; NULL: none is open */
+    uint64_t pages, apart;    /* in the open run; bytes behind the wire */
 };
 
 enum { RUN_HEAD_BYTES = 2 * sizeof(uint32_t) + 4 * sizeof(uint64_t) };
@@ -755,7 +759,7 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     enum { PLACES = 4 };
     const unsigned char *now = node->port.view + page_offset(page);
     uint64_t bytes = page_region(page)->page_bytes, last = bytes / DIFF_BLOCK_BYTES - 1;
-    const unsigned char *twin = page->twin || !page->more ? page->twin : page->more->before;    /* sent whole to another */
+    const unsigned char *twin = page->twin || !page->more ? page->twin : page->more->before; /* sent whole to another */
     bool constant = twin == page_region(page)->constant;
     uint64_t twin_bytes = constant ? node->port.granule_bytes : bytes;
     if (!twin || !(page->served_whole || constant))

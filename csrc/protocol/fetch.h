@@ -56,19 +56,19 @@ struct fetch_part {
 };
 
 struct fetch {
-    struct fetch *next, **link;     /* list of the node */
+    struct fetch *next, **link; /* list of the node */
     struct page *page;
-    struct vector have;             /* what the copy will contain when the gathered diffs are applied */
+    struct vector have; /* what the copy will contain when the gathered diffs are applied */
     struct fetch_part *parts;
     uint32_t part_count, part_capacity;
-    uint32_t awaited;               /* replies of this round */
-    node_id peer;                   /* one of those asked, for the watchdog */
-    bool gathering;                 /* this round asked for diffs (parts and `have` are in use) */
-    bool diffs_only;                /* a whole page did not fit */
-    bool ahead;                     /* nobody asked for it yet */
-    bool wanted;                    /* brought because the last versions were used (ahead.h) */
-    bool subscribes;                /* and the next ones are to be pushed */
-    bool postponed;                 /* until the page has been sent (apart.h) */
+    uint32_t awaited; /* replies of this round */
+    node_id peer;     /* one of those asked, for the watchdog */
+    bool gathering;   /* this round asked for diffs (parts and `have` are in use) */
+    bool diffs_only;  /* a whole page did not fit */
+    bool ahead;       /* nobody asked for it yet */
+    bool wanted;      /* brought because the last versions were used (ahead.h) */
+    bool subscribes;  /* and the next ones are to be pushed */
+    bool postponed;   /* until the page has been sent (apart.h) */
 };
 
 /* Start to bring the page up to date.  It may end at once (a fresh page needs nobody). */

@@ -39,29 +39,29 @@ struct push {
     node_id writer;
     uint32_t diffs;
     stamp since, tag;
-    struct vector have;             /* of the writer, as in a reply */
-    struct reader body;             /* at the first diff, in the message */
+    struct vector have; /* of the writer, as in a reply */
+    struct reader body; /* at the first diff, in the message */
     struct message *message;
 };
 
 struct page_history {
-    struct push *pushes;            /* that came and were not used yet, the oldest first */
+    struct push *pushes; /* that came and were not used yet, the oldest first */
     struct subscriber *subscribers;
     uint32_t subscriber_count, subscriber_capacity;
-    uint32_t brought;               /* versions that came without a fault since it is wanted */
-    uint32_t round;                 /* in which it was last brought: pages of one round are a group */
-    uint8_t used;                   /* versions in a row that threads here used */
-    uint8_t patience;               /* looks at the page, opened early and unchanged, before it is closed; */
-    uint8_t looks;                  /* so many were in vain so far */
-    bool closed;                    /* it was closed so: if it is written after all, patience grows */
-    uint8_t rewritten;              /* how often in a row it was written again after it had been closed to be served */
-    bool touched;                   /* this version was used */
-    bool streamed;                  /* and came along a stream */
-    bool sample;                    /* it is here, and inaccessible, to see whether it is used */
-    bool current;                   /* the copy was up to date, and no notice has come since */
-    bool listed;                    /* in node->wanted */
-    bool cut;                       /* its writes were cut to be pushed when the interval has closed */
-    bool subscribed;                /* this node asked its writers for pushes */
+    uint32_t brought;  /* versions that came without a fault since it is wanted */
+    uint32_t round;    /* in which it was last brought: pages of one round are a group */
+    uint8_t used;      /* versions in a row that threads here used */
+    uint8_t patience;  /* looks at the page, opened early and unchanged, before it is closed; */
+    uint8_t looks;     /* so many were in vain so far */
+    bool closed;       /* it was closed so: if it is written after all, patience grows */
+    uint8_t rewritten; /* how often in a row it was written again after it had been closed to be served */
+    bool touched;      /* this version was used */
+    bool streamed;     /* and came along a stream */
+    bool sample;       /* it is here, and inaccessible, to see whether it is used */
+    bool current;      /* the copy was up to date, and no notice has come since */
+    bool listed;       /* in node->wanted */
+    bool cut;          /* its writes were cut to be pushed when the interval has closed */
+    bool subscribed;   /* this node asked its writers for pushes */
 };
 
 /* The page's history, made if it has none. */

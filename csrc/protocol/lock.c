@@ -140,7 +140,7 @@ static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *wa
     *(waiter->next ? &waiter->next->before : &lock->queue_last) = waiter->before;
     waiter->lock = NULL;
     pool_give(&node->pool, waiter, sizeof *waiter);
-    node->wake |= lock->queue != NULL;      /* somebody else may be the first now */
+    node->wake |= lock->queue != NULL; /* somebody else may be the first now */
 }
 
 /* One answer is enough for this thread: is it no?  Not because of another try: if that fails, this one asks for itself. */
@@ -200,7 +200,7 @@ void lock_release(struct node *node, struct lock *lock)
     lock->held = false;
     node_event(node, EVENT_RELEASE, NULL, lock->id, node->rank);
     if (lock->waiting != NODE_NONE && !node->collection.owing)
-        grant(node, lock);          /* a node that waits goes before our own threads */
+        grant(node, lock); /* a node that waits goes before our own threads */
     node->wake |= lock->queue != NULL;
 }
 
@@ -243,7 +243,7 @@ void lock_receive_acquire(struct node *node, struct message *message)
     struct vector known = {0};
     reader_vector(&reader, &node->pool, node->size, 0, &known);
     if (!reader_ended(&reader) || manager_of(node, request.lock) != node->rank)
-        node_malformed(node, message);  /* or the next node would blame this one */
+        node_malformed(node, message); /* or the next node would blame this one */
     vector_clear(&known, &node->pool);
     node_id last = request.lock->tail;
     request.lock->tail = request.who;

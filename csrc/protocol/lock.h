@@ -41,10 +41,10 @@ struct lock_waiter {
     struct lock_waiter *next, *before;
     const struct lock *lock;
     struct lock_user user;
-    void *sleeper;                  /* of who calls: how it wakes this thread when it is the first in line */
-    bool trying;                    /* one answer is enough */
-    bool asked;                     /* the request that is under way is this one's */
-    bool refused;                   /* and the answer was no */
+    void *sleeper; /* of who calls: how it wakes this thread when it is the first in line */
+    bool trying;   /* one answer is enough */
+    bool asked;    /* the request that is under way is this one's */
+    bool refused;  /* and the answer was no */
 };
 
 struct lock_stats {
@@ -55,19 +55,19 @@ enum { LOCK_NAME_BYTES = 64 };
 
 struct lock {
     uint32_t id;
-    char name[LOCK_NAME_BYTES];     /* of the user; "": none */
+    char name[LOCK_NAME_BYTES]; /* of the user; "": none */
     bool token, held, asked;
-    bool asked_trying;              /* the request that is under way was made by a thread that tries; */
-    bool withdrawing;               /* it was refused, by `ahead` */
+    bool asked_trying; /* the request that is under way was made by a thread that tries; */
+    bool withdrawing;  /* it was refused, by `ahead` */
     node_id ahead;
-    node_id tail;                   /* at the manager: who asked last */
-    node_id waiting;                /* the node that gets the token next, or NODE_NONE */
-    bool waiting_trying;            /* one answer is enough for it */
-    struct vector waiting_vector;   /* what it knew when it asked */
+    node_id tail;                 /* at the manager: who asked last */
+    node_id waiting;              /* the node that gets the token next, or NODE_NONE */
+    bool waiting_trying;          /* one answer is enough for it */
+    struct vector waiting_vector; /* what it knew when it asked */
     struct lock_waiter *queue, *queue_last;
-    struct lock_user holder;        /* of a lock that is held */
-    bool held_long;                 /* by the same thread since trail_tell looked */
-    struct trail *told;             /* by who holds it elsewhere, or NULL */
+    struct lock_user holder; /* of a lock that is held */
+    bool held_long;          /* by the same thread since trail_tell looked */
+    struct trail *told;      /* by who holds it elsewhere, or NULL */
     struct lock_stats stats;
 };
 

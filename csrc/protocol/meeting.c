@@ -29,7 +29,7 @@ struct variant {
 struct tally {
     struct variant variants[MEETING_VARIANTS_MAX];
     uint32_t variant_count;
-    uint32_t refusing;              /* node + 1 */
+    uint32_t refusing; /* node + 1 */
     struct text refusal;
     uint32_t forgotten[MEETING_FORGOTTEN_MAX];
     uint32_t forgotten_count;
@@ -158,8 +158,8 @@ static void read_tally(struct reader *reader, struct tally *tally)
 
 static bool same_variant(const struct variant *a, const struct variant *b)
 {
-    return a->kind == b->kind && memcmp(a->numbers, b->numbers, sizeof a->numbers) == 0 && same_text(a->what, b->what) &&
-           same_text(a->name, b->name) && same_text(a->value, b->value);
+    return a->kind == b->kind && memcmp(a->numbers, b->numbers, sizeof a->numbers) == 0 &&
+           same_text(a->what, b->what) && same_text(a->name, b->name) && same_text(a->value, b->value);
 }
 
 static void merge_variant(struct tally *into, const struct variant *variant)
@@ -425,7 +425,7 @@ static int show_call(char *text, size_t room, struct text what, uint32_t same, u
 
 static enum meeting_outcome decide(const struct tally *tally, char *text)
 {
-    enum { AROUND_BYTES = 64 };     /* the rank, and dots */
+    enum { AROUND_BYTES = 64 }; /* the rank, and dots */
     size_t room = MEETING_TEXT_BYTES, used = 0;
     text[0] = 0;
     if (tally->variant_count > 1) {
@@ -502,8 +502,8 @@ static void copy_name(char *name, size_t room, struct text text)
     name[bytes] = 0;
 }
 
-static void carry_out(struct node *node, struct meeting *meeting, const struct variant *agreed, const uint32_t *forgotten,
-                      uint32_t forgotten_count)
+static void carry_out(struct node *node, struct meeting *meeting, const struct variant *agreed,
+                      const uint32_t *forgotten, uint32_t forgotten_count)
 {
     for (uint32_t i = 0; i < forgotten_count; i++)
         region_bury(&node->regions, &node->pool, forgotten[i]);
@@ -552,8 +552,8 @@ static void open_early(struct node *node)
         for (struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
                 struct page *page = &block->pages[k];
-                if (page_index(page) < page_region(page)->pages && node_chance(node, node->policy.open_early_permille) &&
-                    page_valid(page) && page_open(node, page))
+                if (page_index(page) < page_region(page)->pages &&
+                    node_chance(node, node->policy.open_early_permille) && page_valid(page) && page_open(node, page))
                     page_protect(node, page, ACCESS_WRITE);
                 if (page_index(page) < page_region(page)->pages && node_chance(node, node->policy.guess_permille))
                     page_open_early(node, page, node_chance(node, 500));
@@ -571,8 +571,8 @@ void meeting_receive_depart(struct node *node, struct message *message)
     /* It comes down the tree, and not before this node's own arrival has gone up. */
     if (reader.bad || which >= MEETING_CLASSES || outcome > MEETING_NO_SPACE ||
         message->peer != (node->rank ? meeting_parent(node->rank) : 0) ||
-        node->meetings[which].state != MEETING_ARRIVED || node->meetings[which].own || text.count >= MEETING_TEXT_BYTES ||
-        (outcome == MEETING_AGREED && !can_carry_out(node, &agreed)))
+        node->meetings[which].state != MEETING_ARRIVED || node->meetings[which].own ||
+        text.count >= MEETING_TEXT_BYTES || (outcome == MEETING_AGREED && !can_carry_out(node, &agreed)))
         node_malformed(node, message);
     forward(node, message, (enum meeting_class)which);
     struct meeting *meeting = &node->meetings[which];

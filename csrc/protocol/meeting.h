@@ -41,31 +41,31 @@ enum meeting_kind {
 /* What a node brings.  `what` is compared between nodes and shown where they differ; so are numbers and value. */
 struct ballot {
     enum meeting_kind kind;
-    uint64_t numbers[4];            /* ALLOCATE: bytes, page_bytes, bytes of value; FREE: region; COUNTER_NEW: start */
+    uint64_t numbers[4]; /* ALLOCATE: bytes, page_bytes, bytes of value; FREE: region; COUNTER_NEW: start */
     const char *what;
-    const char *name;               /* of the region, lock or counter */
-    const char *refusal;            /* why this node cannot, or NULL */
-    const void *value;              /* ALLOCATE: the initial value, numbers[2] bytes */
+    const char *name;    /* of the region, lock or counter */
+    const char *refusal; /* why this node cannot, or NULL */
+    const void *value;   /* ALLOCATE: the initial value, numbers[2] bytes */
 };
 
 enum meeting_outcome {
     MEETING_AGREED = 0,
-    MEETING_KINDS_DIFFER,           /* nodes met in different calls */
-    MEETING_BALLOTS_DIFFER,         /* the same call with other arguments */
-    MEETING_REFUSED,                /* some node cannot */
-    MEETING_NO_SPACE                /* agreed, but the range has no room (found by every node alike) */
+    MEETING_KINDS_DIFFER,   /* nodes met in different calls */
+    MEETING_BALLOTS_DIFFER, /* the same call with other arguments */
+    MEETING_REFUSED,        /* some node cannot */
+    MEETING_NO_SPACE        /* agreed, but the range has no room (found by every node alike) */
 };
 
 /* A meeting as one node sees it. */
 struct meeting {
     enum { MEETING_IDLE, MEETING_ARRIVED, MEETING_DEPARTED } state;
-    struct message *own;            /* this node's arrival, in the form of a message */
-    bool deferred;                  /* it has no intervals yet, because a notice is owed (collection.h) */
+    struct message *own; /* this node's arrival, in the form of a message */
+    bool deferred;       /* it has no intervals yet, because a notice is owed (collection.h) */
     struct message *children[MEETING_CHILDREN];
     enum meeting_outcome outcome;
-    char text[MEETING_TEXT_BYTES];  /* of an outcome that is not AGREED */
-    uint32_t result;                /* number of the region, lock or counter */
-    uint64_t passed;                /* departures so far */
+    char text[MEETING_TEXT_BYTES]; /* of an outcome that is not AGREED */
+    uint32_t result;               /* number of the region, lock or counter */
+    uint64_t passed;               /* departures so far */
 };
 
 const char *meeting_kind_name(enum meeting_kind kind);

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring, uint64_t body_bytes)
+struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring,
+                            uint64_t body_bytes)
 {
     struct message *message = pool_take(pool, sizeof *message);
     *message = (struct message){.peer = peer, .ring = (uint8_t)ring, .holders = 1};
@@ -122,7 +123,8 @@ void message_unlink(struct message *message)
 
 struct reader message_reader(const struct message *message)
 {
-    return (struct reader){.at = message->wire + sizeof(struct message_header), .end = message->wire + message->wire_bytes};
+    return (struct reader){.at = message->wire + sizeof(struct message_header),
+                           .end = message->wire + message->wire_bytes};
 }
 
 const void *reader_bytes(struct reader *reader, uint64_t count)

@@ -53,7 +53,7 @@ enum message_kind {
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736435 };        /* "5dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736435 }; /* "5dsm": changes with the format */
 
 /* Of one message: what the transport can hold for it. */
 enum { MESSAGE_SEGMENTS_MAX = 32 };
@@ -65,12 +65,12 @@ enum { MESSAGE_SEGMENTS_MAX = 32 };
 struct message_header {
     uint32_t magic;
     uint8_t kind;
-    uint8_t by_service;             /* sent by the service thread of a rank that computes (a hint for bells) */
+    uint8_t by_service; /* sent by the service thread of a rank that computes (a hint for bells) */
     uint16_t unused;
-    uint32_t count;                 /* of what the body repeats */
+    uint32_t count; /* of what the body repeats */
     uint32_t sender;
-    stamp stamp;                    /* the sender's clock */
-    uint64_t bytes;                 /* of the whole message */
+    stamp stamp;    /* the sender's clock */
+    uint64_t bytes; /* of the whole message */
 };
 
 #define SEGMENT_NOWHERE UINT64_MAX
@@ -78,27 +78,28 @@ struct message_header {
 /* Bytes that travel behind the wire, in the order of the segments, without a copy of ours: neighbouring whole pages,
  * straight from the sender's memory to where they belong at the receiver. */
 struct segment {
-    uint64_t offset, bytes;         /* of the shared range; SEGMENT_NOWHERE: of an array that was freed */
-    unsigned char *at;              /* where they come from; received: where they go, */
-    bool in_place;                  /* which is the shared range, or else a buffer of the pool, */
-    bool untouched;                 /* or a buffer first and then the range, where it has no memory yet */
+    uint64_t offset, bytes; /* of the shared range; SEGMENT_NOWHERE: of an array that was freed */
+    unsigned char *at;      /* where they come from; received: where they go, */
+    bool in_place;          /* which is the shared range, or else a buffer of the pool, */
+    bool untouched;         /* or a buffer first and then the range, where it has no memory yet */
 };
 
 /* One message in memory: `wire` is what travels first.  Made by message_new (to be sent) or message_wrap (received).
  * One with segments is in a list of its node (apart.h) from the first segment on until it is freed. */
 struct message {
-    struct message *next;           /* in the outbox */
+    struct message *next; /* in the outbox */
     struct message *apart_next, **apart_link;
-    node_id peer;                   /* receiver, or sender of a received one */
-    uint8_t ring;                   /* enum ring */
+    node_id peer; /* receiver, or sender of a received one */
+    uint8_t ring; /* enum ring */
     uint8_t segment_count;
-    uint32_t holders;               /* who still reads in a received one */
-    unsigned char *wire;            /* of the pool, wire_capacity bytes */
+    uint32_t holders;    /* who still reads in a received one */
+    unsigned char *wire; /* of the pool, wire_capacity bytes */
     uint64_t wire_bytes, wire_capacity;
-    struct segment *segments;       /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */
+    struct segment *segments; /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */
 };
 
-struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring, uint64_t body_bytes);
+struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring,
+                            uint64_t body_bytes);
 /* Wrap received bytes (of the pool, pool_take_apart with `bytes`). */
 struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes);
 struct message_header *message_header(const struct message *message);

@@ -111,8 +111,8 @@ void node_free(struct node *node)
 const char *node_event_name(enum event_kind kind)
 {
     static const char *const names[EVENT_KINDS] = {
-        "none", "fault read", "fault write", "fetch", "serve", "install", "apply", "seal", "open",
-        "stale", "close", "acquire", "release", "ask", "pass", "grant", "token", "arrive", "depart", "collect",
+        "none",  "fault read", "fault write", "fetch", "serve", "install", "apply", "seal",   "open",   "stale",
+        "close", "acquire",    "release",     "ask",   "pass",  "grant",   "token", "arrive", "depart", "collect",
     };
     return kind < EVENT_KINDS ? names[kind] : "unknown";
 }
@@ -136,7 +136,7 @@ void node_panic(const struct node *node, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     node->port.panic(node->port.context, text);
-    __builtin_trap();               /* a port that returns would let a broken protocol go on */
+    __builtin_trap(); /* a port that returns would let a broken protocol go on */
 }
 
 void node_malformed(const struct node *node, const struct message *message)
@@ -150,7 +150,7 @@ bool node_chance(struct node *node, uint32_t permille)
 {
     if (permille == 0)
         return false;
-    uint32_t x = node->policy.random_state;      /* xorshift (Marsaglia 2003) */
+    uint32_t x = node->policy.random_state; /* xorshift (Marsaglia 2003) */
     x ^= x << 13;
     x ^= x >> 17;
     x ^= x << 5;
@@ -318,9 +318,9 @@ void node_settle(struct node *node)
 static void check_header(const struct node *node, const struct message *message)
 {
     const struct message_header *header = message_header(message);
-    if (message->wire_bytes < sizeof *header || header->magic != MESSAGE_MAGIC || header->bytes != message->wire_bytes ||
-        header->sender != (uint32_t)message->peer || message->peer < 0 || message->peer >= node->size ||
-        header->stamp >= STAMP_END)
+    if (message->wire_bytes < sizeof *header || header->magic != MESSAGE_MAGIC ||
+        header->bytes != message->wire_bytes || header->sender != (uint32_t)message->peer || message->peer < 0 ||
+        message->peer >= node->size || header->stamp >= STAMP_END)
         node_panic(node, "malformed message from rank %d (%llu bytes): not one of ours", message->peer,
                    (unsigned long long)message->wire_bytes);
 }
@@ -339,7 +339,7 @@ void node_receive(struct node *node, struct message *message)
     check_header(node, message);
     const struct message_header *header = message_header(message);
     if (header->stamp > node->stamp)
-        node->stamp = header->stamp;    /* R1 */
+        node->stamp = header->stamp; /* R1 */
     message->next = NULL;
     dispatch(node, message);
     message_release(message, &node->pool);

@@ -27,22 +27,22 @@
 /* What the simulator turns, and chaos under MPI.  All zero: as in production. */
 struct policy {
     enum { WHOLE_AUTO, WHOLE_NEVER, WHOLE_ALWAYS, WHOLE_RANDOM } whole;
-    enum { APART_AUTO, APART_NEVER, APART_ALWAYS, APART_RANDOM } apart;     /* whole pages, behind the wire (apart.h) */
-    uint32_t stay_open_permille;    /* serve a page and leave it open (R10) */
-    uint32_t open_early_permille;   /* open a page before it is written (R10) */
-    uint32_t guess_permille;        /* guess something of a page without ground (history.h) */
+    enum { APART_AUTO, APART_NEVER, APART_ALWAYS, APART_RANDOM } apart; /* whole pages, behind the wire (apart.h) */
+    uint32_t stay_open_permille;                                        /* serve a page and leave it open (R10) */
+    uint32_t open_early_permille;                                       /* open a page before it is written (R10) */
+    uint32_t guess_permille; /* guess something of a page without ground (history.h) */
     uint32_t random_state;
-    bool check_all;                 /* every *_check after each step */
-    bool check_meetings;            /* and after each departure of threads */
+    bool check_all;      /* every *_check after each step */
+    bool check_meetings; /* and after each departure of threads */
 };
 
 struct node_options {
     node_id rank, size;
-    uint64_t budget_bytes;          /* of protocol memory, above what remained after the last collection */
-    uint64_t ahead_bytes_max;       /* read-ahead of a stream, at most; 0: none */
-    uint64_t wanted_bytes_max;      /* of pages that are wanted again (history.h), under way at a time; 0: none is brought */
-    uint64_t push_bytes_max;        /* pages pushed to a node at a time, and wanted at a time by who subscribes; 0: none */
-    uint64_t open_bytes_max;        /* opened ahead of write faults, at most; 0: none */
+    uint64_t budget_bytes;     /* of protocol memory, above what remained after the last collection */
+    uint64_t ahead_bytes_max;  /* read-ahead of a stream, at most; 0: none */
+    uint64_t wanted_bytes_max; /* of pages that are wanted again (history.h), under way at a time; 0: none is brought */
+    uint64_t push_bytes_max;   /* pages pushed to a node at a time, and wanted at a time by who subscribes; 0: none */
+    uint64_t open_bytes_max;   /* opened ahead of write faults, at most; 0: none */
     struct policy policy;
 };
 
@@ -82,7 +82,7 @@ enum event_kind {
 
 struct event {
     stamp stamp;
-    uint64_t page;                  /* or lock, or meeting */
+    uint64_t page; /* or lock, or meeting */
     region_id region;
     node_id peer;
     enum event_kind kind;
@@ -97,32 +97,32 @@ struct node {
     struct policy policy;
     struct node_options options;
 
-    stamp stamp;                    /* Lamport clock */
-    stamp *vt;                      /* latest interval known of every node */
-    stamp *cut;                     /* and up to which the last cut went */
-    uint64_t cuts;                  /* passed so far */
-    struct log *logs;               /* one per node */
-    struct page **dirty;            /* pages of the open interval */
+    stamp stamp;         /* Lamport clock */
+    stamp *vt;           /* latest interval known of every node */
+    stamp *cut;          /* and up to which the last cut went */
+    uint64_t cuts;       /* passed so far */
+    struct log *logs;    /* one per node */
+    struct page **dirty; /* pages of the open interval */
     uint32_t dirty_count, dirty_capacity;
-    struct page **opened;           /* early, and not found changed yet */
+    struct page **opened; /* early, and not found changed yet */
     uint32_t opened_count, opened_capacity;
 
     struct regions regions;
-    struct fetch *fetches;          /* under way */
+    struct fetch *fetches; /* under way */
     uint32_t fetch_count;
     struct wanted wanted;
     struct prefetches prefetches;
-    struct message *sending;        /* with segments, until the last byte of them has been taken */
-    struct message *arriving;       /* placed, and not received yet */
-    struct message *held;           /* requests for pages that are arriving */
-    uint32_t postponed;             /* fetches that wait for something in `sending` */
-    bool hurry;                     /* somebody here waits for something in `sending` */
-    struct page *pinned;            /* list, in ascending order of addresses */
-    struct page *pinned_last;       /* where the last one was put in, or NULL */
+    struct message *sending;  /* with segments, until the last byte of them has been taken */
+    struct message *arriving; /* placed, and not received yet */
+    struct message *held;     /* requests for pages that are arriving */
+    uint32_t postponed;       /* fetches that wait for something in `sending` */
+    bool hurry;               /* somebody here waits for something in `sending` */
+    struct page *pinned;      /* list, in ascending order of addresses */
+    struct page *pinned_last; /* where the last one was put in, or NULL */
 
     struct lock **locks;
     uint32_t lock_count, lock_capacity;
-    struct message *early;          /* messages from beyond the next departure */
+    struct message *early; /* messages from beyond the next departure */
     struct counter *counters;
     uint32_t counter_count, counter_capacity;
     struct counter_request *counter_requests;
@@ -137,11 +137,11 @@ struct node {
         uint64_t offset, bytes;
         enum access access;
     } batch;
-    uint64_t edges;                 /* changes of protection along the whole range */
+    uint64_t edges; /* changes of protection along the whole range */
 
     struct message *outbox, **outbox_end;
     struct message *to_self, **to_self_end;
-    bool delivering;                /* to_self is being emptied further up the stack */
+    bool delivering; /* to_self is being emptied further up the stack */
     bool wake;
 
     struct node_stats stats;
@@ -155,9 +155,9 @@ void node_free(struct node *node);
 /* ---- ways in ------------------------------------------------------------------------------------------------- */
 
 enum fault_answer {
-    FAULT_DONE,                     /* the protection allows the access now: retry it */
-    FAULT_WAIT,                     /* ask again after the next wake */
-    FAULT_OUTSIDE                   /* no region there */
+    FAULT_DONE,   /* the protection allows the access now: retry it */
+    FAULT_WAIT,   /* ask again after the next wake */
+    FAULT_OUTSIDE /* no region there */
 };
 
 /* A thread touched `offset`.  `first` on the first of a series of equal questions (statistics, read-ahead). */

@@ -7,7 +7,7 @@
 
 /* ---- release: the open interval is closed and told -------------------------------------------------------------- */
 
-enum { DIRTY_KEPT_MAX = 8192 };     /* room for so many pages is not given back: the next interval will need it */
+enum { DIRTY_KEPT_MAX = 8192 }; /* room for so many pages is not given back: the next interval will need it */
 
 typedef bool before_function(const void *a, const void *b);
 
@@ -205,7 +205,7 @@ void node_learn(struct node *node, const struct message *message, struct reader 
 
 /* The intervals of a departure that were in no earlier cut. */
 struct cut_list {
-    struct interval **items;        /* in their logs */
+    struct interval **items; /* in their logs */
     uint32_t count, capacity;
 };
 

@@ -15,7 +15,8 @@ void node_mark_dirty(struct node *node, struct page *page)
     if (page->dirty)
         return;
     page->dirty = true;
-    node->dirty = pool_grow(&node->pool, node->dirty, &node->dirty_capacity, node->dirty_count + 1, sizeof(struct page *));
+    node->dirty =
+        pool_grow(&node->pool, node->dirty, &node->dirty_capacity, node->dirty_count + 1, sizeof(struct page *));
     node->dirty[node->dirty_count++] = page;
 }
 
@@ -63,8 +64,8 @@ bool page_open(struct node *node, struct page *page)
 static void add_opened(struct node *node, struct page *page, bool stays)
 {
     if (!page->early_listed) {
-        node->opened = pool_grow(&node->pool, node->opened, &node->opened_capacity, node->opened_count + 1,
-                                 sizeof(struct page *));
+        node->opened =
+            pool_grow(&node->pool, node->opened, &node->opened_capacity, node->opened_count + 1, sizeof(struct page *));
         node->opened[node->opened_count++] = page;
     }
     page->early = page->early_listed = true;
@@ -201,7 +202,7 @@ static void look(struct node *node, bool pause)
             page->early = false;
             node_mark_dirty(node, page);
         }
-        if (!page->early) {         /* it was served or pinned meanwhile, or has changed */
+        if (!page->early) { /* it was served or pinned meanwhile, or has changed */
             page->early_listed = false;
             continue;
         }
@@ -352,12 +353,12 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
 
 stamp page_seal(struct node *node, struct page *page, bool late)
 {
-    bool unchanged = !page->twin && !page->writable;    /* since it was sealed: what was put off can be put off further */
+    bool unchanged = !page->twin && !page->writable; /* since it was sealed: what was put off can be put off further */
     if (!late || !unchanged)
         page_cut_late(node, page);
     if (page->owed)
-        return vector_get(&page->have, node->rank);     /* the same snapshot for everybody until the collection ends */
-    if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) {   /* page_shut left it open */
+        return vector_get(&page->have, node->rank); /* the same snapshot for everybody until the collection ends */
+    if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) { /* page_shut left it open */
         page_snapshot(node, page);
         return vector_get(&page->have, node->rank);
     }
@@ -391,7 +392,7 @@ void page_snapshot(struct node *node, struct page *page)
         count_diff(node, page);
         const struct diff *last = page->more ? page->more->diffs_last : NULL;
         if (page->early && last && last->tag == tag)
-            node_mark_dirty(node, page);    /* nobody has found it changed before */
+            node_mark_dirty(node, page); /* nobody has found it changed before */
     }
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
@@ -403,7 +404,7 @@ void page_snapshot(struct node *node, struct page *page)
 void page_make_stale(struct node *node, struct page *page)
 {
     if (page_pinned_write(page))
-        return;                     /* exempt until it is unpinned; an acquire brings it up to date (node_caught_up) */
+        return; /* exempt until it is unpinned; an acquire brings it up to date (node_caught_up) */
     page->writable = false;
     if (page_pinned_read(page)) {
         if (page->access == ACCESS_WRITE)

@@ -55,7 +55,7 @@ void page_fill(struct page *page, const struct port *port)
 {
     const struct region *region = page_region(page);
     if (!page->fresh || page->filled || !region->initial)
-        return;                     /* memory that was never touched is zero */
+        return; /* memory that was never touched is zero */
     page->filled = true;
     unsigned char *bytes = port->view + page_offset(page);
     for (uint64_t at = 0; at < region->page_bytes; at += port->granule_bytes)
@@ -148,7 +148,8 @@ bool page_worth_whole(const struct page *page, uint64_t diff_bytes)
     return 2 * diff_bytes >= page_region(page)->page_bytes;
 }
 
-static uint64_t cut(struct page *page, const unsigned char *now, const unsigned char *twin, struct pool *pool, stamp tag)
+static uint64_t cut(struct page *page, const unsigned char *now, const unsigned char *twin, struct pool *pool,
+                    stamp tag)
 {
     const struct region *region = page_region(page);
     uint64_t room = sizeof(struct diff) + diff_bytes_max(region->page_bytes);

@@ -36,39 +36,39 @@ struct page_history;
 /* What few pages have at a time, made when one comes to need it. */
 struct page_more {
     struct diff *diffs, *diffs_last;
-    stamp uncut;                    /* sealed with this stamp, and the diff is not cut yet; 0: there is none */
-    unsigned char *before;          /* its twin; what it is compared with is the next twin, or the page if there is none */
+    stamp uncut;           /* sealed with this stamp, and the diff is not cut yet; 0: there is none */
+    unsigned char *before; /* its twin; what it is compared with is the next twin, or the page if there is none */
     struct fetch *fetch;
-    struct page_history *history;   /* of pages that are shared, or NULL */
-    struct page *pin_next;          /* list of pinned pages */
+    struct page_history *history; /* of pages that are shared, or NULL */
+    struct page *pin_next;        /* list of pinned pages */
     uint32_t pins_read, pins_write;
 };
 
 /* An array has a million of them: its region and its index follow from where it lies (struct page_block). */
 struct page {
     struct vector need, have;
-    unsigned char *twin;            /* page_bytes of the pool, or the region's constant */
-    struct page_more *more;         /* or NULL */
+    unsigned char *twin;    /* page_bytes of the pool, or the region's constant */
+    struct page_more *more; /* or NULL */
     node_id owner;
-    uint8_t slot : 7;               /* in its block */
-    uint8_t early_in_vain : 1;      /* it was opened early with the initial value, and found unchanged */
-    uint8_t access;                 /* enum access */
-    bool copy : 1;                  /* some version is here */
-    bool fresh : 1;                 /* the copy is the initial value */
-    bool filled : 1;                /* and was put into the memory, as it is not zero */
-    bool writable : 1;              /* open: writes need no notice now */
-    bool dirty : 1;                 /* belongs to the open interval */
-    bool owed : 1;                  /* pinned and served during a collection: a notice is due after it */
-    bool early : 1;                 /* opened before it was written: belongs to no interval until a look finds it changed */
-    bool early_stays : 1;           /* and stays open when a look finds it unchanged, some times */
-    bool early_listed : 1;          /* in node->opened; it may have been served meanwhile, and be early no longer */
-    bool early_paused : 1;          /* protected while a collection goes on */
-    bool arriving : 1;              /* a whole page is being received over it: it has no copy meanwhile */
-    bool trip : 1;                  /* fetched ahead, and inaccessible, so that its first use asks for more */
-    bool served : 1;                /* and closed for it: not written since */
-    bool served_whole : 1;          /* its last diff was not worth it (page_worth_whole) */
-    bool shared_writing : 1;        /* a whole page did not make it valid: several write it at a time */
-    bool cut_owner_wrote : 1;       /* while a cut is passed: the owner is among the writers */
+    uint8_t slot : 7;          /* in its block */
+    uint8_t early_in_vain : 1; /* it was opened early with the initial value, and found unchanged */
+    uint8_t access;            /* enum access */
+    bool copy : 1;             /* some version is here */
+    bool fresh : 1;            /* the copy is the initial value */
+    bool filled : 1;           /* and was put into the memory, as it is not zero */
+    bool writable : 1;         /* open: writes need no notice now */
+    bool dirty : 1;            /* belongs to the open interval */
+    bool owed : 1;             /* pinned and served during a collection: a notice is due after it */
+    bool early : 1;            /* opened before it was written: belongs to no interval until a look finds it changed */
+    bool early_stays : 1;      /* and stays open when a look finds it unchanged, some times */
+    bool early_listed : 1;     /* in node->opened; it may have been served meanwhile, and be early no longer */
+    bool early_paused : 1;     /* protected while a collection goes on */
+    bool arriving : 1;         /* a whole page is being received over it: it has no copy meanwhile */
+    bool trip : 1;             /* fetched ahead, and inaccessible, so that its first use asks for more */
+    bool served : 1;           /* and closed for it: not written since */
+    bool served_whole : 1;     /* its last diff was not worth it (page_worth_whole) */
+    bool shared_writing : 1;   /* a whole page did not make it valid: several write it at a time */
+    bool cut_owner_wrote : 1;  /* while a cut is passed: the owner is among the writers */
 };
 
 /* The rest of the page, made if it has none; and given back, if nothing is left in it. */

@@ -8,8 +8,8 @@
 #include <string.h>
 
 enum {
-    SMALLEST_BITS = 4,              /* 16 bytes */
-    QUARTERS_BITS = 6,              /* from 64 bytes on a quarter keeps the alignment */
+    SMALLEST_BITS = 4, /* 16 bytes */
+    QUARTERS_BITS = 6, /* from 64 bytes on a quarter keeps the alignment */
     LARGE_BYTES = 1 << 16,
     CHUNK_BYTES = 1 << 20,
     KEPT_BYTES_MAX = 64 << 20,

@@ -18,11 +18,11 @@ enum { POOL_CLASSES = 176 };
 struct pool {
     const struct port *port;
     struct pool_block *free[POOL_CLASSES];
-    uint64_t kept_bytes;            /* in the free lists of large classes */
-    unsigned char *fresh;           /* rest of the chunk that small blocks are cut from */
+    uint64_t kept_bytes;  /* in the free lists of large classes */
+    unsigned char *fresh; /* rest of the chunk that small blocks are cut from */
     size_t fresh_bytes;
-    unsigned char *touched;         /* the kernel has been asked for the rest up to here */
-    struct pool_chunk *chunks;      /* all chunks of small blocks, to be freed at the end */
+    unsigned char *touched;    /* the kernel has been asked for the rest up to here */
+    struct pool_chunk *chunks; /* all chunks of small blocks, to be freed at the end */
     uint64_t bytes_used, bytes_used_max;
     uint64_t apart_bytes;
 };

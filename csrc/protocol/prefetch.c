@@ -50,7 +50,7 @@ static bool start_some(struct node *node, struct prefetch *prefetch, const struc
     while ((page = next_page(region, prefetch))) {
         if (page_fetch(page) || page_valid(page))
             continue;
-        history_touch(page, &node->pool);   /* no fault will tell that it was used */
+        history_touch(page, &node->pool); /* no fault will tell that it was used */
         fetch_start(node, page, true);
         if (bytes_under_way(node, region) >= node->options.ahead_bytes_max)
             return false;

@@ -20,12 +20,12 @@ struct region;
 struct prefetch {
     struct prefetch *next;
     region_id region;
-    uint64_t page, end;             /* the next one to look at, and the one behind the last */
+    uint64_t page, end; /* the next one to look at, and the one behind the last */
 };
 
 struct prefetches {
     struct prefetch *first, *last;
-    bool under_way;                 /* there are ranges, or fetches of some have not ended */
+    bool under_way; /* there are ranges, or fetches of some have not ended */
 };
 
 /* Pages `page` to `end - 1` of the region.  They are started by node_settle. */

@@ -35,7 +35,7 @@ void push_cut(struct node *node, node_id to)
         if (page->writable) {
             page_snapshot(node, page);
         } else {
-            page_protect_flush(node);   /* a notice of the same message may have closed it: the kernel is told first */
+            page_protect_flush(node); /* a notice of the same message may have closed it: the kernel is told first */
             page_seal(node, page, false);
         }
     }
@@ -55,7 +55,7 @@ static void put_push(struct node *node, struct page *page, struct subscriber *su
 {
     uint32_t count;
     if (fetch_diffs_since(page, subscriber->since, &count) > PUSHED_BYTES_MAX(page_region(page)->page_bytes))
-        return;                     /* it has missed many: the whole page will be less */
+        return; /* it has missed many: the whole page will be less */
     struct message *message = push_to(node, subscriber->node);
     message_put_u32(message, &node->pool, page_region(page)->id);
     message_put_u32(message, &node->pool, 0);
@@ -123,7 +123,7 @@ static void keep(struct node *node, struct page *page, const struct push *push)
     for (; *end; end = &(*end)->next)
         count++;
     *end = kept;
-    if (count >= HISTORY_PUSHES_MAX) {  /* nobody uses them; what follows on a hole is of no use either */
+    if (count >= HISTORY_PUSHES_MAX) { /* nobody uses them; what follows on a hole is of no use either */
         node->stats.pushes_unused += count + 1;
         history_drop_pushes(page_history(page), &node->pool);
     }

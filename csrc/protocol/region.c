@@ -27,7 +27,7 @@ static void region_free(struct region *region, struct pool *pool)
             vector_clear(&page->need, pool);
             vector_clear(&page->have, pool);
             history_free(page, pool);
-            if (page->more)         /* pinned, still */
+            if (page->more) /* pinned, still */
                 pool_give(pool, page->more, sizeof *page->more);
         }
         pool_give_apart(pool, block, sizeof *block);
@@ -190,8 +190,8 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
 
     uint32_t count = regions->count;
     regions->live = pool_grow(pool, regions->live, &regions->capacity, count + 1, sizeof(struct region *));
-    regions->by_offset = pool_grow(pool, regions->by_offset, &regions->by_offset_capacity, count + 1,
-                                   sizeof(struct region *));
+    regions->by_offset =
+        pool_grow(pool, regions->by_offset, &regions->by_offset_capacity, count + 1, sizeof(struct region *));
     list_insert(regions->by_offset, position_by_offset(regions, offset), count, region);
     regions->live[count] = region;
     regions->count++;
@@ -200,8 +200,8 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
 
 void region_remove(struct regions *regions, struct pool *pool, struct region *region)
 {
-    regions->graves = pool_grow(pool, regions->graves, &regions->grave_capacity, regions->grave_count + 1,
-                                sizeof *regions->graves);
+    regions->graves =
+        pool_grow(pool, regions->graves, &regions->grave_capacity, regions->grave_count + 1, sizeof *regions->graves);
     struct region_grave *grave = &regions->graves[regions->grave_count++];
     *grave = (struct region_grave){
         .id = region->id,

@@ -26,19 +26,19 @@ struct region {
     region_id id;
     uint64_t offset, bytes, page_bytes, pages;
     char name[REGION_NAME_BYTES];
-    unsigned char *initial;             /* one granule of the initial value; NULL: zeros */
-    const unsigned char *constant;      /* the same, never NULL: twin of every fresh page */
-    struct page_block **blocks;         /* REGION_BLOCK_PAGES pages each, made when one of them is touched or named */
-    struct page_block *touched;         /* list of those that exist */
-    uint64_t edges;                     /* changes of protection along the region */
-    struct streams reads, writes;       /* misses, for what is done ahead of them */
+    unsigned char *initial;        /* one granule of the initial value; NULL: zeros */
+    const unsigned char *constant; /* the same, never NULL: twin of every fresh page */
+    struct page_block **blocks;    /* REGION_BLOCK_PAGES pages each, made when one of them is touched or named */
+    struct page_block *touched;    /* list of those that exist */
+    uint64_t edges;                /* changes of protection along the region */
+    struct streams reads, writes;  /* misses, for what is done ahead of them */
     struct region_stats stats;
 };
 
 struct page_block {
     struct page_block *next;
     struct region *region;
-    uint64_t first;                     /* index of its first page */
+    uint64_t first; /* index of its first page */
     struct page pages[REGION_BLOCK_PAGES];
 };
 
@@ -63,23 +63,23 @@ struct range {
 };
 
 struct regions {
-    struct region **live;               /* ascending id */
+    struct region **live; /* ascending id */
     uint32_t count, capacity;
-    struct region **by_offset;          /* the same, ascending offset */
+    struct region **by_offset; /* the same, ascending offset */
     uint32_t by_offset_capacity;
     struct range *gaps;
     uint32_t gap_count, gap_capacity;
-    struct region_grave *graves;        /* freed, addresses not yet used again */
+    struct region_grave *graves; /* freed, addresses not yet used again */
     uint32_t grave_count, grave_capacity;
     region_id next_id;
-    unsigned char *zeros;               /* one granule */
+    unsigned char *zeros; /* one granule */
 };
 
 /* A freed region whose addresses some rank may still hold in an array. */
 struct region_grave {
     region_id id;
-    uint64_t offset, bytes;             /* with the granule behind it */
-    bool forgotten;                     /* no array over it on this rank */
+    uint64_t offset, bytes; /* with the granule behind it */
+    bool forgotten;         /* no array over it on this rank */
     char name[REGION_NAME_BYTES];
 };
 

@@ -28,7 +28,7 @@ static void answer(struct node *node, const struct call *call)
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
     bool arrived = meeting->state == MEETING_ARRIVED;
     if (call->meeting != meeting->passed || (arrived && !meeting->own))
-        return;                     /* over, or all below have arrived */
+        return; /* over, or all below have arrived */
     if (!arrived && call->caller != node->rank) {
         struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 16);
         message_put_u64(message, &node->pool, call->meeting);
@@ -87,7 +87,7 @@ void roll_receive_absent(struct node *node, const struct message *message)
     if (!reader_ended(&reader))
         node_malformed(node, message);
     if (meeting != roll->meeting || call != roll->call)
-        return;                     /* it answers an earlier call */
+        return; /* it answers an earlier call */
     if (roll->absent < ROLL_NAMED_MAX)
         roll->named[roll->absent] = message->peer;
     roll->absent++;

@@ -15,9 +15,9 @@ enum { ROLL_NAMED_MAX = 16 };
 
 /* The answers to the last call of this node. */
 struct roll {
-    uint64_t meeting;               /* departures before the one that it was about */
-    uint32_t call;                  /* its number */
-    uint32_t absent;                /* how many have answered; the first of them: */
+    uint64_t meeting; /* departures before the one that it was about */
+    uint32_t call;    /* its number */
+    uint32_t absent;  /* how many have answered; the first of them: */
     node_id named[ROLL_NAMED_MAX];
 };
 

@@ -71,13 +71,17 @@ static void go_on(struct stream *stream, const struct stream_miss *miss, uint64_
     stream->next = first + pages * stride;
     stream->trip = first + pages / 2 * stride;
     stream->shortened = false;
-    *run = (struct stream_run){.first = first, .count = pages, .trip = stream->trip, .width = stream->width,
-                               .stride = stream->stride, .stream = stream};
+    *run = (struct stream_run){.first = first,
+                               .count = pages,
+                               .trip = stream->trip,
+                               .width = stream->width,
+                               .stride = stream->stride,
+                               .stream = stream};
 }
 
 /* One column beside another may be all; the next ones are ever wider. */
-static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages, uint64_t columns,
-                  struct stream_run *run)
+static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages,
+                  uint64_t columns, struct stream_run *run)
 {
     const struct stream *other = beside(streams, miss->index, stride);
     uint64_t width = columns, before = 0;
@@ -150,7 +154,7 @@ bool streams_miss(struct streams *streams, const struct stream_miss *miss, struc
     int64_t stride = stride_to(streams, miss->index);
     streams->misses[streams->missed] = miss->index + 1;
     streams->missed = (uint8_t)((streams->missed + 1) % STREAM_MISSES);
-    if (guess(streams, miss, run))      /* first, as blocks of one size make a stride, too */
+    if (guess(streams, miss, run)) /* first, as blocks of one size make a stride, too */
         return true;
     if (stride == 0)
         return false;

@@ -24,14 +24,14 @@ enum { STREAMS = 8, STREAM_MISSES = 16 };
 
 struct stream {
     uint64_t next, trip;
-    int64_t stride;                 /* in pages; 0: not in use */
-    uint64_t pages;                 /* done ahead at the last miss */
-    uint64_t ridden;                /* rows behind its first one that it has come over, or that are done ahead */
-    uint64_t width;                 /* of each row, so many pages from that at the stride on */
-    uint64_t columns;               /* and with those of the streams that it is beside of */
-    bool shortened;                 /* the last run ended before its time */
-    bool crosses;                   /* the reader went on where a run had been shortened, with no meeting in between */
-    uint64_t meetings;              /* before the last miss */
+    int64_t stride;    /* in pages; 0: not in use */
+    uint64_t pages;    /* done ahead at the last miss */
+    uint64_t ridden;   /* rows behind its first one that it has come over, or that are done ahead */
+    uint64_t width;    /* of each row, so many pages from that at the stride on */
+    uint64_t columns;  /* and with those of the streams that it is beside of */
+    bool shortened;    /* the last run ended before its time */
+    bool crosses;      /* the reader went on where a run had been shortened, with no meeting in between */
+    uint64_t meetings; /* before the last miss */
 };
 
 struct streams {
@@ -53,11 +53,11 @@ struct stream_run {
 
 /* A miss, or a use of a trip page. */
 struct stream_miss {
-    uint64_t index;                 /* of the page */
-    uint64_t most;                  /* pages ahead at most */
-    uint64_t border;                /* runs of neighbours end before a multiple of so many pages; 0: anywhere */
-    uint64_t meetings;              /* so far */
-    bool guess;                     /* allowed */
+    uint64_t index;    /* of the page */
+    uint64_t most;     /* pages ahead at most */
+    uint64_t border;   /* runs of neighbours end before a multiple of so many pages; 0: anywhere */
+    uint64_t meetings; /* so far */
+    bool guess;        /* allowed */
 };
 
 /* False: nothing is known to come. */

@@ -35,7 +35,7 @@ static enum fault_answer answer_fault(struct node *node, struct page *page, bool
     }
     bool closed = !page->writable || page->access == ACCESS_READ;
     if (write && !page_open(node, page))
-        return FAULT_WAIT;          /* a collection is under way, or the page is being sent */
+        return FAULT_WAIT; /* a collection is under way, or the page is being sent */
     if (write && closed)
         ahead_write(node, page);
     page_fill(page, &node->port);
@@ -54,7 +54,7 @@ enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, boo
         count_fault(node, page, write, answer == FAULT_DONE);
     node_settle(node);
     if (answer == FAULT_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ)) {
-        answer = answer_fault(node, page, write);   /* the kernel had no room, and everything was made inaccessible */
+        answer = answer_fault(node, page, write); /* the kernel had no room, and everything was made inaccessible */
         node_settle(node);
         if (answer == FAULT_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ))
             node_panic(node, "the kernel has no room for one more mapping beside the pinned pages (vm.max_map_count)");
@@ -105,12 +105,12 @@ void node_pin(struct node *node, uint64_t offset, bool write)
         return;
     }
     if (page->early) {
-        page->early = false;        /* from here on nobody looks at it */
+        page->early = false; /* from here on nobody looks at it */
         node_mark_dirty(node, page);
     }
     more->pins_write++;
     if (!page->twin)
-        page_twin(page, &node->pool, &node->port);  /* it was exclusive; from now on it may be served while open */
+        page_twin(page, &node->pool, &node->port); /* it was exclusive; from now on it may be served while open */
 }
 
 void node_unpin(struct node *node, uint64_t offset, bool write)

@@ -53,7 +53,8 @@ void trail_follow(const struct node *node, const struct lock *lock, struct trail
         else
             return;
         const struct hop *last = &trail->hops[trail->count - 1];
-        lock = last->waits == WAIT_FOR_LOCK && last->object <= UINT32_MAX ? lock_find(node, (uint32_t)last->object) : NULL;
+        lock =
+            last->waits == WAIT_FOR_LOCK && last->object <= UINT32_MAX ? lock_find(node, (uint32_t)last->object) : NULL;
     }
 }
 
@@ -156,7 +157,7 @@ void trail_receive_held(struct node *node, const struct message *message)
     if (!reader_ended(&reader) || trail.hops[0].lock != lock->id)
         node_malformed(node, message);
     if (!lock->asked)
-        return;                     /* it has come meanwhile */
+        return; /* it has come meanwhile */
     if (!lock->told)
         lock->told = pool_take(&node->pool, sizeof *lock->told);
     *lock->told = trail;

@@ -23,14 +23,14 @@ struct hop {
     uint32_t lock;
     node_id node;
     uint32_t thread;
-    uint32_t waits;                 /* enum wait_kind */
+    uint32_t waits; /* enum wait_kind */
     uint64_t object;
     char site[TRAIL_SITE_BYTES];
 };
 
 struct trail {
     uint32_t count;
-    uint32_t age;                   /* calls of trail_tell since it was told */
+    uint32_t age; /* calls of trail_tell since it was told */
     struct hop hops[TRAIL_HOPS_MAX];
 };
 

@@ -29,7 +29,15 @@ typedef uint32_t region_id;
 enum { NODE_NONE = -1 };
 
 /* What a thread waits for: a page to read or to write, a lock, a meeting, a counter. */
-enum wait_kind { WAIT_NONE, WAIT_FOR_READ, WAIT_FOR_WRITE, WAIT_FOR_LOCK, WAIT_FOR_MEETING, WAIT_FOR_COUNTER, WAIT_KINDS };
+enum wait_kind {
+    WAIT_NONE,
+    WAIT_FOR_READ,
+    WAIT_FOR_WRITE,
+    WAIT_FOR_LOCK,
+    WAIT_FOR_MEETING,
+    WAIT_FOR_COUNTER,
+    WAIT_KINDS
+};
 
 enum access { ACCESS_NONE = 0, ACCESS_READ = 1, ACCESS_WRITE = 2 };
 
@@ -39,10 +47,10 @@ struct port {
     void *context;
     unsigned char *view;
     uint64_t range_bytes;
-    uint32_t granule_bytes;         /* smallest unit of protection and smallest page: 4096; less in the simulator */
-    uint32_t huge_bytes;            /* memory comes in one piece for so much at a multiple of it, if it is asked for so; the
+    uint32_t granule_bytes; /* smallest unit of protection and smallest page: 4096; less in the simulator */
+    uint32_t huge_bytes;    /* memory comes in one piece for so much at a multiple of it, if it is asked for so; the
                                      * same on all nodes, since regions are placed by it */
-    uint64_t edges_max;             /* changes of protection along the range that the kernel can hold */
+    uint64_t edges_max;     /* changes of protection along the range that the kernel can hold */
     /* Make the bytes accessible to the program as told; 0, or not 0 when the kernel has no room for one more mapping. */
     int (*protect)(void *context, uint64_t offset, uint64_t bytes, enum access access);
     /* The bytes read as zeros from now on. */

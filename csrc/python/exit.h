@@ -27,7 +27,7 @@ static PyObject *exit_by_instance(PyObject *module, PyObject *const *arguments, 
  * 3.11, which does not change any more). */
 static void dsm_exit_by_instance(uintptr_t function)
 {
-    enum { FASTCALL = 0x80 };       /* METH_FASTCALL, which the headers keep from extensions for several versions */
+    enum { FASTCALL = 0x80 }; /* METH_FASTCALL, which the headers keep from extensions for several versions */
     PyMethodDef *method = *(PyMethodDef **)(function + sizeof(PyObject));
     if (strcmp(method->ml_name, "exit") == 0 && method->ml_flags == FASTCALL)
         method->ml_meth = (PyCFunction)(void (*)(void))exit_by_instance;

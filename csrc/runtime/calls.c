@@ -88,14 +88,18 @@ static int meeting_error(const struct meeting *meeting)
     switch (meeting->outcome) {
     case MEETING_AGREED: return DSM_OK;
     case MEETING_KINDS_DIFFER:
-        return runtime_error(DSM_E_MEETING, "ranks met in different collective calls: %s; all ranks make the same "
-                                            "collective calls in the same order", meeting->text);
+        return runtime_error(DSM_E_MEETING,
+                             "ranks met in different collective calls: %s; all ranks make the same "
+                             "collective calls in the same order",
+                             meeting->text);
     case MEETING_BALLOTS_DIFFER:
-        return runtime_error(DSM_E_ARGUMENT, "the arguments of a collective call differ between ranks: %s", meeting->text);
+        return runtime_error(DSM_E_ARGUMENT, "the arguments of a collective call differ between ranks: %s",
+                             meeting->text);
     case MEETING_REFUSED: return runtime_error(DSM_E_VIEWS, "%s", meeting->text);
     case MEETING_NO_SPACE:
-        return runtime_error(DSM_E_MEMORY, "the shared address range has no gap that is large enough (DSM_RANGE_BYTES sets "
-                                           "its size)");
+        return runtime_error(DSM_E_MEMORY,
+                             "the shared address range has no gap that is large enough (DSM_RANGE_BYTES sets "
+                             "its size)");
     }
     return runtime_error(DSM_E_MEETING, "unknown outcome");
 }
@@ -106,7 +110,8 @@ static int meet(const char *call, const struct ballot *ballot, double slice_s, u
     struct runtime *runtime = calls_enter(call);
     if (!runtime)
         return DSM_E_STATE;
-    if (runtime->meeting && (runtime->meeting != ballot->kind || !pthread_equal(runtime->meeting_thread, pthread_self()))) {
+    if (runtime->meeting &&
+        (runtime->meeting != ballot->kind || !pthread_equal(runtime->meeting_thread, pthread_self()))) {
         enum meeting_kind other = runtime->meeting;
         progress_leave(runtime);
         return runtime_error(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
@@ -119,7 +124,7 @@ static int meet(const char *call, const struct ballot *ballot, double slice_s, u
         meeting_arrive(runtime->node, MEETING_THREADS, ballot);
         node_settle(runtime->node);
         progress_flush(runtime);
-        faults_look(runtime, true);     /* a system call, while the arrival travels */
+        faults_look(runtime, true); /* a system call, while the arrival travels */
     }
     int error = DSM_AGAIN;
     bool done = progress_wait(runtime, meeting_done, NULL, deadline_of(wait, slice_s));
@@ -295,8 +300,9 @@ static int span_of(const char *call, void *address, uint64_t bytes, struct span 
         span->end = offset + bytes;
     }
     progress_unlock(runtime);
-    return fits ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "%llu bytes at %p do not lie in one shared array",
-                                         (unsigned long long)bytes, address);
+    return fits ? DSM_OK
+                : runtime_error(DSM_E_ARGUMENT, "%llu bytes at %p do not lie in one shared array",
+                                (unsigned long long)bytes, address);
 }
 
 int dsm_pin(void *address, uint64_t bytes, bool write)
@@ -324,7 +330,7 @@ int dsm_unpin(void *address, uint64_t bytes, bool write)
 {
     struct span span;
     if (runtime_state() > RUNTIME_ACTIVE)
-        return DSM_OK;              /* all pins have ended with dsm */
+        return DSM_OK; /* all pins have ended with dsm */
     int error = span_of("the end of pinned", address, bytes, &span);
     if (error)
         return error;
@@ -399,7 +405,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, cons
         *ticket = lock_enqueue(runtime->node, lock, (struct lock_user){runtime_thread(), site}, trying);
     struct lock_question question = {.lock = lock, .ticket = ticket};
     if (lock_done(runtime, &question)) {
-        progress_flush(runtime);    /* the token was here: no wait, no time taken */
+        progress_flush(runtime); /* the token was here: no wait, no time taken */
         faults_look(runtime, false);
     } else {
         struct wait *wait = watchdog_begin(runtime, WAIT_FOR_LOCK, lock->id);
@@ -465,7 +471,7 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
         lock_cancel(runtime->node, lock, *ticket);
         rouse_first(lock);
         runtime->standing = true;
-        doorbell_ring(runtime->doorbell, runtime->rank);    /* the service thread looks after the request now */
+        doorbell_ring(runtime->doorbell, runtime->rank); /* the service thread looks after the request now */
         *ticket = 0;
         node_settle(runtime->node);
         progress_flush(runtime);

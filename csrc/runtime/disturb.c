@@ -26,7 +26,7 @@ void disturb_options(struct runtime *runtime, struct node_options *options)
     options->policy.apart = (unsigned)roll(runtime, APART_RANDOM + 1);
     options->policy.stay_open_permille = permilles[roll(runtime, 3)];
     options->policy.open_early_permille = permilles[roll(runtime, 3)];
-    options->policy.random_state = 1 + (uint32_t)roll(runtime, UINT32_MAX);     /* never 0 */
+    options->policy.random_state = 1 + (uint32_t)roll(runtime, UINT32_MAX); /* never 0 */
 }
 
 /* The next access faults again, and is served here. */

@@ -21,7 +21,8 @@ static int touched_outside(struct runtime *runtime, uint64_t offset)
     if (grave)
         snprintf(text, sizeof text, "array %u '%s' was touched after dsm.free()", grave->id, grave->name);
     else
-        snprintf(text, sizeof text, "an address outside of every shared array was touched (offset %llu of the shared range)",
+        snprintf(text, sizeof text,
+                 "an address outside of every shared array was touched (offset %llu of the shared range)",
                  (unsigned long long)offset);
     runtime_warn(runtime, text);
     return 0;
@@ -59,8 +60,9 @@ static void tell_unpinned(const struct runtime *runtime, const struct fault_ques
         return;
     snprintf(text, sizeof text,
              "an MPI call %s array %u '%s' (byte %llu), whose page is not here; it may hang or end the job now. "
-             "Put `with dsm.pinned(view, \"%s\"):` around the call", question->write ? "writes" : "reads", region->id,
-             region->name, (unsigned long long)(question->offset - region->offset), question->write ? "w" : "r");
+             "Put `with dsm.pinned(view, \"%s\"):` around the call",
+             question->write ? "writes" : "reads", region->id, region->name,
+             (unsigned long long)(question->offset - region->offset), question->write ? "w" : "r");
     runtime_warn(runtime, text);
 }
 
@@ -148,9 +150,9 @@ static void tell_forked(const struct runtime *runtime, uint64_t offset)
     char text[TEXT_BYTES];
     snprintf(text, sizeof text,
              "array %u '%s' (byte %llu) was touched in process %d, a forked child, which has no shared memory: use "
-             "multiprocessing.get_context(\"spawn\"), and pass private copies", region ? region->id : 0,
-             region ? region->name : "that was freed", (unsigned long long)(region ? offset - region->offset : offset),
-             getpid());
+             "multiprocessing.get_context(\"spawn\"), and pass private copies",
+             region ? region->id : 0, region ? region->name : "that was freed",
+             (unsigned long long)(region ? offset - region->offset : offset), getpid());
     runtime_warn(runtime, text);
 }
 
@@ -158,7 +160,8 @@ static void tell_sent(const struct runtime *runtime, int sender)
 {
     char text[TEXT_BYTES];
     if (sender == getpid())
-        runtime_warn(runtime, "this process dies of a SIGSEGV that it has sent to itself (by raise, or from a handler)");
+        runtime_warn(runtime,
+                     "this process dies of a SIGSEGV that it has sent to itself (by raise, or from a handler)");
     else {
         snprintf(text, sizeof text, "this process dies of a SIGSEGV that process %d has sent", sender);
         runtime_warn(runtime, text);
@@ -196,9 +199,11 @@ static void take_signal_back(struct runtime *runtime, bool stack)
     /* At its end the interpreter gives back what faulthandler had taken. */
     if (runtime->at_exit || runtime->thefts++ >= TOLD_MAX)
         return;
-    snprintf(text, sizeof text,
-             "SIGSEGV was taken after dsm.init() (by %s), as signal.signal(), faulthandler.enable() and its disable() do; "
-             "dsm has taken it back and passes real segmentation faults on. Do so before dsm.init()", fault_thief());
+    snprintf(
+        text, sizeof text,
+        "SIGSEGV was taken after dsm.init() (by %s), as signal.signal(), faulthandler.enable() and its disable() do; "
+        "dsm has taken it back and passes real segmentation faults on. Do so before dsm.init()",
+        fault_thief());
     runtime_warn(runtime, text);
 }
 
@@ -206,9 +211,10 @@ static void take_mask_back(struct runtime *runtime)
 {
     static atomic_bool told;
     if (masks_unblock() && !atomic_exchange(&told, true))
-        runtime_warn(runtime, "a thread of the program has blocked SIGSEGV, and would have ended this process without a "
-                              "word when it touched a page that is not here; dsm has unblocked it. Leave SIGSEGV and SIGBUS "
-                              "out of pthread_sigmask(), or start with `python -m dsm run`");
+        runtime_warn(runtime,
+                     "a thread of the program has blocked SIGSEGV, and would have ended this process without a "
+                     "word when it touched a page that is not here; dsm has unblocked it. Leave SIGSEGV and SIGBUS "
+                     "out of pthread_sigmask(), or start with `python -m dsm run`");
 }
 
 /* At all threads, or only when there are more or fewer than at the last time.  Only said: nobody can change the mask of
@@ -224,10 +230,11 @@ static void look_at_threads(struct runtime *runtime, bool all)
         return;
     if (found > 1)
         snprintf(others, sizeof others, ", and so do %u more", found - 1);
-    snprintf(text, sizeof text,
-             "thread %d ('%s') blocks SIGSEGV%s: this process dies without a word when such a thread touches a page that "
-             "is not here. Start with `python -m dsm run`, or set LD_PRELOAD as `python -m dsm info` says",
-             (int)masks->told[masks->told_count - 1], name, others);
+    snprintf(
+        text, sizeof text,
+        "thread %d ('%s') blocks SIGSEGV%s: this process dies without a word when such a thread touches a page that "
+        "is not here. Start with `python -m dsm run`, or set LD_PRELOAD as `python -m dsm info` says",
+        (int)masks->told[masks->told_count - 1], name, others);
     runtime_warn(runtime, text);
 }
 

@@ -22,8 +22,8 @@ static bool has_changed(struct runtime *runtime, void *context)
 /* Leave the core to others: the service thread receives what comes. */
 static void sleep_until_changed(struct runtime *runtime, const struct change *change, int64_t deadline_ns)
 {
-    struct awaiting own = {.next = runtime->awaiting, .link = &runtime->awaiting, .counter = change->counter,
-                           .seen = change->seen};
+    struct awaiting own = {
+        .next = runtime->awaiting, .link = &runtime->awaiting, .counter = change->counter, .seen = change->seen};
     if (own.next)
         own.next->link = &own.next;
     runtime->awaiting = &own;
@@ -68,8 +68,8 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
 /* ---- prefetching --------------------------------------------------------------------------------------------- */
 
 /* Nobody waits for the answers: the service thread receives them if no thread of this rank happens to. */
-static void add_runs(struct runtime *runtime, const struct region *region, uint64_t from, uint64_t bytes, uint64_t stride,
-                     uint64_t runs)
+static void add_runs(struct runtime *runtime, const struct region *region, uint64_t from, uint64_t bytes,
+                     uint64_t stride, uint64_t runs)
 {
     for (uint64_t k = 0; k < runs; k++) {
         uint64_t at = from + k * stride;
@@ -95,6 +95,7 @@ int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t 
     if (fits)
         add_runs(runtime, region, from, bytes, stride, runs);
     progress_leave(runtime);
-    return fits ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "prefetch: %llu bytes at %p do not lie in one shared array",
-                                         (unsigned long long)bytes, address);
+    return fits ? DSM_OK
+                : runtime_error(DSM_E_ARGUMENT, "prefetch: %llu bytes at %p do not lie in one shared array",
+                                (unsigned long long)bytes, address);
 }

@@ -21,13 +21,13 @@
 #include "runtime/runtime.h"
 
 enum {
-    RING_FETCH_AFTER_NS = 30 * 1000,        /* about two round trips between waiting ranks */
-    RING_LOCK_AFTER_NS = 100 * 1000,        /* the holder polls when it releases */
-    RING_BUSY_AFTER_NS = 100 * 1000,        /* more, for a peer that was heard of a moment ago: it sends large answers */
+    RING_FETCH_AFTER_NS = 30 * 1000, /* about two round trips between waiting ranks */
+    RING_LOCK_AFTER_NS = 100 * 1000, /* the holder polls when it releases */
+    RING_BUSY_AFTER_NS = 100 * 1000, /* more, for a peer that was heard of a moment ago: it sends large answers */
     RECENT_NS = 500 * 1000,
-    SLEEP_NS = 100 * 1000 * 1000,           /* behind a bell that got lost */
+    SLEEP_NS = 100 * 1000 * 1000, /* behind a bell that got lost */
     POLL_NS = 100 * 1000,
-    STANDING_NS = 1000 * 1000,              /* a grant for a thread that timed out is not rung, and others wait behind it */
+    STANDING_NS = 1000 * 1000, /* a grant for a thread that timed out is not rung, and others wait behind it */
     SLICE_NS = 100 * 1000,
     LOOKS_HEARD_NEAR = 40,
     LOOKS_HEARD_FAR = 300,
@@ -77,7 +77,8 @@ void progress_lock(struct runtime *runtime)
     int error = lock_soon(runtime) ? 0 : pthread_mutex_lock(&runtime->mutex);
     atomic_fetch_sub(&runtime->locking, !is_service);
     if (error == EDEADLK)
-        runtime_die(runtime, "the runtime touched shared memory itself (an argument of a dsm call lies in it?)", 1, true);
+        runtime_die(runtime, "the runtime touched shared memory itself (an argument of a dsm call lies in it?)", 1,
+                    true);
 }
 
 void progress_unlock(struct runtime *runtime)
@@ -224,8 +225,8 @@ static void send_message(struct runtime *runtime, struct message *message)
         message_free(message, &runtime->node->pool);
         transport_send(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity);
     } else {
-        transport_send_parts(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity, parts, count,
-                             message);
+        transport_send_parts(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity, parts,
+                             count, message);
     }
     struct message_header header = {.kind = kind};
     sent.wire = (unsigned char *)&header;
@@ -254,8 +255,8 @@ int progress_place(struct runtime *runtime, int source, void *buffer, uint64_t b
     struct message *message = message_wrap(&runtime->node->pool, source, buffer, bytes);
     node_place(runtime->node, message);
     for (int i = 0; i < message->segment_count; i++)
-        parts[i] = (struct transport_part){message->segments[i].at, message->segments[i].bytes,
-                                           message->segments[i].offset};
+        parts[i] =
+            (struct transport_part){message->segments[i].at, message->segments[i].bytes, message->segments[i].offset};
     *placed = message;
     return message->segment_count;
 }
@@ -311,7 +312,7 @@ bool progress_poll(struct runtime *runtime)
         progress_flush(runtime);
     }
     if (runtime->node->wake || runtime->node->outbox)
-        progress_flush(runtime);        /* something has been sent */
+        progress_flush(runtime); /* something has been sent */
     return any;
 }
 
@@ -490,8 +491,8 @@ void progress_end(struct runtime *runtime)
 /* Something is under way that wants more polling soon, whether or not a bell rings. */
 static bool is_busy(const struct runtime *runtime)
 {
-    return under_way(runtime) || runtime->rings_due ||
-           runtime->node->collection.phase != COLLECTION_IDLE || runtime->node->prefetches.under_way;
+    return under_way(runtime) || runtime->rings_due || runtime->node->collection.phase != COLLECTION_IDLE ||
+           runtime->node->prefetches.under_way;
 }
 
 /* Who rang has sent before, but MPI does not show the message at the first look (with MPICH 5 nearly always at the second),
@@ -501,7 +502,8 @@ static bool is_busy(const struct runtime *runtime)
 static bool poll_patiently(struct runtime *runtime, bool heard)
 {
     bool any = false;
-    int heard_looks = runtime->one_host ? LOOKS_HEARD_NEAR : LOOKS_HEARD_FAR, looks = heard ? heard_looks : LOOKS_UNHEARD;
+    int heard_looks = runtime->one_host ? LOOKS_HEARD_NEAR : LOOKS_HEARD_FAR,
+        looks = heard ? heard_looks : LOOKS_UNHEARD;
     int more = runtime->one_host ? LOOKS_MORE_NEAR : LOOKS_MORE_FAR;
     for (int empty = 0; empty < looks && !atomic_load(&runtime->locking); empty++)
         if (progress_poll(runtime)) {
@@ -536,13 +538,13 @@ void progress_short_slices(void)
         uint32_t priority;
         uint64_t runtime_ns, deadline_ns, period_ns;
     } attributes = {.size = 48, .policy = SCHED_OTHER, .nice = getpriority(PRIO_PROCESS, 0), .runtime_ns = SLICE_NS};
-    syscall(SYS_sched_setattr, 0, &attributes, 0);  /* an older kernel ignores or refuses it: nothing is lost */
+    syscall(SYS_sched_setattr, 0, &attributes, 0); /* an older kernel ignores or refuses it: nothing is lost */
 }
 
 void *progress_service(void *context)
 {
     struct runtime *runtime = context;
-    unsigned quiet = 0;             /* looks without a message since there was one */
+    unsigned quiet = 0; /* looks without a message since there was one */
     bool busy = false;
     is_service = true;
     progress_short_slices();

@@ -28,8 +28,8 @@
 enum { GRANULE_BYTES = 4096, EVENTS_TOLD = 24, BELL_TEST_NS = 500 * 1000 * 1000, BROKEN_S = 2, DEATH_S = 2 };
 
 struct runtime *runtime_current;
-static _Atomic int the_state = RUNTIME_NEW;          /* enum runtime_state */
-static struct runtime *starting;                        /* dsm_init was called, and some rank has not called it yet */
+static _Atomic int the_state = RUNTIME_NEW; /* enum runtime_state */
+static struct runtime *starting;            /* dsm_init was called, and some rank has not called it yet */
 static _Thread_local char error_text[2048];
 
 enum runtime_state runtime_state(void)
@@ -59,14 +59,16 @@ int64_t runtime_now_ns(void)
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
-#define ERRORS(X)                                                                                                         \
-    X(DSM_OK) X(DSM_AGAIN) X(DSM_E_ARGUMENT) X(DSM_E_STATE) X(DSM_E_VIEWS) X(DSM_E_MEMORY) X(DSM_E_ENVIRONMENT)            \
-        X(DSM_E_MEETING) X(DSM_E_OVERFLOW)
+#define ERRORS(X)                                                                                                      \
+    X(DSM_OK)                                                                                                          \
+    X(DSM_AGAIN) X(DSM_E_ARGUMENT) X(DSM_E_STATE) X(DSM_E_VIEWS) X(DSM_E_MEMORY) X(DSM_E_ENVIRONMENT) X(DSM_E_MEETING) \
+        X(DSM_E_OVERFLOW)
 
 const char *dsm_error_name(int error)
 {
     switch (error) {
-#define NAME(code) case code: return #code;
+#define NAME(code) \
+    case code: return #code;
         ERRORS(NAME)
 #undef NAME
     }
@@ -246,7 +248,8 @@ static void buffer_sent(void *context, void *token)
     progress_sent(context, token);
 }
 
-static int buffer_place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
+static int buffer_place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts,
+                        void **token)
 {
     struct message *placed;
     int count = progress_place(context, source, buffer, bytes, parts, &placed);
@@ -295,8 +298,7 @@ static bool map_at(struct runtime *runtime, uint64_t bytes, int *refused)
 static const char *cure_of_refusal(int error)
 {
     switch (error) {
-    case 0:
-        return "another rank refuses, and says why";
+    case 0: return "another rank refuses, and says why";
     case EFBIG:
         return "files may not be so large, and shared memory is one to the kernel; `ulimit -f unlimited` in the job "
                "script, or a smaller DSM_RANGE_BYTES";
@@ -308,10 +310,8 @@ static const char *cure_of_refusal(int error)
     case ENOMEM:
         return "the address space is limited, and they are needed twice; `ulimit -v unlimited` in the job script, or a "
                "smaller DSM_RANGE_BYTES";
-    case EEXIST:
-        return "something else lies at each of the places; ask for less with DSM_RANGE_BYTES";
-    default:
-        return "`python -m dsm doctor` looks at the limits of this machine";
+    case EEXIST: return "something else lies at each of the places; ask for less with DSM_RANGE_BYTES";
+    default: return "`python -m dsm doctor` looks at the limits of this machine";
     }
 }
 
@@ -326,14 +326,16 @@ static int map_range(struct runtime *runtime)
             return DSM_OK;
         } else if (asked)
             break;
-    return runtime_error(DSM_E_ENVIRONMENT, "%llu bytes of addresses cannot be had at the same place on all ranks: %s%s%s",
+    return runtime_error(DSM_E_ENVIRONMENT,
+                         "%llu bytes of addresses cannot be had at the same place on all ranks: %s%s%s",
                          (unsigned long long)(asked ? asked : RANGE_BYTES_MIN), refused ? strerror(refused) : "",
                          refused ? ": " : "", cure_of_refusal(refused));
 }
 
 static int check_same(struct runtime *runtime, const char *what, uint64_t value)
 {
-    uint64_t low = transport_agree_min(runtime->transport, value), high = transport_agree_max(runtime->transport, value);
+    uint64_t low = transport_agree_min(runtime->transport, value),
+             high = transport_agree_max(runtime->transport, value);
     if (low == high)
         return DSM_OK;
     return runtime_error(DSM_E_ARGUMENT, "%s differs between ranks: %llu here, from %llu to %llu; set it alike on all",
@@ -368,16 +370,17 @@ static int open_bells(struct runtime *runtime)
 {
     size_t size = (size_t)runtime->size;
     struct doorbell_address mine, *all = calloc(size, sizeof *all);
-    uint64_t drawn[2] = {0};        /* the token, which whoever knows it can ring with, and the job's name, which is told */
+    uint64_t drawn[2] = {0}; /* the token, which whoever knows it can ring with, and the job's name, which is told */
     int error = doorbell_open(&runtime->doorbell, &mine);
     if (getrandom(drawn, sizeof drawn, 0) != sizeof drawn)
         drawn[0] = drawn[1] = (uint64_t)runtime_now_ns();
     bool all_open = transport_agree_min(runtime->transport, error == 0 && all) == 1;
     if (!all_open) {
         free(all);
-        return runtime_error(DSM_E_ENVIRONMENT, "a rank cannot open a datagram socket for its doorbell%s%s; "
-                                                "DSM_PROGRESS=poll works without", error ? ": " : "",
-                             error ? strerror(-error) : "");
+        return runtime_error(DSM_E_ENVIRONMENT,
+                             "a rank cannot open a datagram socket for its doorbell%s%s; "
+                             "DSM_PROGRESS=poll works without",
+                             error ? ": " : "", error ? strerror(-error) : "");
     }
     transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
     transport_broadcast(runtime->transport, drawn, (int)sizeof drawn);
@@ -385,8 +388,9 @@ static int open_bells(struct runtime *runtime)
     error = doorbell_connect(runtime->doorbell, all, runtime->rank, runtime->size, drawn[0]);
     free(all);
     if (transport_agree_min(runtime->transport, error == 0) != 1)
-        return runtime_error(DSM_E_ENVIRONMENT, "a rank cannot use the addresses of the doorbells; DSM_PROGRESS=poll works "
-                                                "without");
+        return runtime_error(DSM_E_ENVIRONMENT,
+                             "a rank cannot use the addresses of the doorbells; DSM_PROGRESS=poll works "
+                             "without");
     return DSM_OK;
 }
 
@@ -429,8 +433,9 @@ static void test_bells(struct runtime *runtime)
         return;
     runtime->options.progress = DSM_PROGRESS_POLL;
     if (runtime->rank == 0)
-        write_all("dsm: datagrams do not pass between the hosts (a firewall?), so ranks poll every 100 us instead of being "
-                  "woken: allow UDP between them, or set DSM_PROGRESS=poll to silence this\n");
+        write_all(
+            "dsm: datagrams do not pass between the hosts (a firewall?), so ranks poll every 100 us instead of being "
+            "woken: allow UDP between them, or set DSM_PROGRESS=poll to silence this\n");
 }
 
 static int ranks_here(const struct runtime *runtime)
@@ -492,7 +497,7 @@ static int start_threads(struct runtime *runtime)
     sigfillset(&all);
     sigdelset(&all, SIGSEGV);
     sigdelset(&all, SIGBUS);
-    pthread_sigmask(SIG_SETMASK, &all, &before);    /* signals are for the program's own threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
     int error = pthread_create(&runtime->service, NULL, progress_service, runtime);
     if (!error)
         error = pthread_create(&runtime->watchdog, NULL, watchdog_thread, runtime);
@@ -526,8 +531,12 @@ static int begin(const void *mpi_comm, const struct dsm_options *options)
     struct runtime *runtime = calloc(1, sizeof *runtime);
     if (!runtime)
         return runtime_error(DSM_E_MEMORY, "no memory for the runtime");
-    struct transport_buffers buffers = {.context = runtime, .take = buffer_take, .give = buffer_give,
-                                        .broken = transport_broken, .sent = buffer_sent, .place = buffer_place};
+    struct transport_buffers buffers = {.context = runtime,
+                                        .take = buffer_take,
+                                        .give = buffer_give,
+                                        .broken = transport_broken,
+                                        .sent = buffer_sent,
+                                        .place = buffer_place};
     if (transport_open(&runtime->transport, mpi_comm, &buffers, text, (int)sizeof text) != 0) {
         free(runtime);
         return runtime_error(DSM_E_ENVIRONMENT, "%s", text);
@@ -555,10 +564,11 @@ static void tell_late(struct runtime *runtime, int64_t now)
         return;
     told_ns = now;
     char line[320];
-    snprintf(line, sizeof line,
-             "dsm: rank %d of %d has waited %.1f s for all ranks to start dsm: some rank has not made its first collective "
-             "call (dsm.init(), dsm.zeros() ...), which all ranks make, in the same order\n",
-             runtime->rank, runtime->size, (double)(now - began_ns) * 1e-9);
+    snprintf(
+        line, sizeof line,
+        "dsm: rank %d of %d has waited %.1f s for all ranks to start dsm: some rank has not made its first collective "
+        "call (dsm.init(), dsm.zeros() ...), which all ranks make, in the same order\n",
+        runtime->rank, runtime->size, (double)(now - began_ns) * 1e-9);
     write_all(line);
 }
 
@@ -590,7 +600,8 @@ static int start(struct runtime *runtime)
     if (!runtime->peers)
         return runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     int error = check_options(runtime);
-    if (!error && runtime->options.chaos_seed && transport_disturb(runtime->transport, runtime->options.chaos_seed) != 0)
+    if (!error && runtime->options.chaos_seed &&
+        transport_disturb(runtime->transport, runtime->options.chaos_seed) != 0)
         error = runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     if (!error)
         error = agreed(runtime, trace_open(runtime));
@@ -633,7 +644,7 @@ int dsm_init(const void *mpi_comm, const struct dsm_options *options, double sli
         error = start(starting);
     starting = NULL;
     if (error)
-        runtime_current = NULL;     /* what it had is left: ranks that fail alike end, or go on without dsm */
+        runtime_current = NULL; /* what it had is left: ranks that fail alike end, or go on without dsm */
     else
         runtime_enter_state(RUNTIME_ACTIVE);
     return error;
@@ -672,7 +683,8 @@ static void end_in_time(void)
         if (error && error != DSM_AGAIN)
             runtime_die(runtime, error_text, 1, false);
         if (fault_interrupts() != interrupts)
-            runtime_die(runtime, "interrupted (Ctrl-C) at its end, while other ranks had not come to theirs", 130, false);
+            runtime_die(runtime, "interrupted (Ctrl-C) at its end, while other ranks had not come to theirs", 130,
+                        false);
     }
 }
 

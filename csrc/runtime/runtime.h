@@ -34,14 +34,14 @@ enum { WAITS_MAX = 4096, EXPECTED_MAX = 32 };
 /* A thread that waits, for the watchdog; `kind` is written last and read first.  The watchdog looks without the mutex, and
  * the wait may end, and another begin in its place, while it does: each field is whole, but they may be of two waits. */
 struct wait {
-    _Atomic int kind;               /* enum wait_kind */
-    _Atomic uint64_t object;        /* offset of the page, number of the lock or counter, kind of the meeting */
-    _Atomic int64_t since_ns;       /* when it began, slices before this one included */
-    _Atomic int64_t slice_ns;       /* when this slice began */
-    _Atomic int64_t told_ns;        /* last line about it */
-    _Atomic int64_t asked_ns;       /* last question who is missing */
-    _Atomic uint32_t thread;        /* gettid */
-    _Atomic uint32_t beside;        /* threads that it waits for, too */
+    _Atomic int kind;         /* enum wait_kind */
+    _Atomic uint64_t object;  /* offset of the page, number of the lock or counter, kind of the meeting */
+    _Atomic int64_t since_ns; /* when it began, slices before this one included */
+    _Atomic int64_t slice_ns; /* when this slice began */
+    _Atomic int64_t told_ns;  /* last line about it */
+    _Atomic int64_t asked_ns; /* last question who is missing */
+    _Atomic uint32_t thread;  /* gettid */
+    _Atomic uint32_t beside;  /* threads that it waits for, too */
 };
 
 /* A thread that sleeps until it is roused by name: it waits for something that no message brings by itself, and polling is
@@ -61,16 +61,16 @@ struct awaiting {
 
 /* What is known of how a peer answers. */
 struct peer {
-    bool by_service;                /* its last answer came from its service thread: it computes */
-    bool for_page;                  /* a page was asked for: not even a holder of locks is left in peace */
-    uint8_t rung;                   /* how often since the request */
-    int64_t heard_ns;               /* when it last sent something */
-    int64_t ring_at_ns;             /* a request went out that it may sleep through; 0: none */
+    bool by_service;    /* its last answer came from its service thread: it computes */
+    bool for_page;      /* a page was asked for: not even a holder of locks is left in peace */
+    uint8_t rung;       /* how often since the request */
+    int64_t heard_ns;   /* when it last sent something */
+    int64_t ring_at_ns; /* a request went out that it may sleep through; 0: none */
 };
 
 struct runtime {
     pthread_mutex_t mutex;
-    pthread_cond_t changed;         /* something happened that a sleeping waiter may wait for */
+    pthread_cond_t changed; /* something happened that a sleeping waiter may wait for */
     struct node *node;
     struct transport *transport;
     struct memory memory;
@@ -79,57 +79,56 @@ struct runtime {
     struct peer *peers;
     struct dsm_options options;
     int rank, size;
-    pid_t process;                  /* a fork of it has no shared memory */
-    uint64_t job;                   /* names this job */
-    bool one_host;                  /* all ranks run here */
-    bool all_seen;                  /* each rank can read the boards of all */
+    pid_t process; /* a fork of it has no shared memory */
+    uint64_t job;  /* names this job */
+    bool one_host; /* all ranks run here */
+    bool all_seen; /* each rank can read the boards of all */
 
-    bool polling;                   /* some thread polls the transport */
-    _Atomic unsigned locking;       /* threads of the program that want the mutex now, and will poll when they wait */
-    unsigned waiting;               /* threads between progress_enter and progress_leave */
-    unsigned asleep;                /* of these, threads in progress_sleep, which do not poll */
-    bool serving;                   /* the service thread is awake */
-    unsigned held;                  /* locks that threads of the program hold */
-    unsigned sleepers;              /* threads that sleep on `changed` */
+    bool polling;             /* some thread polls the transport */
+    _Atomic unsigned locking; /* threads of the program that want the mutex now, and will poll when they wait */
+    unsigned waiting;         /* threads between progress_enter and progress_leave */
+    unsigned asleep;          /* of these, threads in progress_sleep, which do not poll */
+    bool serving;             /* the service thread is awake */
+    unsigned held;            /* locks that threads of the program hold */
+    unsigned sleepers;        /* threads that sleep on `changed` */
     struct awaiting *awaiting;
-    uint64_t generation;            /* counts the node's wakes */
-    _Atomic bool standing;          /* there may be requests for locks whose thread has timed out */
-    unsigned rings_due;             /* peers with ring_at_ns */
-    int64_t bell_ns;                /* when the service thread left a bell to a thread that polls; 0: not */
-    int64_t polled_ns;              /* when a thread of the program last looked */
-    bool at_exit;                   /* the program is over: what still touches memory after the end does so unasked */
-    enum meeting_kind meeting;      /* that an application thread is in; 0: none */
+    uint64_t generation;       /* counts the node's wakes */
+    _Atomic bool standing;     /* there may be requests for locks whose thread has timed out */
+    unsigned rings_due;        /* peers with ring_at_ns */
+    int64_t bell_ns;           /* when the service thread left a bell to a thread that polls; 0: not */
+    int64_t polled_ns;         /* when a thread of the program last looked */
+    bool at_exit;              /* the program is over: what still touches memory after the end does so unasked */
+    enum meeting_kind meeting; /* that an application thread is in; 0: none */
     pthread_t meeting_thread;
     struct expected {
-        uint64_t offset, end;       /* of the range, without memory yet, and a reply will come */
-    } expected[EXPECTED_MAX];       /* the rest is not prepared for */
+        uint64_t offset, end; /* of the range, without memory yet, and a reply will come */
+    } expected[EXPECTED_MAX]; /* the rest is not prepared for */
     unsigned expected_count;
 
-    int neighbour, neighbour_file;  /* the next rank of this host, and its process (a pidfd), watched; -1: none */
+    int neighbour, neighbour_file; /* the next rank of this host, and its process (a pidfd), watched; -1: none */
     pthread_t service, watchdog;
     _Atomic bool stopping;
-    _Atomic bool print_waits;       /* SIGUSR1 */
-    _Atomic bool roll_wanted;       /* who waits in a meeting is to ask who is missing */
-    int64_t told_of_locks_ns;       /* when those that wait behind this rank were told why */
-    _Atomic int dying;              /* the thread (gettid) that ends all ranks; 0: none */
+    _Atomic bool print_waits; /* SIGUSR1 */
+    _Atomic bool roll_wanted; /* who waits in a meeting is to ask who is missing */
+    int64_t told_of_locks_ns; /* when those that wait behind this rank were told why */
+    _Atomic int dying;        /* the thread (gettid) that ends all ranks; 0: none */
     int dying_status;
 
-    uint64_t dice;                  /* of DSM_CHAOS */
-    int64_t collect_ns;             /* when it wants the next collection */
+    uint64_t dice;      /* of DSM_CHAOS */
+    int64_t collect_ns; /* when it wants the next collection */
 
-    int trace;                      /* file of DSM_TRACE, or -1 */
-    uint64_t traced;                /* events written so far */
+    int trace;       /* file of DSM_TRACE, or -1 */
+    uint64_t traced; /* events written so far */
 
     struct wait waits[WAITS_MAX];
-    _Atomic int waits_used;         /* none behind these has been used yet */
+    _Atomic int waits_used; /* none behind these has been used yet */
 
     struct masks masks;
-    int64_t looked_ns;              /* tick of the last faults_look */
-    unsigned thefts;                /* of SIGSEGV */
+    int64_t looked_ns; /* tick of the last faults_look */
+    unsigned thefts;   /* of SIGSEGV */
 
-    struct {                        /* counted here, not in the node */
-        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bytes_copied,
-            bells_rung, bells_heard;
+    struct { /* counted here, not in the node */
+        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bytes_copied, bells_rung, bells_heard;
         uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
     } stats;
 };
@@ -142,9 +141,9 @@ enum runtime_state { RUNTIME_NEW, RUNTIME_ACTIVE, RUNTIME_ENDING, RUNTIME_ENDED 
 extern struct runtime *runtime_current;
 
 enum runtime_state runtime_state(void);
-uint32_t runtime_thread(void);      /* gettid of this thread */
+uint32_t runtime_thread(void); /* gettid of this thread */
 int64_t runtime_now_ns(void);
-void runtime_make_condition(pthread_cond_t *condition);     /* whose times are those of runtime_now_ns */
+void runtime_make_condition(pthread_cond_t *condition); /* whose times are those of runtime_now_ns */
 
 /* Remember why a call fails, for dsm_last_error of this thread; returns `error`. */
 int runtime_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -21,7 +21,7 @@ enum { TICK_NS = 200 * 1000 * 1000, TRIES = 100, LINE_BYTES = 4096, STACKS_MAX =
 
 /* The wait that this thread left at the end of a slice, to look at Python's signals. */
 static _Thread_local struct {
-    enum wait_kind kind;            /* WAIT_NONE: it was done */
+    enum wait_kind kind; /* WAIT_NONE: it was done */
     uint64_t object;
     int64_t since_ns, told_ns, asked_ns;
 } left;
@@ -50,7 +50,7 @@ static bool take_record(struct wait *wait)
 static struct wait *free_record(struct runtime *runtime)
 {
     static _Thread_local int last;
-    static _Thread_local struct wait untold;    /* more threads wait than the table holds: this one unobserved */
+    static _Thread_local struct wait untold; /* more threads wait than the table holds: this one unobserved */
     for (int k = 0; k < WAITS_MAX; k++) {
         int i = (last + k) % WAITS_MAX;
         if (!take_record(&runtime->waits[i]))
@@ -141,7 +141,7 @@ static struct {
     int signal, file;
     void (*handler)(int);
     _Atomic bool written, failed;
-    char skip[2][STACK_BYTES];      /* files that begin like this are not the program's */
+    char skip[2][STACK_BYTES]; /* files that begin like this are not the program's */
 } stacks = {.file = -1};
 
 static void stack_written(int signal)
@@ -186,7 +186,8 @@ static void read_frames(char *text, char *stack, size_t room)
             continue;
         if (frames++ == FRAMES_MAX)
             break;
-        int n = snprintf(stack + used, room - used, "%s %s:%u in %s", frames == 1 ? "at" : ", called at", path, at, name);
+        int n =
+            snprintf(stack + used, room - used, "%s %s:%u in %s", frames == 1 ? "at" : ", called at", path, at, name);
         used += n > 0 && (size_t)n < room - used ? (size_t)n : 0;
         stack[used] = 0;
     }
@@ -198,7 +199,8 @@ static bool stack_of(uint32_t thread, char *stack, size_t room)
     struct sigaction now;
     char text[LINE_BYTES];
     stack[0] = 0;
-    if (stacks.file < 0 || stacks.failed || sigaction(stacks.signal, NULL, &now) != 0 || now.sa_handler != stacks.handler)
+    if (stacks.file < 0 || stacks.failed || sigaction(stacks.signal, NULL, &now) != 0 ||
+        now.sa_handler != stacks.handler)
         return false;
     if (ftruncate(stacks.file, 0) != 0 || lseek(stacks.file, 0, SEEK_SET) != 0)
         return false;
@@ -207,7 +209,7 @@ static bool stack_of(uint32_t thread, char *stack, size_t room)
         return false;
     for (int k = 0; k < TRIES && !atomic_load(&stacks.written); k++)
         nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
-    stacks.failed = !stacks.written;    /* it blocks signals: its stack would be taken for another's */
+    stacks.failed = !stacks.written; /* it blocks signals: its stack would be taken for another's */
     ssize_t count = pread(stacks.file, text, sizeof text - 1, 0);
     if (stacks.failed || count <= 0)
         return false;
@@ -384,7 +386,7 @@ static void say_for_whom(struct line *line, const struct runtime *runtime, enum 
 struct group {
     int kind;
     uint64_t object;
-    int64_t since_ns, told_ns;      /* the first of them; the last line about one of them */
+    int64_t since_ns, told_ns; /* the first of them; the last line about one of them */
     unsigned count;
     uint32_t threads[STACKS_MAX];
 };
@@ -428,7 +430,7 @@ static void tell(struct runtime *runtime, const struct group *group, int64_t now
 {
     struct line line = {.used = 0};
     bool known = !*stuck && try_lock(runtime);
-    *stuck = !known;                /* it is not tried for each line */
+    *stuck = !known; /* it is not tried for each line */
     say(&line, "dsm: rank %d of %d has waited %.1f s ", runtime->rank, runtime->size,
         (double)(now - group->since_ns) * 1e-9);
     say_what(&line, runtime, runtime->rank, (enum wait_kind)group->kind, group->object, known);
@@ -445,7 +447,7 @@ static void tell(struct runtime *runtime, const struct group *group, int64_t now
     say(&line, "\n");
     char stack[2 * STACK_BYTES];
     for (unsigned i = 0; i < STACKS_MAX && i < group->count && group->threads[i]; i++)
-        if (stack_of(group->threads[i], stack, sizeof stack) && !strstr(line.text, stack))   /* each place once */
+        if (stack_of(group->threads[i], stack, sizeof stack) && !strstr(line.text, stack)) /* each place once */
             say(&line, "dsm: rank %d of %d: thread %u is %s\n", runtime->rank, runtime->size, group->threads[i], stack);
     ssize_t written = write(STDERR_FILENO, line.text, line.used);
     (void)written;
@@ -536,7 +538,7 @@ void *watchdog_thread(void *context)
         if (print)
             watchdog_print(runtime, 0, 0);
         print = atomic_exchange(&runtime->print_waits, false);
-        atomic_store(&runtime->roll_wanted, print);     /* who waits in a meeting asks before the next tick */
+        atomic_store(&runtime->roll_wanted, print); /* who waits in a meeting asks before the next tick */
         /* A wait that goes on is told again, but rarely: once is enough to act on. */
         if (longest > 0)
             watchdog_print(runtime, longest, 10 * longest);

@@ -21,7 +21,7 @@
 enum {
     FUZZ_RANGE_BYTES = 8192,
     FUZZ_GRANULE_BYTES = 64,
-    FUZZ_NODES = 6,                 /* the root, four children of it, and one child of rank 1 */
+    FUZZ_NODES = 6, /* the root, four children of it, and one child of rank 1 */
     FUZZ_THREADS = 2,
     FUZZ_STATES = 1024,
     FUZZ_PREFIX_BYTES = 4,
@@ -35,29 +35,29 @@ enum {
 /* ---- one node (fuzz_node.c) ---------------------------------------------------------------------------------------- */
 
 enum fuzz_entry_kind {
-    FUZZ_FAULT,                     /* a: offset, b: write */
-    FUZZ_STORE,                     /* a: offset, b: value; where the protection allows it */
-    FUZZ_ENQUEUE,                   /* a: lock, b: only try */
-    FUZZ_POLL,                      /* the lock that the thread wants */
+    FUZZ_FAULT,   /* a: offset, b: write */
+    FUZZ_STORE,   /* a: offset, b: value; where the protection allows it */
+    FUZZ_ENQUEUE, /* a: lock, b: only try */
+    FUZZ_POLL,    /* the lock that the thread wants */
     FUZZ_CANCEL,
-    FUZZ_RELEASE,                   /* a: lock */
-    FUZZ_ADD,                       /* a: counter, b: delta */
-    FUZZ_SUM,                       /* of the operation under way */
-    FUZZ_ARRIVE,                    /* a: meeting kind, b, c: arguments */
-    FUZZ_TAKE,                      /* the departure */
-    FUZZ_PIN,                       /* a: offset, b: write */
+    FUZZ_RELEASE, /* a: lock */
+    FUZZ_ADD,     /* a: counter, b: delta */
+    FUZZ_SUM,     /* of the operation under way */
+    FUZZ_ARRIVE,  /* a: meeting kind, b, c: arguments */
+    FUZZ_TAKE,    /* the departure */
+    FUZZ_PIN,     /* a: offset, b: write */
     FUZZ_UNPIN,
-    FUZZ_FORGET,                    /* all freed regions */
+    FUZZ_FORGET, /* all freed regions */
     FUZZ_COLLECT,
-    FUZZ_MESSAGE,                   /* thread: sender; bytes; a: something behind it comes at once */
-    FUZZ_PLACE,                     /* the same, and what is behind it comes later: */
-    FUZZ_FILL,                      /* thread: sender; bytes: what is behind its message */
-    FUZZ_ROLL,                      /* call the roll */
-    FUZZ_TELL                       /* tell of locks that are held */
+    FUZZ_MESSAGE, /* thread: sender; bytes; a: something behind it comes at once */
+    FUZZ_PLACE,   /* the same, and what is behind it comes later: */
+    FUZZ_FILL,    /* thread: sender; bytes: what is behind its message */
+    FUZZ_ROLL,    /* call the roll */
+    FUZZ_TELL     /* tell of locks that are held */
 };
 
 struct fuzz_entry {
-    uint32_t kind;                  /* enum fuzz_entry_kind */
+    uint32_t kind; /* enum fuzz_entry_kind */
     int32_t thread;
     uint64_t a, b, c;
     const unsigned char *bytes;
@@ -77,11 +77,11 @@ struct fuzz_block;
 struct fuzz_node {
     struct node *node;
     struct fuzz_thread threads[FUZZ_THREADS], threads_saved[FUZZ_THREADS];
-    struct message *placed[FUZZ_NODES], *placed_saved[FUZZ_NODES];     /* by sender */
+    struct message *placed[FUZZ_NODES], *placed_saved[FUZZ_NODES]; /* by sender */
     unsigned char *view, *view_saved;
     unsigned char access[FUZZ_RANGE_BYTES / FUZZ_GRANULE_BYTES], access_saved[FUZZ_RANGE_BYTES / FUZZ_GRANULE_BYTES];
-    struct fuzz_block *blocks;      /* that are in use */
-    struct fuzz_block *kept;        /* the same of the state that is put back */
+    struct fuzz_block *blocks; /* that are in use */
+    struct fuzz_block *kept;   /* the same of the state that is put back */
     uint64_t live_bytes, kept_bytes, allowed_bytes;
     jmp_buf escape;
     bool guarded;
@@ -123,7 +123,7 @@ uint32_t fuzz_random_below(struct fuzz_random *random, uint32_t limit);
 
 struct fuzz_state {
     struct fuzz_node *home;
-    const struct fuzz_entry *next;  /* what happened next in its world */
+    const struct fuzz_entry *next; /* what happened next in its world */
     uint32_t next_count;
 };
 
@@ -140,9 +140,9 @@ enum fuzz_after { FUZZ_GO_ON = 1, FUZZ_CHECK = 2, FUZZ_END = 4, FUZZ_PLACED = 8 
 
 struct fuzz_counts {
     uint64_t inputs, quiet, panics;
-    uint64_t bytes_max;             /* of memory above what the state had */
+    uint64_t bytes_max; /* of memory above what the state had */
 };
-extern struct fuzz_counts fuzz_counts[MESSAGE_KINDS + 1];   /* by kind; the last: no kind */
+extern struct fuzz_counts fuzz_counts[MESSAGE_KINDS + 1]; /* by kind; the last: no kind */
 /* Distinct panics, with numbers left out. */
 void fuzz_print_counts(void);
 const char *fuzz_kind_name(int kind);

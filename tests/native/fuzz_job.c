@@ -45,7 +45,8 @@ static int change(unsigned char *copy, int count, const char *how)
 
 int MPI_Isend(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm, MPI_Request *request)
 {
-    const char *rank = getenv("DSM_TEST_DAMAGE_RANK"), *kind = getenv("DSM_TEST_DAMAGE_KIND"), *how = getenv("DSM_TEST_DAMAGE_HOW");
+    const char *rank = getenv("DSM_TEST_DAMAGE_RANK"), *kind = getenv("DSM_TEST_DAMAGE_KIND"),
+               *how = getenv("DSM_TEST_DAMAGE_HOW");
     const char *after = getenv("DSM_TEST_DAMAGE_AFTER");
     struct message_header header = {0};
     if (type == MPI_BYTE && count >= (int)sizeof header)
@@ -54,7 +55,7 @@ int MPI_Isend(const void *buffer, int count, MPI_Datatype type, int to, int tag,
                 header.kind == atoi(kind);
     if (!ours || atomic_fetch_add(&seen, 1) != (after ? atol(after) : 0))
         return PMPI_Isend(buffer, count, type, to, tag, comm, request);
-    unsigned char *copy = malloc((size_t)count);    /* never freed: MPI may read it until the job has ended */
+    unsigned char *copy = malloc((size_t)count); /* never freed: MPI may read it until the job has ended */
     if (!copy)
         abort();
     memcpy(copy, buffer, (size_t)count);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t size_max);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed);
 int LLVMFuzzerInitialize(int *count, char ***texts);

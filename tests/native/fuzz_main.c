@@ -51,7 +51,7 @@ void __ubsan_on_report(void)
 /* ---- the mutator ------------------------------------------------------------------------------------------------- */
 
 struct seeds {
-    uint32_t states[FUZZ_STATES], count;    /* that receive a message of the kind next */
+    uint32_t states[FUZZ_STATES], count; /* that receive a message of the kind next */
 };
 
 static void find_seeds(struct seeds *seeds, int kind)
@@ -70,9 +70,34 @@ static void find_seeds(struct seeds *seeds, int kind)
 /* What numbers in messages are compared with. */
 static uint64_t telling_value(struct fuzz_random *random, size_t size)
 {
-    static const uint64_t values[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 17, 63, 64, 65, 256, 1023, 1024, 0x7fffffff,
-                                      0x80000000, 0xfffffffe, 0xffffffff, 0x100000000, (uint64_t)1 << 60,
-                                      (uint64_t)1 << 63, UINT64_MAX - 63, UINT64_MAX - 1, UINT64_MAX};
+    static const uint64_t values[] = {0,
+                                      1,
+                                      2,
+                                      3,
+                                      4,
+                                      5,
+                                      6,
+                                      7,
+                                      8,
+                                      15,
+                                      16,
+                                      17,
+                                      63,
+                                      64,
+                                      65,
+                                      256,
+                                      1023,
+                                      1024,
+                                      0x7fffffff,
+                                      0x80000000,
+                                      0xfffffffe,
+                                      0xffffffff,
+                                      0x100000000,
+                                      (uint64_t)1 << 60,
+                                      (uint64_t)1 << 63,
+                                      UINT64_MAX - 63,
+                                      UINT64_MAX - 1,
+                                      UINT64_MAX};
     switch (fuzz_random_below(random, 4)) {
     case 0: return fuzz_random_next(random);
     case 1: return size - fuzz_random_below(random, 64);
@@ -87,45 +112,44 @@ static size_t mutate_once(struct fuzz_random *random, uint8_t *data, size_t size
     uint64_t value = telling_value(random, body);
     uint32_t bytes = fuzz_random_below(random, 48);
     switch (fuzz_random_below(random, 8)) {
-    case 0:                         /* a field */
+    case 0: /* a field */
         at = first + (at - first) / 4 * 4;
         memcpy(data + at, &value, size - at < 4 ? size - at : 4);
         return size;
-    case 1:
-        memcpy(data + at, &value, rest < 8 ? rest : 8);
-        return size;
-    case 2:                         /* a bit */
+    case 1: memcpy(data + at, &value, rest < 8 ? rest : 8); return size;
+    case 2: /* a bit */
         if (body)
             data[at] ^= (uint8_t)(1u << (value & 7));
         return size;
-    case 3: return at;              /* the end */
-    case 4:                         /* more */
+    case 3: return at; /* the end */
+    case 4:            /* more */
         bytes = bytes < room - size ? bytes : (uint32_t)(room - size);
         memmove(data + at + bytes, data + at, rest);
         for (uint32_t i = 0; i < bytes; i++)
             data[at + i] = (uint8_t)fuzz_random_next(random);
         return size + bytes;
-    case 5:                         /* less */
+    case 5: /* less */
         bytes = bytes < rest ? bytes : (uint32_t)rest;
         memmove(data + at, data + at + bytes, rest - bytes);
         return size - bytes;
-    case 6:                         /* a part of itself */
+    case 6: /* a part of itself */
         bytes = bytes < rest ? bytes : (uint32_t)rest;
         memmove(data + first + (body ? value % (body - bytes + 1) : 0), data + at, bytes);
         return size;
-    default:                        /* how often the body repeats something */
+    default: /* how often the body repeats something */
         memcpy(data + FUZZ_PREFIX_BYTES + offsetof(struct message_header, count), &value, sizeof(uint32_t));
         return size;
     }
 }
 
-static size_t make_input(const struct seeds *seeds, int kind, uint64_t seed, uint64_t number, uint8_t *data, size_t room)
+static size_t make_input(const struct seeds *seeds, int kind, uint64_t seed, uint64_t number, uint8_t *data,
+                         size_t room)
 {
     struct fuzz_random random = {.state = seed * 0x2545f4914f6cdd1du + number};
     fuzz_random_next(&random);
     size_t size = fuzz_seed(seeds->states[fuzz_random_below(&random, seeds->count)], data, room);
     data[3] = (uint8_t)fuzz_random_next(&random);
-    if (fuzz_random_below(&random, 4) == 0) {       /* another state is surprised by it */
+    if (fuzz_random_below(&random, 4) == 0) { /* another state is surprised by it */
         uint32_t state = fuzz_random_below(&random, FUZZ_STATES);
         data[0] = (uint8_t)state;
         data[1] = (uint8_t)(state >> 8);
@@ -137,7 +161,8 @@ static size_t make_input(const struct seeds *seeds, int kind, uint64_t seed, uin
     if (fuzz_random_below(&random, 64))
         fuzz_repair(data, size, kind);
     else
-        data[FUZZ_PREFIX_BYTES + fuzz_random_below(&random, sizeof(struct message_header))] ^= (uint8_t)(1 + number % 255);
+        data[FUZZ_PREFIX_BYTES + fuzz_random_below(&random, sizeof(struct message_header))] ^=
+            (uint8_t)(1 + number % 255);
     return size;
 }
 
@@ -153,7 +178,7 @@ static void run_many(uint64_t runs, uint64_t first, uint64_t seed, int only_kind
         uint8_t data[LATEST_BYTES];
         current.number = n;
         if (n % ALARM_PERIOD == 0)
-            alarm(LIMIT_S);         /* a loop without an end is a failure */
+            alarm(LIMIT_S); /* a loop without an end is a failure */
         size_t size = make_input(&seeds[kind], kind, seed, n, data, sizeof data);
         uint8_t *exact = malloc(size);
         if (!exact)

@@ -151,8 +151,13 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
         .chunk_free = port_chunk_free,
         .panic = port_panic,
     };
-    struct node_options options = {.rank = rank, .size = size, .budget_bytes = budget_bytes, .ahead_bytes_max = 512,
-                                   .wanted_bytes_max = 512, .push_bytes_max = 512, .open_bytes_max = 256};
+    struct node_options options = {.rank = rank,
+                                   .size = size,
+                                   .budget_bytes = budget_bytes,
+                                   .ahead_bytes_max = 512,
+                                   .wanted_bytes_max = 512,
+                                   .push_bytes_max = 512,
+                                   .open_bytes_max = 256};
     home->node = node_new(&options, &port);
     return home;
 }
@@ -354,16 +359,16 @@ static void send_all(struct fuzz_node *home)
         fuzz_node_drop_outbox(home);
 }
 
-#define GUARDED(home, action)                                                                                           \
-    do {                                                                                                                \
-        (home)->guarded = true;                                                                                         \
-        if (_setjmp((home)->escape)) {                                                                                  \
-            (home)->guarded = false;                                                                                    \
-            return (home)->panic;                                                                                       \
-        }                                                                                                               \
-        action;                                                                                                         \
-        (home)->guarded = false;                                                                                        \
-        return NULL;                                                                                                    \
+#define GUARDED(home, action)          \
+    do {                               \
+        (home)->guarded = true;        \
+        if (_setjmp((home)->escape)) { \
+            (home)->guarded = false;   \
+            return (home)->panic;      \
+        }                              \
+        action;                        \
+        (home)->guarded = false;       \
+        return NULL;                   \
     } while (0)
 
 const char *fuzz_node_do(struct fuzz_node *home, const struct fuzz_entry *entry)
@@ -425,7 +430,7 @@ void fuzz_node_keep(struct fuzz_node *home)
 void fuzz_node_restore(struct fuzz_node *home)
 {
     while (home->blocks != home->kept)
-        block_free(home->blocks);       /* new ones come before those that are kept */
+        block_free(home->blocks); /* new ones come before those that are kept */
     for (struct fuzz_block *block = home->kept; block; block = block->next) {
         if (block->given)
             ASAN_UNPOISON_MEMORY_REGION(memory_of(block), block->bytes);

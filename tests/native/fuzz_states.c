@@ -11,14 +11,14 @@ enum {
     ENTRIES_MAX = 256,
     PARCELS_MAX = 4096,
     MEETINGS_MAX = 24,
-    RARE_STATES = 24,               /* of each thing that is rare */
-    KIND_STATES = 26,               /* of each kind of message that comes next, at least */
+    RARE_STATES = 24, /* of each thing that is rare */
+    KIND_STATES = 26, /* of each kind of message that comes next, at least */
     TRIES_MAX = 1 << 20
 };
 
 struct parcel {
     unsigned char *bytes;
-    uint64_t count, behind;         /* of the message; of what is behind it */
+    uint64_t count, behind; /* of the message; of what is behind it */
     int from, to;
     bool placed, taken;
 };
@@ -28,22 +28,22 @@ enum rare { RARE_EARLY, RARE_PARTS, RARE_OWING, RARE_DEFERRED, RARE_HOLDING, RAR
 
 struct record {
     struct fuzz_entry items[ENTRIES_MAX];
-    uint64_t stamps[ENTRIES_MAX];   /* of the node after the entry */
+    uint64_t stamps[ENTRIES_MAX]; /* of the node after the entry */
     uint64_t live_bytes[ENTRIES_MAX];
-    enum rare rare[ENTRIES_MAX];    /* what the node is in the middle of */
+    enum rare rare[ENTRIES_MAX]; /* what the node is in the middle of */
     uint32_t count;
 };
 
 struct meeting_plan {
     uint64_t kind, b, c;
-    int dissenter;                  /* who brings something else, or -1 */
+    int dissenter; /* who brings something else, or -1 */
 };
 
 struct world {
     struct fuzz_random random;
     struct fuzz_node *homes[FUZZ_NODES];
     struct record records[FUZZ_NODES];
-    uint32_t met[FUZZ_NODES];       /* meetings that the first thread has arrived at */
+    uint32_t met[FUZZ_NODES]; /* meetings that the first thread has arrived at */
     struct meeting_plan plan[MEETINGS_MAX];
     struct parcel parcels[PARCELS_MAX];
     uint32_t parcel_count, parcels_left;
@@ -57,7 +57,7 @@ static uint32_t state_count;
 
 uint64_t fuzz_random_next(struct fuzz_random *random)
 {
-    uint64_t z = random->state += 0x9e3779b97f4a7c15u;      /* SplitMix64 (Steele, Lea, Flood 2014) */
+    uint64_t z = random->state += 0x9e3779b97f4a7c15u; /* SplitMix64 (Steele, Lea, Flood 2014) */
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
@@ -134,13 +134,15 @@ static void deliver(struct world *world)
         struct parcel *other = &world->parcels[i];
         if (other->taken || other->from != parcel->from || other->to != parcel->to)
             continue;
-        struct fuzz_entry entry = {.kind = other->behind ? FUZZ_PLACE : FUZZ_MESSAGE, .thread = other->from,
-                                   .bytes = other->bytes, .count = other->count};
+        struct fuzz_entry entry = {.kind = other->behind ? FUZZ_PLACE : FUZZ_MESSAGE,
+                                   .thread = other->from,
+                                   .bytes = other->bytes,
+                                   .count = other->count};
         other->taken = !other->behind || other->placed;
         world->parcels_left -= other->taken;
         if (other->placed)
-            entry = (struct fuzz_entry){.kind = FUZZ_FILL, .thread = other->from, .bytes = other->bytes + other->count,
-                                        .count = other->behind};
+            entry = (struct fuzz_entry){
+                .kind = FUZZ_FILL, .thread = other->from, .bytes = other->bytes + other->count, .count = other->behind};
         other->placed = true;
         happen(world, other->to, entry);
         return;
@@ -153,10 +155,10 @@ static void make_plan(struct world *world)
 {
     static const uint32_t kinds[] = {MEETING_BARRIER, MEETING_BARRIER,  MEETING_BARRIER,     MEETING_ALLOCATE,
                                      MEETING_FREE,    MEETING_LOCK_NEW, MEETING_COUNTER_NEW, MEETING_FREE};
-    static const struct meeting_plan first[] = {
-        {MEETING_ALLOCATE, 300, 64, -1}, {MEETING_LOCK_NEW, 0, 0, -1},   {MEETING_ALLOCATE, 700, 256, -1},
-        {MEETING_LOCK_NEW, 0, 0, -1},    {MEETING_COUNTER_NEW, 5, 0, -1}, {MEETING_ALLOCATE, 100, 128, -1},
-        {MEETING_FREE, 3, 0, 4},          {MEETING_LOCK_NEW, 0, 0, 5}};
+    static const struct meeting_plan first[] = {{MEETING_ALLOCATE, 300, 64, -1},  {MEETING_LOCK_NEW, 0, 0, -1},
+                                                {MEETING_ALLOCATE, 700, 256, -1}, {MEETING_LOCK_NEW, 0, 0, -1},
+                                                {MEETING_COUNTER_NEW, 5, 0, -1},  {MEETING_ALLOCATE, 100, 128, -1},
+                                                {MEETING_FREE, 3, 0, 4},          {MEETING_LOCK_NEW, 0, 0, 5}};
     enum { FIRST = sizeof first / sizeof first[0] };
     memcpy(world->plan, first, sizeof first);
     uint64_t freed = 3;
@@ -199,7 +201,7 @@ static void first_thread(struct world *world, int rank)
     } else if (chance(world, 6)) {
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_COLLECT});
     } else if (chance(world, 40)) {
-        for (uint64_t page = 0; page < 4; page++)       /* one after the other, so that the next ones are fetched ahead */
+        for (uint64_t page = 0; page < 4; page++) /* one after the other, so that the next ones are fetched ahead */
             happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FAULT, .a = offset % 128 + 64 * page});
     } else {
         happen(world, rank, (struct fuzz_entry){.kind = FUZZ_FAULT, .a = offset, .b = chance(world, 60)});
@@ -230,14 +232,15 @@ static void second_thread(struct world *world, int rank)
         entry.kind = FUZZ_UNPIN;
     } else if (!thread->holds && home->node->lock_count && chance(world, 50)) {
         entry.kind = FUZZ_ENQUEUE;
-        entry.a = chance(world, 40) ? home->node->lock_count - 1 : fuzz_random_below(&world->random, home->node->lock_count);
+        entry.a =
+            chance(world, 40) ? home->node->lock_count - 1 : fuzz_random_below(&world->random, home->node->lock_count);
         entry.b = chance(world, 40);
     } else if (home->node->counter_count && chance(world, 20)) {
         entry.kind = FUZZ_ADD;
         entry.a = fuzz_random_below(&world->random, home->node->counter_count);
     } else if (chance(world, 10)) {
         entry.kind = FUZZ_PIN;
-        entry.a %= 300;             /* of the first array, which is never freed */
+        entry.a %= 300; /* of the first array, which is never freed */
     }
     happen(world, rank, entry);
 }
@@ -295,13 +298,15 @@ static void add_state(const struct world *world, int rank, uint32_t entries)
             fuzz_fail("the replay of node %d differs at entry %u%s%s", rank, i, panic ? ": " : "", panic ? panic : "");
     }
     fuzz_node_keep(home);
-    states[state_count++] = (struct fuzz_state){
-        .home = home, .next = record->items + entries, .next_count = record->count - entries};
+    states[state_count++] =
+        (struct fuzz_state){.home = home, .next = record->items + entries, .next_count = record->count - entries};
 }
 
 static int kind_of(const struct fuzz_entry *entry)
 {
-    return entry->kind == FUZZ_MESSAGE || entry->kind == FUZZ_PLACE ? ((const struct message_header *)(const void *)entry->bytes)->kind : 0;
+    return entry->kind == FUZZ_MESSAGE || entry->kind == FUZZ_PLACE
+               ? ((const struct message_header *)(const void *)entry->bytes)->kind
+               : 0;
 }
 
 void fuzz_states_make(void)
@@ -349,21 +354,61 @@ struct fuzz_state *fuzz_state(uint32_t index)
 /* ---- census ------------------------------------------------------------------------------------------------------ */
 
 enum what {
-    FETCH_UNDER_WAY, GATHERING, PARTS_HELD, LOCK_HELD, LOCK_ASKED, LOCK_TRYING, LOCK_WITHDRAWING, NODE_WAITS, MEETING_THERE,
-    MEETING_DEFERRED, CHILD_ARRIVED, COLLECTION_ARRIVES, COLLECTION_HOLDS, COLLECTION_CUTS, COLLECTION_VALIDATES,
-    COLLECTION_DROPS, COLLECTION_FORGETS, PAGE_OWED, EARLY_KEPT, COUNTER_ASKED, PAGE_PINNED, GRAVE, DIFF_KEPT, PAGE_DIRTY,
+    FETCH_UNDER_WAY,
+    GATHERING,
+    PARTS_HELD,
+    LOCK_HELD,
+    LOCK_ASKED,
+    LOCK_TRYING,
+    LOCK_WITHDRAWING,
+    NODE_WAITS,
+    MEETING_THERE,
+    MEETING_DEFERRED,
+    CHILD_ARRIVED,
+    COLLECTION_ARRIVES,
+    COLLECTION_HOLDS,
+    COLLECTION_CUTS,
+    COLLECTION_VALIDATES,
+    COLLECTION_DROPS,
+    COLLECTION_FORGETS,
+    PAGE_OWED,
+    EARLY_KEPT,
+    COUNTER_ASKED,
+    PAGE_PINNED,
+    GRAVE,
+    DIFF_KEPT,
+    PAGE_DIRTY,
     ARRIVING,
     WHATS
 };
 
 const char *fuzz_census_name(int what)
 {
-    static const char *const names[WHATS + 1] = {
-        "fetch under way", "gathering diffs", "diffs held back", "lock held", "lock asked for", "lock tried",
-        "lock withdrawing", "a node waits for the lock", "meeting under way", "arrival deferred", "a child has arrived",
-        "collection arriving", "collection holding", "collection cutting", "collection validating", "collection dropping",
-        "collection forgetting", "page owed a notice", "early message kept", "counter asked", "page pinned", "freed region",
-        "diff kept", "page dirty", "pages arriving"};
+    static const char *const names[WHATS + 1] = {"fetch under way",
+                                                 "gathering diffs",
+                                                 "diffs held back",
+                                                 "lock held",
+                                                 "lock asked for",
+                                                 "lock tried",
+                                                 "lock withdrawing",
+                                                 "a node waits for the lock",
+                                                 "meeting under way",
+                                                 "arrival deferred",
+                                                 "a child has arrived",
+                                                 "collection arriving",
+                                                 "collection holding",
+                                                 "collection cutting",
+                                                 "collection validating",
+                                                 "collection dropping",
+                                                 "collection forgetting",
+                                                 "page owed a notice",
+                                                 "early message kept",
+                                                 "counter asked",
+                                                 "page pinned",
+                                                 "freed region",
+                                                 "diff kept",
+                                                 "page dirty",
+                                                 "pages arriving"};
     return names[what];
 }
 

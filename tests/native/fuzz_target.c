@@ -19,8 +19,8 @@ static struct {
 /* ---- accounts ---------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[MESSAGE_KINDS + 1] = {
-    "any", "fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart", "add",
-    "sum", "want_collect", "collect", "roll_call", "absent", "held", "none"};
+    "any",    "fetch",  "reply", "push", "acquire",      "pass",    "grant",     "busy",   "withdraw", "withdrawn",
+    "arrive", "depart", "add",   "sum",  "want_collect", "collect", "roll_call", "absent", "held",     "none"};
 
 const char *fuzz_kind_name(int kind)
 {
@@ -77,7 +77,8 @@ size_t fuzz_seed(uint32_t index, uint8_t *data, size_t room)
 {
     const struct fuzz_state *state = fuzz_state(index);
     const struct fuzz_entry *next = state->next;
-    if (state->next_count == 0 || (next->kind != FUZZ_MESSAGE && next->kind != FUZZ_PLACE) || FUZZ_PREFIX_BYTES + next->count > room)
+    if (state->next_count == 0 || (next->kind != FUZZ_MESSAGE && next->kind != FUZZ_PLACE) ||
+        FUZZ_PREFIX_BYTES + next->count > room)
         return 0;
     data[0] = (uint8_t)index;
     data[1] = (uint8_t)(index >> 8);
@@ -128,8 +129,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     struct fuzz_state *state = fuzz_state((uint32_t)data[0] | (uint32_t)data[1] << 8);
     struct fuzz_node *home = state->home;
-    struct fuzz_entry message = {.kind = FUZZ_MESSAGE, .thread = sender_of(data, home->node->rank),
-                                 .bytes = data + FUZZ_PREFIX_BYTES, .count = size - FUZZ_PREFIX_BYTES};
+    struct fuzz_entry message = {.kind = FUZZ_MESSAGE,
+                                 .thread = sender_of(data, home->node->rank),
+                                 .bytes = data + FUZZ_PREFIX_BYTES,
+                                 .count = size - FUZZ_PREFIX_BYTES};
     uint8_t kind = message.count >= sizeof(struct message_header) ? message.bytes[4] : 0;
     message.a = kind == MESSAGE_REPLY && (data[3] & FUZZ_PLACED);
     struct fuzz_counts *counts = &fuzz_counts[kind < MESSAGE_KINDS ? kind : MESSAGE_KINDS];

@@ -25,8 +25,7 @@ struct help {
 
 /* ---- a server that opens the unit, as far as was asked for ----------------------------------------------------- */
 
-static int
-serve(void *context, uint64_t offset, bool write, bool by_mpi)
+static int serve(void *context, uint64_t offset, bool write, bool by_mpi)
 {
     (void)by_mpi;
     struct help *help = context;
@@ -36,8 +35,7 @@ serve(void *context, uint64_t offset, bool write, bool by_mpi)
     return memory_protect(help->memory, first, help->unit_bytes, write ? MEMORY_WRITE : MEMORY_READ) == 0;
 }
 
-int
-help_install(struct help *help)
+int help_install(struct help *help)
 {
     return fault_install(help->memory->application, help->memory->bytes, serve, help);
 }
@@ -49,15 +47,13 @@ struct stack_test {
 };
 
 /* The alternate stack that the calling thread has; 0: none. */
-size_t
-help_altstack_bytes(void)
+size_t help_altstack_bytes(void)
 {
     stack_t now;
     return sigaltstack(NULL, &now) == 0 && !(now.ss_flags & SS_DISABLE) ? now.ss_size : 0;
 }
 
-static void *
-stack_test(void *argument)
+static void *stack_test(void *argument)
 {
     struct stack_test *test = argument;
     stack_t small = {.ss_sp = malloc(test->stack_bytes + 1), .ss_size = test->stack_bytes};
@@ -73,8 +69,7 @@ stack_test(void *argument)
 }
 
 /* Install on a thread that has an alternate stack of so many bytes (0: none), and report which it has when. */
-int
-help_install_on_stack_of(struct help *help, size_t stack_bytes, size_t *before, size_t *during, size_t *after)
+int help_install_on_stack_of(struct help *help, size_t stack_bytes, size_t *before, size_t *during, size_t *after)
 {
     struct stack_test test = {.help = help, .stack_bytes = stack_bytes};
     pthread_t thread;
@@ -92,8 +87,7 @@ struct hammer {
     int number, rounds;
 };
 
-static void *
-hammer(void *argument)
+static void *hammer(void *argument)
 {
     struct hammer *mine = argument;
     struct memory *memory = mine->help->memory;
@@ -108,8 +102,7 @@ hammer(void *argument)
 
 /* Each thread counts in its own word of every unit, and closes it under the others.  The words that are wrong in the
  * end. */
-uint64_t
-help_hammer(struct help *help, int threads, int rounds)
+uint64_t help_hammer(struct help *help, int threads, int rounds)
 {
     pthread_t ids[16];
     struct hammer arguments[16];
@@ -126,8 +119,7 @@ help_hammer(struct help *help, int threads, int rounds)
     return wrong;
 }
 
-int
-help_errno_kept(struct help *help)
+int help_errno_kept(struct help *help)
 {
     errno = EDOM;
     *(volatile unsigned char *)help->memory->application = 1;
@@ -139,8 +131,7 @@ help_errno_kept(struct help *help)
 static unsigned char *neighbour;
 static volatile int neighbour_served, neighbour_wrong;
 
-static void
-neighbour_handler(int signal, siginfo_t *info, void *context)
+static void neighbour_handler(int signal, siginfo_t *info, void *context)
 {
     if (signal != SIGSEGV || info->si_addr != neighbour || !context)
         neighbour_wrong++;
@@ -149,8 +140,7 @@ neighbour_handler(int signal, siginfo_t *info, void *context)
 }
 
 /* Another library that serves faults of its own was there first: it goes on working.  The faults it was given. */
-int
-help_neighbour_served(struct help *help, int faults)
+int help_neighbour_served(struct help *help, int faults)
 {
     struct sigaction theirs = {.sa_flags = SA_SIGINFO, .sa_sigaction = neighbour_handler}, before;
     neighbour = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -171,15 +161,13 @@ help_neighbour_served(struct help *help, int faults)
 
 static volatile int plain_calls;
 
-static void
-plain_handler(int signal)
+static void plain_handler(int signal)
 {
     plain_calls += signal == SIGSEGV;
 }
 
 /* Sent by kill() it is nobody's fault, so a former handler without SA_SIGINFO gets it. */
-int
-help_sent_signal_reaches_former(struct help *help)
+int help_sent_signal_reaches_former(struct help *help)
 {
     struct sigaction theirs = {.sa_handler = plain_handler}, before;
     sigaction(SIGSEGV, &theirs, &before);
@@ -193,8 +181,7 @@ help_sent_signal_reaches_former(struct help *help)
 
 static struct sigaction thief_before;
 
-static void
-thief_handler(int signal)
+static void thief_handler(int signal)
 {
     static const char text[] = "thief was here\n";
     ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
@@ -203,8 +190,7 @@ thief_handler(int signal)
 }
 
 /* Takes SIGSEGV, and when one comes puts back who was there before and lets the instruction fault again. */
-void
-help_polite_thief(void)
+void help_polite_thief(void)
 {
     struct sigaction thief = {.sa_handler = thief_handler};
     sigaction(SIGSEGV, &thief, &thief_before);
@@ -212,31 +198,27 @@ help_polite_thief(void)
 
 /* ---- crashes --------------------------------------------------------------------------------------------------- */
 
-int
-help_overflow(int depth)
+int help_overflow(int depth)
 {
     volatile char frame[4096];
     frame[0] = (char)depth;
     return depth < 0 ? 0 : help_overflow(depth + 1) + frame[0];
 }
 
-void
-help_crash(void)
+void help_crash(void)
 {
     volatile uintptr_t nowhere = 64;
     *(volatile int *)nowhere = 1;
 }
 
 /* Bytes behind the end of a file give what exhausted memory gives. */
-void
-help_bus_error(struct memory *memory)
+void help_bus_error(struct memory *memory)
 {
     if (ftruncate(memory->file, 4096) == 0)
         *(volatile char *)(memory->system + 65536) = 1;
 }
 
-bool
-help_runs_from_range(struct help *help)
+bool help_runs_from_range(struct help *help)
 {
     void (*function)(void);
     void *start = help->memory->application;
@@ -246,8 +228,7 @@ help_runs_from_range(struct help *help)
 }
 
 /* A child has neither view: a touch kills it. */
-int
-help_fork_is_clean(struct memory *memory)
+int help_fork_is_clean(struct memory *memory)
 {
     for (int view = 0; view < 2; view++) {
         pid_t child = fork();
@@ -266,14 +247,12 @@ help_fork_is_clean(struct memory *memory)
 
 static volatile int former_calls;
 
-static void
-former_interrupt(int signal)
+static void former_interrupt(int signal)
 {
     former_calls += signal == SIGINT;
 }
 
-int
-help_interrupts_former(void)
+int help_interrupts_former(void)
 {
     struct sigaction theirs = {.sa_handler = former_interrupt}, before, after;
     sigaction(SIGINT, &theirs, &before);
@@ -291,21 +270,18 @@ help_interrupts_former(void)
 
 static volatile int printed, user_calls;
 
-static void
-print(void)
+static void print(void)
 {
     printed++;
 }
 
-static void
-user_handler(int signal)
+static void user_handler(int signal)
 {
     user_calls += signal == SIGUSR1;
 }
 
 /* How often we print on one SIGUSR1, with or without a handler of the user's. */
-int
-help_usr1(bool handled)
+int help_usr1(bool handled)
 {
     struct sigaction theirs = {.sa_handler = handled ? user_handler : SIG_DFL}, before;
     sigaction(SIGUSR1, &theirs, &before);
@@ -326,8 +302,7 @@ struct ringer {
     volatile int turn;
 };
 
-static void *
-ring(void *argument)
+static void *ring(void *argument)
 {
     struct ringer *ringer = argument;
     for (int i = 0; i < ringer->rounds; i++) {
@@ -342,8 +317,7 @@ ring(void *argument)
 }
 
 /* Mean time from ringing rank 0 to its waking; -1 when a bell was lost. */
-double
-help_wake_us(struct doorbell *bell, int rounds)
+double help_wake_us(struct doorbell *bell, int rounds)
 {
     struct ringer ringer = {.bell = bell, .rounds = rounds, .turn = -1};
     pthread_t thread;
@@ -366,8 +340,7 @@ help_wake_us(struct doorbell *bell, int rounds)
 }
 
 /* Send a stranger's datagram to the abstract socket of an address: its name is the only "dsm-" in the bytes. */
-int
-help_forge(const struct doorbell_address *address, const void *data, size_t bytes)
+int help_forge(const struct doorbell_address *address, const void *data, size_t bytes)
 {
     const unsigned char *name = memmem(address->bytes, sizeof address->bytes, "dsm-", 4);
     struct sockaddr_un there = {.sun_family = AF_UNIX};

@@ -109,16 +109,16 @@ void box_free(struct box *box)
 }
 
 /* The text of the panic of what is done in between, or NULL. */
-#define GUARDED(box, action)                                                                                            \
-    do {                                                                                                                \
-        (box)->guarded = true;                                                                                          \
-        if (setjmp(*(jmp_buf *)(box)->escape) == 0) {                                                                   \
-            action;                                                                                                     \
-            (box)->guarded = false;                                                                                     \
-            return NULL;                                                                                                \
-        }                                                                                                               \
-        (box)->guarded = false;                                                                                         \
-        return (box)->panic;                                                                                            \
+#define GUARDED(box, action)                          \
+    do {                                              \
+        (box)->guarded = true;                        \
+        if (setjmp(*(jmp_buf *)(box)->escape) == 0) { \
+            action;                                   \
+            (box)->guarded = false;                   \
+            return NULL;                              \
+        }                                             \
+        (box)->guarded = false;                       \
+        return (box)->panic;                          \
     } while (0)
 
 const char *box_log_check(struct box *box, const struct log *log, stamp cut)

@@ -11,8 +11,8 @@
 struct box {
     struct port port;
     struct pool pool;
-    unsigned char *access;      /* one per granule: enum access */
-    void *chunks;               /* list of what is not given back */
+    unsigned char *access; /* one per granule: enum access */
+    void *chunks;          /* list of what is not given back */
     uint64_t chunk_count, protects;
     char panic[512];
     bool guarded;
@@ -34,10 +34,11 @@ const char *box_barrier(struct box *box, struct node *node);
 uint64_t box_take(struct node *node, void *bytes, uint64_t room);
 
 /* The versions of diff.c that this processor does not choose (diff_*.c). */
-uint64_t portable_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
-                           unsigned char *body);
+uint64_t portable_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                           uint64_t twin_bytes, unsigned char *body);
 void portable_diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
-void portable_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
+void portable_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body,
+                               uint64_t bytes);
 bool portable_diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
 uint64_t sse2_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
                        unsigned char *body);

@@ -44,7 +44,7 @@ FAULTS = (
     Fault(
         "R1 no stamp taken from a message",
         "node.c",
-        "        node->stamp = header->stamp;    /* R1 */\n",
+        "        node->stamp = header->stamp; /* R1 */\n",
         "        (void)0;\n",
     ),
     Fault(
@@ -390,7 +390,7 @@ FAULTS = (
     Fault(
         "R9 a page that a notice closes is cut before the kernel is told",
         "push.c",
-        "            page_protect_flush(node);   /* a notice",
+        "            page_protect_flush(node); /* a notice",
         "            (void)0;   /* a notice",
         (*GUESSING, "--bystanders=1000"),
     ),
@@ -419,7 +419,7 @@ FAULTS = (
     Fault(
         "R10 a change that others were sent is not noticed",
         "opening.c",
-        "            node_mark_dirty(node, page);    /* nobody has found it changed before */\n",
+        "            node_mark_dirty(node, page); /* nobody has found it changed before */\n",
         "            (void)0;\n",
         GUESSING,
     ),

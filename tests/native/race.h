@@ -19,7 +19,7 @@ struct race_shared {
 /* What dsm_init is given in place of a communicator. */
 struct race_job {
     int rank, size;
-    int files[RACE_RANKS_MAX];      /* stream sockets to the others */
+    int files[RACE_RANKS_MAX]; /* stream sockets to the others */
     struct race_shared *shared;
 };
 

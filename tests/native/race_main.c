@@ -35,25 +35,25 @@ struct settings {
 };
 
 struct worker {
-    int rank, number;               /* of all threads of the job */
+    int rank, number; /* of all threads of the job */
     uint64_t dice;
     uint64_t taken[LOCKS], added;
     int64_t last_ticket;
-    unsigned char own[OWN_BYTES];   /* what its bytes must hold */
+    unsigned char own[OWN_BYTES]; /* what its bytes must hold */
     uint64_t steps, tries, refused, cancelled, pins;
 };
 
 static struct settings settings = {.ranks = 2, .seconds = 5, .seed = 1};
-static uint32_t *guarded;           /* LOCKS cells side by side, CELLS times */
-static unsigned char *owned;        /* a byte of each thread, side by side */
-static uint64_t *told;              /* by rank: phase, then taken[LOCKS], then added; behind all: stop */
+static uint32_t *guarded;    /* LOCKS cells side by side, CELLS times */
+static unsigned char *owned; /* a byte of each thread, side by side */
+static uint64_t *told;       /* by rank: phase, then taken[LOCKS], then added; behind all: stop */
 static uint32_t locks[LOCKS], counter;
 static atomic_bool ending;
 
 static void fail(const struct worker *worker, const char *what, long long found, long long wanted)
 {
-    fprintf(stderr, "FAILED: rank %d thread %d after %llu steps: %s: %lld instead of %lld\n", worker->rank, worker->number,
-            (unsigned long long)worker->steps, what, found, wanted);
+    fprintf(stderr, "FAILED: rank %d thread %d after %llu steps: %s: %lld instead of %lld\n", worker->rank,
+            worker->number, (unsigned long long)worker->steps, what, found, wanted);
     _exit(3);
 }
 
@@ -66,17 +66,17 @@ static void must(int error, const char *call)
 }
 
 /* A call that returns from time to time, as those of Python do. */
-#define WAIT(call)                                                                                                      \
-    do {                                                                                                                \
-        int error_;                                                                                                     \
-        while ((error_ = (call)) == DSM_AGAIN)                                                                          \
-            ;                                                                                                           \
-        must(error_, #call);                                                                                            \
+#define WAIT(call)                             \
+    do {                                       \
+        int error_;                            \
+        while ((error_ = (call)) == DSM_AGAIN) \
+            ;                                  \
+        must(error_, #call);                   \
     } while (0)
 
 static uint32_t below(struct worker *worker, uint32_t limit)
 {
-    uint64_t z = worker->dice += 0x9e3779b97f4a7c15u;       /* SplitMix64 (Steele, Lea, Flood 2014) */
+    uint64_t z = worker->dice += 0x9e3779b97f4a7c15u; /* SplitMix64 (Steele, Lea, Flood 2014) */
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return (uint32_t)(((z ^ (z >> 31)) >> 32) * limit >> 32);
@@ -88,7 +88,7 @@ static bool take(struct worker *worker, uint32_t lock)
 {
     uint64_t ticket = 0;
     switch (below(worker, 8)) {
-    case 0:                         /* try */
+    case 0: /* try */
         worker->tries++;
         while (dsm_try_acquire(lock, "race_main.c", &ticket, slice_s) == DSM_AGAIN)
             if (ticket == 0) {
@@ -96,7 +96,7 @@ static bool take(struct worker *worker, uint32_t lock)
                 return false;
             }
         return true;
-    case 1:                         /* a little patience */
+    case 1: /* a little patience */
         if (dsm_acquire(lock, "race_main.c", &ticket, 1e-4 * below(worker, 20)) == DSM_OK)
             return true;
         must(dsm_acquire_cancel(lock, &ticket), "acquire_cancel");
@@ -242,9 +242,10 @@ static void print_summary(const struct worker *workers, uint64_t phases)
     printf("rank %d: %llu steps, %llu phases, %llu read and %llu write faults, %llu fetches, %llu messages, "
            "%llu lock grants, %llu collections, %llu tries refused, %llu waits given up, %llu pins, %llu bells heard\n",
            workers->rank, (unsigned long long)(workers[0].steps + workers[1].steps), (unsigned long long)phases,
-           (unsigned long long)stats.faults_read, (unsigned long long)stats.faults_write, (unsigned long long)stats.fetches,
-           (unsigned long long)stats.messages_sent, (unsigned long long)stats.lock_grants,
-           (unsigned long long)stats.collections, (unsigned long long)(workers[0].refused + workers[1].refused),
+           (unsigned long long)stats.faults_read, (unsigned long long)stats.faults_write,
+           (unsigned long long)stats.fetches, (unsigned long long)stats.messages_sent,
+           (unsigned long long)stats.lock_grants, (unsigned long long)stats.collections,
+           (unsigned long long)(workers[0].refused + workers[1].refused),
            (unsigned long long)(workers[0].cancelled + workers[1].cancelled),
            (unsigned long long)(workers[0].pins + workers[1].pins), (unsigned long long)stats.bells_heard);
 }
@@ -252,8 +253,12 @@ static void print_summary(const struct worker *workers, uint64_t phases)
 static int run_rank(const struct race_job *job)
 {
     static struct worker workers[THREADS];
-    struct dsm_options options = {.progress = (int32_t)settings.progress, .oversubscribed = 1, .watchdog_s = 0.3, .check = 1,
-                                  .range_bytes = 1 << 30, .budget_bytes = (uint64_t)settings.budget};
+    struct dsm_options options = {.progress = (int32_t)settings.progress,
+                                  .oversubscribed = 1,
+                                  .watchdog_s = 0.3,
+                                  .check = 1,
+                                  .range_bytes = 1 << 30,
+                                  .budget_bytes = (uint64_t)settings.budget};
     options.chaos_seed = (uint64_t)settings.chaos;
     pthread_t second;
     uint64_t phase = 0;
@@ -265,7 +270,8 @@ static int run_rank(const struct race_job *job)
         WAIT(dsm_lock_new("a lock", "a lock", slice_s, &locks[i]));
     WAIT(dsm_counter_new(0, "a counter", "", slice_s, &counter));
     for (int i = 0; i < THREADS; i++)
-        workers[i] = (struct worker){.rank = job->rank, .number = job->rank * THREADS + i,
+        workers[i] = (struct worker){.rank = job->rank,
+                                     .number = job->rank * THREADS + i,
                                      .dice = (uint64_t)settings.seed * 1000 + (uint64_t)(job->rank * THREADS + i)};
     uint64_t *stop = told + (LOCKS + 2) * RACE_RANKS_MAX;
     time_t end = time(NULL) + settings.seconds;
@@ -303,8 +309,9 @@ static void parse(int argc, char **argv)
     const struct {
         const char *name;
         long *to;
-    } known[] = {{"--ranks=", &settings.ranks},   {"--seconds=", &settings.seconds}, {"--seed=", &settings.seed},
-                 {"--budget=", &settings.budget}, {"--chaos=", &settings.chaos},     {"--progress=", &settings.progress}};
+    } known[] = {{"--ranks=", &settings.ranks}, {"--seconds=", &settings.seconds},
+                 {"--seed=", &settings.seed},   {"--budget=", &settings.budget},
+                 {"--chaos=", &settings.chaos}, {"--progress=", &settings.progress}};
     for (int i = 1; i < argc; i++) {
         bool found = false;
         for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
@@ -354,7 +361,8 @@ int main(int argc, char **argv)
         wait(&status);
         if (status == 0)
             continue;
-        fprintf(stderr, "a rank ended with status %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+        fprintf(stderr, "a rank ended with status %d\n",
+                WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
         worst = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
         for (int rank = 0; rank < settings.ranks && WIFSIGNALED(status); rank++)
             kill(processes[rank], SIGKILL);

@@ -27,7 +27,7 @@ struct lengths {
 struct pieces {
     struct transport_part items[PIECES_MAX];
     int count, at;
-    uint64_t done;                  /* of the piece at `at` */
+    uint64_t done; /* of the piece at `at` */
 };
 
 struct outgoing {
@@ -40,7 +40,7 @@ struct outgoing {
 
 struct link {
     struct outgoing *first, **last;
-    struct lengths lengths;         /* of the message that is coming in */
+    struct lengths lengths; /* of the message that is coming in */
     struct pieces pieces;
     void *token;
 };
@@ -51,7 +51,7 @@ struct transport {
     struct link links[RACE_RANKS_MAX];
     unsigned pending;
     bool quiet;
-    int next;                       /* whose turn it is to be looked at */
+    int next; /* whose turn it is to be looked at */
 };
 
 static void broken(const struct transport *transport, const char *call)
@@ -230,8 +230,8 @@ static void next_piece(struct transport *transport, int peer)
     } else if (link->pieces.at == 2 && link->lengths.parts) {
         struct transport_part parts[TRANSPORT_PARTS_MAX];
         uint64_t bytes = 0;
-        int count = buffers->place(buffers->context, peer, link->pieces.items[1].at, link->lengths.bytes, parts,
-                                   &link->token);
+        int count =
+            buffers->place(buffers->context, peer, link->pieces.items[1].at, link->lengths.bytes, parts, &link->token);
         for (int i = 0; i < count; i++) {
             bytes += parts[i].bytes;
             add_piece(&link->pieces, parts[i].at, parts[i].bytes);
@@ -349,5 +349,5 @@ void transport_close(struct transport *transport)
 
 void transport_abort(int status)
 {
-    _exit(status ? status : 1);     /* race_main.c ends the others */
+    _exit(status ? status : 1); /* race_main.c ends the others */
 }

@@ -27,11 +27,11 @@ enum op_kind { OP_READ, OP_WRITE, OP_BARRIER, OP_ALLOCATE, OP_LOCK_NEW, OP_ACQUI
 /* What a node's thread does next. */
 struct op {
     enum op_kind kind;
-    uint64_t page, from, bytes;         /* READ, WRITE; ALLOCATE: pages */
+    uint64_t page, from, bytes; /* READ, WRITE; ALLOCATE: pages */
 };
 
 struct parcel {
-    uint64_t at_ps, number;             /* order of arrival; of those at the same time, of sending */
+    uint64_t at_ps, number; /* order of arrival; of those at the same time, of sending */
     node_id from, to;
     uint32_t depth;
     uint64_t bytes;
@@ -42,10 +42,10 @@ struct rank {
     struct world *world;
     struct node *node;
     node_id number;
-    unsigned char *view, *access;       /* access: one for each page */
-    uint64_t cpu_ps, out_ps, in_ps;     /* busy until then: processor, port to the network, port from it */
-    uint32_t depth;                     /* length of the longest chain of messages that led here */
-    uint64_t messages, bytes;           /* sent and received */
+    unsigned char *view, *access;   /* access: one for each page */
+    uint64_t cpu_ps, out_ps, in_ps; /* busy until then: processor, port to the network, port from it */
+    uint32_t depth;                 /* length of the longest chain of messages that led here */
+    uint64_t messages, bytes;       /* sent and received */
     uint64_t chunk_bytes, traps;
     struct op *ops;
     uint32_t op_count, op_capacity, at;
@@ -143,8 +143,11 @@ static void send_outbox(struct rank *rank)
         struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes);
         if (!parcel)
             die("out of memory", rank->number);
-        *parcel = (struct parcel){.number = world->sent++, .from = rank->number, .to = message->peer,
-                                  .depth = rank->depth + 1, .bytes = message->wire_bytes};
+        *parcel = (struct parcel){.number = world->sent++,
+                                  .from = rank->number,
+                                  .to = message->peer,
+                                  .depth = rank->depth + 1,
+                                  .bytes = message->wire_bytes};
         memcpy(parcel->data, message->wire, message->wire_bytes);
         parcel->at_ps = occupy_to_send(rank, parcel->bytes);
         heap_push(world, parcel);
@@ -220,8 +223,11 @@ static void make_ranks(struct world *world)
             .panic = port_panic,
         };
         struct node_options options = {
-            .rank = q, .size = world->size, .budget_bytes = UINT64_MAX / 2, .ahead_bytes_max = AHEAD_BYTES,
-            .policy.apart = APART_NEVER,        /* the same bytes, in one message of the model */
+            .rank = q,
+            .size = world->size,
+            .budget_bytes = UINT64_MAX / 2,
+            .ahead_bytes_max = AHEAD_BYTES,
+            .policy.apart = APART_NEVER, /* the same bytes, in one message of the model */
         };
         rank->node = node_new(&options, &port);
     }

@@ -20,10 +20,10 @@ static size_t describe_events(const struct sim_node *home, char *text, size_t ro
     uint64_t first = node->event_count > EVENTS_SHOWN ? node->event_count - EVENTS_SHOWN : 0;
     for (uint64_t i = first; i < node->event_count && length < room; i++) {
         const struct event *event = &node->events[i % EVENTS_KEPT];
-        length += (size_t)snprintf(text + length, room - length,
-                                   "  node %d  stamp %llu  %s  region %u  page %llu  peer %d\n",
-                                   home->rank, (unsigned long long)event->stamp, node_event_name(event->kind),
-                                   event->region, (unsigned long long)event->page, event->peer);
+        length +=
+            (size_t)snprintf(text + length, room - length, "  node %d  stamp %llu  %s  region %u  page %llu  peer %d\n",
+                             home->rank, (unsigned long long)event->stamp, node_event_name(event->kind), event->region,
+                             (unsigned long long)event->page, event->peer);
     }
     return length < room ? length : room;
 }
@@ -59,7 +59,7 @@ void sim_thread_may_be_done(struct thread *thread)
         return;
     thread->done = true;
     sim->unfinished--;
-    for (int i = 0; i < sim->thread_count; i++)     /* who joins it */
+    for (int i = 0; i < sim->thread_count; i++) /* who joins it */
         if (sim->threads[i].home == thread->home)
             sim->threads[i].blocked = false;
 }
@@ -67,12 +67,12 @@ void sim_thread_may_be_done(struct thread *thread)
 void sim_run_thread(struct thread *thread)
 {
     static void (*const actions[SIM_OPS])(struct thread *) = {
-        [SIM_WRITE] = sim_do_access,      [SIM_READ] = sim_do_access,     [SIM_PEEK] = sim_do_access,
-        [SIM_ACQUIRE] = sim_do_acquire,   [SIM_RELEASE] = sim_do_release, [SIM_ADD] = sim_do_add,
-        [SIM_PIN] = sim_do_pin,           [SIM_UNPIN] = sim_do_unpin,     [SIM_MEET] = sim_do_meet,
-        [SIM_FORGET] = sim_do_forget,     [SIM_START] = sim_do_start,     [SIM_GATE] = sim_do_gate,
-        [SIM_JOIN] = sim_do_join,         [SIM_IDLE] = sim_do_idle,       [SIM_PREFETCH] = sim_do_prefetch,
-        [SIM_COLLECT] = sim_do_collect,   [SIM_HINT] = sim_do_hint,       [SIM_WANT] = sim_do_want,
+        [SIM_WRITE] = sim_do_access,    [SIM_READ] = sim_do_access,     [SIM_PEEK] = sim_do_access,
+        [SIM_ACQUIRE] = sim_do_acquire, [SIM_RELEASE] = sim_do_release, [SIM_ADD] = sim_do_add,
+        [SIM_PIN] = sim_do_pin,         [SIM_UNPIN] = sim_do_unpin,     [SIM_MEET] = sim_do_meet,
+        [SIM_FORGET] = sim_do_forget,   [SIM_START] = sim_do_start,     [SIM_GATE] = sim_do_gate,
+        [SIM_JOIN] = sim_do_join,       [SIM_IDLE] = sim_do_idle,       [SIM_PREFETCH] = sim_do_prefetch,
+        [SIM_COLLECT] = sim_do_collect, [SIM_HINT] = sim_do_hint,       [SIM_WANT] = sim_do_want,
     };
     struct sim *sim = thread->home->sim;
     sim_runs(sim);
@@ -141,15 +141,16 @@ void sim_fail_stuck(struct sim *sim, const char *what)
             continue;
         const struct sim_op *op = op_of(thread);
         length += (size_t)snprintf(text + length, sizeof text - length, "\n  thread %d.%d %s in %s %u, stage %d%s",
-                                   thread->home->rank, thread->number, state_name(thread), sim_op_name(op->kind), op->what,
-                                   thread->stage, thread->in_fault ? ", in a fault" : "");
+                                   thread->home->rank, thread->number, state_name(thread), sim_op_name(op->kind),
+                                   op->what, thread->stage, thread->in_fault ? ", in a fault" : "");
     }
     for (int rank = 0; rank < sim->program.nodes && length < sizeof text; rank++) {
         const struct node *node = sim->nodes[rank].node;
-        length += (size_t)snprintf(text + length, sizeof text - length,
-                                   "\n  node %d: collection phase %d, holding %d, %u fetches, %llu cuts, meetings %d and %d",
-                                   rank, node->collection.phase, node->collection.holding, node->fetch_count,
-                                   (unsigned long long)node->cuts, node->meetings[0].state, node->meetings[1].state);
+        length +=
+            (size_t)snprintf(text + length, sizeof text - length,
+                             "\n  node %d: collection phase %d, holding %d, %u fetches, %llu cuts, meetings %d and %d",
+                             rank, node->collection.phase, node->collection.holding, node->fetch_count,
+                             (unsigned long long)node->cuts, node->meetings[0].state, node->meetings[1].state);
     }
     sim_fail(sim, sim->touched, "%s%s", what, text);
 }
@@ -371,7 +372,8 @@ int sim_run_program(const struct sim_program *program, uint64_t seed, const stru
     return run(sim, program, total);
 }
 
-uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total, char *failure)
+uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total,
+                      char *failure)
 {
     for (uint64_t i = 0; i < runs; i++)
         if (sim_run(first + i, knobs, 0, total, failure) < 0)

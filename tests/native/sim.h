@@ -31,38 +31,38 @@
 
 /* Settings of a run.  -1: the seed chooses. */
 struct sim_knobs {
-    int64_t nodes;              /* 1 to 16 */
-    int64_t regions;            /* that live from the first phase to the last, 1 to 4 */
-    int64_t page_bytes;         /* 64 to 256, a power of two */
-    int64_t phases;             /* 1 to 8 */
-    int64_t lock_threads;       /* per node, 0 to 2 */
-    int64_t prefetch;           /* 0 or 1: a prefetching thread per node */
-    int64_t collect;            /* mean steps between two wishes for a collection; 0: nobody wishes */
-    int64_t budget_bytes;       /* of protocol memory */
-    int64_t ahead_bytes;        /* read-ahead */
-    int64_t again_bytes;        /* window for pages that are wanted again; 0: none is brought */
-    int64_t push_bytes;         /* pushed at a time; 0: none */
-    int64_t open_bytes;         /* opened ahead of write faults; 0: none */
-    int64_t guess;              /* permille of the guesses about pages that are made without ground */
-    int64_t whole;              /* 0 to 3, enum of struct policy */
-    int64_t apart;              /* 0 to 3, enum of struct policy */
-    int64_t eager;              /* permille of the messages of which all is taken at once */
-    int64_t stay_open;          /* permille */
-    int64_t open_early;         /* permille */
-    int64_t deliver;            /* permille of the steps that deliver a message if there is one */
-    int64_t stalls;             /* permille of the steps that stall a channel or a thread for a while */
-    int64_t bystanders;         /* permille of the changes of protection that others use to read and write */
-    int64_t edges;              /* mappings that the simulated kernel has room for; 0: plenty */
-    int64_t edges_told;         /* 1: the port names that limit, 0: protection just fails */
-    int64_t tries;              /* permille of the critical sections that only try to enter; as many are impatient */
-    int64_t pins;               /* permille of the operations that pin something first */
-    int64_t changes;            /* permille of the phases that allocate, free, or disagree at their end */
-    int64_t counters;           /* 0 to 3 */
-    int64_t races;              /* permille of the lasting cells that any thread reads and writes, as it likes */
-    int64_t values;             /* number of different values written, 2 to 255 */
-    int64_t damage;             /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
-    int64_t check;              /* 0: at the end, 1: at times, 2: after every step */
-    int64_t steps_max;          /* an endless run is a failure */
+    int64_t nodes;        /* 1 to 16 */
+    int64_t regions;      /* that live from the first phase to the last, 1 to 4 */
+    int64_t page_bytes;   /* 64 to 256, a power of two */
+    int64_t phases;       /* 1 to 8 */
+    int64_t lock_threads; /* per node, 0 to 2 */
+    int64_t prefetch;     /* 0 or 1: a prefetching thread per node */
+    int64_t collect;      /* mean steps between two wishes for a collection; 0: nobody wishes */
+    int64_t budget_bytes; /* of protocol memory */
+    int64_t ahead_bytes;  /* read-ahead */
+    int64_t again_bytes;  /* window for pages that are wanted again; 0: none is brought */
+    int64_t push_bytes;   /* pushed at a time; 0: none */
+    int64_t open_bytes;   /* opened ahead of write faults; 0: none */
+    int64_t guess;        /* permille of the guesses about pages that are made without ground */
+    int64_t whole;        /* 0 to 3, enum of struct policy */
+    int64_t apart;        /* 0 to 3, enum of struct policy */
+    int64_t eager;        /* permille of the messages of which all is taken at once */
+    int64_t stay_open;    /* permille */
+    int64_t open_early;   /* permille */
+    int64_t deliver;      /* permille of the steps that deliver a message if there is one */
+    int64_t stalls;       /* permille of the steps that stall a channel or a thread for a while */
+    int64_t bystanders;   /* permille of the changes of protection that others use to read and write */
+    int64_t edges;        /* mappings that the simulated kernel has room for; 0: plenty */
+    int64_t edges_told;   /* 1: the port names that limit, 0: protection just fails */
+    int64_t tries;        /* permille of the critical sections that only try to enter; as many are impatient */
+    int64_t pins;         /* permille of the operations that pin something first */
+    int64_t changes;      /* permille of the phases that allocate, free, or disagree at their end */
+    int64_t counters;     /* 0 to 3 */
+    int64_t races;        /* permille of the lasting cells that any thread reads and writes, as it likes */
+    int64_t values;       /* number of different values written, 2 to 255 */
+    int64_t damage;       /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
+    int64_t check;        /* 0: at the end, 1: at times, 2: after every step */
+    int64_t steps_max;    /* an endless run is a failure */
 };
 
 /* Sums over runs. */
@@ -88,25 +88,25 @@ enum { SIM_FAILURE_BYTES = 16384 };
 
 /* What a thread of a program does, one after the other. */
 enum sim_op_kind {
-    SIM_WRITE,                  /* what: cell, value, pattern: which bytes (0: all) */
-    SIM_READ,                   /* what: cell; must be the latest write in real time */
-    SIM_PEEK,                   /* what: cell, without the lock that its writers hold: what happens-before allows */
-    SIM_ACQUIRE,                /* what: lock, value: enum sim_patience, pattern: steps, jump: where to go without it */
-    SIM_RELEASE,                /* what: lock */
-    SIM_ADD,                    /* what: counter, value: delta */
-    SIM_PIN,                    /* what: cell, value: 1 for writing */
-    SIM_UNPIN,                  /* the last pin */
-    SIM_MEET,                   /* what: meeting kind, value: slot, lock or counter, pattern: how ballots differ,
+    SIM_WRITE,    /* what: cell, value, pattern: which bytes (0: all) */
+    SIM_READ,     /* what: cell; must be the latest write in real time */
+    SIM_PEEK,     /* what: cell, without the lock that its writers hold: what happens-before allows */
+    SIM_ACQUIRE,  /* what: lock, value: enum sim_patience, pattern: steps, jump: where to go without it */
+    SIM_RELEASE,  /* what: lock */
+    SIM_ADD,      /* what: counter, value: delta */
+    SIM_PIN,      /* what: cell, value: 1 for writing */
+    SIM_UNPIN,    /* the last pin */
+    SIM_MEET,     /* what: meeting kind, value: slot, lock or counter, pattern: how ballots differ,
                                    jump: by whom */
-    SIM_FORGET,                 /* what: slot */
-    SIM_IDLE,                   /* value: steps */
-    SIM_START,                  /* the other threads of the node may begin */
-    SIM_GATE,                   /* wait for SIM_START */
-    SIM_JOIN,                   /* wait for the other threads of the program on this node */
-    SIM_PREFETCH,               /* value: mean pause; for ever */
-    SIM_COLLECT,                /* value: mean pause; for ever */
-    SIM_HINT,                   /* what: cell; start to fetch its first page, and go on */
-    SIM_WANT,                   /* ask for a collection, once */
+    SIM_FORGET,   /* what: slot */
+    SIM_IDLE,     /* value: steps */
+    SIM_START,    /* the other threads of the node may begin */
+    SIM_GATE,     /* wait for SIM_START */
+    SIM_JOIN,     /* wait for the other threads of the program on this node */
+    SIM_PREFETCH, /* value: mean pause; for ever */
+    SIM_COLLECT,  /* value: mean pause; for ever */
+    SIM_HINT,     /* what: cell; start to fetch its first page, and go on */
+    SIM_WANT,     /* ask for a collection, once */
     SIM_OPS
 };
 
@@ -128,7 +128,8 @@ const char *sim_knob_name(int index);
 int sim_run(uint64_t seed, const struct sim_knobs *knobs, int trace, struct sim_stats *total, char *failure);
 
 /* Run seeds first, first + 1, ...; the number of runs that passed before one failed. */
-uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total, char *failure);
+uint64_t sim_run_many(uint64_t first, uint64_t runs, const struct sim_knobs *knobs, struct sim_stats *total,
+                      char *failure);
 
 /* ---- programs that are written down -------------------------------------------------------------------------------- */
 
@@ -178,23 +179,23 @@ int sim_run_decided(const struct sim_program *program, const struct sim_knobs *k
 
 /* What the threads saw in a schedule, sorted by thread and, within one, in its order. */
 struct sim_outcome {
-    uint64_t schedules;         /* in which it was seen */
+    uint64_t schedules; /* in which it was seen */
     uint64_t hash;
     uint32_t count;
     struct sim_observation *seen;
 };
 
 struct sim_exploration {
-    uint64_t schedules;         /* that were run to the end */
-    uint64_t redundant;         /* that were given up, because all they could do was done before */
-    uint64_t classes;           /* of schedules that differ only in the order of steps of different nodes */
-    uint64_t *hashes, hash_room;/* of those classes: a table; 0 is nothing */
-    uint32_t decisions_max;     /* in one schedule */
-    int limited;                /* there are more schedules */
+    uint64_t schedules;          /* that were run to the end */
+    uint64_t redundant;          /* that were given up, because all they could do was done before */
+    uint64_t classes;            /* of schedules that differ only in the order of steps of different nodes */
+    uint64_t *hashes, hash_room; /* of those classes: a table; 0 is nothing */
+    uint32_t decisions_max;      /* in one schedule */
+    int limited;                 /* there are more schedules */
     int failed;
     struct sim_outcome *outcomes;
     uint32_t outcome_count, outcome_capacity;
-    uint16_t *failing;          /* decisions of the schedule that failed, to be given to sim_run_decided */
+    uint16_t *failing; /* decisions of the schedule that failed, to be given to sim_run_decided */
     uint32_t failing_count;
 };
 
@@ -245,22 +246,22 @@ enum {
 struct sim_slot {
     uint64_t bytes, page_bytes;
     unsigned char initial[16];
-    uint32_t initial_bytes;     /* 0: zeros */
-    int later;                  /* not made before the threads begin */
+    uint32_t initial_bytes; /* 0: zeros */
+    int later;              /* not made before the threads begin */
     /* While it runs: */
-    uint64_t offset;            /* of the region in the range */
+    uint64_t offset; /* of the region in the range */
     uint32_t region;
     unsigned char *truth;
 };
 
 struct sim_cell {
     uint32_t slot, offset, bytes;
-    int guard;                  /* lock of the threads that use it, or enum sim_guard */
+    int guard; /* lock of the threads that use it, or enum sim_guard */
 };
 
 enum sim_guard {
-    SIM_MAIN = -1,              /* phases order the main threads' uses of it: every read sees the latest write */
-    SIM_ANYBODY = -2            /* nothing is known of who uses it: happens-before is watched */
+    SIM_MAIN = -1,   /* phases order the main threads' uses of it: every read sees the latest write */
+    SIM_ANYBODY = -2 /* nothing is known of who uses it: happens-before is watched */
 };
 
 enum sim_ballots { SIM_ALIKE, SIM_OTHER_ARGUMENTS, SIM_OTHER_CALL, SIM_REFUSES };
@@ -277,8 +278,8 @@ struct sim_ops {
 
 struct sim_script {
     int node;
-    int helper;                 /* does not keep the run from ending */
-    uint32_t first, last;       /* operations of a program that was written down: [first, last) are its own */
+    int helper;           /* does not keep the run from ending */
+    uint32_t first, last; /* operations of a program that was written down: [first, last) are its own */
     struct sim_ops ops;
 };
 
@@ -292,7 +293,7 @@ struct sim_program {
     int64_t counter_starts[SIM_COUNTERS_MAX];
     struct sim_script scripts[SIM_THREADS_MAX];
     uint32_t script_count;
-    uint32_t claimed;           /* bits: nodes whose main thread was asked for */
+    uint32_t claimed; /* bits: nodes whose main thread was asked for */
 };
 
 /* SplitMix64 (Steele, Lea, Flood 2014): every seed is a good one. */

@@ -23,8 +23,9 @@ static void observe(struct thread *thread, unsigned char value)
     if (thread->byte < SIM_OBSERVED_BYTES)
         thread->seen |= (uint64_t)value << 8 * thread->byte;
     if (thread->observation < sim->observation_room)
-        sim->observations[thread->observation] = (struct sim_observation){
-            .thread = (uint32_t)(thread - sim->threads), .op = thread->at - thread->script->first, .value = thread->seen};
+        sim->observations[thread->observation] = (struct sim_observation){.thread = (uint32_t)(thread - sim->threads),
+                                                                          .op = thread->at - thread->script->first,
+                                                                          .value = thread->seen};
 }
 
 /* Read or write as many bytes of the cell as the protection allows; true when all are done. */
@@ -50,7 +51,8 @@ static bool access_cell(struct thread *thread)
             sim->stats.writes++;
             if (cell->guard != SIM_MAIN)
                 sim_remember(home, op->what, thread->byte, op->value);
-            TRACE(sim, "node %d.%d writes %d at %llu", home->rank, thread->number, op->value, (unsigned long long)offset);
+            TRACE(sim, "node %d.%d writes %d at %llu", home->rank, thread->number, op->value,
+                  (unsigned long long)offset);
             continue;
         }
         sim->stats.reads++;
@@ -60,13 +62,15 @@ static bool access_cell(struct thread *thread)
         if (op->kind == SIM_PEEK) {
             sim->stats.peeks++;
             if (!sim->open && !sim_may_peek(home, op->what, thread->byte, home->view[offset]))
-                sim_fail(sim, home->rank, "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never "
-                     "written; the latest is %d", thread->number, home->view[offset], (unsigned long long)offset,
-                     slot->region, (unsigned long long)at, slot->truth[at]);
+                sim_fail(sim, home->rank,
+                         "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never "
+                         "written; the latest is %d",
+                         thread->number, home->view[offset], (unsigned long long)offset, slot->region,
+                         (unsigned long long)at, slot->truth[at]);
         } else if (home->view[offset] != slot->truth[at])
             sim_fail(sim, home->rank, "thread %d read %d at offset %llu (region %u, byte %llu, page %llu), expected %d",
-                 thread->number, home->view[offset], (unsigned long long)offset, slot->region, (unsigned long long)at,
-                 (unsigned long long)(at / slot->page_bytes), slot->truth[at]);
+                     thread->number, home->view[offset], (unsigned long long)offset, slot->region,
+                     (unsigned long long)at, (unsigned long long)(at / slot->page_bytes), slot->truth[at]);
     }
     thread->byte = 0;
     return true;
@@ -111,7 +115,8 @@ static bool fault(struct thread *thread, uint64_t offset, bool write)
     if (answer == FAULT_OUTSIDE)
         sim_fail(sim, home->rank, "a live region is outside");
     if (home->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ))
-        sim_fail(sim, home->rank, "the fault at %llu is done, and the access is still refused", (unsigned long long)offset);
+        sim_fail(sim, home->rank, "the fault at %llu is done, and the access is still refused",
+                 (unsigned long long)offset);
     return true;
 }
 
@@ -216,10 +221,11 @@ void sim_do_prefetch(struct thread *thread)
         sim->stats.prefetches++;
     }
     enum fault_answer answer = node_fault(home->node, thread->ticket, false, !thread->in_fault);
-    TRACE(sim, "node %d.%d prefetches %llu: %d", home->rank, thread->number, (unsigned long long)thread->ticket, answer);
+    TRACE(sim, "node %d.%d prefetches %llu: %d", home->rank, thread->number, (unsigned long long)thread->ticket,
+          answer);
     thread->in_fault = thread->blocked = answer == FAULT_WAIT;
     if (thread->in_fault && sim_random_chance(&sim->random, 100)) {
-        thread->in_fault = thread->blocked = false;     /* it was a hint only */
+        thread->in_fault = thread->blocked = false; /* it was a hint only */
         thread->stage = STAGE_BEGIN;
     }
     sim_pump(home);

@@ -39,8 +39,8 @@ void sim_do_acquire(struct thread *thread)
         thread->was_free = op->value == SIM_TRYING && sim_lock_is_free(sim, truth);
         thread->changes = ++truth->changes;
         sim->stats.tries_of_free_locks += thread->was_free;
-        thread->ticket = lock_enqueue(home->node, lock, (struct lock_user){(uint32_t)thread->number, NULL},
-                                      op->value == SIM_TRYING);
+        thread->ticket =
+            lock_enqueue(home->node, lock, (struct lock_user){(uint32_t)thread->number, NULL}, op->value == SIM_TRYING);
         thread->stage = STAGE_WAIT;
         thread->patience = sim_now(thread) + op->pattern;
         sim->stats.tries += op->value == SIM_TRYING;
@@ -52,8 +52,7 @@ void sim_do_acquire(struct thread *thread)
         TRACE(sim, "node %d.%d takes lock %u", home->rank, thread->number, truth->id);
         if (truth->holder)
             sim_fail(sim, home->rank, "thread %d was given lock %u, which a thread of node %d holds", thread->number,
-                     truth->id,
-                 truth->holder->home->rank);
+                     truth->id, truth->holder->home->rank);
         truth->holder = thread;
         truth->changes++;
         thread->stage = STAGE_PINS;
@@ -129,7 +128,8 @@ void sim_do_add(struct thread *thread)
         return;
     if (before < truth->start + (int64_t)thread->add_low || before + delta > truth->start + truth->asked)
         sim_fail(sim, home->rank, "counter %u was %lld, possible is %lld to %lld", truth->id, (long long)before,
-             (long long)(truth->start + (int64_t)thread->add_low), (long long)(truth->start + truth->asked - delta));
+                 (long long)(truth->start + (int64_t)thread->add_low),
+                 (long long)(truth->start + truth->asked - delta));
     truth->added += delta;
     counter_keep(truth, before, delta);
     sim->stats.counter_adds++;
@@ -150,14 +150,11 @@ static struct ballot ballot_of(const struct sim *sim, const struct sim_op *op, b
         ballot.value = slot->initial_bytes ? slot->initial : NULL;
         ballot.name = "slot";
         break;
-    case MEETING_FREE:
-        ballot.numbers[0] = slot->region;
-        break;
+    case MEETING_FREE: ballot.numbers[0] = slot->region; break;
     case MEETING_COUNTER_NEW:
         ballot.numbers[0] = (uint64_t)sim->program.counter_starts[op->value % SIM_COUNTERS_MAX];
         break;
-    default:
-        break;
+    default: break;
     }
     if (odd && op->pattern == SIM_OTHER_ARGUMENTS)
         ballot.what = "a call with other arguments";
@@ -190,7 +187,7 @@ static void slot_allocated(struct thread *thread, struct sim_slot *slot, uint32_
     }
     if (slot->region != id || slot->offset != region->offset)
         sim_fail(sim, home->rank, "region %u at %llu here is region %u at %llu elsewhere", id,
-             (unsigned long long)region->offset, slot->region, (unsigned long long)slot->offset);
+                 (unsigned long long)region->offset, slot->region, (unsigned long long)slot->offset);
 }
 
 static void departed(struct thread *thread, const struct sim_op *op)
@@ -206,8 +203,9 @@ static void departed(struct thread *thread, const struct sim_op *op)
         return;
     }
     if (meeting->outcome != expected[op->pattern])
-        sim_fail(sim, home->rank, "%s ended with outcome %d, not %d: %s", meeting_kind_name((enum meeting_kind)op->what),
-             meeting->outcome, expected[op->pattern], meeting->text);
+        sim_fail(sim, home->rank, "%s ended with outcome %d, not %d: %s",
+                 meeting_kind_name((enum meeting_kind)op->what), meeting->outcome, expected[op->pattern],
+                 meeting->text);
     if (meeting->outcome != MEETING_AGREED) {
         *(op->pattern == SIM_REFUSES ? &sim->stats.refusals : &sim->stats.disagreements) += 1;
         if (!meeting->text[0])
@@ -218,9 +216,7 @@ static void departed(struct thread *thread, const struct sim_op *op)
                                                    : &sim->counters[op->value % SIM_COUNTERS_MAX].id;
     struct sim_slot *slot = &sim->program.slots[op->value % SIM_SLOTS_MAX];
     switch (op->what) {
-    case MEETING_ALLOCATE:
-        slot_allocated(thread, slot, meeting->result);
-        break;
+    case MEETING_ALLOCATE: slot_allocated(thread, slot, meeting->result); break;
     case MEETING_FREE:
         if (region_find(&home->node->regions, slot->region))
             sim_fail(sim, home->rank, "region %u was freed and lives", slot->region);
@@ -234,8 +230,7 @@ static void departed(struct thread *thread, const struct sim_op *op)
             sim_fail(sim, home->rank, "number %u here is %u elsewhere", meeting->result, *known);
         *known = meeting->result;
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -261,7 +256,7 @@ void sim_do_meet(struct thread *thread)
     }
     if (thread->stage == STAGE_BEGIN) {
         if (op->what == MEETING_FREE && !sim->program.slots[op->value].truth) {
-            next_op(thread);                /* the range had no room for it */
+            next_op(thread); /* the range had no room for it */
             return;
         }
         struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)home->rank);

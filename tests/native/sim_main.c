@@ -24,9 +24,11 @@ struct arguments {
 
 static int usage(const char *argument)
 {
-    fprintf(stderr, "sim: what is %s?\n"
-                    "usage: sim [--seed=S] [--runs=N] [--seconds=T] [--failures=F] [--trace] [--quiet] [--KNOB=VALUE ...]\n"
-                    "knobs:", argument);
+    fprintf(stderr,
+            "sim: what is %s?\n"
+            "usage: sim [--seed=S] [--runs=N] [--seconds=T] [--failures=F] [--trace] [--quiet] [--KNOB=VALUE ...]\n"
+            "knobs:",
+            argument);
     for (int i = 0; sim_knob_name(i); i++)
         fprintf(stderr, " %s", sim_knob_name(i));
     fputc('\n', stderr);
@@ -71,23 +73,75 @@ static double now(void)
 
 static void print_stats(const struct sim_stats *stats, double seconds)
 {
-    static const char *const kinds[16] = {"",     "fetch",    "reply",     "push",    "acquire", "pass",   "grant", "busy",
-                                          "withdraw", "withdrawn", "arrive",  "depart", "add",   "sum", "want_collect",
-                                          "collect"};
+    static const char *const kinds[16] = {"",      "fetch", "reply",        "push",      "acquire", "pass",
+                                          "grant", "busy",  "withdraw",     "withdrawn", "arrive",  "depart",
+                                          "add",   "sum",   "want_collect", "collect"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
-    SHOW(programs); SHOW(steps); SHOW(deliveries); SHOW(messages); SHOW(message_bytes); SHOW(node_runs); SHOW(reads);
-    SHOW(writes); SHOW(peeks); SHOW(bystander_accesses); SHOW(faults_read); SHOW(faults_write); SHOW(faults_local);
+    SHOW(programs);
+    SHOW(steps);
+    SHOW(deliveries);
+    SHOW(messages);
+    SHOW(message_bytes);
+    SHOW(node_runs);
+    SHOW(reads);
+    SHOW(writes);
+    SHOW(peeks);
+    SHOW(bystander_accesses);
+    SHOW(faults_read);
+    SHOW(faults_write);
+    SHOW(faults_local);
     SHOW(fetches);
-    SHOW(fetch_requests); SHOW(pages_received); SHOW(diffs_received); SHOW(diffs_made); SHOW(twins_made);
-    SHOW(intervals_closed); SHOW(notices_received); SHOW(invalidations); SHOW(collections); SHOW(cuts);
-    SHOW(lock_acquires); SHOW(lock_acquires_local); SHOW(lock_grants); SHOW(pages_ahead); SHOW(pages_again); SHOW(samples); SHOW(samples_unused); SHOW(pushes_sent);
-    SHOW(pushes_used); SHOW(pushes_unused); SHOW(pages_early); SHOW(pages_early_unused);
-    SHOW(early); SHOW(tries); SHOW(tries_of_free_locks);
-    SHOW(tries_refused); SHOW(acquires_cancelled); SHOW(counter_adds); SHOW(pins_read); SHOW(pins_write);
-    SHOW(pins_waited); SHOW(meetings); SHOW(disagreements); SHOW(refusals); SHOW(allocations);
-    SHOW(allocations_without_space); SHOW(frees); SHOW(addresses_reused); SHOW(prefetches); SHOW(apart_sent); SHOW(apart_bytes);
-    SHOW(apart_in_place); SHOW(apart_late); SHOW(held); SHOW(protects);
-    SHOW(protects_failed); SHOW(checks); SHOW(damages); SHOW(programs_damaged); SHOW(damages_noticed); SHOW(pool_bytes_max);
+    SHOW(fetch_requests);
+    SHOW(pages_received);
+    SHOW(diffs_received);
+    SHOW(diffs_made);
+    SHOW(twins_made);
+    SHOW(intervals_closed);
+    SHOW(notices_received);
+    SHOW(invalidations);
+    SHOW(collections);
+    SHOW(cuts);
+    SHOW(lock_acquires);
+    SHOW(lock_acquires_local);
+    SHOW(lock_grants);
+    SHOW(pages_ahead);
+    SHOW(pages_again);
+    SHOW(samples);
+    SHOW(samples_unused);
+    SHOW(pushes_sent);
+    SHOW(pushes_used);
+    SHOW(pushes_unused);
+    SHOW(pages_early);
+    SHOW(pages_early_unused);
+    SHOW(early);
+    SHOW(tries);
+    SHOW(tries_of_free_locks);
+    SHOW(tries_refused);
+    SHOW(acquires_cancelled);
+    SHOW(counter_adds);
+    SHOW(pins_read);
+    SHOW(pins_write);
+    SHOW(pins_waited);
+    SHOW(meetings);
+    SHOW(disagreements);
+    SHOW(refusals);
+    SHOW(allocations);
+    SHOW(allocations_without_space);
+    SHOW(frees);
+    SHOW(addresses_reused);
+    SHOW(prefetches);
+    SHOW(apart_sent);
+    SHOW(apart_bytes);
+    SHOW(apart_in_place);
+    SHOW(apart_late);
+    SHOW(held);
+    SHOW(protects);
+    SHOW(protects_failed);
+    SHOW(checks);
+    SHOW(damages);
+    SHOW(programs_damaged);
+    SHOW(damages_noticed);
+    SHOW(pool_bytes_max);
 #undef SHOW
     for (int kind = 1; kind < 16 && kinds[kind]; kind++)
         printf("  messages: %-16s %14llu\n", kinds[kind], (unsigned long long)stats->kind_messages[kind]);

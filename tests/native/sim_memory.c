@@ -98,7 +98,8 @@ static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum acc
     struct sim *sim = home->sim;
     if (offset % SIM_GRANULE_BYTES || bytes % SIM_GRANULE_BYTES || !bytes || offset + bytes > RANGE_BYTES ||
         (unsigned)access > ACCESS_WRITE)
-        sim_fail(sim, home->rank, "protect(%llu, %llu, %d)", (unsigned long long)offset, (unsigned long long)bytes, access);
+        sim_fail(sim, home->rank, "protect(%llu, %llu, %d)", (unsigned long long)offset, (unsigned long long)bytes,
+                 access);
     uint64_t first = offset / SIM_GRANULE_BYTES, count = bytes / SIM_GRANULE_BYTES;
     sim->stats.protects++;
     sim_bystanders(home);
@@ -115,7 +116,8 @@ static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum acc
         return -1;
     }
     home->edges += after - before;
-    TRACE(sim, "node %d  protect %llu+%llu %d", home->rank, (unsigned long long)offset, (unsigned long long)bytes, access);
+    TRACE(sim, "node %d  protect %llu+%llu %d", home->rank, (unsigned long long)offset, (unsigned long long)bytes,
+          access);
     sim_bystanders(home);
     return 0;
 }

@@ -40,8 +40,7 @@ static bool channel_put(struct sim *sim, int from, struct message *message)
     const struct message_header *header = message_header(message);
     if (header->bytes != message->wire_bytes || header->sender != (uint32_t)from || header->magic != MESSAGE_MAGIC)
         sim_fail(sim, from, "a message with a wrong header: %llu bytes of %llu, sender %u",
-                 (unsigned long long)header->bytes,
-             (unsigned long long)message->wire_bytes, header->sender);
+                 (unsigned long long)header->bytes, (unsigned long long)message->wire_bytes, header->sender);
     struct channel *channel = sim_channel(sim, from, to);
     struct parcel *parcel = parcel_new(message);
     if (!channel->head) {
@@ -210,7 +209,8 @@ void sim_deliver(struct sim *sim, int index)
     }
     channel_take(sim, index);
     const struct message_header *header = (const void *)parcel->data;
-    TRACE(sim, "node %d  receives kind %d stamp %llu from %d", to, header->kind, (unsigned long long)header->stamp, from);
+    TRACE(sim, "node %d  receives kind %d stamp %llu from %d", to, header->kind, (unsigned long long)header->stamp,
+          from);
     struct message *message = parcel->placed;
     if (message)
         fill(home, parcel);

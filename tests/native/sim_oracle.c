@@ -42,7 +42,7 @@ static bool overwritten(const struct history *history, const struct past_write *
     for (uint32_t i = history->count; i-- > 0;) {
         const struct past_write *other = &history->items[i];
         if (other == write)
-            return false;           /* what is before it in real time does not happen after it */
+            return false; /* what is before it in real time does not happen after it */
         if (other->byte == byte && knows(reader, other) && (!write || knows(&other->knowledge, write)))
             return true;
     }
@@ -85,7 +85,7 @@ void sim_check_counters(struct sim *sim)
         for (uint32_t k = 0; k < truth->count; k++) {
             if (truth->sums[k].before != value)
                 sim_fail(sim, -1, "counter %u was %lld, where %lld should follow", truth->id,
-                     (long long)truth->sums[k].before, (long long)value);
+                         (long long)truth->sums[k].before, (long long)value);
             value += truth->sums[k].delta;
         }
     }
@@ -155,13 +155,13 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
         unsigned pinned = page_pinned_write(page) ? ACCESS_WRITE : ACCESS_READ;
         if (told < pinned)
             sim_fail(home->sim, home->rank, "region %u page %llu is pinned and has access %u", region->id,
-                 (unsigned long long)index, told);
+                     (unsigned long long)index, told);
         allowed = ACCESS_WRITE;
     }
     for (uint64_t i = 0; i < granules; i++)
         if (home->access[first + i] != told || told > allowed)
             sim_fail(home->sim, home->rank, "region %u page %llu: access %u, recorded %u, allowed %u", region->id,
-                 (unsigned long long)index, home->access[first + i], told, allowed);
+                     (unsigned long long)index, home->access[first + i], told, allowed);
 }
 
 static void check_memory(struct sim_node *home)
@@ -173,7 +173,7 @@ static void check_memory(struct sim_node *home)
         for (; granule < region->offset / SIM_GRANULE_BYTES; granule++)
             if (home->access[granule] != ACCESS_NONE)
                 sim_fail(home->sim, home->rank, "offset %llu belongs to nobody and is accessible",
-                     (unsigned long long)granule * SIM_GRANULE_BYTES);
+                         (unsigned long long)granule * SIM_GRANULE_BYTES);
         for (uint64_t index = 0; index < region->pages; index++)
             check_page(home, region, index);
         granule += region->pages * region->page_bytes / SIM_GRANULE_BYTES;
@@ -266,8 +266,8 @@ static void check_nothing_is_lost(struct sim *sim)
                    !(byte_of_copy(&sim->nodes[rank], slot, at, &value) && value == slot->truth[at]))
                 rank++;
             if (rank == sim->program.nodes)
-                sim_fail(sim, sim->touched, "region %u byte %llu: %d was written, and nobody has it any more", slot->region,
-                         (unsigned long long)at, slot->truth[at]);
+                sim_fail(sim, sim->touched, "region %u byte %llu: %d was written, and nobody has it any more",
+                         slot->region, (unsigned long long)at, slot->truth[at]);
         }
     }
 }

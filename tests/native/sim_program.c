@@ -18,11 +18,12 @@ static const struct {
     size_t offset;
 } knob_table[] = {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
-    KNOB(nodes), KNOB(regions), KNOB(page_bytes), KNOB(phases), KNOB(lock_threads), KNOB(prefetch), KNOB(collect),
-    KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(again_bytes), KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),
-    KNOB(whole), KNOB(apart), KNOB(eager), KNOB(stay_open), KNOB(open_early), KNOB(deliver), KNOB(stalls),
-    KNOB(bystanders), KNOB(edges), KNOB(edges_told), KNOB(tries), KNOB(pins), KNOB(changes), KNOB(counters),
-    KNOB(races), KNOB(values), KNOB(damage), KNOB(check), KNOB(steps_max),
+    KNOB(nodes),   KNOB(regions),      KNOB(page_bytes),  KNOB(phases),      KNOB(lock_threads), KNOB(prefetch),
+    KNOB(collect), KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(again_bytes), KNOB(push_bytes),   KNOB(open_bytes),
+    KNOB(guess),   KNOB(whole),        KNOB(apart),       KNOB(eager),       KNOB(stay_open),    KNOB(open_early),
+    KNOB(deliver), KNOB(stalls),       KNOB(bystanders),  KNOB(edges),       KNOB(edges_told),   KNOB(tries),
+    KNOB(pins),    KNOB(changes),      KNOB(counters),    KNOB(races),       KNOB(values),       KNOB(damage),
+    KNOB(check),   KNOB(steps_max),
 #undef KNOB
 };
 
@@ -78,12 +79,12 @@ static int64_t pick(struct sim_random *random, const int64_t *choices, size_t by
     return choices[sim_random_below(random, (uint32_t)(bytes / sizeof *choices))];
 }
 
-#define CHOOSE(knob, ...)                                                                                               \
-    do {                                                                                                                \
-        const int64_t choices[] = {__VA_ARGS__};                                                                        \
-        int64_t choice = pick(random, choices, sizeof choices);                                                         \
-        if (knobs->knob < 0)                                                                                            \
-            knobs->knob = choice;                                                                                       \
+#define CHOOSE(knob, ...)                                       \
+    do {                                                        \
+        const int64_t choices[] = {__VA_ARGS__};                \
+        int64_t choice = pick(random, choices, sizeof choices); \
+        if (knobs->knob < 0)                                    \
+            knobs->knob = choice;                               \
     } while (0)
 
 /* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */
@@ -114,7 +115,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     int edges_free = knobs->edges < 0;
     CHOOSE(edges, 0, 0, 0, 6, 12);
     if (edges_free && knobs->edges > 0 && knobs->pins > 0)
-        knobs->edges = EDGES_FOR_PINS;  /* pinned pages need theirs at all times */
+        knobs->edges = EDGES_FOR_PINS; /* pinned pages need theirs at all times */
     CHOOSE(changes, 0, 300, 700);
     CHOOSE(counters, 0, 0, 1, 2);
     CHOOSE(races, 0, 0, 0, 0, 100, 400);
@@ -123,7 +124,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
     CHOOSE(apart, 2, 2, 3, 1);
     CHOOSE(eager, 0, 500, 1000);
-    CHOOSE(steps_max, 30000000);     /* collections without end let nine nodes come through in 3 million */
+    CHOOSE(steps_max, 30000000); /* collections without end let nine nodes come through in 3 million */
 }
 
 /* ---- the maker ------------------------------------------------------------------------------------------------- */
@@ -132,17 +133,17 @@ struct maker {
     struct sim_program *program;
     const struct sim_knobs *knobs;
     struct sim_random *random;
-    struct sim_ops *ops;                /* that are written to now */
+    struct sim_ops *ops; /* that are written to now */
     uint32_t main_locks;
-    uint32_t live;                      /* bits: slots that exist, as far as a program can know */
-    uint32_t permanent;                 /* number of slots that are never freed */
-    uint32_t freed;                     /* bits: slots that were freed and are not forgotten */
+    uint32_t live;      /* bits: slots that exist, as far as a program can know */
+    uint32_t permanent; /* number of slots that are never freed */
+    uint32_t freed;     /* bits: slots that were freed and are not forgotten */
     enum { ROLE_OWN, ROLE_READ, ROLE_LOCK } role[SIM_CELLS_MAX];
-    uint8_t whose[SIM_CELLS_MAX];       /* writer, or lock */
-    int pins[SIM_NODES_MAX];            /* of the main threads */
-    uint8_t racy[SIM_CELLS_MAX];        /* cells that anybody uses */
+    uint8_t whose[SIM_CELLS_MAX]; /* writer, or lock */
+    int pins[SIM_NODES_MAX];      /* of the main threads */
+    uint8_t racy[SIM_CELLS_MAX];  /* cells that anybody uses */
     uint32_t racy_count;
-    uint8_t racy_value[SIM_CELLS_MAX];  /* the latest that was written to it */
+    uint8_t racy_value[SIM_CELLS_MAX]; /* the latest that was written to it */
 };
 
 static uint32_t below(struct maker *maker, uint32_t limit)
@@ -254,7 +255,8 @@ static void emit_race(struct maker *maker)
         uint32_t cell = maker->racy[below(maker, maker->racy_count)];
         uint32_t value = chance(maker, 500) ? racy_value(maker, cell) : 0;
         if (value)
-            emit(maker, SIM_WRITE, cell, value, chance(maker, 500) ? ~0u : (uint32_t)sim_random_next(maker->random) | 1);
+            emit(maker, SIM_WRITE, cell, value,
+                 chance(maker, 500) ? ~0u : (uint32_t)sim_random_next(maker->random) | 1);
         else
             emit(maker, SIM_PEEK, cell, 0, 0);
     }
@@ -334,9 +336,7 @@ static void emit_use(struct maker *maker, int node, uint32_t cell, const uint32_
 {
     uint32_t locked[SIM_CELLS_MAX], locked_count = 0;
     switch (maker->role[cell]) {
-    case ROLE_READ:
-        emit(maker, SIM_READ, cell, 0, 0);
-        break;
+    case ROLE_READ: emit(maker, SIM_READ, cell, 0, 0); break;
     case ROLE_OWN:
         if (maker->whose[cell] != node)
             break;
@@ -360,8 +360,7 @@ static void emit_phase(struct maker *maker)
     for (uint32_t i = 0; i < count; i++) {
         uint32_t kind = below(maker, 4);
         maker->role[cells[i]] = kind == 0 ? ROLE_LOCK : kind == 1 ? ROLE_READ : ROLE_OWN;
-        maker->whose[cells[i]] =
-            (uint8_t)below(maker, kind == 0 ? maker->main_locks : (uint32_t)maker->program->nodes);
+        maker->whose[cells[i]] = (uint8_t)below(maker, kind == 0 ? maker->main_locks : (uint32_t)maker->program->nodes);
     }
     for (int node = 0; node < maker->program->nodes; node++) {
         maker->ops = &maker->program->scripts[node].ops;
@@ -559,9 +558,8 @@ void sim_program_free(struct sim_program *program)
 const char *sim_op_name(enum sim_op_kind kind)
 {
     static const char *const names[SIM_OPS] = {
-        "write",  "read", "peek",  "acquire", "release", "add",      "pin",     "unpin",
-        "meet",   "forget", "idle", "start",   "gate",    "join",     "prefetch", "collect",
-        "hint",   "want",
+        "write",  "read", "peek",  "acquire", "release", "add",      "pin",     "unpin", "meet",
+        "forget", "idle", "start", "gate",    "join",    "prefetch", "collect", "hint",  "want",
     };
     return (unsigned)kind < SIM_OPS ? names[kind] : "?";
 }

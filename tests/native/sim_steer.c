@@ -15,7 +15,7 @@ struct sim_knobs sim_knobs_quiet(const struct sim_knobs *knobs)
         if (((int64_t *)&quiet)[i] < 0)
             ((int64_t *)&quiet)[i] = 0;
     quiet.collect = quiet.prefetch = quiet.stalls = quiet.bystanders = quiet.damage = 0;
-    quiet.eager = 1000;             /* what is told to a sender while its message is received would be a step of two nodes */
+    quiet.eager = 1000; /* what is told to a sender while its message is received would be a step of two nodes */
     if (knobs->budget_bytes < 0)
         quiet.budget_bytes = 1 << 30;
     if (knobs->check < 0)
@@ -183,7 +183,7 @@ int sim_open_op(struct sim *sim, int thread, int kind, uint32_t what, uint32_t v
         return -1;
     struct sim_script *script = &sim->program.scripts[thread];
     script->last = script->ops.count;
-    script->ops.items[op].jump = script->last;     /* an acquire without success goes on behind it */
+    script->ops.items[op].jump = script->last; /* an acquire without success goes on behind it */
     return 0;
 }
 

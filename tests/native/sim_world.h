@@ -30,8 +30,8 @@ enum {
 /* A message on its way: its wire, then what travels behind it. */
 struct parcel {
     struct parcel *next;
-    struct message *sent;           /* of the sender, which has not been told that all of it was taken; or NULL */
-    struct message *placed;         /* of the receiver, which knows of the wire; or NULL */
+    struct message *sent;   /* of the sender, which has not been told that all of it was taken; or NULL */
+    struct message *placed; /* of the receiver, which knows of the wire; or NULL */
     uint64_t bytes, apart;
     unsigned char data[];
 };
@@ -39,7 +39,7 @@ struct parcel {
 struct channel {
     struct parcel *head, **tail;
     uint64_t stalled_until;
-    int active_at;                  /* position in the list of channels that hold something, or -1 */
+    int active_at; /* position in the list of channels that hold something, or -1 */
 };
 
 struct pin {
@@ -52,18 +52,18 @@ enum stage { STAGE_BEGIN, STAGE_WAIT, STAGE_PINS };
 struct thread {
     const struct sim_script *script;
     struct sim_node *home;
-    int number;                     /* on its node */
-    uint32_t at;                    /* operation */
-    uint32_t byte;                  /* of the cell, how far it is */
+    int number;    /* on its node */
+    uint32_t at;   /* operation */
+    uint32_t byte; /* of the cell, how far it is */
     enum stage stage;
     bool blocked, in_fault, done;
     uint64_t sleep_until, ticket, patience;
-    uint64_t steps;                 /* that it was run */
-    uint64_t seen;                  /* by the last read */
-    uint32_t observation;           /* under way */
-    uint64_t add_low;               /* counter: sum of what was certainly added before */
-    uint64_t changes;               /* lock: of lock_truth when this try began, */
-    bool was_free;                  /* and whether the lock was free then */
+    uint64_t steps;       /* that it was run */
+    uint64_t seen;        /* by the last read */
+    uint32_t observation; /* under way */
+    uint64_t add_low;     /* counter: sum of what was certainly added before */
+    uint64_t changes;     /* lock: of lock_truth when this try began, */
+    bool was_free;        /* and whether the lock was free then */
     struct pin pins[SIM_PINS_MAX];
     int pin_count;
 };
@@ -90,7 +90,7 @@ struct sim_node {
     uint64_t edges;
     bool started;
     struct knowledge knowledge;
-    uint64_t meetings;              /* that its main thread has arrived at */
+    uint64_t meetings; /* that its main thread has arrived at */
 };
 
 struct sum {
@@ -99,21 +99,21 @@ struct sum {
 
 struct counter_truth {
     uint32_t id;
-    int64_t start, asked, added;    /* sums of deltas */
+    int64_t start, asked, added; /* sums of deltas */
     struct sum *sums;
     uint32_t count, capacity;
 };
 
 struct lock_truth {
     uint32_t id;
-    struct knowledge knowledge;     /* of those who released it */
+    struct knowledge knowledge; /* of those who released it */
     const struct thread *holder;
-    uint64_t changes;               /* whenever a thread wants, takes, releases or gives up */
+    uint64_t changes; /* whenever a thread wants, takes, releases or gives up */
 };
 
 /* A write of one byte of a cell that is not the main threads'. */
 struct past_write {
-    struct knowledge knowledge;     /* of its node, this write included */
+    struct knowledge knowledge; /* of its node, this write included */
     uint32_t byte, value;
     int node;
 };
@@ -132,7 +132,7 @@ struct sim {
     struct {
         uint64_t number;
         struct knowledge knowledge;
-    } met[2];                       /* the meeting under way, and the one that somebody may not have left yet */
+    } met[2]; /* the meeting under way, and the one that somebody may not have left yet */
     struct sim_knobs knobs;
     struct sim_random random;
     struct sim_program program;
@@ -146,24 +146,24 @@ struct sim {
     struct lock_truth locks[SIM_LOCKS_MAX];
     struct counter_truth counters[SIM_COUNTERS_MAX];
     bool trace, ending, damaged;
-    bool steered;                   /* every step is decided by the caller, or by a fixed rule */
-    bool open;                      /* operations are still added: who has done all of his waits for more */
-    enum { PART_SETUP, PART_BODY, PART_END } part;  /* of a steered run */
+    bool steered; /* every step is decided by the caller, or by a fixed rule */
+    bool open;    /* operations are still added: who has done all of his waits for more */
+    enum { PART_SETUP, PART_BODY, PART_END } part; /* of a steered run */
     uint64_t chosen_at[SIM_NODES_MAX * SIM_NODES_MAX + SIM_THREADS_MAX];
-    uint16_t *decisions;            /* of the body */
+    uint16_t *decisions; /* of the body */
     uint32_t decision_count, decision_capacity;
-    int touched;                    /* node of this step */
+    int touched; /* node of this step */
     jmp_buf escape;
     char *failure;
 };
 
-#define TRACE(sim, ...)                                                                                                 \
-    do {                                                                                                                \
-        if ((sim)->trace) {                                                                                             \
-            printf("%6llu  ", (unsigned long long)(sim)->step);                                                         \
-            printf(__VA_ARGS__);                                                                                        \
-            putchar('\n');                                                                                              \
-        }                                                                                                               \
+#define TRACE(sim, ...)                                         \
+    do {                                                        \
+        if ((sim)->trace) {                                     \
+            printf("%6llu  ", (unsigned long long)(sim)->step); \
+            printf(__VA_ARGS__);                                \
+            putchar('\n');                                      \
+        }                                                       \
     } while (0)
 
 static inline const struct sim_op *op_of(const struct thread *thread)

@@ -7,7 +7,8 @@
 #include "protocol/meeting.h"
 
 _Static_assert((int)SIM_BARRIER == MEETING_BARRIER && (int)SIM_ALLOCATE == MEETING_ALLOCATE &&
-                   (int)SIM_FREE == MEETING_FREE, "one meaning");
+                   (int)SIM_FREE == MEETING_FREE,
+               "one meaning");
 
 enum { HELPER_PAUSE = 40 };
 
@@ -115,8 +116,8 @@ int sim_program_op(struct sim_program *program, int thread, int kind, uint32_t w
     if (kind == SIM_WRITE && pattern == 0)
         pattern = ~0u;
     if (thread < 0 || (uint32_t)thread >= program->script_count || what >= limit_of(program, kind) ||
-        (kind == SIM_MEET && (thread >= program->nodes || pattern > SIM_REFUSES ||
-                              (what != SIM_BARRIER && value >= program->slot_count))))
+        (kind == SIM_MEET &&
+         (thread >= program->nodes || pattern > SIM_REFUSES || (what != SIM_BARRIER && value >= program->slot_count))))
         return -1;
     struct sim_op op = {(enum sim_op_kind)kind, what, value, pattern, jump};
     return (int)sim_ops_add(&program->scripts[thread].ops, op);

@@ -16,12 +16,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REQUIRE(condition)                                                                              \
-    do {                                                                                                \
-        if (!(condition)) {                                                                             \
-            fprintf(stderr, "%s:%d: rank %d: %s\n", __FILE__, __LINE__, world_rank, #condition);        \
-            MPI_Abort(MPI_COMM_WORLD, 4);                                                               \
-        }                                                                                               \
+#define REQUIRE(condition)                                                                       \
+    do {                                                                                         \
+        if (!(condition)) {                                                                      \
+            fprintf(stderr, "%s:%d: rank %d: %s\n", __FILE__, __LINE__, world_rank, #condition); \
+            MPI_Abort(MPI_COMM_WORLD, 4);                                                        \
+        }                                                                                        \
     } while (0)
 
 static int world_rank, world_size;
@@ -41,8 +41,7 @@ struct pool {
     uint64_t bytes_out;
 };
 
-static void *
-take(void *context, uint64_t bytes)
+static void *take(void *context, uint64_t bytes)
 {
     struct pool *pool = context;
     pool->out++;
@@ -50,8 +49,7 @@ take(void *context, uint64_t bytes)
     return malloc(bytes ? bytes : 1);
 }
 
-static void
-give(void *context, void *buffer, uint64_t bytes)
+static void give(void *context, void *buffer, uint64_t bytes)
 {
     struct pool *pool = context;
     pool->out--;
@@ -60,8 +58,7 @@ give(void *context, void *buffer, uint64_t bytes)
     free(buffer);
 }
 
-static void
-broken(void *context, const char *text)
+static void broken(void *context, const char *text)
 {
     (void)context;
     fprintf(stderr, "broken: %s\n", text);
@@ -71,7 +68,7 @@ broken(void *context, const char *text)
 /* ---- parts: what is sent from one place and received in another ------------------------------------------------- */
 
 struct load {
-    uint64_t bytes;             /* of all parts */
+    uint64_t bytes; /* of all parts */
     int count;
     struct transport_part parts[TRANSPORT_PARTS_MAX];
 };
@@ -83,8 +80,7 @@ struct head {
     uint64_t offsets[TRANSPORT_PARTS_MAX];
 };
 
-static struct load *
-load_new(struct pool *pool, const struct head *head)
+static struct load *load_new(struct pool *pool, const struct head *head)
 {
     struct load *load = take(pool, sizeof *load);
     *load = (struct load){.count = head->count};
@@ -93,8 +89,7 @@ load_new(struct pool *pool, const struct head *head)
     return load;
 }
 
-static struct load *
-load_in_arena(struct pool *pool, struct head *head)
+static struct load *load_in_arena(struct pool *pool, struct head *head)
 {
     struct load *load = take(pool, sizeof *load);
     *load = (struct load){.count = head->count};
@@ -107,8 +102,7 @@ load_in_arena(struct pool *pool, struct head *head)
     return load;
 }
 
-static void
-load_free(struct pool *pool, struct load *load)
+static void load_free(struct pool *pool, struct load *load)
 {
     for (int i = 0; i < load->count; i++)
         give(pool, load->parts[i].at, load->parts[i].bytes);
@@ -116,8 +110,7 @@ load_free(struct pool *pool, struct load *load)
 }
 
 /* What has been taken is overwritten: who is told so too soon is found out. */
-static void
-sent(void *context, void *token)
+static void sent(void *context, void *token)
 {
     struct load *load = token;
     if (!arena) {
@@ -129,14 +122,12 @@ sent(void *context, void *token)
     give(context, load, sizeof *load);
 }
 
-static bool
-nobody_wants(const struct head *head, int i)
+static bool nobody_wants(const struct head *head, int i)
 {
     return arena && (head->number + (uint64_t)i) % 8 == 0;
 }
 
-static int
-place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
+static int place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
 {
     struct head head;
     (void)source;
@@ -151,8 +142,7 @@ place(void *context, int source, void *buffer, uint64_t bytes, struct transport_
     return load->count;
 }
 
-static void
-open_on(MPI_Comm comm, struct pool *pool)
+static void open_on(MPI_Comm comm, struct pool *pool)
 {
     struct transport_buffers buffers = {
         .context = pool, .take = take, .give = give, .broken = broken, .sent = sent, .place = place};
@@ -169,8 +159,7 @@ open_on(MPI_Comm comm, struct pool *pool)
         REQUIRE(transport_disturb(pool->transport, seed_of_chaos) == 0);
 }
 
-static void
-close_and_check(struct pool *pool)
+static void close_and_check(struct pool *pool)
 {
     transport_close(pool->transport);
     REQUIRE(pool->out == 0);
@@ -180,8 +169,7 @@ close_and_check(struct pool *pool)
 /* ---- messages that are checked --------------------------------------------------------------------------------- */
 
 /* Mostly small ones, some around the limits where an MPI changes its way of sending, few of a mebibyte. */
-static uint64_t
-size_of(unsigned *seed)
+static uint64_t size_of(unsigned *seed)
 {
     static const uint64_t edges[] = {sizeof(struct head), 4096, 8192, 65536};
     int kind = rand_r(seed) % 16;
@@ -192,15 +180,13 @@ size_of(unsigned *seed)
     return sizeof(struct head) + (uint64_t)(rand_r(seed) % 512);
 }
 
-static unsigned char
-fill_of(int sender, uint64_t number)
+static unsigned char fill_of(int sender, uint64_t number)
 {
     return (unsigned char)((unsigned)sender * 37 + number * 11);
 }
 
 /* `seed`: of parts, which some messages have; NULL: none. */
-static void
-send_number(struct pool *pool, int peer, uint64_t number, uint64_t bytes, unsigned *seed)
+static void send_number(struct pool *pool, int peer, uint64_t number, uint64_t bytes, unsigned *seed)
 {
     uint64_t capacity = bytes + bytes % 100;
     unsigned char *buffer = take(pool, capacity), fill = fill_of(transport_rank(pool->transport), number);
@@ -222,8 +208,7 @@ send_number(struct pool *pool, int peer, uint64_t number, uint64_t bytes, unsign
     transport_send_parts(pool->transport, peer, buffer, bytes, capacity, load->parts, load->count, load);
 }
 
-static void
-check_load(const struct head *head, const struct load *load, unsigned char fill)
+static void check_load(const struct head *head, const struct load *load, unsigned char fill)
 {
     REQUIRE(head->count == load->count);
     for (int i = 0; i < load->count; i++) {
@@ -238,8 +223,7 @@ check_load(const struct head *head, const struct load *load, unsigned char fill)
 }
 
 /* Take one message, if there is one, and see that it is its sender's next. */
-static bool
-receive_next(struct pool *pool, uint64_t *next)
+static bool receive_next(struct pool *pool, uint64_t *next)
 {
     void *buffer, *token;
     uint64_t bytes;
@@ -263,8 +247,7 @@ receive_next(struct pool *pool, uint64_t *next)
 }
 
 /* Everybody sends to everybody, in bursts, and receives when it likes. */
-static void
-exchange(MPI_Comm comm, uint64_t messages)
+static void exchange(MPI_Comm comm, uint64_t messages)
 {
     struct pool pool;
     open_on(comm, &pool);
@@ -292,8 +275,7 @@ exchange(MPI_Comm comm, uint64_t messages)
     free(counts);
 }
 
-static void
-test_random(void)
+static void test_random(void)
 {
     /* The user's own messages, with our tag, on the communicator that is duplicated, stay the user's. */
     int right = (world_rank + 1) % world_size, left = (world_rank + world_size - 1) % world_size, got = -1;
@@ -306,8 +288,7 @@ test_random(void)
 }
 
 /* As between the ranks of one host: what one of them has is read by the others. */
-static void
-test_copied(void)
+static void test_copied(void)
 {
     struct board_card mine, *all = calloc((size_t)world_size, sizeof *all);
     int memory = memfd_create("transport_main", MFD_CLOEXEC);
@@ -326,8 +307,7 @@ test_copied(void)
     free(all);
 }
 
-static void
-test_part(void)
+static void test_part(void)
 {
     MPI_Comm part;
     MPI_Comm_split(MPI_COMM_WORLD, world_rank == 0, -world_rank, &part);
@@ -336,8 +316,7 @@ test_part(void)
 }
 
 /* More large sends than any list holds at first, before anybody receives: posting them returns at once. */
-static void
-test_flood(void)
+static void test_flood(void)
 {
     enum { MESSAGES = 600, BYTES = 100000 };
     struct pool pool;
@@ -358,8 +337,7 @@ test_flood(void)
 }
 
 /* Late messages that nobody wants any more keep nobody from closing. */
-static void
-test_unreceived(void)
+static void test_unreceived(void)
 {
     struct pool pool;
     open_on(MPI_COMM_WORLD, &pool);
@@ -371,8 +349,7 @@ test_unreceived(void)
 }
 
 /* Rank 0 sends, and only then rank 1 does; still the second message comes first now and then. */
-static void
-test_overtaking(void)
+static void test_overtaking(void)
 {
     enum { ROUNDS = 200 };
     struct pool pool;
@@ -397,8 +374,7 @@ test_overtaking(void)
     close_and_check(&pool);
 }
 
-static void
-test_collectives(void)
+static void test_collectives(void)
 {
     struct pool pool;
     open_on(MPI_COMM_WORLD, &pool);
@@ -420,8 +396,7 @@ test_collectives(void)
 
 /* ---- what must fail -------------------------------------------------------------------------------------------- */
 
-static void
-print_refusal(MPI_Comm comm)
+static void print_refusal(MPI_Comm comm)
 {
     struct pool pool = {0};
     struct transport_buffers buffers = {.context = &pool, .take = take, .give = give, .broken = broken};
@@ -434,14 +409,12 @@ print_refusal(MPI_Comm comm)
     fflush(stdout);
 }
 
-static void
-test_null(void)
+static void test_null(void)
 {
     print_refusal(MPI_COMM_NULL);
 }
 
-static void
-test_intercommunicator(void)
+static void test_intercommunicator(void)
 {
     MPI_Comm half, inter;
     int side = world_rank % 2;
@@ -452,14 +425,12 @@ test_intercommunicator(void)
     MPI_Comm_free(&half);
 }
 
-static void
-test_level(void)
+static void test_level(void)
 {
     print_refusal(MPI_COMM_WORLD);
 }
 
-static void
-test_no_such_rank(void)
+static void test_no_such_rank(void)
 {
     struct pool pool;
     open_on(MPI_COMM_WORLD, &pool);
@@ -469,8 +440,7 @@ test_no_such_rank(void)
         sleep(1);
 }
 
-static void
-test_too_large(void)
+static void test_too_large(void)
 {
     struct pool pool;
     open_on(MPI_COMM_WORLD, &pool);
@@ -480,23 +450,20 @@ test_too_large(void)
 
 /* ---- costs ----------------------------------------------------------------------------------------------------- */
 
-static double
-now_us(void)
+static double now_us(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
 }
 
-static int
-compare(const void *a, const void *b)
+static int compare(const void *a, const void *b)
 {
     return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
 
 /* Medians of an empty receive and of round trips between ranks 0 and 1, beside plain MPI's. */
-static void
-test_cost(void)
+static void test_cost(void)
 {
     enum { ROUNDS = 1001 };
     static const uint64_t sizes[] = {sizeof(struct head), 4096, 65536, 1 << 20};
@@ -564,8 +531,7 @@ static const struct {
     {"cost", test_cost},
 };
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     int provided, worst = 0, good = 0;
     const char *what = argc > 1 ? argv[1] : "";
