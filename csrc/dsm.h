@@ -37,13 +37,13 @@ enum dsm_progress { DSM_PROGRESS_DOORBELL = 0, DSM_PROGRESS_SPIN = 1, DSM_PROGRE
 
 /* Bits of what can be switched off, to see what it gains (docs/performance.md). */
 enum dsm_without {
-    DSM_WITHOUT_AHEAD = 1,  /* read-ahead along streams */
-    DSM_WITHOUT_AGAIN = 2,  /* bringing pages whose last versions were used */
-    DSM_WITHOUT_PUSH = 4,   /* sending them before they are asked for */
-    DSM_WITHOUT_EARLY = 8,  /* opening pages before they are written */
-    DSM_WITHOUT_BOARD = 16, /* seeing whether a rank of this host computes, and ringing it at once */
-    DSM_WITHOUT_HUGE = 32,  /* huge pages for what is opened in pieces of them */
-    DSM_WITHOUT_COPY = 64   /* copying whole pages from the memory of a rank of this host, without MPI */
+    DSM_WITHOUT_READAHEAD = 1, /* read-ahead along streams */
+    DSM_WITHOUT_REFETCH = 2,   /* bringing pages whose last versions were used */
+    DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
+    DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
+    DSM_WITHOUT_BOARD = 16,    /* seeing whether a rank of this host computes, and ringing it at once */
+    DSM_WITHOUT_HUGE = 32,     /* huge pages for what is opened in pieces of them */
+    DSM_WITHOUT_COPY = 64      /* copying whole pages from the memory of a rank of this host, without MPI */
 };
 
 struct dsm_options {
@@ -89,15 +89,15 @@ struct dsm_stats {
     uint64_t diff_bytes_received, diff_bytes_served;
     uint64_t twins_made;
     uint64_t intervals_closed;
-    uint64_t notices_received;                /* pages named in intervals of other ranks */
-    uint64_t invalidations;                   /* copies that became stale */
-    uint64_t pages_ahead;                     /* fetched ahead along streams */
-    uint64_t pages_again;                     /* brought without a fault, because the last versions were used: */
-    uint64_t samples, samples_unused;         /* of these, watched to see whether they still are; and were not */
-    uint64_t pushes_sent;                     /* diffs of a page that were sent before they were asked for */
-    uint64_t pushes_used, pushes_unused;      /* and received */
-    uint64_t pages_early, pages_early_unused; /* opened before they were written; and not written after all */
-    uint64_t barriers;                        /* and the other collective calls */
+    uint64_t notices_received;           /* pages named in intervals of other ranks */
+    uint64_t invalidations;              /* copies that became stale */
+    uint64_t pages_readahead;            /* fetched ahead along streams */
+    uint64_t pages_refetched;            /* brought without a fault, because the last versions were used: */
+    uint64_t probes, probes_unused;      /* of these, watched to see whether they still are; and were not */
+    uint64_t pushes_sent;                /* diffs of a page that were sent before they were asked for */
+    uint64_t pushes_used, pushes_unused; /* and received */
+    uint64_t pages_preopened, pages_preopened_unused; /* opened before they were written; and not written after all */
+    uint64_t barriers;                                /* and the other collective calls */
     uint64_t collections;
     uint64_t lock_acquires;
     uint64_t lock_acquires_local; /* of these, without a message: the token was here */

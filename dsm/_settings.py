@@ -34,7 +34,15 @@ VARIABLES = (
 FOR_TESTS = "DSM_TEST_"  # read by the test suite
 OF_OTHERS = ("DSM_CONFIG", "DSM_DIR", "DSM_LOG")  # a backup client's
 PROGRESS = ("doorbell", "spin", "poll")
-WITHOUT = {"ahead": 1, "again": 2, "push": 4, "early": 8, "board": 16, "huge": 32, "copy": 64}  # enum dsm_without
+WITHOUT = {
+    "readahead": 1,
+    "refetch": 2,
+    "push": 4,
+    "preopen": 8,
+    "board": 16,
+    "huge": 32,
+    "copy": 64,
+}  # enum dsm_without
 
 
 @dataclass(frozen=True)

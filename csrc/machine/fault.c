@@ -270,7 +270,11 @@ static void handle(unsigned generation, int signal, siginfo_t *info, void *conte
         handle(k, signal, info, context);                             \
     }
 ENTRY(0)
-ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
+ENTRY(1)
+ENTRY(2)
+ENTRY(3)
+ENTRY(4)
+ENTRY(5) ENTRY(6) ENTRY(7)
 
     static fault_entry *const entries[GENERATIONS] = {
         entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,

@@ -3,7 +3,12 @@
 
 #include "protocol/node.h"
 
-enum { TRIP_FROM_PAGES = 8, STREAMED_BYTES_MIN = 8 << 20, STREAMED_RUN_BYTES = 256 << 10, PIECE_BYTES_MAX = 32 << 10 };
+enum {
+    MARKER_FROM_PAGES = 8,
+    STREAMED_BYTES_MIN = 8 << 20,
+    STREAMED_RUN_BYTES = 256 << 10,
+    PIECE_BYTES_MAX = 32 << 10
+};
 
 /* ---- streams -------------------------------------------------------------------------------------------------- */
 
@@ -49,7 +54,7 @@ static void bring_piece(struct node *node, const struct page *page)
         if (!next)
             continue; /* the page itself */
         history_touch(next, &node->pool);
-        node->stats.pages_ahead++;
+        node->stats.pages_readahead++;
         fetch_start(node, next, true);
     }
 }
@@ -58,13 +63,13 @@ static void bring_streamed(struct node *node, struct page *page)
 {
     history_touch(page, &node->pool);
     page_history(page)->streamed = true;
-    node->stats.pages_ahead++;
+    node->stats.pages_readahead++;
     fetch_start(node, page, true);
 }
 
 /* The pages of the run that the region has; with `named` up to the first that was never named to this node, as a stream
  * ends where the data do. */
-static uint64_t pages_ahead(const struct region *region, const struct stream_run *run, bool named)
+static uint64_t pages_readahead(const struct region *region, const struct stream_run *run, bool named)
 {
     uint64_t count = 0, index = run->first;
     for (; count < run->count && index < region->pages; count++, index += (uint64_t)run->stride)
@@ -92,12 +97,12 @@ static void bring_stream(struct node *node, struct page *page, const struct stre
 {
     struct region *region = page_region(page);
     bring_beside(node, page, run->width);
-    for (uint64_t k = 0, count = pages_ahead(region, run, true); k < count; k++) {
+    for (uint64_t k = 0, count = pages_readahead(region, run, true); k < count; k++) {
         uint64_t index = ascending(run, count, k);
         struct page *next = region_page_if(region, index);
         if (page_fetch(next) || page_valid(next))
             continue;
-        next->trip = index == run->trip && run->count >= TRIP_FROM_PAGES && !page_pinned(next);
+        next->marker = index == run->marker && run->count >= MARKER_FROM_PAGES && !page_pinned(next);
         bring_streamed(node, next);
         bring_beside(node, next, run->width);
     }
@@ -110,17 +115,17 @@ static uint64_t border_of(const struct node *node, const struct region *region)
     return huge > region->page_bytes && region->offset % huge == 0 ? huge / region->page_bytes : 0;
 }
 
-void ahead_read(struct node *node, struct page *page)
+void readahead_read(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
-    page->trip = false;
-    if (node->collection.holding || !node->options.ahead_bytes_max)
+    page->marker = false;
+    if (node->collection.holding || !node->options.readahead_bytes_max)
         return;
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
                                      .guess = true,
-                                     .most = node->options.ahead_bytes_max / region->page_bytes,
+                                     .most = node->options.readahead_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
         streams_shorten(&region->reads, &run, alike_ahead(page, &run));
@@ -134,11 +139,11 @@ static void judge_guess(const struct node *node, struct region *region)
 {
     uint64_t last = streams_guessed(&region->writes);
     const struct page *page = last < region->pages ? region_page_if(region, last) : NULL;
-    if (page && page_written(node, page))
+    if (page && preopened_written(node, page))
         streams_confirm(&region->writes);
 }
 
-void ahead_write(struct node *node, struct page *page)
+void readahead_write(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
@@ -150,11 +155,11 @@ void ahead_write(struct node *node, struct page *page)
                                      .border = border_of(node, region)};
     if (!streams_miss(&region->writes, &miss, &run))
         return;
-    for (uint64_t k = 0, count = pages_ahead(region, &run, false); k < count; k++) {
+    for (uint64_t k = 0, count = pages_readahead(region, &run, false); k < count; k++) {
         struct page *next = region_page(region, &node->pool, ascending(&run, count, k));
         if (next->writable && next->access == ACCESS_READ)
-            page_protect(node, next, ACCESS_WRITE); /* closed together with one that was served (page_shut) */
-        else if (!next->writable && !page_open_early(node, next, false) && run.stride > 0) {
+            protection_set(node, next, ACCESS_WRITE); /* closed together with one that was served (seal_shut) */
+        else if (!next->writable && !preopened_open(node, next, false) && run.stride > 0) {
             streams_shorten(&region->writes, &run, k); /* the next block is guessed to be as long */
             return;                                    /* where it descends the nearest ones are still to come */
         }
@@ -169,28 +174,28 @@ static void cool_group(struct node *node, struct page *page)
     const struct region *region = page_region(page);
     uint32_t round = page_history(page)->round;
     uint64_t index = page_index(page) / HISTORY_GROUP * HISTORY_GROUP, end = index + HISTORY_GROUP;
-    node->stats.samples_unused++;
+    node->stats.probes_unused++;
     for (; index < end && index < region->pages; index++) {
         struct page *member = region_page_if(region, index);
         if (!member || !page_history(member) || page_history(member)->round != round)
             continue;
-        page_history(member)->used = HISTORY_WANTED - 1; /* one more use, and it is wanted again */
+        page_history(member)->used = HISTORY_UPDATE_USES - 1; /* one more use, and it is wanted again */
         if (page_history(member)->subscribed)
             fetch_stop_pushes(node, member);
     }
 }
 
-bool ahead_stale(struct node *node, struct page *page)
+bool update_stale(struct node *node, struct page *page)
 {
     struct page_history *history = page_history(page);
     if (!history || !history->current)
         return false;
     history->current = false;
-    bool unused = history->sample && !history->touched;
-    bool wanted = history_new_version(history) || node_chance(node, node->policy.guess_permille);
+    bool unused = history->probe && !history->touched;
+    bool wanted = history_new_version(history) || context_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    if (!wanted || node->options.wanted_bytes_max == 0 || history->listed || page_pinned(page) || page->owed)
+    if (!wanted || node->options.refetch_bytes_max == 0 || history->listed || page_pinned(page) || page->owed)
         return false;
     struct wanted *list = &node->wanted;
     list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
@@ -205,12 +210,12 @@ static void bring(struct node *node, struct page *page, bool subscribes)
     if (page_valid(page))
         return;
     if (page_fetch(page) || node->collection.holding) {
-        page_make_stale(node, page);
+        protection_make_stale(node, page);
         return;
     }
     page_history(page)->streamed = false;
-    node->stats.pages_again++;
-    fetch_start_wanted(node, page, subscribes);
+    node->stats.pages_refetched++;
+    fetch_start_update(node, page, subscribes);
 }
 
 /* Much that is read in order: a stream brings it while it is read, and that is faster than all of it before. */
@@ -226,7 +231,7 @@ static bool better_streamed(const struct node *node)
         runs += !last || page_region(last) != page_region(page) || page_index(last) + 1 != page_index(page);
         last = page;
     }
-    return node->options.ahead_bytes_max && bytes > STREAMED_BYTES_MIN && bytes / runs >= STREAMED_RUN_BYTES &&
+    return node->options.readahead_bytes_max && bytes > STREAMED_BYTES_MIN && bytes / runs >= STREAMED_RUN_BYTES &&
            streamed >= count - count / 4;
 }
 
@@ -241,16 +246,16 @@ static bool should_subscribe(const struct node *node)
 
 /* Where what was pushed makes the page valid at once its access need not change: the bytes of the diffs are all that is
  * touched, and nobody may read them before the acquire that brought the notice returns. */
-void ahead_learned(struct node *node)
+void update_bring(struct node *node)
 {
     struct wanted *list = &node->wanted;
     if (list->learned == list->count || node->collection.holding)
         return;
-    if (better_streamed(node) || node_chance(node, node->policy.guess_permille / 4)) {
+    if (better_streamed(node) || context_chance(node, node->policy.guess_permille / 4)) {
         while (list->count > list->learned) {
             struct page *page = list->pages[--list->count];
             page_history(page)->listed = false;
-            page_make_stale(node, page);
+            protection_make_stale(node, page);
         }
         return;
     }
@@ -271,35 +276,35 @@ void ahead_learned(struct node *node)
         history->brought++;
         history->round = list->round;
         history->subscribed = history->subscribed || subscribes;
-        history->sample = (first && history_sample_due(history)) || node_chance(node, node->policy.guess_permille / 2);
-        node->stats.samples += history->sample;
+        history->probe = (first && history_probe_due(history)) || context_chance(node, node->policy.guess_permille / 2);
+        node->stats.probes += history->probe;
         /* Whole pages may come, which would take away what a thread writes meanwhile; diffs do not. */
-        if (history->sample || (page->writable && !history->pushes))
-            page_make_stale(node, page);
+        if (history->probe || (page->writable && !history->pushes))
+            protection_make_stale(node, page);
         if (!history->pushes) {
             list->pages[kept++] = page;
             continue;
         }
         bring(node, page, subscribes);
         if (!page_valid(page))
-            page_make_stale(node, page);
+            protection_make_stale(node, page);
     }
     list->count = list->learned = kept;
-    ahead_pump(node);
+    update_pump(node);
 }
 
-void ahead_pushed(struct node *node, struct page *page)
+void update_pushed(struct node *node, struct page *page)
 {
-    if (!page_valid(page) && !page_history(page)->listed && page_history(page)->used >= HISTORY_WANTED)
+    if (!page_valid(page) && !page_history(page)->listed && page_history(page)->used >= HISTORY_UPDATE_USES)
         bring(node, page, false);
 }
 
-void ahead_pump(struct node *node)
+void update_pump(struct node *node)
 {
     struct wanted *list = &node->wanted;
     while (list->first < list->learned) {
         struct page *page = list->pages[list->first];
-        if (list->under_way && list->bytes + page_region(page)->page_bytes > node->options.wanted_bytes_max)
+        if (list->under_way && list->bytes + page_region(page)->page_bytes > node->options.refetch_bytes_max)
             return;
         list->first++;
         bring(node, page, page_history(page)->subscribed);
@@ -308,33 +313,33 @@ void ahead_pump(struct node *node)
         list->first = list->learned = list->count = 0;
 }
 
-bool ahead_coming(const struct page *page)
+bool history_coming(const struct page *page)
 {
     const struct page_history *history = page_history(page);
     const struct fetch *fetch = page_fetch(page);
     return history && !page->writable && (history->listed || (fetch && fetch->wanted));
 }
 
-bool ahead_done(const struct node *node)
+bool update_done(const struct node *node)
 {
     return node->wanted.first == node->wanted.learned && node->wanted.under_way == 0;
 }
 
-void ahead_put_off(struct node *node)
+void update_defer(struct node *node)
 {
     struct wanted *list = &node->wanted;
     for (uint32_t i = list->first; i < list->count; i++)
-        page_make_stale(node, list->pages[i]);
+        protection_make_stale(node, list->pages[i]);
     list->learned = list->first;
 }
 
-void ahead_dropped(struct page *page)
+void update_dropped(struct page *page)
 {
-    if (page_history(page) && page_history(page)->used >= HISTORY_WANTED)
+    if (page_history(page) && page_history(page)->used >= HISTORY_UPDATE_USES)
         page_history(page)->current = true;
 }
 
-void ahead_remove_region(struct node *node, const struct region *region)
+void update_remove_region(struct node *node, const struct region *region)
 {
     struct wanted *list = &node->wanted;
     uint32_t kept = list->first, learned = list->learned;

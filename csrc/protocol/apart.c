@@ -5,7 +5,7 @@
 
 static bool overlaps(const struct message *list, uint64_t offset, uint64_t bytes)
 {
-    for (const struct message *message = list; message; message = message->apart_next)
+    for (const struct message *message = list; message; message = message->bulk_next)
         for (int i = 0; i < message->segment_count; i++) {
             const struct segment *segment = &message->segments[i];
             if (segment->in_place && segment->offset < offset + bytes && offset < segment->offset + segment->bytes)
@@ -14,43 +14,22 @@ static bool overlaps(const struct message *list, uint64_t offset, uint64_t bytes
     return false;
 }
 
-bool apart_leaves(const struct node *node, const struct page *page)
+bool bulk_leaves(const struct node *node, const struct page *page)
 {
     return node->sending && overlaps(node->sending, page_offset(page), page_region(page)->page_bytes);
 }
 
-bool apart_uses(const struct node *node, uint64_t offset, uint64_t bytes)
+bool bulk_uses(const struct node *node, uint64_t offset, uint64_t bytes)
 {
     return overlaps(node->sending, offset, bytes) || overlaps(node->arriving, offset, bytes);
 }
 
-void apart_put(struct node *node, struct message *message, uint64_t offset, uint64_t bytes)
+void bulk_put(struct node *node, struct message *message, uint64_t offset, uint64_t bytes)
 {
     struct segment *segment = message_segment(message, &node->pool);
     *segment = (struct segment){.offset = offset, .bytes = bytes, .at = node->port.view + offset, .in_place = true};
-    if (!message->apart_link)
+    if (!message->bulk_link)
         message_link(&node->sending, message);
-}
-
-void apart_hold(struct node *node, struct message *message)
-{
-    struct message **end = &node->held;
-    message->holders++;
-    message->next = NULL;
-    while (*end)
-        end = &(*end)->next;
-    *end = message;
-}
-
-void apart_deliver_held(struct node *node)
-{
-    struct message *held = node->held;
-    node->held = NULL;
-    for (struct message *next; held; held = next) {
-        next = held->next;
-        fetch_receive_want(node, held);
-        message_release(held, &node->pool);
-    }
 }
 
 void node_sent(struct node *node, struct message *message)

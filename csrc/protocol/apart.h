@@ -16,7 +16,7 @@
  * Invariants
  *  1. A page is being sent only while it is not writable and not fetched (a fetch that has not started excepted).
  *  2. A page that is arriving has no copy, a fetch that awaits one reply, and no access but that of a page that is brought
- *     before anybody may see its new version (ahead_coming): what such a thread may read does not change under it.
+ *     before anybody may see its new version (history_coming): what such a thread may read does not change under it.
  */
 #ifndef PROTOCOL_APART_H
 #define PROTOCOL_APART_H
@@ -27,19 +27,15 @@
 struct node;
 
 /* Shorter runs of pages travel in the message, unless the peer copies them itself: a copy costs less than a message more. */
-enum { APART_BYTES_MIN = 32 * 1024, APART_BYTES_MAX = 1 << 30 };
+enum { BULK_BYTES_MIN = 32 * 1024, BULK_BYTES_MAX = 1 << 30 };
 
 /* The bytes of the page are on their way to somebody. */
-bool apart_leaves(const struct node *node, const struct page *page);
+bool bulk_leaves(const struct node *node, const struct page *page);
 /* Bytes of this part of the range are on their way, from here or to here: it must not be used for anything else.  (Where it
  * belonged to an array that was freed, they are read by nobody.) */
-bool apart_uses(const struct node *node, uint64_t offset, uint64_t bytes);
+bool bulk_uses(const struct node *node, uint64_t offset, uint64_t bytes);
 
 /* These bytes of the range travel behind the message, after those that do so already. */
-void apart_put(struct node *node, struct message *message, uint64_t offset, uint64_t bytes);
-/* A request that names a page which is arriving is kept, */
-void apart_hold(struct node *node, struct message *message);
-/* until something has arrived. */
-void apart_deliver_held(struct node *node);
+void bulk_put(struct node *node, struct message *message, uint64_t offset, uint64_t bytes);
 
 #endif

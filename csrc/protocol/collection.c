@@ -13,18 +13,18 @@ static void arrive(struct node *node)
 
 static void begin(struct node *node)
 {
-    for (int k = 0; k < MEETING_CHILDREN; k++) {
-        node_id child = meeting_child(node->rank, k, node->size);
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        node_id child = tree_child(node->rank, k, node->size);
         if (child != NODE_NONE)
-            node_send(node, message_new(&node->pool, child, MESSAGE_COLLECT, RING_NOW, 0));
+            context_send(node, message_new(&node->pool, child, MESSAGE_COLLECT, RING_NOW, 0));
     }
     node->collection.phase = COLLECTION_ARRIVING;
     node->collection.wanted = true;
-    node_event(node, EVENT_COLLECT, NULL, node->collection.count, NODE_NONE);
+    context_event(node, EVENT_COLLECT, NULL, node->collection.count, NODE_NONE);
     arrive(node);
 }
 
-void collection_want(struct node *node)
+void collection_request(struct node *node)
 {
     if (node->collection.phase != COLLECTION_IDLE || node->collection.wanted)
         return;
@@ -32,10 +32,10 @@ void collection_want(struct node *node)
     if (node->rank == 0)
         begin(node);
     else
-        node_send(node, message_new(&node->pool, 0, MESSAGE_WANT_COLLECT, RING_NOW, 0));
+        context_send(node, message_new(&node->pool, 0, MESSAGE_REQUEST_COLLECTION, RING_NOW, 0));
 }
 
-void collection_receive_want(struct node *node)
+void collection_receive_request(struct node *node)
 {
     if (node->rank == 0 && node->collection.phase == COLLECTION_IDLE)
         begin(node);
@@ -44,7 +44,7 @@ void collection_receive_want(struct node *node)
 void collection_receive_collect(struct node *node)
 {
     if (node->collection.phase != COLLECTION_IDLE)
-        node_panic(node, "a collection begins while another is under way");
+        context_panic(node, "a collection begins while another is under way");
     begin(node);
 }
 
@@ -72,10 +72,10 @@ static void drop_stale_page(struct node *node, struct page *page)
         return;
     page->copy = false;
     page->fresh = false;
-    page->early = false;
+    page->preopened = false;
     page_twin_drop(page, &node->pool);
     page_diffs_drop(page, &node->pool);
-    ahead_dropped(page);
+    update_dropped(page);
 }
 
 static void forget_page(struct node *node, struct page *page)
@@ -86,8 +86,8 @@ static void forget_page(struct node *node, struct page *page)
     history_forget(page, &node->pool, node->collection.floor);
     page->shared_writing = false;
     if (page->twin && (page_pinned_write(page) || page->owed))
-        node_mark_dirty(node, page); /* it stayed open while notices were forbidden: one is due now */
-    else if (!page->early)
+        writes_mark_dirty(node, page); /* it stayed open while notices were forbidden: one is due now */
+    else if (!page->preopened)
         page_twin_drop(page, &node->pool); /* a page that is still open is exclusive from here on */
     page->owed = false;
 }
@@ -102,18 +102,18 @@ static void forget(struct node *node, stamp root_stamp)
     node->collection.count++;
     node->collection.threshold_bytes = collection_bytes(node) + node->options.budget_bytes;
     node->stats.collections++;
-    opened_resume(node);
+    preopened_resume(node);
     meeting_resume(node);
     lock_resume(node);
 }
 
-stamp collection_known(const struct node *node, const struct vector *have, node_id writer)
+stamp context_known(const struct node *node, const struct vector *have, node_id writer)
 {
     stamp known = vector_get(have, writer);
     return known < node->collection.floor ? node->collection.floor : known;
 }
 
-bool collection_silent(const struct node *node)
+bool context_silent(const struct node *node)
 {
     return node->collection.phase >= COLLECTION_CUTTING;
 }
@@ -122,7 +122,7 @@ bool collection_silent(const struct node *node)
 
 uint64_t collection_bytes(const struct node *node)
 {
-    return node->pool.bytes_used - node->pool.apart_bytes;
+    return node->pool.bytes_used - node->pool.persistent_bytes;
 }
 
 void collection_departed(struct node *node, stamp root_stamp)
@@ -130,8 +130,8 @@ void collection_departed(struct node *node, stamp root_stamp)
     struct collection *collection = &node->collection;
     switch (collection->phase) {
     case COLLECTION_ARRIVING:
-        opened_pause(node);
-        ahead_put_off(node);
+        preopened_pause(node);
+        update_defer(node);
         collection->holding = true;
         collection->phase = COLLECTION_HOLDING;
         break;
@@ -144,7 +144,7 @@ void collection_departed(struct node *node, stamp root_stamp)
     case COLLECTION_FORGETTING: forget(node, root_stamp); break;
     case COLLECTION_IDLE:
     case COLLECTION_HOLDING:
-    case COLLECTION_VALIDATING: node_panic(node, "a departure in the middle of a collection's step");
+    case COLLECTION_VALIDATING: context_panic(node, "a departure in the middle of a collection's step");
     }
     node->wake = true;
 }
@@ -154,7 +154,7 @@ void collection_step(struct node *node)
     struct collection *collection = &node->collection;
     if (collection->phase == COLLECTION_IDLE) {
         if (collection_bytes(node) > collection->threshold_bytes)
-            collection_want(node);
+            collection_request(node);
     } else if (collection->phase == COLLECTION_HOLDING && node->fetch_count == 0) {
         collection->phase = COLLECTION_CUTTING;
         arrive(node);

@@ -15,7 +15,7 @@
  * everybody is served the same snapshot, and nothing leaves the node that would order the writes before anything elsewhere:
  * neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
  *
- * Stamps at or below that of the last departure are implied from then on (collection_known): a slower node that still
+ * Stamps at or below that of the last departure are implied from then on (context_known): a slower node that still
  * names them is not believed (reader_vector's floor).  Nor is it asked for the diffs that it still has from before: the
  * copies that were kept contain them, and what replaced them, which they would take away.
  */
@@ -51,14 +51,14 @@ void collection_step(struct node *node);
 /* What a collection can free at most: twins, diffs, vectors, logs. */
 uint64_t collection_bytes(const struct node *node);
 /* How much of a node's writes is in a copy that has `have`. */
-stamp collection_known(const struct node *node, const struct vector *have, node_id writer);
+stamp context_known(const struct node *node, const struct vector *have, node_id writer);
 /* Node 0: start one now, unless one is under way.  Other nodes: ask for one. */
-void collection_want(struct node *node);
+void collection_request(struct node *node);
 /* No notice may be new now. */
-bool collection_silent(const struct node *node);
+bool context_silent(const struct node *node);
 /* A departure of the collection's meeting; `stamp` is the root's. */
 void collection_departed(struct node *node, stamp stamp);
-void collection_receive_want(struct node *node);
+void collection_receive_request(struct node *node);
 void collection_receive_collect(struct node *node);
 
 #endif

@@ -38,7 +38,7 @@ uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta)
     message_put_u32(message, &node->pool, counter);
     message_put_u64(message, &node->pool, request->ticket);
     message_put_u64(message, &node->pool, (uint64_t)delta);
-    node_send(node, message);
+    context_send(node, message);
     return request->ticket;
 }
 
@@ -49,7 +49,7 @@ bool counter_poll(struct node *node, uint64_t ticket, int64_t *before)
         link = &(*link)->next;
     struct counter_request *request = *link;
     if (!request)
-        node_panic(node, "counter: no operation with ticket %llu", (unsigned long long)ticket);
+        context_panic(node, "counter: no operation with ticket %llu", (unsigned long long)ticket);
     if (!request->done)
         return false;
     *before = request->before;
@@ -63,16 +63,16 @@ void counter_receive_add(struct node *node, struct message *message)
     struct reader reader = message_reader(message);
     uint32_t counter = reader_u32(&reader);
     if (node_not_made_yet(node, counter, node->counter_count)) {
-        node_keep_early(node, message);
+        context_defer(node, message);
         return;
     }
     uint64_t ticket = reader_u64(&reader), delta = reader_u64(&reader);
     if (!reader_ended(&reader) || counter >= node->counter_count || home_of(node, counter) != node->rank)
-        node_malformed(node, message);
+        context_malformed(node, message);
     struct message *sum = message_new(&node->pool, message->peer, MESSAGE_SUM, RING_NEVER, 32);
     message_put_u64(sum, &node->pool, ticket);
     message_put_u64(sum, &node->pool, (uint64_t)fetch_and_add(node, counter, (int64_t)delta));
-    node_send(node, sum);
+    context_send(node, sum);
 }
 
 void counter_receive_sum(struct node *node, const struct message *message)
@@ -81,7 +81,7 @@ void counter_receive_sum(struct node *node, const struct message *message)
     uint64_t ticket = reader_u64(&reader);
     int64_t before = (int64_t)reader_u64(&reader);
     if (!reader_ended(&reader))
-        node_malformed(node, message);
+        context_malformed(node, message);
     for (struct counter_request *request = node->counter_requests; request; request = request->next)
         if (request->ticket == ticket) {
             request->before = before;
@@ -89,5 +89,5 @@ void counter_receive_sum(struct node *node, const struct message *message)
             node->wake = true;
             return;
         }
-    node_malformed(node, message);
+    context_malformed(node, message);
 }

@@ -180,8 +180,8 @@ static inline void put_whole_block(struct cutter *cutter, uint32_t block, const 
     cutter->open_next = block + 1;
 }
 
-static uint64_t cut_plain(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
-                          uint64_t twin_bytes, unsigned char *body)
+static uint64_t encode_plain(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                             uint64_t twin_bytes, unsigned char *body)
 {
     struct cutter cutter = {.out = body};
     for (uint64_t at = 0; at < page_bytes; at += DIFF_BLOCK_BYTES) {
@@ -283,8 +283,8 @@ SHUFFLES static inline __m128i shuffle(const unsigned char *word, uint64_t as)
     return _mm_shuffle_epi8(_mm_loadl_epi64((const void *)word), _mm_loadl_epi64((const void *)&as));
 }
 
-SHUFFLES static uint64_t cut_shuffled(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
-                                      uint64_t twin_bytes, unsigned char *body)
+SHUFFLES static uint64_t encode_shuffled(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                                         uint64_t twin_bytes, unsigned char *body)
 {
     static const uint64_t packing[256] = TABLE(PACKED);
     struct cutter cutter = {.out = body};
@@ -348,7 +348,7 @@ static bool is_shuffling(void)
     return false;
 }
 
-#define cut_shuffled cut_plain
+#define encode_shuffled encode_plain
 #define apply_shuffled(page, body, bytes) apply_plain(page, NULL, body, bytes)
 #endif
 
@@ -365,8 +365,8 @@ static bool is_wide(void)
            __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2");
 }
 
-WIDE static uint64_t cut_wide(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
-                              uint64_t twin_bytes, unsigned char *body)
+WIDE static uint64_t encode_wide(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                                 uint64_t twin_bytes, unsigned char *body)
 {
     struct cutter cutter = {.out = body};
     for (uint64_t at = 0; at < page_bytes; at += DIFF_BLOCK_BYTES) {
@@ -416,20 +416,20 @@ static bool is_wide(void)
     return false;
 }
 
-#define cut_wide cut_plain
+#define encode_wide encode_plain
 #define apply_wide apply_plain
 #endif
 
 /* ---- the ways in ----------------------------------------------------------------------------------------------- */
 
-uint64_t diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
-                  unsigned char *body)
+uint64_t diff_encode(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
+                     unsigned char *body)
 {
     if (is_wide())
-        return cut_wide(page, twin, page_bytes, twin_bytes, body);
+        return encode_wide(page, twin, page_bytes, twin_bytes, body);
     if (is_shuffling())
-        return cut_shuffled(page, twin, page_bytes, twin_bytes, body);
-    return cut_plain(page, twin, page_bytes, twin_bytes, body);
+        return encode_shuffled(page, twin, page_bytes, twin_bytes, body);
+    return encode_plain(page, twin, page_bytes, twin_bytes, body);
 }
 
 void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes)

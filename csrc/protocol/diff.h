@@ -33,8 +33,8 @@ uint64_t diff_bytes_max(uint64_t page_bytes);
 /* Write the diff between `page` and `twin` (page_bytes each, a multiple of 64) to `body`, which has room for
  * diff_bytes_max and may be written up to there; returns the bytes of the diff.  The twin repeats every `twin_bytes`
  * (page_bytes, or the size of the one constant page that is the twin of all fresh pages). */
-uint64_t diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
-                  unsigned char *body);
+uint64_t diff_encode(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
+                     unsigned char *body);
 /* Nobody else may write to the page meanwhile. */
 void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
 /* The same under what was written since the twin was taken (NULL: there is none): a byte in which the page differs from its

@@ -20,11 +20,12 @@ static struct message *request_to(struct node *node, node_id peer, uint64_t page
     struct message *message =
         message_new(&node->pool, peer, MESSAGE_FETCH, RING_NEVER, 256); /* so far it asks for none */
     message_put_u64(message, &node->pool, node->cuts);
-    node_send(node, message);
+    context_send(node, message);
     return message;
 }
 
-static void put_want(struct node *node, struct message *message, const struct page *page, stamp since, uint32_t flags)
+static void wire_put_request(struct node *node, struct message *message, const struct page *page, stamp since,
+                             uint32_t flags)
 {
     message_put_u32(message, &node->pool, page_region(page)->id);
     message_put_u32(message, &node->pool, flags);
@@ -37,15 +38,15 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, uint32_t 
 {
     struct page *page = fetch->page;
     if (peer == node->rank)
-        node_panic(node, "page %llu of region %u: would be fetched from this node itself",
-                   (unsigned long long)page_index(page), page_region(page)->id);
+        context_panic(node, "page %llu of region %u: would be fetched from this node itself",
+                      (unsigned long long)page_index(page), page_region(page)->id);
     if (fetch->subscribes) {
         flags |= FETCH_SUBSCRIBE;
         history_of(page, &node->pool)->subscribed = true;
     }
     struct message *message = request_to(node, peer, page_region(page)->page_bytes);
     message->ring = RING_LATER;
-    put_want(node, message, page, collection_known(node, &fetch->have, peer), flags);
+    wire_put_request(node, message, page, context_known(node, &fetch->have, peer), flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);
     if (page_untouched(page) && node->port.expect)
@@ -54,7 +55,7 @@ static void want(struct node *node, struct fetch *fetch, node_id peer, uint32_t 
     fetch->peer = peer;
     node->stats.fetch_requests++;
     page_region(page)->stats.fetch_requests++;
-    node_event(node, EVENT_FETCH, page, 0, peer);
+    context_event(node, EVENT_FETCH, page, 0, peer);
 }
 
 /* Who has writes that the page needs and `have` lacks?  Their number; *latest is the one with the highest stamp. */
@@ -88,12 +89,12 @@ static void gather(struct node *node, struct fetch *fetch, uint32_t flags)
 }
 
 /* One whole page instead of diffs from several writers, one after the other writing it? */
-static bool likes_whole(struct node *node, const struct fetch *fetch, uint32_t writers)
+static bool prefers_whole(struct node *node, const struct fetch *fetch, uint32_t writers)
 {
     switch (node->policy.whole) {
     case WHOLE_NEVER: return false;
     case WHOLE_ALWAYS: return true;
-    case WHOLE_RANDOM: return node_chance(node, 500);
+    case WHOLE_RANDOM: return context_chance(node, 500);
     case WHOLE_AUTO: break;
     }
     return writers > 1 && !fetch->page->twin && !fetch->page->shared_writing;
@@ -108,8 +109,8 @@ static bool start_round(struct node *node, struct fetch *fetch)
     if (!page->copy) {
         node_id from = latest != NODE_NONE ? latest : page->owner;
         if (from == NODE_NONE)
-            node_panic(node, "page %llu of region %u: no copy here and no owner", (unsigned long long)page_index(page),
-                       page_region(page)->id);
+            context_panic(node, "page %llu of region %u: no copy here and no owner",
+                          (unsigned long long)page_index(page), page_region(page)->id);
         fetch->gathering = false;
         want(node, fetch, from, FETCH_WHOLE_MUST);
         return true;
@@ -120,8 +121,8 @@ static bool start_round(struct node *node, struct fetch *fetch)
     vector_copy(&fetch->have, &node->pool, &page->have);
     if (fetch->diffs_only || page_pinned_write(page))
         gather(node, fetch, 0);
-    else if (likes_whole(node, fetch, writers))
-        want(node, fetch, latest, FETCH_WHOLE_OK | FETCH_WHOLE_LIKED);
+    else if (prefers_whole(node, fetch, writers))
+        want(node, fetch, latest, FETCH_WHOLE_OK | FETCH_PREFER_WHOLE);
     else
         gather(node, fetch, writers == 1 && node->policy.whole == WHOLE_AUTO ? FETCH_WHOLE_OK : 0);
     return true;
@@ -178,7 +179,7 @@ static void apply_parts(struct node *node, struct fetch *fetch)
             diff_apply(bytes, part->body, part->bytes);
         if (page->twin)
             diff_apply(page->twin, part->body, part->bytes);
-        node_event(node, EVENT_APPLY, page, part->tag, part->node);
+        context_event(node, EVENT_APPLY, page, part->tag, part->node);
     }
     drop_parts(node, fetch);
     stamp mine = vector_get(&page->have, node->rank), needed = vector_get(&page->need, node->rank);
@@ -214,7 +215,7 @@ static bool install(struct node *node, struct page *page, const unsigned char *b
     if (page->twin) {
         page_twin_own(page, pool);
         own = pool_take(pool, room);
-        own_bytes = diff_cut(view, page->twin, page_bytes, page_bytes, own);
+        own_bytes = diff_encode(view, page->twin, page_bytes, page_bytes, own);
     }
     if (built == view && built != bytes && page_untouched(page))
         page_put(&node->port, page_offset(page), bytes, page_bytes);
@@ -231,7 +232,7 @@ static bool install(struct node *node, struct page *page, const unsigned char *b
     page->fresh = page->arriving = false;
     vector_copy(&page->have, pool, have);
     vector_raise(&page->have, pool, node->rank, mine);
-    node_event(node, EVENT_INSTALL, page, 0, NODE_NONE);
+    context_event(node, EVENT_INSTALL, page, 0, NODE_NONE);
     return true;
 }
 
@@ -246,7 +247,7 @@ static void fetch_free(struct node *node, struct fetch *fetch)
     *fetch->link = fetch->next;
     if (fetch->next)
         fetch->next->link = fetch->link;
-    fetch->page->more->fetch = NULL;
+    fetch->page->extension->fetch = NULL;
     page_tidy(fetch->page, &node->pool);
     node->postponed -= fetch->postponed;
     node->fetch_count--;
@@ -265,9 +266,9 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     page_region(page)->stats.fetches++;
     /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the fault,
      * unless its use is to be seen. */
-    bool watched = page->trip || (page_history(page) && page_history(page)->sample);
+    bool watched = page->marker || (page_history(page) && page_history(page)->probe);
     if (page->access == ACCESS_NONE && !(fetch->ahead && watched))
-        page_protect(node, page, ACCESS_READ);
+        protection_set(node, page, ACCESS_READ);
     if (page_history(page))
         page_history(page)->current = true;
     fetch_free(node, fetch);
@@ -287,8 +288,8 @@ static void fetch_continue(struct node *node, struct fetch *fetch)
     }
     if (!page_valid(page)) {
         if (!start_round(node, fetch))
-            node_panic(node, "page %llu of region %u: stale, and nobody to ask", (unsigned long long)page_index(page),
-                       page_region(page)->id);
+            context_panic(node, "page %llu of region %u: stale, and nobody to ask",
+                          (unsigned long long)page_index(page), page_region(page)->id);
         return;
     }
     fetch_end(node, fetch);
@@ -305,26 +306,26 @@ static struct fetch *fetch_new(struct node *node, struct page *page, bool ahead)
         fetch->next->link = &fetch->next;
     node->fetches = fetch;
     node->fetch_count++;
-    page_more(page, &node->pool)->fetch = fetch;
+    page_extension(page, &node->pool)->fetch = fetch;
     return fetch;
 }
 
 static void fetch_begin(struct node *node, struct fetch *fetch)
 {
-    page_cut_late(node, fetch->page);
+    seal_encode_deferred(node, fetch->page);
     const struct page_history *history = page_history(fetch->page);
     if (history && history->pushes)
-        push_begin_fetch(node, fetch);
+        pushed_use(node, fetch);
     fetch_continue(node, fetch);
 }
 
 /* Not while the page is being sent. */
 static void fetch_begin_or_postpone(struct node *node, struct fetch *fetch)
 {
-    fetch->postponed = apart_leaves(node, fetch->page);
+    fetch->postponed = bulk_leaves(node, fetch->page);
     if (fetch->postponed) {
         node->postponed++;
-        node->hurry = true;
+        node->send_blocked = true;
         return;
     }
     fetch_begin(node, fetch);
@@ -335,7 +336,7 @@ void fetch_start(struct node *node, struct page *page, bool ahead)
     fetch_begin_or_postpone(node, fetch_new(node, page, ahead));
 }
 
-void fetch_start_wanted(struct node *node, struct page *page, bool subscribes)
+void fetch_start_update(struct node *node, struct page *page, bool subscribes)
 {
     struct fetch *fetch = fetch_new(node, page, true);
     fetch->wanted = true;
@@ -351,7 +352,7 @@ void fetch_stop_pushes(struct node *node, struct page *page)
     for (uint32_t i = 0; i < page->need.count; i++) {
         node_id writer = vector_at(&page->need, i).node;
         if (writer != node->rank)
-            put_want(node, request_to(node, writer, page_region(page)->page_bytes), page, 0, FETCH_STOP);
+            wire_put_request(node, request_to(node, writer, page_region(page)->page_bytes), page, 0, FETCH_STOP);
     }
 }
 
@@ -359,7 +360,7 @@ void fetch_resume(struct node *node)
 {
     for (struct fetch *fetch = node->fetches, *next; fetch && node->postponed; fetch = next) {
         next = fetch->next;
-        if (!fetch->postponed || apart_leaves(node, fetch->page))
+        if (!fetch->postponed || bulk_leaves(node, fetch->page))
             continue;
         fetch->postponed = false;
         node->postponed--;
@@ -381,8 +382,8 @@ static void keep_part(struct node *node, struct fetch *fetch, struct fetch_part 
     part.message->holders++;
 }
 
-void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
-                      const struct vector *theirs)
+void install_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader,
+                        stamp tag, const struct vector *theirs)
 {
     struct page *page = fetch->page;
     uint32_t count = reader_u32(reader);
@@ -392,8 +393,8 @@ void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *me
         part.bytes = reader_u64(reader);
         part.body = reader_bytes(reader, part.bytes);
         if (reader->bad || !diff_valid(part.body, part.bytes, page_region(page)->page_bytes))
-            node_malformed(node, message);
-        if (part.tag <= collection_known(node, &fetch->have, message->peer))
+            context_malformed(node, message);
+        if (part.tag <= context_known(node, &fetch->have, message->peer))
             continue;
         keep_part(node, fetch, part);
         node->stats.diffs_received++;
@@ -402,7 +403,7 @@ void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *me
         page_region(page)->stats.diff_bytes_received += part.bytes;
     }
     if (!reader_ended(reader))
-        node_malformed(node, message);
+        context_malformed(node, message);
     vector_raise(&fetch->have, &node->pool, message->peer, tag);
     for (uint32_t i = 0; i < theirs->count; i++) {
         struct vector_entry entry = vector_at(theirs, i);
@@ -425,7 +426,7 @@ static void take_whole(struct node *node, struct fetch *fetch, const unsigned ch
 
 struct reply_run {
     uint32_t flags;
-    uint64_t first, pages, bytes, apart;
+    uint64_t first, pages, bytes, bulk;
     struct region *region; /* NULL: freed in the meantime */
     struct reader body;
 };
@@ -438,17 +439,17 @@ static struct reply_run read_run(struct node *node, const struct message *messag
     run.first = reader_u64(reader);
     run.pages = reader_u64(reader);
     run.bytes = reader_u64(reader);
-    run.apart = reader_u64(reader);
+    run.bulk = reader_u64(reader);
     run.body = *reader;
     if (reader_bytes(reader, run.bytes))
         run.body.end = run.body.at + run.bytes;
-    bool apart = run.flags & FETCH_APART;
+    bool bulk = run.flags & FETCH_BULK;
     const struct region *region = run.region;
-    if (reader->bad || run.pages == 0 || (!(run.flags & FETCH_WHOLE) && (run.pages > 1 || apart)) ||
-        apart != (run.apart > 0) || run.apart > APART_BYTES_MAX || run.apart > node->port.range_bytes ||
+    if (reader->bad || run.pages == 0 || (!(run.flags & FETCH_WHOLE) && (run.pages > 1 || bulk)) ||
+        bulk != (run.bulk > 0) || run.bulk > BULK_BYTES_MAX || run.bulk > node->port.range_bytes ||
         (region && (run.first >= region->pages || run.pages > region->pages - run.first ||
-                    (apart && run.apart != run.pages * region->page_bytes))))
-        node_malformed(node, message);
+                    (bulk && run.bulk != run.pages * region->page_bytes))))
+        context_malformed(node, message);
     return run;
 }
 
@@ -457,7 +458,7 @@ static struct fetch *awaiting(struct node *node, const struct message *message, 
 {
     struct fetch *fetch = page_fetch(region_page(run->region, &node->pool, run->first + k));
     if (!fetch || !fetch->awaited)
-        node_malformed(node, message);
+        context_malformed(node, message);
     return fetch;
 }
 
@@ -474,9 +475,9 @@ static void receive_diffs(struct node *node, struct message *message, struct rep
     stamp tag = reader_u64(body);
     read_have(node, body, &theirs);
     if (body->bad || !fetch->gathering || fetch->page->arriving)
-        node_malformed(node, message);
+        context_malformed(node, message);
     fetch->awaited--;
-    fetch_take_diffs(node, fetch, message, body, tag, &theirs);
+    install_take_diffs(node, fetch, message, body, tag, &theirs);
     vector_clear(&theirs, &node->pool);
     if (fetch->awaited == 0)
         fetch_continue(node, fetch);
@@ -488,7 +489,7 @@ static void receive_whole(struct node *node, struct message *message, struct rep
 {
     uint64_t page_bytes = run->region->page_bytes, wire_bytes = segment ? 0 : run->pages * page_bytes;
     if (reader_left(&run->body) < wire_bytes)
-        node_malformed(node, message);
+        context_malformed(node, message);
     const unsigned char *bytes = segment ? segment->at : run->body.end - wire_bytes;
     if (segment && segment->untouched) {
         page_put(&node->port, segment->offset, bytes, segment->bytes);
@@ -500,7 +501,7 @@ static void receive_whole(struct node *node, struct message *message, struct rep
         struct vector theirs = {0};
         read_have(node, &run->body, &theirs);
         if (run->body.bad || fetch->page->arriving != (segment && segment->in_place))
-            node_malformed(node, message);
+            context_malformed(node, message);
         fetch->awaited--;
         take_whole(node, fetch, bytes, &theirs);
         vector_clear(&theirs, &node->pool);
@@ -508,19 +509,19 @@ static void receive_whole(struct node *node, struct message *message, struct rep
             fetch_continue(node, fetch);
     }
     if (!reader_ended(&run->body))
-        node_malformed(node, message);
+        context_malformed(node, message);
 }
 
-void fetch_receive_reply(struct node *node, struct message *message)
+void reply_receive(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
     uint32_t segments = 0;
     for (uint32_t i = 0, count = message_header(message)->count; i < count; i++) {
         struct reply_run run = read_run(node, message, &reader);
         const struct segment *segment = NULL;
-        if (run.flags & FETCH_APART) {
+        if (run.flags & FETCH_BULK) {
             if (segments == message->segment_count)
-                node_malformed(node, message);
+                context_malformed(node, message);
             segment = &message->segments[segments++];
         }
         if (run.region && (run.flags & FETCH_WHOLE))
@@ -531,9 +532,9 @@ void fetch_receive_reply(struct node *node, struct message *message)
             node->port.discard(node->port.context, segment->offset, segment->bytes);
     }
     if (!reader_ended(&reader) || segments != message->segment_count)
-        node_malformed(node, message);
+        context_malformed(node, message);
     if (segments)
-        apart_deliver_held(node);
+        node->redeliver = true; /* requests for pages that have arrived now */
 }
 
 /* ---- where pages arrive -------------------------------------------------------------------------------------- */
@@ -547,7 +548,7 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
         const struct fetch *fetch = page_fetch(page);
         bool awaited = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving;
         /* Who may read it meanwhile would miss what its sender lacks, which goes on top only when all has come. */
-        bool kept = ahead_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));
+        bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));
         bool unseen = !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || kept);
         bool fits = awaited && unseen && (!page->copy || vector_covers(&theirs, &page->have, node->rank));
         vector_clear(&theirs, &node->pool);
@@ -570,36 +571,37 @@ static void place_run(struct node *node, struct message *message, struct reply_r
 {
     struct region *region = run->region;
     bool in_place = region && fits_in_place(node, run);
-    struct segment segment = {.bytes = run->apart, .in_place = in_place, .untouched = in_place && untouched(node, run)};
+    struct segment segment = {.bytes = run->bulk, .in_place = in_place, .untouched = in_place && untouched(node, run)};
     segment.offset = region ? region->offset + run->first * region->page_bytes : SEGMENT_NOWHERE;
     if (in_place) {
-        segment.at = segment.untouched ? pool_take_apart(&node->pool, segment.bytes) : node->port.view + segment.offset;
+        segment.at =
+            segment.untouched ? pool_take_persistent(&node->pool, segment.bytes) : node->port.view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {
             struct page *page = region_page(region, &node->pool, run->first + k);
             page->copy = page->fresh = false;
             page->arriving = true;
         }
     } else {
-        segment.at = pool_take_apart(&node->pool, segment.bytes);
+        segment.at = pool_take_persistent(&node->pool, segment.bytes);
     }
     *message_segment(message, &node->pool) = segment;
 }
 
-void fetch_place_reply(struct node *node, struct message *message)
+void reply_place(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
     uint64_t bytes = 0;
     for (uint32_t i = 0, count = message_header(message)->count; i < count; i++) {
         struct reply_run run = read_run(node, message, &reader);
-        if (!(run.flags & FETCH_APART))
+        if (!(run.flags & FETCH_BULK))
             continue;
-        bytes += run.apart;
+        bytes += run.bulk;
         if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > node->port.range_bytes)
-            node_malformed(node, message);
+            context_malformed(node, message);
         place_run(node, message, &run);
     }
     if (!reader_ended(&reader) || message->segment_count == 0)
-        node_malformed(node, message);
+        context_malformed(node, message);
 }
 
 /* ---- serving ------------------------------------------------------------------------------------------------- */
@@ -613,7 +615,8 @@ struct request {
     struct vector have;
 };
 
-static struct request read_want(struct node *node, const struct message *message, struct reader *reader, uint64_t cuts)
+static struct request wire_read_request(struct node *node, const struct message *message, struct reader *reader,
+                                        uint64_t cuts)
 {
     struct request request = {.passed_cut = cuts >= node->cuts,
                               .region = region_find(&node->regions, reader_u32(reader))};
@@ -623,11 +626,11 @@ static struct request read_want(struct node *node, const struct message *message
     if (request.flags & FETCH_WHOLE_OK)
         reader_vector(reader, &node->pool, node->size, node->collection.floor, &request.have);
     if (reader->bad || (request.region && request.page >= request.region->pages))
-        node_malformed(node, message);
+        context_malformed(node, message);
     return request;
 }
 
-uint64_t fetch_diffs_since(const struct page *page, stamp since, uint32_t *count)
+uint64_t wire_diffs_since(const struct page *page, stamp since, uint32_t *count)
 {
     uint64_t bytes = 0;
     *count = 0;
@@ -638,7 +641,7 @@ uint64_t fetch_diffs_since(const struct page *page, stamp since, uint32_t *count
     return bytes;
 }
 
-void fetch_put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
+void wire_put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
 {
     message_put_u32(reply, &node->pool, count);
     for (const struct diff *diff = page_diffs_after(page, since); diff; diff = diff->next) {
@@ -654,7 +657,7 @@ void fetch_put_diffs(struct node *node, struct message *reply, struct page *page
 
 /* What the page has here.  With diffs only what is above the last cut, if the reader has passed it, too: the rest was named
  * to it by notices.  So k writers of one page cost their reader k vectors of one entry, not k of k. */
-void fetch_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
+void wire_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
 {
     uint32_t count = 0;
     uint64_t count_at = reply->wire_bytes;
@@ -675,7 +678,7 @@ struct reply {
     struct message *message;  /* NULL: none has begun */
     uint64_t run_at;          /* of the run's head in the wire */
     const struct page *first; /* of the open run; NULL: none is open */
-    uint64_t pages, apart;    /* in the open run; bytes behind the wire */
+    uint64_t pages, bulk;     /* in the open run; bytes behind the wire */
 };
 
 enum { RUN_HEAD_BYTES = 2 * sizeof(uint32_t) + 4 * sizeof(uint64_t) };
@@ -689,29 +692,28 @@ static void begin_run(struct node *node, struct reply *reply, const struct page 
     message_header(reply->message)->count++;
 }
 
-static void end_run(struct reply *reply, uint32_t flags, uint64_t apart)
+static void end_run(struct reply *reply, uint32_t flags, uint64_t bytes_behind)
 {
     unsigned char *at = reply->message->wire + reply->run_at;
     uint64_t bytes = reply->message->wire_bytes - reply->run_at - RUN_HEAD_BYTES;
-    uint64_t numbers[] = {page_index(reply->first), reply->pages, bytes, apart};
+    uint64_t numbers[] = {page_index(reply->first), reply->pages, bytes, bytes_behind};
     memcpy(at, &page_region(reply->first)->id, sizeof(uint32_t));
     memcpy(at + sizeof(uint32_t), &flags, sizeof flags);
     memcpy(at + 2 * sizeof(uint32_t), numbers, sizeof numbers);
     reply->first = NULL;
 }
 
-static bool travels_apart(struct node *node, const struct message *message, uint64_t bytes)
+static bool travels_in_bulk(struct node *node, const struct message *message, uint64_t bytes)
 {
-    if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > APART_BYTES_MAX)
+    if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > BULK_BYTES_MAX)
         return false;
-    switch (node->policy.apart) {
-    case APART_NEVER: return false;
-    case APART_ALWAYS: return true;
-    case APART_RANDOM: return node_chance(node, 500);
-    case APART_AUTO: break;
+    switch (node->policy.bulk) {
+    case BULK_NEVER: return false;
+    case BULK_ALWAYS: return true;
+    case BULK_RANDOM: return context_chance(node, 500);
+    case BULK_AUTO: break;
     }
-    return bytes >= APART_BYTES_MIN ||
-           (node->port.copied_by && node->port.copied_by(node->port.context, message->peer));
+    return bytes >= BULK_BYTES_MIN || (node->port.copied_by && node->port.copied_by(node->port.context, message->peer));
 }
 
 /* Whole pages, if any are open: their bytes follow, in the wire or behind it. */
@@ -720,10 +722,10 @@ static void end_whole(struct node *node, struct reply *reply)
     if (!reply->first)
         return;
     uint64_t offset = page_offset(reply->first), bytes = reply->pages * page_region(reply->first)->page_bytes;
-    if (travels_apart(node, reply->message, bytes)) {
-        apart_put(node, reply->message, offset, bytes);
-        reply->apart += bytes;
-        end_run(reply, FETCH_WHOLE | FETCH_APART, bytes);
+    if (travels_in_bulk(node, reply->message, bytes)) {
+        bulk_put(node, reply->message, offset, bytes);
+        reply->bulk += bytes;
+        end_run(reply, FETCH_WHOLE | FETCH_BULK, bytes);
     } else {
         message_put_bytes(reply->message, &node->pool, node->port.view + offset, bytes);
         end_run(reply, FETCH_WHOLE, 0);
@@ -741,7 +743,7 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
         end_whole(node, reply);
         begin_run(node, reply, page);
     }
-    fetch_put_have(node, reply->message, page, false);
+    wire_put_have(node, reply->message, page, false);
     reply->pages++;
     node->stats.pages_served++;
     page_region(page)->stats.pages_served++;
@@ -759,7 +761,8 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     enum { PLACES = 4 };
     const unsigned char *now = node->port.view + page_offset(page);
     uint64_t bytes = page_region(page)->page_bytes, last = bytes / DIFF_BLOCK_BYTES - 1;
-    const unsigned char *twin = page->twin || !page->more ? page->twin : page->more->before; /* sent whole to another */
+    const unsigned char *twin =
+        page->twin || !page->extension ? page->twin : page->extension->before; /* sent whole to another */
     bool constant = twin == page_region(page)->constant;
     uint64_t twin_bytes = constant ? node->port.granule_bytes : bytes;
     if (!twin || !(page->served_whole || constant))
@@ -785,17 +788,17 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
 {
     bool must = request->flags & FETCH_WHOLE_MUST;
     bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
-    bool liked = (request->flags & FETCH_WHOLE_LIKED) || seems_rewritten(node, page);
+    bool liked = (request->flags & FETCH_PREFER_WHOLE) || seems_rewritten(node, page);
     bool whole = must || (may && liked);
     drop_seen_diffs(node, page, request);
-    stamp tag = page_seal(node, page, whole);
+    stamp tag = seal_page(node, page, whole);
     if (request->flags & FETCH_SUBSCRIBE)
         history_subscribe(page, &node->pool, reply->message->peer, tag);
     history_sent(page, reply->message->peer, tag);
     uint32_t count = 0;
     if (!whole)
-        page->served_whole = whole = page_worth_whole(page, fetch_diffs_since(page, request->since, &count)) && may;
-    node_event(node, EVENT_SERVE, page, tag, reply->message->peer);
+        page->served_whole = whole = page_worth_whole(page, wire_diffs_since(page, request->since, &count)) && may;
+    context_event(node, EVENT_SERVE, page, tag, reply->message->peer);
     if (whole) {
         put_whole(node, reply, page);
         return;
@@ -804,8 +807,8 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
     begin_run(node, reply, page);
     reply->pages = 1;
     message_put_u64(reply->message, &node->pool, tag);
-    fetch_put_have(node, reply->message, page, request->passed_cut);
-    fetch_put_diffs(node, reply->message, page, request->since, count);
+    wire_put_have(node, reply->message, page, request->passed_cut);
+    wire_put_diffs(node, reply->message, page, request->since, count);
     end_run(reply, 0, 0);
 }
 
@@ -813,14 +816,14 @@ static void send_reply(struct node *node, struct reply *reply)
 {
     if (reply->message) {
         end_whole(node, reply);
-        node_send(node, reply->message);
+        context_send(node, reply->message);
     }
     *reply = (struct reply){0};
 }
 
 static uint64_t reply_bytes(const struct reply *reply)
 {
-    return reply->message->wire_bytes + reply->apart +
+    return reply->message->wire_bytes + reply->bulk +
            (reply->first ? reply->pages * page_region(reply->first)->page_bytes : 0);
 }
 
@@ -830,10 +833,10 @@ static void serve(struct node *node, struct reply *reply, const struct message *
     if (!reply->message)
         reply->message = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER, 256);
     put_page(node, reply, page, request);
-    if (page_valid(page) && node_chance(node, node->policy.stay_open_permille)) {
+    if (page_valid(page) && context_chance(node, node->policy.stay_open_permille)) {
         end_whole(node, reply);
-        if (page_open(node, page))
-            page_protect(node, page, ACCESS_WRITE);
+        if (writes_open(node, page))
+            protection_set(node, page, ACCESS_WRITE);
     }
     if (reply_bytes(reply) >= FETCH_PIECE_BYTES || reply->message->segment_count == MESSAGE_SEGMENTS_MAX)
         send_reply(node, reply);
@@ -846,13 +849,13 @@ static bool shut_to_serve(struct node *node, const struct message *message, cons
     if (page->arriving)
         return false;
     if (!page->copy)
-        node_panic(node, "rank %d asked for page %llu of region %u, which is not here (R13)", message->peer,
-                   (unsigned long long)request->page, request->region->id);
-    page_shut(node, page);
+        context_panic(node, "rank %d asked for page %llu of region %u, which is not here (R13)", message->peer,
+                      (unsigned long long)request->page, request->region->id);
+    seal_shut(node, page);
     return true;
 }
 
-void fetch_receive_want(struct node *node, struct message *message)
+void serve_receive(struct node *node, struct message *message)
 {
     uint32_t count = message_header(message)->count;
     struct reader reader = message_reader(message);
@@ -861,22 +864,22 @@ void fetch_receive_want(struct node *node, struct message *message)
     bool all = true;
     /* All are protected first, neighbours by one call, and cut afterwards (R4). */
     for (uint32_t i = 0; i < count; i++) {
-        struct request request = read_want(node, message, &reader, cuts);
+        struct request request = wire_read_request(node, message, &reader, cuts);
         bool asks = request.region && !(request.flags & FETCH_STOP);
         if (asks && !shut_to_serve(node, message, &request))
             all = false;
         vector_clear(&request.have, &node->pool);
     }
     if (!reader_ended(&reader))
-        node_malformed(node, message);
-    page_protect_flush(node);
+        context_malformed(node, message);
+    protection_flush(node);
     if (!all) {
-        apart_hold(node, message);
+        context_defer(node, message);
         return;
     }
     struct reply reply = {0};
     for (uint32_t i = 0; i < count; i++) {
-        struct request request = read_want(node, message, &wants, cuts);
+        struct request request = wire_read_request(node, message, &wants, cuts);
         if (request.region && (request.flags & FETCH_STOP))
             history_unsubscribe(region_page(request.region, &node->pool, request.page), message->peer);
         else if (request.region)

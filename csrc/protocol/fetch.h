@@ -15,7 +15,7 @@
  *   FETCH := uint64 cuts that the reader has passed, want*              REPLY := run*
  *   want  := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
  *   run   := uint32 region, uint32 flags, uint64 first page, uint64 pages, uint64 bytes that follow, uint64 bytes behind the
- *            wire, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_APART]
+ *            wire, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_BULK]
  *                              : uint64 tag, vector have, uint32 diffs, (uint64 tag, uint64 bytes, body)*
  * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the wire: apart.h.
  * `since` is what the reader has of the server's writes, and never from before its last collection (R8).
@@ -35,9 +35,9 @@ struct node;
 enum {
     FETCH_WHOLE_MUST = 1,
     FETCH_WHOLE_OK = 2,
-    FETCH_WHOLE_LIKED = 4,
+    FETCH_PREFER_WHOLE = 4,
     FETCH_WHOLE = 8,
-    FETCH_APART = 16,
+    FETCH_BULK = 16,
     FETCH_SUBSCRIBE = 32,
     FETCH_STOP = 64
 };
@@ -74,7 +74,7 @@ struct fetch {
 /* Start to bring the page up to date.  It may end at once (a fresh page needs nobody). */
 void fetch_start(struct node *node, struct page *page, bool ahead);
 /* The same for a page that is wanted (ahead.h). */
-void fetch_start_wanted(struct node *node, struct page *page, bool subscribes);
+void fetch_start_update(struct node *node, struct page *page, bool subscribes);
 /* Nothing of this page is to be pushed any more. */
 void fetch_stop_pushes(struct node *node, struct page *page);
 /* Give up: the region is freed. */
@@ -83,21 +83,21 @@ void fetch_cancel(struct node *node, struct fetch *fetch);
 /* Something has been sent: start what waited for it. */
 void fetch_resume(struct node *node);
 
-void fetch_receive_want(struct node *node, struct message *message);
-void fetch_receive_reply(struct node *node, struct message *message);
+void serve_receive(struct node *node, struct message *message);
+void reply_receive(struct node *node, struct message *message);
 /* Where the bytes go that come behind it. */
-void fetch_place_reply(struct node *node, struct message *message);
+void reply_place(struct node *node, struct message *message);
 
 /* ---- for pushes, which are replies ahead of their time ---------------------------------------------------------- */
 
 /* Diffs of one writer up to `tag`, and what they were made on top of (R3); the reader stands at their number.  What the
  * fetch has already is passed over. */
-void fetch_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader, stamp tag,
-                      const struct vector *theirs);
+void install_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader,
+                        stamp tag, const struct vector *theirs);
 /* The bytes that the diffs after `since` take in a message, and their number. */
-uint64_t fetch_diffs_since(const struct page *page, stamp since, uint32_t *count);
-void fetch_put_diffs(struct node *node, struct message *message, struct page *page, stamp since, uint32_t count);
+uint64_t wire_diffs_since(const struct page *page, stamp since, uint32_t *count);
+void wire_put_diffs(struct node *node, struct message *message, struct page *page, stamp since, uint32_t count);
 /* What the page has here; `above_cut`: only what is above the last cut. */
-void fetch_put_have(struct node *node, struct message *message, const struct page *page, bool above_cut);
+void wire_put_have(struct node *node, struct message *message, const struct page *page, bool above_cut);
 
 #endif

@@ -3,16 +3,16 @@
 
 #include "protocol/page.h"
 
-enum { USED_MAX = 3, SAMPLES_FROM = 4, SAMPLES_AT_LEAST_EVERY = 64 };
+enum { USED_MAX = 3, PROBES_FROM = 4, PROBES_AT_LEAST_EVERY = 64 };
 
 struct page_history *history_of(struct page *page, struct pool *pool)
 {
-    struct page_more *more = page_more(page, pool);
-    if (!more->history) {
-        more->history = pool_take_apart(pool, sizeof *more->history);
-        *more->history = (struct page_history){0};
+    struct page_extension *extension = page_extension(page, pool);
+    if (!extension->history) {
+        extension->history = pool_take_persistent(pool, sizeof *extension->history);
+        *extension->history = (struct page_history){0};
     }
-    return more->history;
+    return extension->history;
 }
 
 void history_free(struct page *page, struct pool *pool)
@@ -23,8 +23,8 @@ void history_free(struct page *page, struct pool *pool)
     history_drop_pushes(history, pool);
     if (history->subscribers)
         pool_give(pool, history->subscribers, history->subscriber_capacity * sizeof *history->subscribers);
-    pool_give_apart(pool, history, sizeof *history);
-    page->more->history = NULL;
+    pool_give_persistent(pool, history, sizeof *history);
+    page->extension->history = NULL;
     page_tidy(page, pool);
 }
 
@@ -32,24 +32,24 @@ void history_touch(struct page *page, struct pool *pool)
 {
     struct page_history *history = history_of(page, pool);
     history->touched = true;
-    history->sample = false;
+    history->probe = false;
 }
 
 bool history_new_version(struct page_history *history)
 {
     if (history->touched && history->used < USED_MAX)
         history->used++;
-    bool unused = history->sample && !history->touched;
-    if (unused || (!history->touched && history->used < HISTORY_WANTED))
-        history->used = unused ? HISTORY_WANTED - 1 : 0;
-    history->touched = history->sample = false;
-    return history->used >= HISTORY_WANTED;
+    bool unused = history->probe && !history->touched;
+    if (unused || (!history->touched && history->used < HISTORY_UPDATE_USES))
+        history->used = unused ? HISTORY_UPDATE_USES - 1 : 0;
+    history->touched = history->probe = false;
+    return history->used >= HISTORY_UPDATE_USES;
 }
 
-bool history_sample_due(const struct page_history *history)
+bool history_probe_due(const struct page_history *history)
 {
     uint32_t brought = history->brought;
-    return brought >= SAMPLES_FROM && ((brought & (brought - 1)) == 0 || brought % SAMPLES_AT_LEAST_EVERY == 0);
+    return brought >= PROBES_FROM && ((brought & (brought - 1)) == 0 || brought % PROBES_AT_LEAST_EVERY == 0);
 }
 
 void history_drop_pushes(struct page_history *history, struct pool *pool)

@@ -24,7 +24,7 @@
 struct page;
 
 /* A group: so many neighbouring pages, of which those that are brought together share a sample. */
-enum { HISTORY_WANTED = 2, HISTORY_GROUP = 64, HISTORY_PUSHES_MAX = 4 };
+enum { HISTORY_UPDATE_USES = 2, HISTORY_GROUP = 64, HISTORY_PUSHES_MAX = 4 };
 
 /* A node that is sent what this one writes to the page; everything up to `since` it was sent. */
 struct subscriber {
@@ -57,7 +57,7 @@ struct page_history {
     uint8_t rewritten; /* how often in a row it was written again after it had been closed to be served */
     bool touched;      /* this version was used */
     bool streamed;     /* and came along a stream */
-    bool sample;       /* it is here, and inaccessible, to see whether it is used */
+    bool probe;        /* it is here, and inaccessible, to see whether it is used */
     bool current;      /* the copy was up to date, and no notice has come since */
     bool listed;       /* in node->wanted */
     bool cut;          /* its writes were cut to be pushed when the interval has closed */
@@ -72,7 +72,7 @@ void history_touch(struct page *page, struct pool *pool);
 /* A new version is known of: is it wanted?  Ends a guess that a sample found wrong. */
 bool history_new_version(struct page_history *history);
 /* Is the version that is brought now one to look at, on one page of a group? */
-bool history_sample_due(const struct page_history *history);
+bool history_probe_due(const struct page_history *history);
 
 void history_drop_pushes(struct page_history *history, struct pool *pool);
 /* A collection: what was pushed is forgotten, and the copies that are valid have everything up to `floor`. */

@@ -9,7 +9,7 @@ size_t interval_bytes(const struct interval *interval)
     return sizeof *interval + interval->run_count * sizeof(struct run);
 }
 
-void log_append(struct log *log, struct pool *pool, struct interval *interval)
+void interval_append(struct log *log, struct pool *pool, struct interval *interval)
 {
     if (log->first + log->count == log->capacity && log->first) {
         memmove(log->items, log->items + log->first, log->count * sizeof *log->items);
@@ -19,7 +19,7 @@ void log_append(struct log *log, struct pool *pool, struct interval *interval)
     log->items[log->first + log->count++] = interval;
 }
 
-void log_trim(struct log *log, struct pool *pool, stamp cut)
+void interval_trim(struct log *log, struct pool *pool, stamp cut)
 {
     while (log->count && log->items[log->first]->stamp <= cut) {
         struct interval *old = log->items[log->first++];
@@ -27,10 +27,10 @@ void log_trim(struct log *log, struct pool *pool, stamp cut)
         pool_give(pool, old, interval_bytes(old));
     }
     if (log->count == 0)
-        log_fini(log, pool);
+        interval_forget(log, pool);
 }
 
-void log_fini(struct log *log, struct pool *pool)
+void interval_forget(struct log *log, struct pool *pool)
 {
     for (uint32_t i = 0; i < log->count; i++)
         pool_give(pool, log->items[log->first + i], interval_bytes(log->items[log->first + i]));
@@ -39,7 +39,7 @@ void log_fini(struct log *log, struct pool *pool)
     *log = (struct log){0};
 }
 
-uint32_t log_after(const struct log *log, stamp known)
+uint32_t interval_after(const struct log *log, stamp known)
 {
     uint32_t low = 0, high = log->count;
     while (low < high) {
@@ -52,14 +52,14 @@ uint32_t log_after(const struct log *log, stamp known)
     return low;
 }
 
-struct interval *log_at(const struct log *log, stamp closed)
+struct interval *interval_at(const struct log *log, stamp closed)
 {
-    uint32_t position = closed ? log_after(log, closed - 1) : log->count;
+    uint32_t position = closed ? interval_after(log, closed - 1) : log->count;
     struct interval *interval = position < log->count ? log->items[log->first + position] : NULL;
     return interval && interval->stamp == closed ? interval : NULL;
 }
 
-void log_check(const struct log *log, stamp cut, const struct port *port)
+void interval_check(const struct log *log, stamp cut, const struct port *port)
 {
     stamp last = cut;
     for (uint32_t i = 0; i < log->count; i++) {

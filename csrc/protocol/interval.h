@@ -6,7 +6,7 @@
  *   interval := uint32 node, uint32 runs, uint64 stamp, run*
  *   run      := uint32 region, uint32 pages, uint64 first page
  *
- * Invariants (log_check)
+ * Invariants (interval_check)
  *  1. Stamps in a log ascend, and every one is above the cut of its node.
  */
 #ifndef PROTOCOL_INTERVAL_H
@@ -36,13 +36,13 @@ struct log {
 };
 
 /* The log takes the interval, which came from the pool with interval_bytes. */
-void log_append(struct log *log, struct pool *pool, struct interval *interval);
-void log_trim(struct log *log, struct pool *pool, stamp cut);
-void log_fini(struct log *log, struct pool *pool);
+void interval_append(struct log *log, struct pool *pool, struct interval *interval);
+void interval_trim(struct log *log, struct pool *pool, stamp cut);
+void interval_forget(struct log *log, struct pool *pool);
 /* The interval that closed at this stamp, or NULL. */
-struct interval *log_at(const struct log *log, stamp closed);
+struct interval *interval_at(const struct log *log, stamp closed);
 /* Position of the first interval above `known`; items[first + position] ... */
-uint32_t log_after(const struct log *log, stamp known);
-void log_check(const struct log *log, stamp cut, const struct port *port);
+uint32_t interval_after(const struct log *log, stamp known);
+void interval_check(const struct log *log, stamp cut, const struct port *port);
 
 #endif

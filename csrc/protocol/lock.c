@@ -51,18 +51,18 @@ void lock_check(const struct lock *lock, const struct port *port)
 
 static void grant(struct node *node, struct lock *lock)
 {
-    node_close_interval(node, lock->waiting);
+    release_interval(node, lock->waiting);
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
     message_put_u32(message, &node->pool, lock->id);
     message_put_u64(message, &node->pool, node->cuts);
-    node_put_intervals(node, message, &lock->waiting_vector);
-    node_event(node, EVENT_GRANT, NULL, lock->id, lock->waiting);
+    notices_put(node, message, &lock->waiting_vector);
+    context_event(node, EVENT_GRANT, NULL, lock->id, lock->waiting);
     lock->token = false;
     lock->waiting = NODE_NONE;
     vector_clear(&lock->waiting_vector, &node->pool);
     lock->stats.grants++;
     node->stats.lock_grants++;
-    node_send(node, message);
+    context_send(node, message);
 }
 
 static void refuse(struct node *node, struct lock *lock)
@@ -71,7 +71,7 @@ static void refuse(struct node *node, struct lock *lock)
     message_put_u32(busy, &node->pool, lock->id);
     lock->waiting = NODE_NONE;
     vector_clear(&lock->waiting_vector, &node->pool);
-    node_send(node, busy);
+    context_send(node, busy);
 }
 
 /* The token goes on when no thread here uses it or wants it.  A node that only tries is refused when it would have to wait
@@ -107,11 +107,11 @@ static void ask(struct node *node, struct lock *lock, bool trying)
 {
     lock->asked = true;
     lock->asked_trying = trying;
-    node_event(node, EVENT_ASK, NULL, lock->id, manager_of(node, lock));
+    context_event(node, EVENT_ASK, NULL, lock->id, manager_of(node, lock));
     struct message *message = message_new(&node->pool, manager_of(node, lock), MESSAGE_ACQUIRE, RING_LATER, 64);
     put_request(node, message, lock, node->rank, trying);
-    node_put_known(node, message);
-    node_send(node, message);
+    notices_put_known(node, message);
+    context_send(node, message);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------------------- */
@@ -130,7 +130,7 @@ struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *l
 {
     struct lock_waiter *waiter = (void *)(uintptr_t)ticket;
     if (waiter->lock != lock)
-        node_panic(node, "lock %u: nobody waits with ticket %llu", lock->id, (unsigned long long)ticket);
+        context_panic(node, "lock %u: nobody waits with ticket %llu", lock->id, (unsigned long long)ticket);
     return waiter;
 }
 
@@ -165,7 +165,7 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
             lock->stats.acquires_local++;
             node->stats.lock_acquires_local++;
         }
-        node_event(node, EVENT_ACQUIRE, NULL, lock->id, node->rank);
+        context_event(node, EVENT_ACQUIRE, NULL, lock->id, node->rank);
         dequeue(node, lock, waiter);
         answer_waiting(node, lock);
         return LOCK_TAKEN;
@@ -187,7 +187,7 @@ void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
     answer_waiting(node, lock);
 }
 
-bool lock_standing(const struct node *node)
+bool lock_orphaned(const struct node *node)
 {
     for (uint32_t i = 0; i < node->lock_count; i++)
         if (node->locks[i]->asked && !node->locks[i]->queue)
@@ -198,7 +198,7 @@ bool lock_standing(const struct node *node)
 void lock_release(struct node *node, struct lock *lock)
 {
     lock->held = false;
-    node_event(node, EVENT_RELEASE, NULL, lock->id, node->rank);
+    context_event(node, EVENT_RELEASE, NULL, lock->id, node->rank);
     if (lock->waiting != NODE_NONE && !node->collection.owing)
         grant(node, lock); /* a node that waits goes before our own threads */
     node->wake |= lock->queue != NULL;
@@ -219,7 +219,7 @@ static struct request read_request(struct node *node, const struct message *mess
     request.trying = reader_u32(reader) != 0;
     request.who = (node_id)who;
     if (reader->bad || !request.lock || who >= (uint32_t)node->size)
-        node_malformed(node, message);
+        context_malformed(node, message);
     return request;
 }
 
@@ -229,21 +229,21 @@ static void pass_on(struct node *node, const struct message *request, node_id to
     struct reader body = message_reader(request);
     uint64_t bytes = reader_left(&body);
     message_put_bytes(pass, &node->pool, reader_bytes(&body, bytes), bytes);
-    node_send(node, pass);
+    context_send(node, pass);
 }
 
 void lock_receive_acquire(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message), peek = reader;
     if (node_not_made_yet(node, reader_u32(&peek), node->lock_count)) {
-        node_keep_early(node, message);
+        context_defer(node, message);
         return;
     }
     struct request request = read_request(node, message, &reader);
     struct vector known = {0};
     reader_vector(&reader, &node->pool, node->size, 0, &known);
     if (!reader_ended(&reader) || manager_of(node, request.lock) != node->rank)
-        node_malformed(node, message); /* or the next node would blame this one */
+        context_malformed(node, message); /* or the next node would blame this one */
     vector_clear(&known, &node->pool);
     node_id last = request.lock->tail;
     request.lock->tail = request.who;
@@ -255,20 +255,21 @@ void lock_receive_pass(struct node *node, const struct message *message)
     struct reader reader = message_reader(message);
     struct request request = read_request(node, message, &reader);
     struct lock *lock = request.lock;
-    node_event(node, EVENT_PASS, NULL, lock->id, request.who);
+    context_event(node, EVENT_PASS, NULL, lock->id, request.who);
     if (lock->withdrawing) {
         pass_on(node, message, lock->ahead);
         return;
     }
     if (!lock->token && !lock->asked)
-        node_panic(node, "lock %u: rank %d waits behind this one, which has no token to come", lock->id, request.who);
+        context_panic(node, "lock %u: rank %d waits behind this one, which has no token to come", lock->id,
+                      request.who);
     if (lock->waiting != NODE_NONE)
-        node_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
+        context_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
     lock->waiting = request.who;
     lock->waiting_trying = request.trying;
     reader_vector(&reader, &node->pool, node->size, 0, &lock->waiting_vector);
     if (!reader_ended(&reader))
-        node_malformed(node, message);
+        context_malformed(node, message);
     answer_waiting(node, lock);
 }
 
@@ -277,7 +278,7 @@ void lock_receive_busy(struct node *node, const struct message *message)
     struct reader reader = message_reader(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     if (!reader_ended(&reader) || !lock || !lock->asked || !lock->asked_trying || lock->withdrawing)
-        node_malformed(node, message);
+        context_malformed(node, message);
     for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
         if (waiter->trying && waiter->asked)
             waiter->refused = true;
@@ -286,14 +287,14 @@ void lock_receive_busy(struct node *node, const struct message *message)
     struct message *withdraw = message_new(&node->pool, manager_of(node, lock), MESSAGE_WITHDRAW, RING_LATER, 8);
     message_put_u32(withdraw, &node->pool, lock->id);
     message_put_u32(withdraw, &node->pool, (uint32_t)lock->ahead);
-    node_send(node, withdraw);
+    context_send(node, withdraw);
     if (lock->waiting != NODE_NONE) {
         struct message *pass = message_new(&node->pool, lock->ahead, MESSAGE_PASS, RING_LATER, 64);
         put_request(node, pass, lock, lock->waiting, lock->waiting_trying);
         message_put_vector(pass, &node->pool, &lock->waiting_vector);
         lock->waiting = NODE_NONE;
         vector_clear(&lock->waiting_vector, &node->pool);
-        node_send(node, pass);
+        context_send(node, pass);
     }
     node->wake = true;
 }
@@ -304,12 +305,12 @@ void lock_receive_withdraw(struct node *node, const struct message *message)
     struct lock *lock = lock_find(node, reader_u32(&reader));
     uint32_t ahead = reader_u32(&reader);
     if (!reader_ended(&reader) || !lock || manager_of(node, lock) != node->rank || ahead >= (uint32_t)node->size)
-        node_malformed(node, message);
+        context_malformed(node, message);
     if (lock->tail == message->peer)
         lock->tail = (node_id)ahead;
     struct message *withdrawn = message_new(&node->pool, message->peer, MESSAGE_WITHDRAWN, RING_NEVER, 8);
     message_put_u32(withdrawn, &node->pool, lock->id);
-    node_send(node, withdrawn);
+    context_send(node, withdrawn);
 }
 
 void lock_receive_withdrawn(struct node *node, const struct message *message)
@@ -317,7 +318,7 @@ void lock_receive_withdrawn(struct node *node, const struct message *message)
     struct reader reader = message_reader(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     if (!reader_ended(&reader) || !lock || !lock->withdrawing)
-        node_malformed(node, message);
+        context_malformed(node, message);
     lock->withdrawing = lock->asked = false;
     lock->ahead = NODE_NONE;
     trail_forget(node, lock);
@@ -333,25 +334,25 @@ static uint64_t meetings_under_way(const struct node *node)
     return count;
 }
 
-void lock_receive_grant(struct node *node, struct message *message)
+void grant_receive(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     uint64_t cuts = reader_u64(&reader);
     if (reader.bad)
-        node_malformed(node, message);
+        context_malformed(node, message);
     if (cuts > node->cuts) {
         if (cuts - node->cuts > meetings_under_way(node))
-            node_malformed(node, message);
+            context_malformed(node, message);
         /* Its log no longer holds what our own departure will tell us. */
-        node_keep_early(node, message);
+        context_defer(node, message);
         return;
     }
     if (!lock || lock->token || !lock->asked || lock->withdrawing)
-        node_malformed(node, message);
-    node_learn(node, message, &reader);
-    ahead_learned(node);
-    node_event(node, EVENT_TOKEN, NULL, lock->id, message->peer);
+        context_malformed(node, message);
+    notices_apply(node, message, &reader);
+    update_bring(node);
+    context_event(node, EVENT_TOKEN, NULL, lock->id, message->peer);
     lock->token = true;
     lock->asked = false;
     trail_forget(node, lock);

@@ -81,14 +81,14 @@ struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *l
 /* Is it this thread's turn?  TAKEN and REFUSED end the ticket. */
 enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket);
 /* Some lock was asked for by a thread that has left the line: its grant will come when nobody waits for it. */
-bool lock_standing(const struct node *node);
+bool lock_orphaned(const struct node *node);
 /* Out of the line.  A request that is under way stands: the token then serves another thread, goes on, or rests. */
 void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket);
 void lock_release(struct node *node, struct lock *lock);
 
 void lock_receive_acquire(struct node *node, struct message *message);
 void lock_receive_pass(struct node *node, const struct message *message);
-void lock_receive_grant(struct node *node, struct message *message);
+void grant_receive(struct node *node, struct message *message);
 void lock_receive_busy(struct node *node, const struct message *message);
 void lock_receive_withdraw(struct node *node, const struct message *message);
 void lock_receive_withdrawn(struct node *node, const struct message *message);

@@ -37,14 +37,14 @@ struct tally {
 
 /* ---- the tree ------------------------------------------------------------------------------------------------ */
 
-node_id meeting_parent(node_id node)
+node_id tree_parent(node_id node)
 {
-    return node == 0 ? NODE_NONE : (node - 1) / MEETING_CHILDREN;
+    return node == 0 ? NODE_NONE : (node - 1) / TREE_CHILDREN;
 }
 
-node_id meeting_child(node_id node, int k, node_id nodes)
+node_id tree_child(node_id node, int k, node_id nodes)
 {
-    int64_t child = (int64_t)node * MEETING_CHILDREN + 1 + k;
+    int64_t child = (int64_t)node * TREE_CHILDREN + 1 + k;
     return child < nodes ? (node_id)child : NODE_NONE;
 }
 
@@ -201,7 +201,7 @@ static uint32_t forgotten_here(const struct node *node, uint32_t *ids)
     uint32_t count = 0;
     for (uint32_t i = 0; i < node->regions.grave_count && count < MEETING_FORGOTTEN_MAX; i++)
         if (node->regions.graves[i].forgotten &&
-            !apart_uses(node, node->regions.graves[i].offset, node->regions.graves[i].bytes))
+            !bulk_uses(node, node->regions.graves[i].offset, node->regions.graves[i].bytes))
             ids[count++] = node->regions.graves[i].id;
     return count;
 }
@@ -260,7 +260,7 @@ static const void *next_interval(struct node *node, const struct message *messag
         memcpy(head, fixed, sizeof *head);
     if (!fixed || head->node < 0 || head->node >= node->size || head->stamp > node->stamp ||
         !reader_bytes(reader, head->run_count * (uint64_t)sizeof(struct run)))
-        node_malformed(node, message);
+        context_malformed(node, message);
     *bytes = (uint64_t)(reader->at - start);
     return start;
 }
@@ -277,7 +277,7 @@ static void find_tails(struct node *node, struct message *const *from, uint32_t 
                 tails[head.node] = (struct tail){.stamp = head.stamp, .from = i};
         }
         if (!reader_ended(&reader))
-            node_malformed(node, from[i]);
+            context_malformed(node, from[i]);
     }
 }
 
@@ -312,9 +312,9 @@ static void depart(struct node *node, enum meeting_class which, const struct tal
 static void arrival_complete(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
-    struct message *from[MEETING_CHILDREN + 1] = {meeting->own};
+    struct message *from[TREE_CHILDREN + 1] = {meeting->own};
     uint32_t froms = 1;
-    for (int k = 0; k < MEETING_CHILDREN; k++)
+    for (int k = 0; k < TREE_CHILDREN; k++)
         if (meeting->children[k])
             from[froms++] = meeting->children[k];
     struct tally tally, other;
@@ -323,7 +323,7 @@ static void arrival_complete(struct node *node, enum meeting_class which)
         reader_u32(&reader);
         read_tally(&reader, i ? &other : &tally);
         if (reader.bad)
-            node_malformed(node, from[i]);
+            context_malformed(node, from[i]);
         if (i)
             merge_tally(&tally, &other);
     }
@@ -331,11 +331,11 @@ static void arrival_complete(struct node *node, enum meeting_class which)
         depart(node, which, &tally, from, froms);
     } else {
         enum ring ring = which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
-        struct message *up = message_new(&node->pool, meeting_parent(node->rank), MESSAGE_ARRIVE, ring, 512);
+        struct message *up = message_new(&node->pool, tree_parent(node->rank), MESSAGE_ARRIVE, ring, 512);
         message_put_u32(up, &node->pool, which);
         put_tally(node, up, &tally);
         copy_intervals(node, up, from, froms);
-        node_send(node, up);
+        context_send(node, up);
     }
     for (uint32_t i = 0; i < froms; i++)
         message_release(from[i], &node->pool);
@@ -346,27 +346,27 @@ static void arrival_complete(struct node *node, enum meeting_class which)
 static void look_if_complete(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
-    if (!meeting->own || meeting->deferred)
+    if (!meeting->own || meeting->withheld)
         return;
-    for (int k = 0; k < MEETING_CHILDREN; k++)
-        if (meeting_child(node->rank, k, node->size) != NODE_NONE && !meeting->children[k])
+    for (int k = 0; k < TREE_CHILDREN; k++)
+        if (tree_child(node->rank, k, node->size) != NODE_NONE && !meeting->children[k])
             return;
     arrival_complete(node, which);
 }
 
 static void finish_arrival(struct node *node, enum meeting_class which)
 {
-    node_close_interval(node, NODE_NONE);
-    node_put_intervals(node, node->meetings[which].own, &(struct vector){0});
+    release_interval(node, NODE_NONE);
+    notices_put(node, node->meetings[which].own, &(struct vector){0});
     look_if_complete(node, which);
 }
 
 void meeting_resume(struct node *node)
 {
     struct meeting *meeting = &node->meetings[MEETING_THREADS];
-    if (!meeting->deferred)
+    if (!meeting->withheld)
         return;
-    meeting->deferred = false;
+    meeting->withheld = false;
     finish_arrival(node, MEETING_THREADS);
 }
 
@@ -374,12 +374,12 @@ void meeting_arrive(struct node *node, enum meeting_class which, const struct ba
 {
     struct meeting *meeting = &node->meetings[which];
     if (meeting->state != MEETING_IDLE)
-        node_panic(node, "meeting: arrived at %s while another is under way", meeting_kind_name(ballot->kind));
-    node_event(node, EVENT_ARRIVE, NULL, (uint64_t)ballot->kind, meeting_parent(node->rank));
+        context_panic(node, "meeting: arrived at %s while another is under way", meeting_kind_name(ballot->kind));
+    context_event(node, EVENT_ARRIVE, NULL, (uint64_t)ballot->kind, tree_parent(node->rank));
     meeting->state = MEETING_ARRIVED;
     meeting->own = own_arrival(node, which, ballot);
-    meeting->deferred = which == MEETING_THREADS && node->collection.owing;
-    if (!meeting->deferred)
+    meeting->withheld = which == MEETING_THREADS && node->collection.owing;
+    if (!meeting->withheld)
         finish_arrival(node, which);
 }
 
@@ -387,9 +387,9 @@ void meeting_receive_arrive(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
     uint32_t which = reader_u32(&reader);
-    int k = (int)(message->peer - (node->rank * MEETING_CHILDREN + 1));
-    if (reader.bad || which >= MEETING_CLASSES || k < 0 || k >= MEETING_CHILDREN || node->meetings[which].children[k])
-        node_malformed(node, message);
+    int k = (int)(message->peer - (node->rank * TREE_CHILDREN + 1));
+    if (reader.bad || which >= MEETING_CLASSES || k < 0 || k >= TREE_CHILDREN || node->meetings[which].children[k])
+        context_malformed(node, message);
     message->holders++;
     node->meetings[which].children[k] = message;
     look_if_complete(node, which);
@@ -464,15 +464,15 @@ static void depart(struct node *node, enum meeting_class which, const struct tal
     put_variant(node, message, &tally->variants[0]);
     put_ids(node, message, tally->forgotten, tally->forgotten_count);
     copy_intervals(node, message, from, froms);
-    node_send(node, message);
+    context_send(node, message);
 }
 
 /* ---- departing ----------------------------------------------------------------------------------------------- */
 
 static void forward(struct node *node, const struct message *message, enum meeting_class which)
 {
-    for (int k = 0; k < MEETING_CHILDREN; k++) {
-        node_id child = meeting_child(node->rank, k, node->size);
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        node_id child = tree_child(node->rank, k, node->size);
         if (child == NODE_NONE)
             continue;
         struct reader body = message_reader(message);
@@ -480,7 +480,7 @@ static void forward(struct node *node, const struct message *message, enum meeti
         enum ring ring = which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
         struct message *copy = message_new(&node->pool, child, MESSAGE_DEPART, ring, bytes);
         message_put_bytes(copy, &node->pool, reader_bytes(&body, bytes), bytes);
-        node_send(node, copy);
+        context_send(node, copy);
     }
 }
 
@@ -506,7 +506,7 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct v
                       const uint32_t *forgotten, uint32_t forgotten_count)
 {
     for (uint32_t i = 0; i < forgotten_count; i++)
-        region_bury(&node->regions, &node->pool, forgotten[i]);
+        region_release(&node->regions, &node->pool, forgotten[i]);
     switch ((enum meeting_kind)agreed->kind) {
     case MEETING_ALLOCATE: {
         char name[REGION_NAME_BYTES];
@@ -546,21 +546,21 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct v
 /* The simulator's dice: open pages before they are written (R10). */
 static void open_early(struct node *node)
 {
-    if (!node->policy.open_early_permille && !node->policy.guess_permille)
+    if (!node->policy.preopen_permille && !node->policy.guess_permille)
         return;
     for (uint32_t i = 0; i < node->regions.count; i++)
         for (struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
                 struct page *page = &block->pages[k];
                 if (page_index(page) < page_region(page)->pages &&
-                    node_chance(node, node->policy.open_early_permille) && page_valid(page) && page_open(node, page))
-                    page_protect(node, page, ACCESS_WRITE);
-                if (page_index(page) < page_region(page)->pages && node_chance(node, node->policy.guess_permille))
-                    page_open_early(node, page, node_chance(node, 500));
+                    context_chance(node, node->policy.preopen_permille) && page_valid(page) && writes_open(node, page))
+                    protection_set(node, page, ACCESS_WRITE);
+                if (page_index(page) < page_region(page)->pages && context_chance(node, node->policy.guess_permille))
+                    preopened_open(node, page, context_chance(node, 500));
             }
 }
 
-void meeting_receive_depart(struct node *node, struct message *message)
+void departure_receive(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
     uint32_t which = reader_u32(&reader), outcome = reader_u32(&reader);
@@ -570,22 +570,22 @@ void meeting_receive_depart(struct node *node, struct message *message)
     uint32_t forgotten[MEETING_FORGOTTEN_MAX], forgotten_count = read_ids(&reader, forgotten);
     /* It comes down the tree, and not before this node's own arrival has gone up. */
     if (reader.bad || which >= MEETING_CLASSES || outcome > MEETING_NO_SPACE ||
-        message->peer != (node->rank ? meeting_parent(node->rank) : 0) ||
-        node->meetings[which].state != MEETING_ARRIVED || node->meetings[which].own ||
-        text.count >= MEETING_TEXT_BYTES || (outcome == MEETING_AGREED && !can_carry_out(node, &agreed)))
-        node_malformed(node, message);
+        message->peer != (node->rank ? tree_parent(node->rank) : 0) || node->meetings[which].state != MEETING_ARRIVED ||
+        node->meetings[which].own || text.count >= MEETING_TEXT_BYTES ||
+        (outcome == MEETING_AGREED && !can_carry_out(node, &agreed)))
+        context_malformed(node, message);
     forward(node, message, (enum meeting_class)which);
     struct meeting *meeting = &node->meetings[which];
     struct reader intervals = reader;
-    node_learn(node, message, &reader);
-    node_pass_cut(node, message, intervals);
+    notices_apply(node, message, &reader);
+    cut_pass(node, message, intervals);
     meeting->outcome = (enum meeting_outcome)outcome;
     if (text.count)
         memcpy(meeting->text, text.bytes, text.count);
     meeting->text[text.count] = 0;
     meeting->state = MEETING_DEPARTED;
     meeting->passed++;
-    node_event(node, EVENT_DEPART, NULL, agreed.kind, message->peer);
+    context_event(node, EVENT_DEPART, NULL, agreed.kind, message->peer);
     if (which == MEETING_COLLECTION) {
         meeting->state = MEETING_IDLE;
         collection_departed(node, root_stamp);
@@ -595,10 +595,10 @@ void meeting_receive_depart(struct node *node, struct message *message)
             carry_out(node, meeting, &agreed, forgotten, forgotten_count);
         open_early(node);
     }
-    ahead_learned(node);
-    node_deliver_early(node);
+    update_bring(node);
+    node->redeliver = true;
     if (node->policy.check_meetings)
-        node_check(node);
+        check_node(node);
     node->wake = true;
 }
 

@@ -1,6 +1,6 @@
 /* meeting - all nodes arrive, learn every interval, and depart together: barriers and all other collective calls.
  *
- * Nodes form a tree (MEETING_CHILDREN to a parent, node 0 at the root).  An arrival goes up when a node and all its
+ * Nodes form a tree (TREE_CHILDREN to a parent, node 0 at the root).  An arrival goes up when a node and all its
  * children have arrived, with all intervals that they know since the last cut: another thread of a node that arrived
  * early may have gone on under locks, and who saw that before arriving must be able to rely on everybody seeing it after.
  * The root answers with a departure that goes down and lists the intervals of all.  So a meeting of 1,000 nodes costs
@@ -14,7 +14,7 @@
  *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  DEPARTED  -- meeting_take -->  IDLE
  *
  * Invariants
- *  1. The departure is a cut: after it every node knows every interval that it lists (node_pass_cut).
+ *  1. The departure is a cut: after it every node knows every interval that it lists (cut_pass).
  */
 #ifndef PROTOCOL_MEETING_H
 #define PROTOCOL_MEETING_H
@@ -23,7 +23,7 @@
 
 struct node;
 
-enum { MEETING_CHILDREN = 4, MEETING_TEXT_BYTES = 1024, MEETING_FORGOTTEN_MAX = 64, MEETING_VARIANTS_MAX = 4 };
+enum { TREE_CHILDREN = 4, MEETING_TEXT_BYTES = 1024, MEETING_FORGOTTEN_MAX = 64, MEETING_VARIANTS_MAX = 4 };
 
 enum meeting_class { MEETING_THREADS = 0, MEETING_COLLECTION = 1, MEETING_CLASSES };
 
@@ -60,8 +60,8 @@ enum meeting_outcome {
 struct meeting {
     enum { MEETING_IDLE, MEETING_ARRIVED, MEETING_DEPARTED } state;
     struct message *own; /* this node's arrival, in the form of a message */
-    bool deferred;       /* it has no intervals yet, because a notice is owed (collection.h) */
-    struct message *children[MEETING_CHILDREN];
+    bool withheld;       /* it has no intervals yet, because a notice is owed (collection.h) */
+    struct message *children[TREE_CHILDREN];
     enum meeting_outcome outcome;
     char text[MEETING_TEXT_BYTES]; /* of an outcome that is not AGREED */
     uint32_t result;               /* number of the region, lock or counter */
@@ -78,10 +78,10 @@ void meeting_resume(struct node *node);
 bool meeting_take(struct node *node, enum meeting_class which);
 
 void meeting_receive_arrive(struct node *node, struct message *message);
-void meeting_receive_depart(struct node *node, struct message *message);
+void departure_receive(struct node *node, struct message *message);
 
 /* The tree. */
-node_id meeting_parent(node_id node);
-node_id meeting_child(node_id node, int k, node_id nodes);
+node_id tree_parent(node_id node);
+node_id tree_child(node_id node, int k, node_id nodes);
 
 #endif

@@ -9,7 +9,7 @@ struct message *message_new(struct pool *pool, node_id peer, enum message_kind k
     struct message *message = pool_take(pool, sizeof *message);
     *message = (struct message){.peer = peer, .ring = (uint8_t)ring, .holders = 1};
     message->wire_capacity = sizeof(struct message_header) + body_bytes;
-    message->wire = pool_take_apart(pool, message->wire_capacity);
+    message->wire = pool_take_persistent(pool, message->wire_capacity);
     message->wire_bytes = sizeof(struct message_header);
     struct message_header header = {.magic = MESSAGE_MAGIC, .kind = (uint8_t)kind};
     memcpy(message->wire, &header, sizeof header);
@@ -32,12 +32,12 @@ void message_free(struct message *message, struct pool *pool)
 {
     message_unlink(message);
     if (message->wire)
-        pool_give_apart(pool, message->wire, message->wire_capacity);
+        pool_give_persistent(pool, message->wire, message->wire_capacity);
     for (int i = 0; i < message->segment_count; i++)
         if (!message->segments[i].in_place || message->segments[i].untouched)
-            pool_give_apart(pool, message->segments[i].at, message->segments[i].bytes);
+            pool_give_persistent(pool, message->segments[i].at, message->segments[i].bytes);
     if (message->segments)
-        pool_give_apart(pool, message->segments, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
+        pool_give_persistent(pool, message->segments, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
     pool_give(pool, message, sizeof *message);
 }
 
@@ -53,9 +53,9 @@ void *message_space(struct message *message, struct pool *pool, uint64_t bytes)
         uint64_t capacity = 2 * message->wire_capacity;
         if (capacity < message->wire_bytes + bytes)
             capacity = message->wire_bytes + bytes;
-        unsigned char *grown = pool_take_apart(pool, capacity);
+        unsigned char *grown = pool_take_persistent(pool, capacity);
         memcpy(grown, message->wire, message->wire_bytes);
-        pool_give_apart(pool, message->wire, message->wire_capacity);
+        pool_give_persistent(pool, message->wire, message->wire_capacity);
         message->wire = grown;
         message->wire_capacity = capacity;
     }
@@ -98,27 +98,27 @@ void message_put_vector(struct message *message, struct pool *pool, const struct
 struct segment *message_segment(struct message *message, struct pool *pool)
 {
     if (!message->segments)
-        message->segments = pool_take_apart(pool, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
+        message->segments = pool_take_persistent(pool, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
     return &message->segments[message->segment_count++];
 }
 
 void message_link(struct message **list, struct message *message)
 {
-    message->apart_next = *list;
-    message->apart_link = list;
-    if (message->apart_next)
-        message->apart_next->apart_link = &message->apart_next;
+    message->bulk_next = *list;
+    message->bulk_link = list;
+    if (message->bulk_next)
+        message->bulk_next->bulk_link = &message->bulk_next;
     *list = message;
 }
 
 void message_unlink(struct message *message)
 {
-    if (!message->apart_link)
+    if (!message->bulk_link)
         return;
-    *message->apart_link = message->apart_next;
-    if (message->apart_next)
-        message->apart_next->apart_link = message->apart_link;
-    message->apart_link = NULL;
+    *message->bulk_link = message->bulk_next;
+    if (message->bulk_next)
+        message->bulk_next->bulk_link = message->bulk_link;
+    message->bulk_link = NULL;
 }
 
 struct reader message_reader(const struct message *message)

@@ -17,7 +17,7 @@
  *   ARRIVE         child           parent of the tree       ballot, intervals   (meeting.c)
  *   DEPART         parent          children                 outcome, intervals  (meeting.c)
  *   ADD, SUM       a node          home of the counter, and back            (counter.c)
- *   WANT_COLLECT   a node          node 0                   nothing         (collection.c)
+ *   REQUEST_COLLECTION   a node          node 0                   nothing         (collection.c)
  *   COLLECT        parent          children                 nothing         (collection.c)
  *   ROLL_CALL      child, parent   along the tree           meeting, caller (roll.c)
  *   ABSENT         has not arrived the caller               meeting         (roll.c)
@@ -42,7 +42,7 @@ enum message_kind {
     MESSAGE_DEPART,
     MESSAGE_ADD,
     MESSAGE_SUM,
-    MESSAGE_WANT_COLLECT,
+    MESSAGE_REQUEST_COLLECTION,
     MESSAGE_COLLECT,
     MESSAGE_ROLL_CALL,
     MESSAGE_ABSENT,
@@ -88,7 +88,7 @@ struct segment {
  * One with segments is in a list of its node (apart.h) from the first segment on until it is freed. */
 struct message {
     struct message *next; /* in the outbox */
-    struct message *apart_next, **apart_link;
+    struct message *bulk_next, **bulk_link;
     node_id peer; /* receiver, or sender of a received one */
     uint8_t ring; /* enum ring */
     uint8_t segment_count;
@@ -100,7 +100,7 @@ struct message {
 
 struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring,
                             uint64_t body_bytes);
-/* Wrap received bytes (of the pool, pool_take_apart with `bytes`). */
+/* Wrap received bytes (of the pool, pool_take_persistent with `bytes`). */
 struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes);
 struct message_header *message_header(const struct message *message);
 void message_free(struct message *message, struct pool *pool);

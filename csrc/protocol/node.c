@@ -1,12 +1,12 @@
 /* Theory of operation.
  *
- * A node is driven from two sides.  Threads come in through node_fault, lock_*, counter_*, meeting_*; messages come in
+ * A node is driven from two sides.  Threads come in through access_fault, lock_*, counter_*, meeting_*; messages come in
  * through node_receive.  Both end in node_settle, which delivers what the node sent to itself, takes the next step of a
  * collection, and tells the kernel of changed protections.  Whoever waits repeats its question after `wake`.
  *
- * Consistency rests on three things (notices.c).  node_close_interval names the pages that were opened for writing since
- * the last one.  node_learn takes in other nodes' intervals: it raises the pages' `need` and takes their protection away.
- * And node_pass_cut, at the departure of a meeting, chooses the owners of what was written.
+ * Consistency rests on three things (notices.c).  release_interval names the pages that were opened for writing since
+ * the last one.  notices_apply takes in other nodes' intervals: it raises the pages' `need` and takes their protection away.
+ * And cut_pass, at the departure of a meeting, chooses the owners of what was written.
  */
 #include "protocol/node.h"
 
@@ -33,8 +33,9 @@ struct node *node_new(const struct node_options *options, const struct port *por
     node->logs = pool_take_zeroed(&node->pool, size * sizeof *node->logs);
     node->outbox_end = &node->outbox;
     node->to_self_end = &node->to_self;
+    node->deferred_end = &node->deferred;
     regions_init(&node->regions, &node->pool);
-    node->pool.apart_bytes = node->pool.bytes_used;
+    node->pool.persistent_bytes = node->pool.bytes_used;
     node->collection.threshold_bytes = options->budget_bytes;
     return node;
 }
@@ -54,7 +55,7 @@ static void free_meetings(struct node *node)
         struct meeting *meeting = &node->meetings[which];
         if (meeting->own)
             message_release(meeting->own, &node->pool);
-        for (int k = 0; k < MEETING_CHILDREN; k++)
+        for (int k = 0; k < TREE_CHILDREN; k++)
             if (meeting->children[k])
                 message_release(meeting->children[k], &node->pool);
     }
@@ -68,8 +69,7 @@ void node_free(struct node *node)
     prefetch_fini(node);
     free_messages(node, node->outbox);
     free_messages(node, node->to_self);
-    free_messages(node, node->early);
-    free_messages(node, node->held);
+    free_messages(node, node->deferred);
     while (node->sending)
         message_free(node->sending, &node->pool);
     while (node->arriving)
@@ -82,7 +82,7 @@ void node_free(struct node *node)
         pool_give(&node->pool, request, sizeof *request);
     }
     for (size_t q = 0; q < size; q++)
-        log_fini(&node->logs[q], &node->pool);
+        interval_forget(&node->logs[q], &node->pool);
     regions_fini(&node->regions, &node->pool);
     if (node->locks)
         pool_give(&node->pool, node->locks, node->lock_capacity * sizeof(struct lock *));
@@ -108,7 +108,7 @@ void node_free(struct node *node)
 
 /* ---- last words ---------------------------------------------------------------------------------------------- */
 
-const char *node_event_name(enum event_kind kind)
+const char *context_event_name(enum event_kind kind)
 {
     static const char *const names[EVENT_KINDS] = {
         "none",  "fault read", "fault write", "fetch", "serve", "install", "apply", "seal",   "open",   "stale",
@@ -117,7 +117,7 @@ const char *node_event_name(enum event_kind kind)
     return kind < EVENT_KINDS ? names[kind] : "unknown";
 }
 
-void node_event(struct node *node, enum event_kind kind, const struct page *page, uint64_t other, node_id peer)
+void context_event(struct node *node, enum event_kind kind, const struct page *page, uint64_t other, node_id peer)
 {
     node->events[node->event_count++ % EVENTS_KEPT] = (struct event){
         .stamp = node->stamp,
@@ -128,7 +128,7 @@ void node_event(struct node *node, enum event_kind kind, const struct page *page
     };
 }
 
-void node_panic(const struct node *node, const char *format, ...)
+void context_panic(const struct node *node, const char *format, ...)
 {
     char text[512];
     va_list arguments;
@@ -139,14 +139,14 @@ void node_panic(const struct node *node, const char *format, ...)
     __builtin_trap(); /* a port that returns would let a broken protocol go on */
 }
 
-void node_malformed(const struct node *node, const struct message *message)
+void context_malformed(const struct node *node, const struct message *message)
 {
     const struct message_header *header = message_header(message);
-    node_panic(node, "malformed message of kind %u from rank %d (%llu bytes)", header->kind, message->peer,
-               (unsigned long long)message->wire_bytes);
+    context_panic(node, "malformed message of kind %u from rank %d (%llu bytes)", header->kind, message->peer,
+                  (unsigned long long)message->wire_bytes);
 }
 
-bool node_chance(struct node *node, uint32_t permille)
+bool context_chance(struct node *node, uint32_t permille)
 {
     if (permille == 0)
         return false;
@@ -160,12 +160,12 @@ bool node_chance(struct node *node, uint32_t permille)
 
 /* ---- clock, outbox ------------------------------------------------------------------------------------------- */
 
-stamp node_tick(struct node *node)
+stamp context_tick(struct node *node)
 {
     return ++node->stamp;
 }
 
-void node_send(struct node *node, struct message *message)
+void context_send(struct node *node, struct message *message)
 {
     message->next = NULL;
     struct message ***end = message->peer == node->rank ? &node->to_self_end : &node->outbox_end;
@@ -198,20 +198,20 @@ bool node_take_wake(struct node *node)
 
 void node_remove_region(struct node *node, struct region *region)
 {
-    region_protect(node, region);
+    protection_remove_region(node, region);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < node->dirty_count; i++)
         if (page_region(node->dirty[i]) != region)
             node->dirty[kept++] = node->dirty[i];
     node->dirty_count = kept;
-    opened_remove_region(node, region);
-    ahead_remove_region(node, region);
+    preopened_remove_region(node, region);
+    update_remove_region(node, region);
     node->pinned_last = NULL;
     for (struct page **link = &node->pinned; *link;) {
         if (page_region(*link) == region)
-            *link = (*link)->more->pin_next;
+            *link = (*link)->extension->pin_next;
         else
-            link = &(*link)->more->pin_next;
+            link = &(*link)->extension->pin_next;
     }
     for (struct fetch *fetch = node->fetches, *next; fetch; fetch = next) {
         next = fetch->next;
@@ -227,23 +227,23 @@ void node_remove_region(struct node *node, struct region *region)
 static void dispatch(struct node *node, struct message *message)
 {
     switch ((enum message_kind)message_header(message)->kind) {
-    case MESSAGE_FETCH: fetch_receive_want(node, message); return;
-    case MESSAGE_REPLY: fetch_receive_reply(node, message); return;
-    case MESSAGE_PUSH: push_receive(node, message); return;
+    case MESSAGE_FETCH: serve_receive(node, message); return;
+    case MESSAGE_REPLY: reply_receive(node, message); return;
+    case MESSAGE_PUSH: pushed_receive(node, message); return;
     case MESSAGE_ACQUIRE: lock_receive_acquire(node, message); return;
     case MESSAGE_PASS: lock_receive_pass(node, message); return;
-    case MESSAGE_GRANT: lock_receive_grant(node, message); return;
+    case MESSAGE_GRANT: grant_receive(node, message); return;
     case MESSAGE_BUSY: lock_receive_busy(node, message); return;
     case MESSAGE_WITHDRAW: lock_receive_withdraw(node, message); return;
     case MESSAGE_WITHDRAWN: lock_receive_withdrawn(node, message); return;
     case MESSAGE_ARRIVE: meeting_receive_arrive(node, message); return;
-    case MESSAGE_DEPART: meeting_receive_depart(node, message); return;
+    case MESSAGE_DEPART: departure_receive(node, message); return;
     case MESSAGE_ADD: counter_receive_add(node, message); return;
     case MESSAGE_SUM: counter_receive_sum(node, message); return;
-    case MESSAGE_WANT_COLLECT:
+    case MESSAGE_REQUEST_COLLECTION:
         if (message->wire_bytes > sizeof(struct message_header))
             break;
-        collection_receive_want(node);
+        collection_receive_request(node);
         return;
     case MESSAGE_COLLECT:
         if (message->wire_bytes > sizeof(struct message_header))
@@ -255,7 +255,7 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_HELD: trail_receive_held(node, message); return;
     case MESSAGE_KINDS: break;
     }
-    node_malformed(node, message);
+    context_malformed(node, message);
 }
 
 bool node_not_made_yet(const struct node *node, uint32_t number, uint32_t next)
@@ -263,25 +263,36 @@ bool node_not_made_yet(const struct node *node, uint32_t number, uint32_t next)
     return number == next && node->meetings[MEETING_THREADS].state == MEETING_ARRIVED;
 }
 
-void node_keep_early(struct node *node, struct message *message)
+void context_defer(struct node *node, struct message *message)
 {
-    struct message **end = &node->early;
     message->holders++;
     message->next = NULL;
-    while (*end)
-        end = &(*end)->next;
-    *end = message;
+    *node->deferred_end = message;
+    node->deferred_end = &message->next;
 }
 
-void node_deliver_early(struct node *node)
+/* A message that is deferred once more goes to the end of the queue, and so keeps its order. */
+static void redeliver(struct node *node)
 {
-    struct message *early = node->early;
-    node->early = NULL;
-    for (struct message *next; early; early = next) {
-        next = early->next;
-        dispatch(node, early);
-        message_release(early, &node->pool);
+    while (node->redeliver) {
+        struct message *message = node->deferred;
+        node->redeliver = false;
+        node->deferred = NULL;
+        node->deferred_end = &node->deferred;
+        for (struct message *next; message; message = next) {
+            next = message->next;
+            dispatch(node, message);
+            message_release(message, &node->pool);
+        }
     }
+}
+
+static void deliver(struct node *node, struct message *message)
+{
+    message->next = NULL;
+    dispatch(node, message);
+    message_release(message, &node->pool);
+    redeliver(node);
 }
 
 static void deliver_to_self(struct node *node)
@@ -291,9 +302,7 @@ static void deliver_to_self(struct node *node)
         node->to_self = message->next;
         if (!node->to_self)
             node->to_self_end = &node->to_self;
-        message->next = NULL;
-        dispatch(node, message);
-        message_release(message, &node->pool);
+        deliver(node, message);
     }
 }
 
@@ -305,14 +314,14 @@ void node_settle(struct node *node)
     do {
         deliver_to_self(node);
         collection_step(node);
-        ahead_pump(node);
+        update_pump(node);
     } while (node->to_self);
     node->delivering = false;
     if (node->prefetches.under_way)
         prefetch_step(node);
-    page_protect_flush(node);
+    protection_flush(node);
     if (node->policy.check_all)
-        node_check(node);
+        check_node(node);
 }
 
 static void check_header(const struct node *node, const struct message *message)
@@ -321,17 +330,17 @@ static void check_header(const struct node *node, const struct message *message)
     if (message->wire_bytes < sizeof *header || header->magic != MESSAGE_MAGIC ||
         header->bytes != message->wire_bytes || header->sender != (uint32_t)message->peer || message->peer < 0 ||
         message->peer >= node->size || header->stamp >= STAMP_END)
-        node_panic(node, "malformed message from rank %d (%llu bytes): not one of ours", message->peer,
-                   (unsigned long long)message->wire_bytes);
+        context_panic(node, "malformed message from rank %d (%llu bytes): not one of ours", message->peer,
+                      (unsigned long long)message->wire_bytes);
 }
 
 void node_place(struct node *node, struct message *message)
 {
     check_header(node, message);
     if (message_header(message)->kind != MESSAGE_REPLY)
-        node_malformed(node, message);
+        context_malformed(node, message);
     message_link(&node->arriving, message);
-    fetch_place_reply(node, message);
+    reply_place(node, message);
 }
 
 void node_receive(struct node *node, struct message *message)
@@ -340,20 +349,18 @@ void node_receive(struct node *node, struct message *message)
     const struct message_header *header = message_header(message);
     if (header->stamp > node->stamp)
         node->stamp = header->stamp; /* R1 */
-    message->next = NULL;
-    dispatch(node, message);
-    message_release(message, &node->pool);
+    deliver(node, message);
     node_settle(node);
 }
 
-void node_check(const struct node *node)
+void check_node(const struct node *node)
 {
     for (uint32_t i = 0; i < node->regions.count; i++)
         for (const struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++)
                 page_check(&block->pages[k], &node->port);
     for (node_id q = 0; q < node->size; q++)
-        log_check(&node->logs[q], node->cut[q], &node->port);
+        interval_check(&node->logs[q], node->cut[q], &node->port);
     for (uint32_t i = 0; i < node->lock_count; i++)
         lock_check(node->locks[i], &node->port);
 }

@@ -2,7 +2,7 @@
  *
  * Nothing here waits, sends, or takes the time.  A call changes the state and leaves results as data: messages in the
  * outbox, and `wake`, which says that something changed that a waiting thread may be waiting for.  A thread that waits
- * asks again: node_fault, lock_poll, counter_poll, meeting_take are all questions that can be repeated.  The caller holds
+ * asks again: access_fault, lock_poll, counter_poll, meeting_take are all questions that can be repeated.  The caller holds
  * one mutex around every call.  Messages to itself a node delivers before the call returns.
  *
  * Many nodes fit in one process; nothing here can tell simulation from production.
@@ -27,9 +27,9 @@
 /* What the simulator turns, and chaos under MPI.  All zero: as in production. */
 struct policy {
     enum { WHOLE_AUTO, WHOLE_NEVER, WHOLE_ALWAYS, WHOLE_RANDOM } whole;
-    enum { APART_AUTO, APART_NEVER, APART_ALWAYS, APART_RANDOM } apart; /* whole pages, behind the wire (apart.h) */
-    uint32_t stay_open_permille;                                        /* serve a page and leave it open (R10) */
-    uint32_t open_early_permille;                                       /* open a page before it is written (R10) */
+    enum { BULK_AUTO, BULK_NEVER, BULK_ALWAYS, BULK_RANDOM } bulk; /* whole pages, behind the wire (apart.h) */
+    uint32_t stay_open_permille;                                   /* serve a page and leave it open (R10) */
+    uint32_t preopen_permille;                                     /* open a page before it is written (R10) */
     uint32_t guess_permille; /* guess something of a page without ground (history.h) */
     uint32_t random_state;
     bool check_all;      /* every *_check after each step */
@@ -38,11 +38,12 @@ struct policy {
 
 struct node_options {
     node_id rank, size;
-    uint64_t budget_bytes;     /* of protocol memory, above what remained after the last collection */
-    uint64_t ahead_bytes_max;  /* read-ahead of a stream, at most; 0: none */
-    uint64_t wanted_bytes_max; /* of pages that are wanted again (history.h), under way at a time; 0: none is brought */
-    uint64_t push_bytes_max;   /* pages pushed to a node at a time, and wanted at a time by who subscribes; 0: none */
-    uint64_t open_bytes_max;   /* opened ahead of write faults, at most; 0: none */
+    uint64_t budget_bytes;        /* of protocol memory, above what remained after the last collection */
+    uint64_t readahead_bytes_max; /* read-ahead of a stream, at most; 0: none */
+    uint64_t
+        refetch_bytes_max;   /* of pages that are wanted again (history.h), under way at a time; 0: none is brought */
+    uint64_t push_bytes_max; /* pages pushed to a node at a time, and wanted at a time by who subscribes; 0: none */
+    uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
     struct policy policy;
 };
 
@@ -51,8 +52,8 @@ struct node_stats {
     uint64_t pages_received, pages_served, diffs_received, diffs_served, diffs_made, diff_bytes_received,
         diff_bytes_served, twins_made, intervals_closed, notices_received, invalidations, barriers, collections;
     uint64_t lock_acquires, lock_acquires_local, lock_grants, counter_operations, protects;
-    uint64_t pages_ahead, pages_again, pushes_sent, pushes_used, pushes_unused, samples, samples_unused;
-    uint64_t pages_early, pages_early_unused;
+    uint64_t pages_readahead, pages_refetched, pushes_sent, pushes_used, pushes_unused, probes, probes_unused;
+    uint64_t pages_preopened, pages_preopened_unused;
 };
 
 /* The last things that happened, for the last words of a broken node and for traces. */
@@ -114,15 +115,13 @@ struct node {
     struct prefetches prefetches;
     struct message *sending;  /* with segments, until the last byte of them has been taken */
     struct message *arriving; /* placed, and not received yet */
-    struct message *held;     /* requests for pages that are arriving */
     uint32_t postponed;       /* fetches that wait for something in `sending` */
-    bool hurry;               /* somebody here waits for something in `sending` */
+    bool send_blocked;        /* somebody here waits for something in `sending` */
     struct page *pinned;      /* list, in ascending order of addresses */
     struct page *pinned_last; /* where the last one was put in, or NULL */
 
     struct lock **locks;
     uint32_t lock_count, lock_capacity;
-    struct message *early; /* messages from beyond the next departure */
     struct counter *counters;
     uint32_t counter_count, counter_capacity;
     struct counter_request *counter_requests;
@@ -141,7 +140,9 @@ struct node {
 
     struct message *outbox, **outbox_end;
     struct message *to_self, **to_self_end;
-    bool delivering; /* to_self is being emptied further up the stack */
+    struct message *deferred, **deferred_end; /* wait for a departure, or for pages that arrive */
+    bool redeliver;                           /* what they wait for may have come */
+    bool delivering;                          /* to_self is being emptied further up the stack */
     bool wake;
 
     struct node_stats stats;
@@ -161,7 +162,7 @@ enum fault_answer {
 };
 
 /* A thread touched `offset`.  `first` on the first of a series of equal questions (statistics, read-ahead). */
-enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, bool first);
+enum fault_answer access_fault(struct node *node, uint64_t offset, bool write, bool first);
 
 /* A message of another node; the node takes it. */
 void node_receive(struct node *node, struct message *message);
@@ -171,12 +172,12 @@ void node_place(struct node *node, struct message *message);
 /* All bytes of a message with segments, which came out of the outbox, have been taken; the node takes it back. */
 void node_sent(struct node *node, struct message *message);
 
-/* Pins: the page at `offset` must be accessible (node_fault said DONE under the same hold of the mutex). */
-void node_pin(struct node *node, uint64_t offset, bool write);
-void node_unpin(struct node *node, uint64_t offset, bool write);
+/* Pins: the page at `offset` must be accessible (access_fault said DONE under the same hold of the mutex). */
+void access_pin(struct node *node, uint64_t offset, bool write);
+void access_unpin(struct node *node, uint64_t offset, bool write);
 /* Before an acquire or a barrier returns: start what pinned pages lack; true when these are up to date, and the pages that
  * are wanted again are here. */
-bool node_caught_up(struct node *node);
+bool access_caught_up(struct node *node);
 
 /* The messages to send, in order; the caller takes them. */
 struct message *node_take_outbox(struct node *node);
@@ -185,71 +186,70 @@ bool node_take_wake(struct node *node);
  * counter.h, meeting.h, roll.h and trail.h that threads call do not do it themselves: call it after them. */
 void node_settle(struct node *node);
 
-void node_check(const struct node *node);
+void check_node(const struct node *node);
 
 /* ---- for the other files of the protocol --------------------------------------------------------------------- */
 
-stamp node_tick(struct node *node);
-void node_send(struct node *node, struct message *message);
-void node_event(struct node *node, enum event_kind kind, const struct page *page, uint64_t other, node_id peer);
-const char *node_event_name(enum event_kind kind);
+stamp context_tick(struct node *node);
+void context_send(struct node *node, struct message *message);
+void context_event(struct node *node, enum event_kind kind, const struct page *page, uint64_t other, node_id peer);
+const char *context_event_name(enum event_kind kind);
 /* Does not return. */
-void node_panic(const struct node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void node_malformed(const struct node *node, const struct message *message);
-bool node_chance(struct node *node, uint32_t permille);
+void context_panic(const struct node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void context_malformed(const struct node *node, const struct message *message);
+bool context_chance(struct node *node, uint32_t permille);
 
 /* Other nodes may have departed from a meeting already, and use what it made: a lock or counter of the number that is next
  * here.  Such messages, and grants that build on a cut that this node has not passed, wait for its own departure. */
 bool node_not_made_yet(const struct node *node, uint32_t number, uint32_t next);
-void node_keep_early(struct node *node, struct message *message);
-void node_deliver_early(struct node *node);
+void context_defer(struct node *node, struct message *message);
 
 /* Make the region inaccessible and forget all that this node knows of it. */
 void node_remove_region(struct node *node, struct region *region);
 
 /* notices.c */
 /* What subscribers have not is pushed to them: to `to` only, or (NODE_NONE) to all. */
-void node_close_interval(struct node *node, node_id to);
+void release_interval(struct node *node, node_id to);
 /* Put the intervals above the vector's entries, and above the last cut, into the message. */
-void node_put_intervals(struct node *node, struct message *message, const struct vector *known);
+void notices_put(struct node *node, struct message *message, const struct vector *known);
 /* What this node knows, as entries above the last cut. */
-void node_put_known(struct node *node, struct message *message);
+void notices_put_known(struct node *node, struct message *message);
 /* Take in write notices: the acquire side of every synchronisation. */
-void node_learn(struct node *node, const struct message *message, struct reader *reader);
+void notices_apply(struct node *node, const struct message *message, struct reader *reader);
 /* The same list in the departure of a meeting, which all nodes see alike: choose owners, trim logs. */
-void node_pass_cut(struct node *node, const struct message *message, struct reader reader);
+void cut_pass(struct node *node, const struct message *message, struct reader reader);
 
 /* protection.c */
-void page_protect(struct node *node, struct page *page, enum access access);
+void protection_set(struct node *node, struct page *page, enum access access);
 /* Make all of a region that is about to go inaccessible. */
-void region_protect(struct node *node, struct region *region);
-void page_protect_flush(struct node *node);
+void protection_remove_region(struct node *node, struct region *region);
+void protection_flush(struct node *node);
 
 /* opening.c */
 /* The page belongs to the open interval. */
-void node_mark_dirty(struct node *node, struct page *page);
+void writes_mark_dirty(struct node *node, struct page *page);
 /* A write fault, or one ahead of its time: the page belongs to the open interval.  False: a collection is under way, or
  * the page is being sent. */
-bool page_open(struct node *node, struct page *page);
+bool writes_open(struct node *node, struct page *page);
 /* A guess that the page will be written: open it, but let it belong to no interval as long as it has not changed (R10). */
-bool page_open_early(struct node *node, struct page *page, bool stays);
+bool preopened_open(struct node *node, struct page *page, bool stays);
 /* In the open interval, or since it was opened early. */
-bool page_written(const struct node *node, const struct page *page);
+bool preopened_written(const struct node *node, const struct page *page);
 /* Look at what was opened early: what has changed belongs to the open interval. */
-void opened_look(struct node *node);
-/* The same, and nothing is open early until opened_resume: during a collection nothing may be written unseen. */
-void opened_pause(struct node *node);
-void opened_resume(struct node *node);
-void opened_remove_region(struct node *node, const struct region *region);
+void preopened_inspect(struct node *node);
+/* The same, and nothing is open early until preopened_resume: during a collection nothing may be written unseen. */
+void preopened_pause(struct node *node);
+void preopened_resume(struct node *node);
+void preopened_remove_region(struct node *node, const struct region *region);
 /* Cut what was written since others were sent the page, and leave it open early: no fault when it is written again. */
-void page_snapshot(struct node *node, struct page *page);
+void seal_snapshot(struct node *node, struct page *page);
 /* Before a page is served: protect it (batched) ... */
-void page_shut(struct node *node, struct page *page);
-/* ... and, after page_protect_flush, cut what was written, or `late`.  Returns the tag. */
-stamp page_seal(struct node *node, struct page *page, bool late);
+void seal_shut(struct node *node, struct page *page);
+/* ... and, after protection_flush, cut what was written, or `late`.  Returns the tag. */
+stamp seal_page(struct node *node, struct page *page, bool late);
 /* Cut what `late` has put off: before others' writes change the page or its twin, and before its diffs are asked for. */
-void page_cut_late(struct node *node, struct page *page);
+void seal_encode_deferred(struct node *node, struct page *page);
 /* Something was written elsewhere that this copy lacks: take the access away, as far as pins allow. */
-void page_make_stale(struct node *node, struct page *page);
+void protection_make_stale(struct node *node, struct page *page);
 
 #endif

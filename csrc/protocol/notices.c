@@ -62,15 +62,15 @@ static bool continues(const struct page *a, const struct page *b)
     return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 
-void node_close_interval(struct node *node, node_id to)
+void release_interval(struct node *node, node_id to)
 {
-    opened_look(node);
+    preopened_inspect(node);
     uint32_t count = node->dirty_count, runs = count ? 1 : 0;
     if (count == 0)
         return;
     sort((void **)node->dirty, count, page_before);
-    push_cut(node, to);
-    stamp closed = node_tick(node);
+    push_encode(node, to);
+    stamp closed = context_tick(node);
     node->vt[node->rank] = closed;
     for (uint32_t i = 1; i < count; i++)
         runs += !continues(node->dirty[i - 1], node->dirty[i]);
@@ -93,12 +93,12 @@ void node_close_interval(struct node *node, node_id to)
         node->dirty = NULL;
         node->dirty_capacity = 0;
     }
-    log_append(&node->logs[node->rank], &node->pool, interval);
+    interval_append(&node->logs[node->rank], &node->pool, interval);
     node->stats.intervals_closed++;
-    node_event(node, EVENT_CLOSE, NULL, count, node->rank);
+    context_event(node, EVENT_CLOSE, NULL, count, node->rank);
 }
 
-void node_put_known(struct node *node, struct message *message)
+void notices_put_known(struct node *node, struct message *message)
 {
     uint32_t count = 0;
     uint64_t count_at = message->wire_bytes;
@@ -112,14 +112,14 @@ void node_put_known(struct node *node, struct message *message)
     memcpy(message->wire + count_at, &count, sizeof count);
 }
 
-void node_put_intervals(struct node *node, struct message *message, const struct vector *known)
+void notices_put(struct node *node, struct message *message, const struct vector *known)
 {
     uint32_t count = 0;
     uint64_t count_at = message->wire_bytes;
     message_put_u32(message, &node->pool, 0);
     for (node_id q = 0; q < node->size; q++) {
         const struct log *log = &node->logs[q];
-        uint32_t from = log->count ? log_after(log, vector_get(known, q)) : 0;
+        uint32_t from = log->count ? interval_after(log, vector_get(known, q)) : 0;
         for (uint32_t i = from; i < log->count; i++) {
             const struct interval *interval = log->items[log->first + i];
             message_put_bytes(message, &node->pool, interval, interval_bytes(interval));
@@ -161,8 +161,8 @@ static void learn_run(struct node *node, const struct interval *interval, const 
             vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
             /* Most are stale already, or were never used here. */
             if ((page->access != ACCESS_NONE || page->writable || page_history(page)) && !page_valid(page) &&
-                !ahead_stale(node, page))
-                page_make_stale(node, page);
+                !update_stale(node, page))
+                protection_make_stale(node, page);
         }
     }
     node->stats.notices_received += run->pages;
@@ -174,11 +174,11 @@ static struct region *region_of_run(struct node *node, const struct message *mes
 {
     struct region *region = region_find(&node->regions, run->region);
     if (region && (run->first >= region->pages || run->pages > region->pages - run->first))
-        node_malformed(node, message);
+        context_malformed(node, message);
     return region;
 }
 
-void node_learn(struct node *node, const struct message *message, struct reader *reader)
+void notices_apply(struct node *node, const struct message *message, struct reader *reader)
 {
     uint32_t count = reader_u32(reader);
     for (uint32_t i = 0; i < count && !reader->bad; i++) {
@@ -190,7 +190,7 @@ void node_learn(struct node *node, const struct message *message, struct reader 
             continue;
         }
         node->vt[interval->node] = interval->stamp;
-        log_append(&node->logs[interval->node], &node->pool, interval);
+        interval_append(&node->logs[interval->node], &node->pool, interval);
         for (uint32_t r = 0; r < interval->run_count; r++) {
             struct region *region = region_of_run(node, message, &interval->runs[r]);
             if (region)
@@ -198,7 +198,7 @@ void node_learn(struct node *node, const struct message *message, struct reader 
         }
     }
     if (!reader_ended(reader))
-        node_malformed(node, message);
+        context_malformed(node, message);
 }
 
 /* ---- cuts (R7) ------------------------------------------------------------------------------------------------- */
@@ -226,9 +226,9 @@ static struct cut_list read_cut(struct node *node, const struct message *message
         reader_bytes(&reader, head.run_count * (uint64_t)sizeof(struct run));
         if (head.stamp <= node->cut[head.node])
             continue;
-        struct interval *interval = log_at(&node->logs[head.node], head.stamp);
+        struct interval *interval = interval_at(&node->logs[head.node], head.stamp);
         if (!interval)
-            node_malformed(node, message);
+            context_malformed(node, message);
         list.items = pool_grow(&node->pool, list.items, &list.capacity, list.count + 1, sizeof(struct interval *));
         list.items[list.count++] = interval;
     }
@@ -285,7 +285,7 @@ static void choose_owners(struct node *node, struct cut_list *list)
     for_cut_pages(node, list, forget_writer);
 }
 
-void node_pass_cut(struct node *node, const struct message *message, struct reader reader)
+void cut_pass(struct node *node, const struct message *message, struct reader reader)
 {
     struct cut_list list = read_cut(node, message, reader);
     choose_owners(node, &list);
@@ -295,6 +295,6 @@ void node_pass_cut(struct node *node, const struct message *message, struct read
     if (list.items)
         pool_give(&node->pool, list.items, list.capacity * sizeof(struct interval *));
     for (node_id q = 0; q < node->size; q++)
-        log_trim(&node->logs[q], &node->pool, node->cut[q]);
+        interval_trim(&node->logs[q], &node->pool, node->cut[q]);
     node->cuts++;
 }

@@ -10,7 +10,7 @@
 
 enum { PATIENCE_MIN = 4, PATIENCE_MAX = 128, REWRITTEN = 2 };
 
-void node_mark_dirty(struct node *node, struct page *page)
+void writes_mark_dirty(struct node *node, struct page *page)
 {
     if (page->dirty)
         return;
@@ -37,47 +37,47 @@ static void note_write(struct node *node, struct page *page)
         history->patience = (uint8_t)(2 * history->patience);
 }
 
-bool page_open(struct node *node, struct page *page)
+bool writes_open(struct node *node, struct page *page)
 {
     if (page->writable)
         return true;
     if (node->collection.holding)
         return false;
-    if (apart_leaves(node, page)) {
-        node->hurry = true;
+    if (bulk_leaves(node, page)) {
+        node->send_blocked = true;
         return false;
     }
     note_write(node, page);
-    node_mark_dirty(node, page);
+    writes_mark_dirty(node, page);
     page->writable = true;
     if (!page->twin) {
         page_twin(page, &node->pool, &node->port);
         node->stats.twins_made++;
         page_region(page)->stats.twins_made++;
     }
-    node_event(node, EVENT_OPEN, page, 0, node->rank);
+    context_event(node, EVENT_OPEN, page, 0, node->rank);
     return true;
 }
 
 /* ---- opened early (R10) ---------------------------------------------------------------------------------------- */
 
-static void add_opened(struct node *node, struct page *page, bool stays)
+static void preopened_add(struct node *node, struct page *page, bool stays)
 {
-    if (!page->early_listed) {
+    if (!page->preopened_listed) {
         node->opened =
             pool_grow(&node->pool, node->opened, &node->opened_capacity, node->opened_count + 1, sizeof(struct page *));
         node->opened[node->opened_count++] = page;
     }
-    page->early = page->early_listed = true;
-    page->early_stays = stays;
-    page->early_paused = false;
+    page->preopened = page->preopened_listed = true;
+    page->preopened_stays = stays;
+    page->preopened_paused = false;
     if (stays) {
         struct page_history *history = history_of(page, &node->pool);
         history->looks = 0;
         if (history->patience == 0)
             history->patience = PATIENCE_MIN;
     }
-    node->stats.pages_early++;
+    node->stats.pages_preopened++;
 }
 
 /* A stream comes over it again: so it is written, with the value that it has (zeros over zeros), and to look at it and close
@@ -85,26 +85,26 @@ static void add_opened(struct node *node, struct page *page, bool stays)
  * written it: a stream runs into a neighbour's block, whose copies must not go stale for that. */
 static bool written_in_vain(const struct page *page)
 {
-    return page->early_in_vain && page->fresh && page->need.count == 0;
+    return page->preopened_unused && page->fresh && page->need.count == 0;
 }
 
-bool page_open_early(struct node *node, struct page *page, bool stays)
+bool preopened_open(struct node *node, struct page *page, bool stays)
 {
     if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE ||
-        !page_valid(page) || apart_leaves(node, page))
+        !page_valid(page) || bulk_leaves(node, page))
         return false;
     if (!stays && written_in_vain(page)) {
-        page_open(node, page);
-        page_protect(node, page, ACCESS_WRITE);
+        writes_open(node, page);
+        protection_set(node, page, ACCESS_WRITE);
         return true;
     }
     note_write(node, page);
     page->writable = true;
     if (!page->twin)
         page_twin(page, &node->pool, &node->port);
-    add_opened(node, page, stays);
-    page_protect(node, page, ACCESS_WRITE);
-    node_event(node, EVENT_OPEN, page, 1, node->rank);
+    preopened_add(node, page, stays);
+    protection_set(node, page, ACCESS_WRITE);
+    context_event(node, EVENT_OPEN, page, 1, node->rank);
     return true;
 }
 
@@ -133,7 +133,7 @@ static bool untouched(const struct node *node, const struct page *page, struct t
     return true;
 }
 
-static bool page_changed(const struct node *node, const struct page *page, struct touched *touched)
+static bool preopened_changed(const struct node *node, const struct page *page, struct touched *touched)
 {
     const unsigned char *now = node->port.view + page_offset(page);
     uint64_t bytes = page_region(page)->page_bytes, granule = node->port.granule_bytes;
@@ -147,23 +147,23 @@ static bool page_changed(const struct node *node, const struct page *page, struc
     return false;
 }
 
-bool page_written(const struct node *node, const struct page *page)
+bool preopened_written(const struct node *node, const struct page *page)
 {
-    return page->dirty || (page->early && page_changed(node, page, &(struct touched){.asked = false}));
+    return page->dirty || (page->preopened && preopened_changed(node, page, &(struct touched){.asked = false}));
 }
 
 /* It is protected, and nobody wrote it. */
 static void close_unused(struct node *node, struct page *page)
 {
-    node->stats.pages_early_unused++;
-    if (page->early_stays) {
+    node->stats.pages_preopened_unused++;
+    if (page->preopened_stays) {
         page_history(page)->closed = true;
         page_history(page)->rewritten = 0;
     }
     if (page_twin_constant(page)) {
         page->twin = NULL;
         page->fresh = true;
-        page->early_in_vain = true;
+        page->preopened_unused = true;
     } else
         page_twin_drop(page, &node->pool);
 }
@@ -173,17 +173,17 @@ static void close_opened(struct node *node)
 {
     uint32_t kept = 0;
     struct touched touched = {.asked = false};
-    page_protect_flush(node);
+    protection_flush(node);
     for (uint32_t i = 0; i < node->opened_count; i++) {
         struct page *page = node->opened[i];
-        bool open = page->writable, changed = !open && page_changed(node, page, &touched);
-        if (open || (page->early_paused && !changed)) {
+        bool open = page->writable, changed = !open && preopened_changed(node, page, &touched);
+        if (open || (page->preopened_paused && !changed)) {
             node->opened[kept++] = page;
             continue;
         }
-        page->early = page->early_listed = page->early_paused = false;
+        page->preopened = page->preopened_listed = page->preopened_paused = false;
         if (changed)
-            node_mark_dirty(node, page);
+            writes_mark_dirty(node, page);
         else
             close_unused(node, page);
     }
@@ -198,24 +198,24 @@ static void look(struct node *node, bool pause)
     struct touched touched = {.asked = false};
     for (uint32_t i = 0; i < node->opened_count; i++) {
         struct page *page = node->opened[i];
-        if (page->early && page_changed(node, page, &touched)) {
-            page->early = false;
-            node_mark_dirty(node, page);
+        if (page->preopened && preopened_changed(node, page, &touched)) {
+            page->preopened = false;
+            writes_mark_dirty(node, page);
         }
-        if (!page->early) { /* it was served or pinned meanwhile, or has changed */
-            page->early_listed = false;
+        if (!page->preopened) { /* it was served or pinned meanwhile, or has changed */
+            page->preopened_listed = false;
             continue;
         }
         node->opened[kept++] = page;
-        if (page->early_paused)
+        if (page->preopened_paused)
             continue;
-        bool stays = page->writable && page->early_stays;
+        bool stays = page->writable && page->preopened_stays;
         if (stays && !pause && page_history(page)->looks++ < page_history(page)->patience)
             continue;
         page->writable = false;
         if (page->access == ACCESS_WRITE)
-            page_protect(node, page, ACCESS_READ);
-        page->early_paused = pause && stays;
+            protection_set(node, page, ACCESS_READ);
+        page->preopened_paused = pause && stays;
         closing = true;
     }
     node->opened_count = kept;
@@ -223,33 +223,33 @@ static void look(struct node *node, bool pause)
         close_opened(node);
 }
 
-void opened_look(struct node *node)
+void preopened_inspect(struct node *node)
 {
     look(node, false);
 }
 
-void opened_pause(struct node *node)
+void preopened_pause(struct node *node)
 {
     look(node, true);
 }
 
-void opened_resume(struct node *node)
+void preopened_resume(struct node *node)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < node->opened_count; i++) {
         struct page *page = node->opened[i];
-        bool paused = page->early && page->early_paused;
-        page->early_paused = false;
+        bool paused = page->preopened && page->preopened_paused;
+        page->preopened_paused = false;
         if (paused && !page->writable && page_valid(page) && !page_pinned(page)) {
             page->writable = true;
-            page_protect(node, page, ACCESS_WRITE);
+            protection_set(node, page, ACCESS_WRITE);
         }
         node->opened[kept++] = page;
     }
     node->opened_count = kept;
 }
 
-void opened_remove_region(struct node *node, const struct region *region)
+void preopened_remove_region(struct node *node, const struct region *region)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < node->opened_count; i++)
@@ -292,15 +292,15 @@ static void shut_between(struct node *node, const struct page *page)
             return;
     }
     for (uint64_t index = first; index < end; index++)
-        page_protect(node, region_page_if(region, index), ACCESS_READ);
+        protection_set(node, region_page_if(region, index), ACCESS_READ);
 }
 
-void page_shut(struct node *node, struct page *page)
+void seal_shut(struct node *node, struct page *page)
 {
     if (!closes(node, page))
         return;
     shut_between(node, page);
-    page_protect(node, page, ACCESS_READ);
+    protection_set(node, page, ACCESS_READ);
 }
 
 static void count_diff(struct node *node, struct page *page)
@@ -316,22 +316,22 @@ static void seal_pinned(struct node *node, struct page *page, stamp tag)
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
-        page_cut(page, snapshot, &node->pool, tag);
+        page_encode(page, snapshot, &node->pool, tag);
         count_diff(node, page);
     }
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
-    if (collection_silent(node))
+    if (context_silent(node))
         page->owed = node->collection.owing = true;
     else
-        node_mark_dirty(node, page);
+        writes_mark_dirty(node, page);
 }
 
-void page_cut_late(struct node *node, struct page *page)
+void seal_encode_deferred(struct node *node, struct page *page)
 {
-    if (!page->more || !page->more->uncut)
+    if (!page->extension || !page->extension->deferred_tag)
         return;
-    page->served_whole = page_worth_whole(page, page_cut_before(page, &node->pool, &node->port));
+    page->served_whole = page_worth_whole(page, page_encode_deferred(page, &node->pool, &node->port));
     count_diff(node, page);
 }
 
@@ -343,78 +343,78 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
     if (!page->twin)
         return;
     if (late && !page_fetch(page)) {
-        page_put_off_cut(page, &node->pool, tag);
+        page_defer_encoding(page, &node->pool, tag);
         return;
     }
-    page_cut(page, node->port.view + page_offset(page), &node->pool, tag);
+    page_encode(page, node->port.view + page_offset(page), &node->pool, tag);
     page_twin_drop(page, &node->pool);
     count_diff(node, page);
 }
 
-stamp page_seal(struct node *node, struct page *page, bool late)
+stamp seal_page(struct node *node, struct page *page, bool late)
 {
     bool unchanged = !page->twin && !page->writable; /* since it was sealed: what was put off can be put off further */
     if (!late || !unchanged)
-        page_cut_late(node, page);
+        seal_encode_deferred(node, page);
     if (page->owed)
         return vector_get(&page->have, node->rank); /* the same snapshot for everybody until the collection ends */
-    if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) { /* page_shut left it open */
-        page_snapshot(node, page);
+    if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) { /* seal_shut left it open */
+        seal_snapshot(node, page);
         return vector_get(&page->have, node->rank);
     }
     page->served = page->served || page->writable;
-    stamp tag = node_tick(node);
+    stamp tag = context_tick(node);
     page_fill(page, &node->port);
-    if (page->early) {
-        page->early = false;
-        if (page_changed(node, page, &(struct touched){.asked = false}))
-            node_mark_dirty(node, page);
+    if (page->preopened) {
+        page->preopened = false;
+        if (preopened_changed(node, page, &(struct touched){.asked = false}))
+            writes_mark_dirty(node, page);
     }
     if (page_pinned_write(page))
         seal_pinned(node, page, tag);
     else
         seal_closed(node, page, tag, late);
     vector_raise(&page->have, &node->pool, node->rank, tag);
-    node_event(node, EVENT_SEAL, page, tag, node->rank);
+    context_event(node, EVENT_SEAL, page, tag, node->rank);
     return tag;
 }
 
 /* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
-void page_snapshot(struct node *node, struct page *page)
+void seal_snapshot(struct node *node, struct page *page)
 {
-    page_cut_late(node, page);
+    seal_encode_deferred(node, page);
     uint64_t bytes = page_region(page)->page_bytes;
-    stamp tag = node_tick(node);
+    stamp tag = context_tick(node);
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
-        page_cut(page, snapshot, &node->pool, tag);
+        page_encode(page, snapshot, &node->pool, tag);
         count_diff(node, page);
-        const struct diff *last = page->more ? page->more->diffs_last : NULL;
-        if (page->early && last && last->tag == tag)
-            node_mark_dirty(node, page); /* nobody has found it changed before */
+        const struct diff *last = page->extension ? page->extension->diffs_last : NULL;
+        if (page->preopened && last && last->tag == tag)
+            writes_mark_dirty(node, page); /* nobody has found it changed before */
     }
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
     vector_raise(&page->have, &node->pool, node->rank, tag);
-    add_opened(node, page, true);
-    node_event(node, EVENT_SEAL, page, tag, node->rank);
+    preopened_add(node, page, true);
+    context_event(node, EVENT_SEAL, page, tag, node->rank);
 }
 
-void page_make_stale(struct node *node, struct page *page)
+void protection_make_stale(struct node *node, struct page *page)
 {
     if (page_pinned_write(page))
-        return; /* exempt until it is unpinned; an acquire brings it up to date (node_caught_up) */
+        return; /* exempt until it is unpinned; an acquire brings it up to date (access_caught_up) */
     page->writable = false;
     if (page_pinned_read(page)) {
         if (page->access == ACCESS_WRITE)
-            page_protect(node, page, ACCESS_READ);
+            protection_set(node, page, ACCESS_READ);
         return;
     }
     if (page->access != ACCESS_NONE) {
-        page_protect(node, page, ACCESS_NONE);
+        protection_set(node, page, ACCESS_NONE);
         node->stats.invalidations++;
         page_region(page)->stats.invalidations++;
-        node_event(node, EVENT_STALE, page, 0, NODE_NONE);
+        context_event(node, EVENT_STALE, page, 0, NODE_NONE);
     }
 }

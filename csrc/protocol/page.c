@@ -16,24 +16,25 @@ bool page_pinned(const struct page *page)
     return page_pinned_read(page) || page_pinned_write(page);
 }
 
-struct page_more *page_more(struct page *page, struct pool *pool)
+struct page_extension *page_extension(struct page *page, struct pool *pool)
 {
-    if (!page->more)
-        page->more = pool_take_zeroed(pool, sizeof *page->more);
-    return page->more;
+    if (!page->extension)
+        page->extension = pool_take_zeroed(pool, sizeof *page->extension);
+    return page->extension;
 }
 
-static bool empty(const struct page_more *more)
+static bool empty(const struct page_extension *extension)
 {
-    return !more->diffs && !more->uncut && !more->fetch && !more->history && !more->pins_read && !more->pins_write;
+    return !extension->diffs && !extension->deferred_tag && !extension->fetch && !extension->history &&
+           !extension->pins_read && !extension->pins_write;
 }
 
 void page_tidy(struct page *page, struct pool *pool)
 {
-    if (!page->more || !empty(page->more))
+    if (!page->extension || !empty(page->extension))
         return;
-    pool_give(pool, page->more, sizeof *page->more);
-    page->more = NULL;
+    pool_give(pool, page->extension, sizeof *page->extension);
+    page->extension = NULL;
 }
 
 bool page_stays_open(const struct page *page)
@@ -112,28 +113,28 @@ void page_twin_drop(struct page *page, struct pool *pool)
 
 static void drop_before(struct page *page, struct pool *pool)
 {
-    if (!page->more->uncut)
+    if (!page->extension->deferred_tag)
         return;
-    give_twin(page, pool, page->more->before);
-    page->more->before = NULL;
-    page->more->uncut = 0;
+    give_twin(page, pool, page->extension->before);
+    page->extension->before = NULL;
+    page->extension->deferred_tag = 0;
 }
 
 void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag)
 {
-    struct page_more *more = page->more;
-    if (!more)
+    struct page_extension *extension = page->extension;
+    if (!extension)
         return;
-    while (more->diffs && more->diffs->tag <= tag) {
-        struct diff *diff = more->diffs;
-        more->diffs = diff->next;
+    while (extension->diffs && extension->diffs->tag <= tag) {
+        struct diff *diff = extension->diffs;
+        extension->diffs = diff->next;
         pool_give(pool, diff, sizeof *diff + diff->bytes);
     }
-    if (more->diffs)
-        more->diffs->previous = NULL;
+    if (extension->diffs)
+        extension->diffs->previous = NULL;
     else
-        more->diffs_last = NULL;
-    if (more->uncut <= tag)
+        extension->diffs_last = NULL;
+    if (extension->deferred_tag <= tag)
         drop_before(page, pool);
     page_tidy(page, pool);
 }
@@ -155,41 +156,41 @@ static uint64_t cut(struct page *page, const unsigned char *now, const unsigned 
     uint64_t room = sizeof(struct diff) + diff_bytes_max(region->page_bytes);
     uint64_t twin_bytes = twin == region->constant ? pool->port->granule_bytes : region->page_bytes;
     struct diff *diff = pool_take(pool, room);
-    uint64_t bytes = diff_cut(now, twin, region->page_bytes, twin_bytes, diff->body);
+    uint64_t bytes = diff_encode(now, twin, region->page_bytes, twin_bytes, diff->body);
     if (bytes == 0) {
         pool_give(pool, diff, room);
         return 0;
     }
     diff = pool_trim(pool, diff, room, sizeof *diff + bytes);
-    struct page_more *more = page_more(page, pool);
-    *diff = (struct diff){.previous = more->diffs_last, .tag = tag, .bytes = bytes};
-    if (more->diffs_last)
-        more->diffs_last->next = diff;
+    struct page_extension *extension = page_extension(page, pool);
+    *diff = (struct diff){.previous = extension->diffs_last, .tag = tag, .bytes = bytes};
+    if (extension->diffs_last)
+        extension->diffs_last->next = diff;
     else
-        more->diffs = diff;
-    more->diffs_last = diff;
+        extension->diffs = diff;
+    extension->diffs_last = diff;
     return bytes;
 }
 
-uint64_t page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag)
+uint64_t page_encode(struct page *page, const unsigned char *now, struct pool *pool, stamp tag)
 {
     return cut(page, now, page->twin, pool, tag);
 }
 
-void page_put_off_cut(struct page *page, struct pool *pool, stamp tag)
+void page_defer_encoding(struct page *page, struct pool *pool, stamp tag)
 {
-    struct page_more *more = page_more(page, pool);
-    more->uncut = tag;
-    more->before = page->twin;
+    struct page_extension *extension = page_extension(page, pool);
+    extension->deferred_tag = tag;
+    extension->before = page->twin;
     page->twin = NULL;
 }
 
-uint64_t page_cut_before(struct page *page, struct pool *pool, const struct port *port)
+uint64_t page_encode_deferred(struct page *page, struct pool *pool, const struct port *port)
 {
-    if (!page->more || !page->more->uncut)
+    if (!page->extension || !page->extension->deferred_tag)
         return 0;
     const unsigned char *now = page->twin ? page->twin : port->view + page_offset(page);
-    uint64_t bytes = cut(page, now, page->more->before, pool, page->more->uncut);
+    uint64_t bytes = cut(page, now, page->extension->before, pool, page->extension->deferred_tag);
     drop_before(page, pool);
     page_tidy(page, pool);
     return bytes;
@@ -198,7 +199,8 @@ uint64_t page_cut_before(struct page *page, struct pool *pool, const struct port
 struct diff *page_diffs_after(const struct page *page, stamp tag)
 {
     struct diff *first = NULL;
-    for (struct diff *diff = page->more ? page->more->diffs_last : NULL; diff && diff->tag > tag; diff = diff->previous)
+    for (struct diff *diff = page->extension ? page->extension->diffs_last : NULL; diff && diff->tag > tag;
+         diff = diff->previous)
         first = diff;
     return first;
 }
@@ -210,20 +212,22 @@ void page_check(const struct page *page, const struct port *port)
     if (!page_pinned(page)) {
         if (page->access == ACCESS_WRITE && !page->writable)
             port->panic(port->context, "page: invariant 1: accessible for writing, but not open");
-        if (page->access != ACCESS_NONE && !page_valid(page) && !ahead_coming(page))
+        if (page->access != ACCESS_NONE && !page_valid(page) && !history_coming(page))
             port->panic(port->context, "page: invariant 1: accessible, but stale");
     }
-    if (page->arriving && (page->copy || (page->access != ACCESS_NONE && !ahead_coming(page)) || !page_fetch(page)))
+    if (page->arriving && (page->copy || (page->access != ACCESS_NONE && !history_coming(page)) || !page_fetch(page)))
         port->panic(port->context, "apart: invariant 2: a page that is arriving has a copy, access, or no fetch");
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
-    if (page->early && !page->twin)
+    if (page->preopened && !page->twin)
         port->panic(port->context, "page: invariant 6: opened early without a twin");
-    if (page->more && empty(page->more))
+    if (page->extension && empty(page->extension))
         port->panic(port->context, "page: invariant 5: more of nothing");
-    if (page->more && (!page->more->uncut != !page->more->before || (page->more->uncut && !page->copy)))
+    if (page->extension &&
+        (!page->extension->deferred_tag != !page->extension->before || (page->extension->deferred_tag && !page->copy)))
         port->panic(port->context, "page: invariant 5: a diff to cut without a twin or a copy");
-    for (const struct diff *diff = page->more ? page->more->diffs : NULL; diff && diff->next; diff = diff->next)
+    for (const struct diff *diff = page->extension ? page->extension->diffs : NULL; diff && diff->next;
+         diff = diff->next)
         if (diff->tag >= diff->next->tag)
             port->panic(port->context, "page: invariant 3: tags do not ascend");
 }

@@ -16,11 +16,11 @@
  *
  * Invariants (page_check)
  *  1. access <= READ unless writable; access == NONE unless valid; pinned pages excepted, and pages that are brought before
- *     any thread passes the acquire or the barrier that made them stale (ahead_coming).
+ *     any thread passes the acquire or the barrier that made them stale (history_coming).
  *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
- *  5. `more` is not empty; it has `before` where it has `uncut`, and then there is a copy.
+ *  5. `more` is not empty; it has `before` where it has `deferred_tag`, and then there is a copy.
  *  6. A page that was opened early has a twin: what others were sent last, or the initial value.
  */
 #ifndef PROTOCOL_PAGE_H
@@ -34,9 +34,9 @@ struct fetch;
 struct page_history;
 
 /* What few pages have at a time, made when one comes to need it. */
-struct page_more {
+struct page_extension {
     struct diff *diffs, *diffs_last;
-    stamp uncut;           /* sealed with this stamp, and the diff is not cut yet; 0: there is none */
+    stamp deferred_tag;    /* sealed with this stamp, and the diff is not cut yet; 0: there is none */
     unsigned char *before; /* its twin; what it is compared with is the next twin, or the page if there is none */
     struct fetch *fetch;
     struct page_history *history; /* of pages that are shared, or NULL */
@@ -47,24 +47,24 @@ struct page_more {
 /* An array has a million of them: its region and its index follow from where it lies (struct page_block). */
 struct page {
     struct vector need, have;
-    unsigned char *twin;    /* page_bytes of the pool, or the region's constant */
-    struct page_more *more; /* or NULL */
+    unsigned char *twin;              /* page_bytes of the pool, or the region's constant */
+    struct page_extension *extension; /* or NULL */
     node_id owner;
-    uint8_t slot : 7;          /* in its block */
-    uint8_t early_in_vain : 1; /* it was opened early with the initial value, and found unchanged */
-    uint8_t access;            /* enum access */
-    bool copy : 1;             /* some version is here */
-    bool fresh : 1;            /* the copy is the initial value */
-    bool filled : 1;           /* and was put into the memory, as it is not zero */
-    bool writable : 1;         /* open: writes need no notice now */
-    bool dirty : 1;            /* belongs to the open interval */
-    bool owed : 1;             /* pinned and served during a collection: a notice is due after it */
-    bool early : 1;            /* opened before it was written: belongs to no interval until a look finds it changed */
-    bool early_stays : 1;      /* and stays open when a look finds it unchanged, some times */
-    bool early_listed : 1;     /* in node->opened; it may have been served meanwhile, and be early no longer */
-    bool early_paused : 1;     /* protected while a collection goes on */
+    uint8_t slot : 7;             /* in its block */
+    uint8_t preopened_unused : 1; /* it was opened early with the initial value, and found unchanged */
+    uint8_t access;               /* enum access */
+    bool copy : 1;                /* some version is here */
+    bool fresh : 1;               /* the copy is the initial value */
+    bool filled : 1;              /* and was put into the memory, as it is not zero */
+    bool writable : 1;            /* open: writes need no notice now */
+    bool dirty : 1;               /* belongs to the open interval */
+    bool owed : 1;                /* pinned and served during a collection: a notice is due after it */
+    bool preopened : 1;        /* opened before it was written: belongs to no interval until a look finds it changed */
+    bool preopened_stays : 1;  /* and stays open when a look finds it unchanged, some times */
+    bool preopened_listed : 1; /* in node->opened; it may have been served meanwhile, and be early no longer */
+    bool preopened_paused : 1; /* protected while a collection goes on */
     bool arriving : 1;         /* a whole page is being received over it: it has no copy meanwhile */
-    bool trip : 1;             /* fetched ahead, and inaccessible, so that its first use asks for more */
+    bool marker : 1;           /* fetched ahead, and inaccessible, so that its first use asks for more */
     bool served : 1;           /* and closed for it: not written since */
     bool served_whole : 1;     /* its last diff was not worth it (page_worth_whole) */
     bool shared_writing : 1;   /* a whole page did not make it valid: several write it at a time */
@@ -72,27 +72,27 @@ struct page {
 };
 
 /* The rest of the page, made if it has none; and given back, if nothing is left in it. */
-struct page_more *page_more(struct page *page, struct pool *pool);
+struct page_extension *page_extension(struct page *page, struct pool *pool);
 void page_tidy(struct page *page, struct pool *pool);
 
 static inline struct fetch *page_fetch(const struct page *page)
 {
-    return page->more ? page->more->fetch : NULL;
+    return page->extension ? page->extension->fetch : NULL;
 }
 
 static inline struct page_history *page_history(const struct page *page)
 {
-    return page->more ? page->more->history : NULL;
+    return page->extension ? page->extension->history : NULL;
 }
 
 static inline bool page_pinned_read(const struct page *page)
 {
-    return page->more && page->more->pins_read;
+    return page->extension && page->extension->pins_read;
 }
 
 static inline bool page_pinned_write(const struct page *page)
 {
-    return page->more && page->more->pins_write;
+    return page->extension && page->extension->pins_write;
 }
 
 bool page_valid(const struct page *page);
@@ -119,13 +119,13 @@ void page_diffs_drop(struct page *page, struct pool *pool);
 
 /* Cut the diff between `now` (the page, or a snapshot of it) and the twin, and keep it under
  * `tag`.  Nothing is kept when nothing changed.  Returns its bytes. */
-uint64_t page_cut(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
+uint64_t page_encode(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
 
 /* The twin is put aside: the diff of what was sealed with `tag` is cut when it is asked for, or when the page changes but by
  * writes here, before which it gets another twin. */
-void page_put_off_cut(struct page *page, struct pool *pool, stamp tag);
+void page_defer_encoding(struct page *page, struct pool *pool, stamp tag);
 /* Cut it now, if there is one.  Returns its bytes. */
-uint64_t page_cut_before(struct page *page, struct pool *pool, const struct port *port);
+uint64_t page_encode_deferred(struct page *page, struct pool *pool, const struct port *port);
 /* Everybody else has what was written here up to `tag`, and nobody will ask for its diffs. */
 void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag);
 

@@ -59,7 +59,7 @@ void pool_fini(struct pool *pool)
     pool->chunks = NULL;
 }
 
-static void *cut_fresh(struct pool *pool, size_t bytes)
+static void *encode_fresh(struct pool *pool, size_t bytes)
 {
     if (pool->fresh_bytes < bytes) {
         struct pool_chunk *chunk = pool->port->chunk(pool->port->context, CHUNK_BYTES);
@@ -104,7 +104,7 @@ void *pool_take(struct pool *pool, size_t bytes)
     }
     if (size >= LARGE_BYTES)
         return pool->port->chunk(pool->port->context, size);
-    return cut_fresh(pool, size);
+    return encode_fresh(pool, size);
 }
 
 void *pool_take_zeroed(struct pool *pool, size_t bytes)
@@ -147,19 +147,19 @@ void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
     return smaller;
 }
 
-void *pool_take_apart(struct pool *pool, size_t bytes)
+void *pool_take_persistent(struct pool *pool, size_t bytes)
 {
     size_t size;
     class_of(bytes, &size);
-    pool->apart_bytes += size;
+    pool->persistent_bytes += size;
     return pool_take(pool, bytes);
 }
 
-void pool_give_apart(struct pool *pool, void *block, size_t bytes)
+void pool_give_persistent(struct pool *pool, void *block, size_t bytes)
 {
     size_t size;
     class_of(bytes, &size);
-    pool->apart_bytes -= size;
+    pool->persistent_bytes -= size;
     pool_give(pool, block, bytes);
 }
 

@@ -5,7 +5,7 @@
  *
  * Invariants
  *  1. bytes_used is the sum of the sizes given to pool_take and not yet to pool_give, rounded up to their classes.
- *  2. apart_bytes is the same of the blocks that no collection frees.
+ *  2. persistent_bytes is the same of the blocks that no collection frees.
  *  3. A block is given back with the size that it was taken with, or trimmed to.
  */
 #ifndef PROTOCOL_POOL_H
@@ -24,7 +24,7 @@ struct pool {
     unsigned char *touched;    /* the kernel has been asked for the rest up to here */
     struct pool_chunk *chunks; /* all chunks of small blocks, to be freed at the end */
     uint64_t bytes_used, bytes_used_max;
-    uint64_t apart_bytes;
+    uint64_t persistent_bytes;
 };
 
 void pool_init(struct pool *pool, const struct port *port);
@@ -43,8 +43,8 @@ void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
 bool pool_touch(struct pool *pool);
 
 /* pool_take and pool_give for messages, page states and tables. */
-void *pool_take_apart(struct pool *pool, size_t bytes);
-void pool_give_apart(struct pool *pool, void *block, size_t bytes);
+void *pool_take_persistent(struct pool *pool, size_t bytes);
+void pool_give_persistent(struct pool *pool, void *block, size_t bytes);
 
 /* An array that grows by doubling: make room for at least `count` elements of `element_bytes`. */
 void *pool_grow(struct pool *pool, void *array, uint32_t *capacity, uint32_t count, size_t element_bytes);

@@ -7,7 +7,7 @@
 void prefetch_add(struct node *node, const struct region *region, uint64_t page, uint64_t end)
 {
     struct prefetches *all = &node->prefetches;
-    struct prefetch *prefetch = pool_take_apart(&node->pool, sizeof *prefetch);
+    struct prefetch *prefetch = pool_take_persistent(&node->pool, sizeof *prefetch);
     *prefetch = (struct prefetch){.region = region->id, .page = page, .end = end < region->pages ? end : region->pages};
     if (all->first)
         all->last->next = prefetch;
@@ -21,7 +21,7 @@ static void forget_first(struct node *node)
 {
     struct prefetch *prefetch = node->prefetches.first;
     node->prefetches.first = prefetch->next;
-    pool_give_apart(&node->pool, prefetch, sizeof *prefetch);
+    pool_give_persistent(&node->pool, prefetch, sizeof *prefetch);
 }
 
 static uint64_t bytes_under_way(const struct node *node, const struct region *region)
@@ -52,7 +52,7 @@ static bool start_some(struct node *node, struct prefetch *prefetch, const struc
             continue;
         history_touch(page, &node->pool); /* no fault will tell that it was used */
         fetch_start(node, page, true);
-        if (bytes_under_way(node, region) >= node->options.ahead_bytes_max)
+        if (bytes_under_way(node, region) >= node->options.readahead_bytes_max)
             return false;
     }
     return true;
@@ -64,7 +64,7 @@ void prefetch_step(struct node *node)
     while (all->first && !node->collection.holding) {
         struct prefetch *prefetch = all->first;
         const struct region *region = region_find(&node->regions, prefetch->region);
-        if (region && node->fetch_count && bytes_under_way(node, region) > node->options.ahead_bytes_max / 2)
+        if (region && node->fetch_count && bytes_under_way(node, region) > node->options.readahead_bytes_max / 2)
             return;
         if (region && !start_some(node, prefetch, region))
             return;

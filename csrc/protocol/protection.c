@@ -14,10 +14,10 @@ static bool relax_region(struct node *node, struct region *region)
         for (int k = 0; k < REGION_BLOCK_PAGES; k++)
             if (!page_pinned(&block->pages[k]))
                 block->pages[k].access = ACCESS_NONE;
-    for (const struct page *page = node->pinned; page; page = page->more->pin_next) {
+    for (const struct page *page = node->pinned; page; page = page->extension->pin_next) {
         if (page_region(page) != region)
             continue;
-        /* The list ascends (node_pin): the bytes before this page, then the page itself. */
+        /* The list ascends (access_pin): the bytes before this page, then the page itself. */
         uint64_t at = page_offset(page);
         if (at > from)
             done &= port->protect(port->context, from, at - from, ACCESS_NONE) == 0;
@@ -46,10 +46,10 @@ static void relax(struct node *node)
             done &= relax_region(node, node->regions.live[i]);
     }
     if (!done)
-        node_panic(node, "the kernel has no room for the mappings of the pages that are pinned (vm.max_map_count)");
+        context_panic(node, "the kernel has no room for the mappings of the pages that are pinned (vm.max_map_count)");
 }
 
-void page_protect_flush(struct node *node)
+void protection_flush(struct node *node)
 {
     if (node->batch.bytes == 0)
         return;
@@ -61,9 +61,9 @@ void page_protect_flush(struct node *node)
         relax(node);
 }
 
-void region_protect(struct node *node, struct region *region)
+void protection_remove_region(struct node *node, struct region *region)
 {
-    page_protect_flush(node);
+    protection_flush(node);
     if (node->port.protect(node->port.context, region->offset, region->pages * region->page_bytes, ACCESS_NONE) != 0)
         relax(node);
     node->edges -= region->edges;
@@ -92,7 +92,7 @@ static uint64_t edges_more(const struct page *page, enum access access)
            (uint64_t)(after != was);
 }
 
-void page_protect(struct node *node, struct page *page, enum access access)
+void protection_set(struct node *node, struct page *page, enum access access)
 {
     if (page->access == access)
         return;
@@ -110,7 +110,7 @@ void page_protect(struct node *node, struct page *page, enum access access)
             return;
         }
     }
-    page_protect_flush(node);
+    protection_flush(node);
     /* A flush may have made everything inaccessible, this page included, unless it is pinned. */
     if (page->access != access)
         return;

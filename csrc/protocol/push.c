@@ -20,7 +20,7 @@ static bool subscribes(const struct page_history *history, node_id to)
     return false;
 }
 
-void push_cut(struct node *node, node_id to)
+void push_encode(struct node *node, node_id to)
 {
     uint64_t bytes = 0;
     if (node->options.push_bytes_max == 0 || node->collection.phase != COLLECTION_IDLE)
@@ -33,10 +33,10 @@ void push_cut(struct node *node, node_id to)
         bytes += page_region(page)->page_bytes;
         history->cut = true;
         if (page->writable) {
-            page_snapshot(node, page);
+            seal_snapshot(node, page);
         } else {
-            page_protect_flush(node); /* a notice of the same message may have closed it: the kernel is told first */
-            page_seal(node, page, false);
+            protection_flush(node); /* a notice of the same message may have closed it: the kernel is told first */
+            seal_page(node, page, false);
         }
     }
 }
@@ -47,14 +47,14 @@ static struct message *push_to(struct node *node, node_id peer)
         if (message->peer == peer && message_header(message)->kind == MESSAGE_PUSH)
             return message;
     struct message *message = message_new(&node->pool, peer, MESSAGE_PUSH, RING_NEVER, 1024);
-    node_send(node, message);
+    context_send(node, message);
     return message;
 }
 
 static void put_push(struct node *node, struct page *page, struct subscriber *subscriber, stamp closed)
 {
     uint32_t count;
-    if (fetch_diffs_since(page, subscriber->since, &count) > PUSHED_BYTES_MAX(page_region(page)->page_bytes))
+    if (wire_diffs_since(page, subscriber->since, &count) > PUSHED_BYTES_MAX(page_region(page)->page_bytes))
         return; /* it has missed many: the whole page will be less */
     struct message *message = push_to(node, subscriber->node);
     message_put_u32(message, &node->pool, page_region(page)->id);
@@ -65,8 +65,8 @@ static void put_push(struct node *node, struct page *page, struct subscriber *su
     message_put_u64(message, &node->pool, closed);
     message_put_u64(message, &node->pool, subscriber->since);
     uint64_t body_at = message->wire_bytes;
-    fetch_put_have(node, message, page, false);
-    fetch_put_diffs(node, message, page, subscriber->since, count);
+    wire_put_have(node, message, page, false);
+    wire_put_diffs(node, message, page, subscriber->since, count);
     uint64_t size = message->wire_bytes - body_at;
     memcpy(message->wire + size_at, &size, sizeof size);
     message_header(message)->count++;
@@ -110,7 +110,7 @@ static bool body_valid(const struct node *node, const struct push *push, uint64_
 /* The copy that is here lacks nothing that comes before the push, and something of it. */
 static bool fits(const struct node *node, const struct push *push, const struct vector *have)
 {
-    stamp known = collection_known(node, have, push->writer);
+    stamp known = context_known(node, have, push->writer);
     return push->since <= known && known < push->tag;
 }
 
@@ -145,27 +145,27 @@ static void receive_page(struct node *node, struct message *message, struct read
         return;
     reader_vector(&push.body, &node->pool, node->size, node->collection.floor, &push.have);
     if (index >= region->pages || push.body.bad || !body_valid(node, &push, region->page_bytes))
-        node_malformed(node, message);
+        context_malformed(node, message);
     struct page *page = region_page_if(region, index);
     if (page && page->copy && page_history(page) && !node->collection.holding) {
         keep(node, page, &push);
-        ahead_pushed(node, page);
+        update_pushed(node, page);
     } else {
         vector_clear(&push.have, &node->pool);
         node->stats.pushes_unused++;
     }
 }
 
-void push_receive(struct node *node, struct message *message)
+void pushed_receive(struct node *node, struct message *message)
 {
     struct reader reader = message_reader(message);
     for (uint32_t i = 0, count = message_header(message)->count; i < count && !reader.bad; i++)
         receive_page(node, message, &reader);
     if (!reader_ended(&reader))
-        node_malformed(node, message);
+        context_malformed(node, message);
 }
 
-void push_begin_fetch(struct node *node, struct fetch *fetch)
+void pushed_use(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
     if (page->copy) {
@@ -174,7 +174,7 @@ void push_begin_fetch(struct node *node, struct fetch *fetch)
         for (struct push *push = page_history(page)->pushes; push; push = push->next) {
             bool use = fits(node, push, &fetch->have);
             if (use)
-                fetch_take_diffs(node, fetch, push->message, &push->body, push->tag, &push->have);
+                install_take_diffs(node, fetch, push->message, &push->body, push->tag, &push->have);
             *(use ? &node->stats.pushes_used : &node->stats.pushes_unused) += 1;
         }
     }

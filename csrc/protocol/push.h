@@ -21,10 +21,10 @@ struct page;
 struct fetch;
 
 /* Before an interval closes: cut what will be pushed of its pages, and after: send it. */
-void push_cut(struct node *node, node_id to);
+void push_encode(struct node *node, node_id to);
 void push_send(struct node *node, node_id to, stamp closed);
-void push_receive(struct node *node, struct message *message);
+void pushed_receive(struct node *node, struct message *message);
 /* Begin a fetch with what was pushed. */
-void push_begin_fetch(struct node *node, struct fetch *fetch);
+void pushed_use(struct node *node, struct fetch *fetch);
 
 #endif

@@ -27,10 +27,10 @@ static void region_free(struct region *region, struct pool *pool)
             vector_clear(&page->need, pool);
             vector_clear(&page->have, pool);
             history_free(page, pool);
-            if (page->more) /* pinned, still */
-                pool_give(pool, page->more, sizeof *page->more);
+            if (page->extension) /* pinned, still */
+                pool_give(pool, page->extension, sizeof *page->extension);
         }
-        pool_give_apart(pool, block, sizeof *block);
+        pool_give_persistent(pool, block, sizeof *block);
     }
     uint64_t blocks = (region->pages + REGION_BLOCK_PAGES - 1) / REGION_BLOCK_PAGES;
     pool_give(pool, region->blocks, blocks * sizeof(struct page_block *));
@@ -216,7 +216,7 @@ void region_remove(struct regions *regions, struct pool *pool, struct region *re
     region_free(region, pool);
 }
 
-void region_bury(struct regions *regions, struct pool *pool, region_id id)
+void region_release(struct regions *regions, struct pool *pool, region_id id)
 {
     for (uint32_t i = 0; i < regions->grave_count; i++)
         if (regions->graves[i].id == id) {
@@ -255,7 +255,7 @@ _Static_assert(sizeof(struct page_block) <= 4096 && sizeof(struct page_block) + 
 
 static struct page_block *make_block(struct region *region, struct pool *pool, uint64_t first)
 {
-    struct page_block *block = pool_take_apart(pool, sizeof *block);
+    struct page_block *block = pool_take_persistent(pool, sizeof *block);
     block->next = region->touched;
     block->region = region;
     block->first = first;

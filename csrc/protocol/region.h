@@ -92,7 +92,7 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
 /* Makes the memory inaccessible and zero, and forgets the region; its addresses rest in a grave. */
 void region_remove(struct regions *regions, struct pool *pool, struct region *region);
 /* No rank holds an array over this freed region: its addresses may be used again. */
-void region_bury(struct regions *regions, struct pool *pool, region_id id);
+void region_release(struct regions *regions, struct pool *pool, region_id id);
 
 struct region *region_find(const struct regions *regions, region_id id);
 struct region *region_at(const struct regions *regions, uint64_t offset);

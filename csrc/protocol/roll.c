@@ -20,7 +20,7 @@ static void send_call(struct node *node, node_id to, const struct call *call)
     message_put_u64(message, &node->pool, call->meeting);
     message_put_u32(message, &node->pool, (uint32_t)call->caller);
     message_put_u32(message, &node->pool, call->number);
-    node_send(node, message);
+    context_send(node, message);
 }
 
 static void answer(struct node *node, const struct call *call)
@@ -33,10 +33,10 @@ static void answer(struct node *node, const struct call *call)
         struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 16);
         message_put_u64(message, &node->pool, call->meeting);
         message_put_u32(message, &node->pool, call->number);
-        node_send(node, message);
+        context_send(node, message);
     }
-    for (int k = 0; k < MEETING_CHILDREN; k++) {
-        node_id child = meeting_child(node->rank, k, node->size);
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        node_id child = tree_child(node->rank, k, node->size);
         if (child != NODE_NONE && !meeting->children[k])
             send_call(node, child, call);
     }
@@ -50,7 +50,7 @@ void roll_call(struct node *node)
     node->roll = (struct roll){.meeting = meeting->passed, .call = node->roll.call + 1};
     struct call call = {.meeting = meeting->passed, .caller = node->rank, .number = node->roll.call};
     if (node->rank)
-        send_call(node, meeting_parent(node->rank), &call);
+        send_call(node, tree_parent(node->rank), &call);
     else
         answer(node, &call);
 }
@@ -68,12 +68,12 @@ void roll_receive_call(struct node *node, const struct message *message)
     uint32_t caller = reader_u32(&reader);
     call.caller = (node_id)caller;
     call.number = reader_u32(&reader);
-    bool down = node->rank && message->peer == meeting_parent(node->rank);
-    bool up = message->peer && meeting_parent(message->peer) == node->rank;
+    bool down = node->rank && message->peer == tree_parent(node->rank);
+    bool up = message->peer && tree_parent(message->peer) == node->rank;
     if (!reader_ended(&reader) || caller >= (uint32_t)node->size || !(up || down))
-        node_malformed(node, message);
+        context_malformed(node, message);
     if (up && node->rank)
-        send_call(node, meeting_parent(node->rank), &call);
+        send_call(node, tree_parent(node->rank), &call);
     else
         answer(node, &call);
 }
@@ -85,7 +85,7 @@ void roll_receive_absent(struct node *node, const struct message *message)
     uint64_t meeting = reader_u64(&reader);
     uint32_t call = reader_u32(&reader);
     if (!reader_ended(&reader))
-        node_malformed(node, message);
+        context_malformed(node, message);
     if (meeting != roll->meeting || call != roll->call)
         return; /* it answers an earlier call */
     if (roll->absent < ROLL_NAMED_MAX)

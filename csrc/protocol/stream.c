@@ -1,7 +1,7 @@
 /* Small tables and linear searches: a miss costs microseconds, looking through eight streams a few nanoseconds. */
 #include "protocol/stream.h"
 
-enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RIDDEN_PAGES = 8, GUESS_SHARE = 4 };
+enum { FIRST_PAGES = 4, STRIDES_FROM = 4, RUN_LENGTH_PAGES = 8, GUESS_SHARE = 4 };
 
 static bool missed(const struct streams *streams, uint64_t index)
 {
@@ -32,7 +32,7 @@ static struct stream *stream_at(struct streams *streams, uint64_t index)
 {
     for (int i = 0; i < STREAMS; i++) {
         struct stream *stream = &streams->items[i];
-        if (stream->stride && (stream->next == index || stream->trip == index))
+        if (stream->stride && (stream->next == index || stream->marker == index))
             return stream;
     }
     return NULL;
@@ -41,7 +41,7 @@ static struct stream *stream_at(struct streams *streams, uint64_t index)
 /* `index` lies among the rows of the stream, or among the misses that it was seen by. */
 static bool reaches(const struct stream *stream, uint64_t index)
 {
-    uint64_t length = (stream->ridden + STRIDES_FROM) * (uint64_t)stream->stride;
+    uint64_t length = (stream->run_length + STRIDES_FROM) * (uint64_t)stream->stride;
     return stream->next - index <= length && stream->next >= index;
 }
 
@@ -67,13 +67,13 @@ static void go_on(struct stream *stream, const struct stream_miss *miss, uint64_
     stream->pages = pages;
     if (stride == 1 && miss->border && pages > miss->border - first % miss->border)
         pages = miss->border - first % miss->border;
-    stream->ridden += pages;
+    stream->run_length += pages;
     stream->next = first + pages * stride;
-    stream->trip = first + pages / 2 * stride;
+    stream->marker = first + pages / 2 * stride;
     stream->shortened = false;
     *run = (struct stream_run){.first = first,
                                .count = pages,
-                               .trip = stream->trip,
+                               .marker = stream->marker,
                                .width = stream->width,
                                .stride = stream->stride,
                                .stream = stream};
@@ -101,15 +101,16 @@ static void begin(struct streams *streams, const struct stream_miss *miss, int64
 
 static bool guess(struct streams *streams, const struct stream_miss *miss, struct stream_run *run)
 {
-    if (!miss->guess || streams->ridden < RIDDEN_PAGES)
+    if (!miss->guess || streams->run_length < RUN_LENGTH_PAGES)
         return false;
     if (streams->guessed) {
-        streams->ridden = streams->guessed = 0;
+        streams->run_length = streams->guessed = 0;
         streams->columns = 1;
         return false;
     }
     uint64_t most = (miss->most + GUESS_SHARE - 1) / GUESS_SHARE;
-    begin(streams, miss, streams->stride, streams->ridden < most ? streams->ridden : most, streams->columns, run);
+    begin(streams, miss, streams->stride, streams->run_length < most ? streams->run_length : most, streams->columns,
+          run);
     streams->guessed = (uint8_t)(1 + (run->stream - streams->items));
     return true;
 }
@@ -120,11 +121,11 @@ static void ride(struct streams *streams, const struct stream_miss *miss, struct
     stream->crosses = stream->meetings == miss->meetings && (stream->crosses || (stream->shortened && at_next));
     stream->meetings = miss->meetings;
     uint64_t first = at_next ? miss->index + (uint64_t)stream->stride : stream->next;
-    stream->ridden += at_next;
+    stream->run_length += at_next;
     go_on(stream, miss, first, 2 * stream->pages, run);
     if (streams->guessed == stream - streams->items + 1)
         streams->guessed = 0;
-    streams->ridden = stream->ridden / 2;
+    streams->run_length = stream->run_length / 2;
     streams->stride = stream->stride;
     streams->columns = stream->columns;
 }
@@ -167,13 +168,13 @@ void streams_shorten(struct streams *streams, struct stream_run *run, uint64_t c
     struct stream *stream = run->stream;
     if (stream->crosses || count >= run->count)
         return;
-    bool continued = stream->ridden > run->count;
-    stream->ridden -= run->count - count;
+    bool continued = stream->run_length > run->count;
+    stream->run_length -= run->count - count;
     if (continued)
-        streams->ridden = stream->ridden;
+        streams->run_length = stream->run_length;
     stream->next = run->first + count * (uint64_t)run->stride;
-    stream->trip = run->first + count / 2 * (uint64_t)run->stride;
+    stream->marker = run->first + count / 2 * (uint64_t)run->stride;
     stream->shortened = true;
     run->count = count;
-    run->trip = stream->trip;
+    run->marker = stream->marker;
 }

@@ -7,7 +7,7 @@
  *   misses     0   1   8   9  16  17  24         strides 1 and 7 in turn: two streams of stride 8
  *   stream     next: the first page that was not done ahead; trip: the page in the middle of what was, whose first use
  *              asks for more, so that a reader who streams never waits for an empty window
- *   ridden     how many pages the last stream had in all, or half of what was done ahead where its end is not known.  A
+ *   run_length     how many pages the last stream had in all, or half of what was done ahead where its end is not known.  A
  *              program that reads one block in order reads the next one alike: where the caller allows it, a miss that
  *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
  *              continues is the last one until a stream has shown itself again.
@@ -23,15 +23,15 @@
 enum { STREAMS = 8, STREAM_MISSES = 16 };
 
 struct stream {
-    uint64_t next, trip;
-    int64_t stride;    /* in pages; 0: not in use */
-    uint64_t pages;    /* done ahead at the last miss */
-    uint64_t ridden;   /* rows behind its first one that it has come over, or that are done ahead */
-    uint64_t width;    /* of each row, so many pages from that at the stride on */
-    uint64_t columns;  /* and with those of the streams that it is beside of */
-    bool shortened;    /* the last run ended before its time */
-    bool crosses;      /* the reader went on where a run had been shortened, with no meeting in between */
-    uint64_t meetings; /* before the last miss */
+    uint64_t next, marker;
+    int64_t stride;      /* in pages; 0: not in use */
+    uint64_t pages;      /* done ahead at the last miss */
+    uint64_t run_length; /* rows behind its first one that it has come over, or that are done ahead */
+    uint64_t width;      /* of each row, so many pages from that at the stride on */
+    uint64_t columns;    /* and with those of the streams that it is beside of */
+    bool shortened;      /* the last run ended before its time */
+    bool crosses;        /* the reader went on where a run had been shortened, with no meeting in between */
+    uint64_t meetings;   /* before the last miss */
 };
 
 struct streams {
@@ -39,14 +39,14 @@ struct streams {
     uint64_t misses[STREAM_MISSES]; /* + 1; 0: none yet */
     uint8_t replaced, missed;       /* where the next one goes */
     uint8_t guessed;                /* 1 + the place of a stream that was guessed and not continued yet; 0: none */
-    uint64_t ridden;                /* by the last stream that was continued */
+    uint64_t run_length;            /* by the last stream that was continued */
     int64_t stride;                 /* and its stride */
     uint64_t columns;               /* and its columns */
 };
 
 /* What to do ahead of a miss: `count` pages from `first`, at the stride, and of each the `width` from there on. */
 struct stream_run {
-    uint64_t first, count, trip, width;
+    uint64_t first, count, marker, width;
     int64_t stride;
     struct stream *stream;
 };

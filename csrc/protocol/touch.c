@@ -12,15 +12,15 @@ static void count_fault(struct node *node, struct page *page, bool write, bool l
     stats->faults_read += !write;
     stats->faults_write += write;
     stats->faults_local += local;
-    node_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, page, 0, node->rank);
+    context_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, page, 0, node->rank);
 }
 
 static enum fault_answer answer_fault(struct node *node, struct page *page, bool write)
 {
     bool valid = page_valid(page);
-    if (valid && page->trip)
-        ahead_read(node, page);
-    if (!valid || (page_history(page) && page_history(page)->sample))
+    if (valid && page->marker)
+        readahead_read(node, page);
+    if (!valid || (page_history(page) && page_history(page)->probe))
         history_touch(page, &node->pool);
     while (!page_valid(page)) {
         if (page_fetch(page)) {
@@ -31,19 +31,19 @@ static enum fault_answer answer_fault(struct node *node, struct page *page, bool
             return FAULT_WAIT;
         fetch_start(node, page, false);
         if (!page_pinned(page))
-            ahead_read(node, page);
+            readahead_read(node, page);
     }
     bool closed = !page->writable || page->access == ACCESS_READ;
-    if (write && !page_open(node, page))
+    if (write && !writes_open(node, page))
         return FAULT_WAIT; /* a collection is under way, or the page is being sent */
     if (write && closed)
-        ahead_write(node, page);
+        readahead_write(node, page);
     page_fill(page, &node->port);
-    page_protect(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
+    protection_set(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
     return FAULT_DONE;
 }
 
-enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, bool first)
+enum fault_answer access_fault(struct node *node, uint64_t offset, bool write, bool first)
 {
     struct region *region = region_at(&node->regions, offset);
     if (!region)
@@ -57,7 +57,8 @@ enum fault_answer node_fault(struct node *node, uint64_t offset, bool write, boo
         answer = answer_fault(node, page, write); /* the kernel had no room, and everything was made inaccessible */
         node_settle(node);
         if (answer == FAULT_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ))
-            node_panic(node, "the kernel has no room for one more mapping beside the pinned pages (vm.max_map_count)");
+            context_panic(node,
+                          "the kernel has no room for one more mapping beside the pinned pages (vm.max_map_count)");
     }
     return answer;
 }
@@ -68,7 +69,7 @@ static struct page *page_at(struct node *node, uint64_t offset)
 {
     struct region *region = region_at(&node->regions, offset);
     if (!region)
-        node_panic(node, "pin: no region at offset %llu", (unsigned long long)offset);
+        context_panic(node, "pin: no region at offset %llu", (unsigned long long)offset);
     return region_page(region, &node->pool, (offset - region->offset) / region->page_bytes);
 }
 
@@ -77,10 +78,10 @@ static void insert_pinned(struct node *node, struct page *page)
 {
     struct page **link = &node->pinned;
     if (node->pinned_last && page_offset(node->pinned_last) < page_offset(page))
-        link = &node->pinned_last->more->pin_next;
+        link = &node->pinned_last->extension->pin_next;
     while (*link && page_offset(*link) < page_offset(page))
-        link = &(*link)->more->pin_next;
-    page->more->pin_next = *link;
+        link = &(*link)->extension->pin_next;
+    page->extension->pin_next = *link;
     *link = page;
     node->pinned_last = page;
 }
@@ -89,49 +90,49 @@ static void remove_pinned(struct node *node, struct page *page)
 {
     struct page **link = &node->pinned;
     while (*link != page)
-        link = &(*link)->more->pin_next;
-    *link = page->more->pin_next;
+        link = &(*link)->extension->pin_next;
+    *link = page->extension->pin_next;
     node->pinned_last = NULL;
 }
 
-void node_pin(struct node *node, uint64_t offset, bool write)
+void access_pin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
-    struct page_more *more = page_more(page, &node->pool);
+    struct page_extension *extension = page_extension(page, &node->pool);
     if (!page_pinned(page))
         insert_pinned(node, page);
     if (!write) {
-        more->pins_read++;
+        extension->pins_read++;
         return;
     }
-    if (page->early) {
-        page->early = false; /* from here on nobody looks at it */
-        node_mark_dirty(node, page);
+    if (page->preopened) {
+        page->preopened = false; /* from here on nobody looks at it */
+        writes_mark_dirty(node, page);
     }
-    more->pins_write++;
+    extension->pins_write++;
     if (!page->twin)
         page_twin(page, &node->pool, &node->port); /* it was exclusive; from now on it may be served while open */
 }
 
-void node_unpin(struct node *node, uint64_t offset, bool write)
+void access_unpin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
     if (!(write ? page_pinned_write(page) : page_pinned_read(page)))
-        node_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page_index(page),
-                   page_region(page)->id);
-    --*(write ? &page->more->pins_write : &page->more->pins_read);
+        context_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page_index(page),
+                      page_region(page)->id);
+    --*(write ? &page->extension->pins_write : &page->extension->pins_read);
     if (!page_pinned(page))
         remove_pinned(node, page);
     page_tidy(page, &node->pool);
     if (!page_valid(page))
-        page_make_stale(node, page);
+        protection_make_stale(node, page);
     node_settle(node);
 }
 
-bool node_caught_up(struct node *node)
+bool access_caught_up(struct node *node)
 {
-    bool valid = ahead_done(node);
-    for (struct page *page = node->pinned; page; page = page->more->pin_next)
+    bool valid = update_done(node);
+    for (struct page *page = node->pinned; page; page = page->extension->pin_next)
         if (!page_valid(page)) {
             valid = false;
             if (!page_fetch(page) && !node->collection.holding)

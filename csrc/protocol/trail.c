@@ -89,7 +89,7 @@ static void send_held(struct node *node, const struct lock *lock, const struct t
         message_put_u32(message, &node->pool, bytes);
         message_put_bytes(message, &node->pool, hop->site, bytes);
     }
-    node_send(node, message);
+    context_send(node, message);
 }
 
 void trail_tell(struct node *node)
@@ -151,11 +151,11 @@ void trail_receive_held(struct node *node, const struct message *message)
     struct lock *lock = lock_find(node, reader_u32(&reader));
     struct trail trail = {.count = reader_u32(&reader)};
     if (!lock || trail.count == 0 || trail.count > TRAIL_HOPS_MAX)
-        node_malformed(node, message);
+        context_malformed(node, message);
     for (uint32_t i = 0; i < trail.count; i++)
         read_hop(&reader, node->size, &trail.hops[i]);
     if (!reader_ended(&reader) || trail.hops[0].lock != lock->id)
-        node_malformed(node, message);
+        context_malformed(node, message);
     if (!lock->asked)
         return; /* it has come meanwhile */
     if (!lock->told)

@@ -64,14 +64,14 @@ bool dsm_active(void)
 static bool caught_up(struct runtime *runtime, void *unused)
 {
     (void)unused;
-    return node_caught_up(runtime->node);
+    return access_caught_up(runtime->node);
 }
 
 /* What is pinned must show what was acquired without a fault (README, pinned).  Pages that are wanted again come before the
  * thread goes on: ranks that want each other's answer each other at once, and no fault is left. */
 static void catch_up(struct runtime *runtime)
 {
-    if (runtime->node->pinned || !ahead_done(runtime->node))
+    if (runtime->node->pinned || !update_done(runtime->node))
         faults_await_pages(runtime, caught_up, NULL);
 }
 
@@ -270,10 +270,10 @@ struct pin_question {
 static bool pin_done(struct runtime *runtime, void *context)
 {
     struct pin_question *question = context;
-    question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
+    question->answer = access_fault(runtime->node, question->offset, question->write, question->first);
     question->first = false;
     if (question->answer == FAULT_DONE)
-        node_pin(runtime->node, question->offset, question->write);
+        access_pin(runtime->node, question->offset, question->write);
     return question->answer != FAULT_WAIT;
 }
 
@@ -338,7 +338,7 @@ int dsm_unpin(void *address, uint64_t bytes, bool write)
     if (!runtime)
         return DSM_E_STATE;
     for (uint64_t at = span.from; at < span.end; at += span.page_bytes)
-        node_unpin(runtime->node, at, write);
+        access_unpin(runtime->node, at, write);
     progress_flush(runtime);
     progress_leave(runtime);
     return DSM_OK;

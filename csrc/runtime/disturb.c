@@ -17,15 +17,15 @@ void disturb_options(struct runtime *runtime, struct node_options *options)
     runtime->dice = chaos_dice(~runtime->options.chaos_seed, runtime->rank);
     if (!runtime->options.budget_bytes)
         options->budget_bytes = budgets[roll(runtime, 4)];
-    options->ahead_bytes_max = windows[roll(runtime, 3)];
-    options->wanted_bytes_max = windows[roll(runtime, 3)];
+    options->readahead_bytes_max = windows[roll(runtime, 3)];
+    options->refetch_bytes_max = windows[roll(runtime, 3)];
     options->push_bytes_max = windows[roll(runtime, 3)];
     options->open_bytes_max = windows[roll(runtime, 3)];
     options->policy.guess_permille = permilles[roll(runtime, 3)];
     options->policy.whole = (unsigned)roll(runtime, WHOLE_RANDOM + 1);
-    options->policy.apart = (unsigned)roll(runtime, APART_RANDOM + 1);
+    options->policy.bulk = (unsigned)roll(runtime, BULK_RANDOM + 1);
     options->policy.stay_open_permille = permilles[roll(runtime, 3)];
-    options->policy.open_early_permille = permilles[roll(runtime, 3)];
+    options->policy.preopen_permille = permilles[roll(runtime, 3)];
     options->policy.random_state = 1 + (uint32_t)roll(runtime, UINT32_MAX); /* never 0 */
 }
 
@@ -34,7 +34,7 @@ static void take_access(struct runtime *runtime, struct page *page)
 {
     enum access access = (enum access)roll(runtime, ACCESS_WRITE);
     if (page_index(page) < page_region(page)->pages && !page_pinned(page) && page->access > access)
-        page_protect(runtime->node, page, access);
+        protection_set(runtime->node, page, access);
 }
 
 /* One page, or a block of neighbours. */
@@ -53,7 +53,7 @@ static void take_access_somewhere(struct runtime *runtime)
     else
         for (int k = 0; k < REGION_BLOCK_PAGES; k++)
             take_access(runtime, &block->pages[k]);
-    page_protect_flush(runtime->node);
+    protection_flush(runtime->node);
 }
 
 void disturb(struct runtime *runtime)
@@ -64,7 +64,7 @@ void disturb(struct runtime *runtime)
     if (now < runtime->collect_ns)
         return;
     runtime->collect_ns = now + 1000 * (int64_t)roll(runtime, COLLECT_US_MAX);
-    collection_want(runtime->node);
+    collection_request(runtime->node);
     node_settle(runtime->node);
     progress_flush(runtime);
 }

@@ -83,7 +83,7 @@ static bool is_locked_out(struct runtime *runtime)
 static bool fault_done(struct runtime *runtime, void *context)
 {
     struct fault_question *question = context;
-    question->answer = node_fault(runtime->node, question->offset, question->write, question->first);
+    question->answer = access_fault(runtime->node, question->offset, question->write, question->first);
     question->first = false;
     if (question->answer == FAULT_WAIT && question->by_mpi)
         tell_unpinned(runtime, question);

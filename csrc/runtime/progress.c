@@ -238,7 +238,7 @@ static void ring_receivers(struct runtime *runtime)
 {
     if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
         return;
-    for (const struct message *message = runtime->node->sending; message; message = message->apart_next)
+    for (const struct message *message = runtime->node->sending; message; message = message->bulk_next)
         ring_later(runtime, message->peer, RING_FETCH_AFTER_NS, true);
 }
 
@@ -272,8 +272,8 @@ void progress_flush(struct runtime *runtime)
             next = message->next;
             send_message(runtime, message);
         }
-    if (node->hurry) {
-        node->hurry = false;
+    if (node->send_blocked) {
+        node->send_blocked = false;
         ring_receivers(runtime);
     }
     if (node_take_wake(node)) {
@@ -568,7 +568,7 @@ void *progress_service(void *context)
             if (runtime->rings_due)
                 ring_once(runtime, runtime_now_ns());
             busy = is_busy(runtime);
-            runtime->standing = runtime->standing && lock_standing(runtime->node);
+            runtime->standing = runtime->standing && lock_orphaned(runtime->node);
         }
         if (!busy)
             quiet = 0;

@@ -20,8 +20,8 @@
 #define RANGE_BYTES ((uint64_t)16 << 40)
 #define RANGE_BYTES_MIN ((uint64_t)1 << 30)
 #define BUDGET_BYTES ((uint64_t)64 << 20)
-#define AHEAD_BYTES ((uint64_t)4 << 20)
-#define WANTED_BYTES ((uint64_t)4 << 20)
+#define READAHEAD_BYTES ((uint64_t)4 << 20)
+#define REFETCH_BYTES ((uint64_t)4 << 20)
 #define PUSH_BYTES ((uint64_t)1 << 20)
 #define OPEN_BYTES ((uint64_t)4 << 20)
 
@@ -59,10 +59,11 @@ int64_t runtime_now_ns(void)
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
-#define ERRORS(X)                                                                                                      \
-    X(DSM_OK)                                                                                                          \
-    X(DSM_AGAIN) X(DSM_E_ARGUMENT) X(DSM_E_STATE) X(DSM_E_VIEWS) X(DSM_E_MEMORY) X(DSM_E_ENVIRONMENT) X(DSM_E_MEETING) \
-        X(DSM_E_OVERFLOW)
+#define ERRORS(X)     \
+    X(DSM_OK)         \
+    X(DSM_AGAIN)      \
+    X(DSM_E_ARGUMENT) \
+    X(DSM_E_STATE) X(DSM_E_VIEWS) X(DSM_E_MEMORY) X(DSM_E_ENVIRONMENT) X(DSM_E_MEETING) X(DSM_E_OVERFLOW)
 
 const char *dsm_error_name(int error)
 {
@@ -104,7 +105,7 @@ static void write_events(const struct node *node)
         const struct event *event = &node->events[i % EVENTS_KEPT];
         char line[160];
         snprintf(line, sizeof line, "dsm:   stamp %llu %s region %u page %llu rank %d\n",
-                 (unsigned long long)event->stamp, node_event_name(event->kind), event->region,
+                 (unsigned long long)event->stamp, context_event_name(event->kind), event->region,
                  (unsigned long long)event->page, event->peer);
         write_all(line);
     }
@@ -234,13 +235,13 @@ static void port_panic(void *context, const char *text)
 static void *buffer_take(void *context, uint64_t bytes)
 {
     struct runtime *runtime = context;
-    return pool_take_apart(&runtime->node->pool, bytes);
+    return pool_take_persistent(&runtime->node->pool, bytes);
 }
 
 static void buffer_give(void *context, void *buffer, uint64_t bytes)
 {
     struct runtime *runtime = context;
-    pool_give_apart(&runtime->node->pool, buffer, bytes);
+    pool_give_persistent(&runtime->node->pool, buffer, bytes);
 }
 
 static void buffer_sent(void *context, void *token)
@@ -477,10 +478,10 @@ static void make_node(struct runtime *runtime)
         .rank = runtime->rank,
         .size = runtime->size,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
-        .ahead_bytes_max = without & DSM_WITHOUT_AHEAD ? 0 : AHEAD_BYTES,
-        .wanted_bytes_max = without & DSM_WITHOUT_AGAIN ? 0 : WANTED_BYTES,
+        .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : READAHEAD_BYTES,
+        .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : REFETCH_BYTES,
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
-        .open_bytes_max = without & DSM_WITHOUT_EARLY ? 0 : OPEN_BYTES,
+        .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

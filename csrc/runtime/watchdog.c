@@ -358,15 +358,15 @@ static void say_missing(struct line *line, const struct runtime *runtime)
         say(line, "%s%d", i ? ", " : roll.absent == 1 ? ", for rank " : ", for ranks ", roll.named[i]);
     if (missing && roll.absent > named)
         say(line, " and %u more", roll.absent - named);
-    for (int k = 0; k < MEETING_CHILDREN && !roll_known(runtime->node); k++) {
-        node_id child = meeting_child(runtime->rank, k, runtime->size);
+    for (int k = 0; k < TREE_CHILDREN && !roll_known(runtime->node); k++) {
+        node_id child = tree_child(runtime->rank, k, runtime->size);
         if (child != NODE_NONE && meeting->own && !meeting->children[k]) {
             say(line, missing ? ", rank %d" : ", for rank %d", child);
             missing = true;
         }
     }
     if (!missing && runtime->rank)
-        say(line, ", for ranks that tell rank %d", meeting_parent(runtime->rank));
+        say(line, ", for ranks that tell rank %d", tree_parent(runtime->rank));
 }
 
 static void say_for_whom(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)

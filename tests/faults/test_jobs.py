@@ -101,7 +101,8 @@ for step in range(1, 13):
     assert (a == step).all()
     dsm.barrier()
 stats = dsm.stats()
-print({name: stats[name] > 0 for name in ("pages_ahead", "pages_again", "pushes_used", "pages_early")}, flush=True)
+names = "pages_readahead", "pages_refetched", "pushes_used", "pages_preopened"
+print({name: stats[name] > 0 for name in names}, flush=True)
 """
 
 
@@ -110,10 +111,15 @@ def test_what_is_switched_off_does_nothing(run, without):
     """A push is of no use without `again`, which asks for it."""
     job = run(2, WITHOUT, env={"DSM_WITHOUT": without})
     assert job.status == 0, job
-    found = {"pages_ahead": "ahead", "pages_again": "again", "pushes_used": "push", "pages_early": "early"}
+    found = {
+        "pages_readahead": "readahead",
+        "pages_refetched": "refetch",
+        "pushes_used": "push",
+        "pages_preopened": "preopen",
+    }
     expected = {name: word not in without for name, word in found.items()}
     if without == "ahead,early":
-        del expected["pages_early"]  # what is pushed stays open
+        del expected["pages_preopened"]  # what is pushed stays open
     for name, happens in expected.items():
         assert job.out.count(f"'{name}': {happens}") == 2, job
 
@@ -174,7 +180,7 @@ def test_large_arrays_have_huge_pages(run, without):
 def test_an_optimisation_that_there_is_not(run):
     job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
     assert job.status != 0
-    assert "DSM_WITHOUT must be some of ahead, again, push, early, board, huge, copy, not 'wings'" in job.err
+    assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, board, huge, copy, not 'wings'" in job.err
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
-         "add", "sum", "want_collect", "collect", "roll_call", "absent", "held")  # fmt: skip
+         "add", "sum", "request_collection", "collect", "roll_call", "absent", "held")  # fmt: skip
 
 # Every kind of message travels from each rank to the other that sends it at all; ends by itself if nobody minds.
 PROGRAM = """
@@ -99,7 +99,7 @@ def sender_of(kind):
 def test_a_message_of_every_kind_that_ends_early(start, damaged, kind):
     """The last byte of the body is missing; where there is no body, of the header."""
     sender = sender_of(kind)
-    job = damage(start, damaged, sender, kind, "stub" if kind in ("want_collect", "collect") else "short")
+    job = damage(start, damaged, sender, kind, "stub" if kind in ("request_collection", "collect") else "short")
     assert job.status != 0, job
     assert "nobody minded" not in job.out
     lines = re.findall(r"dsm: rank (\d) of 2: malformed message(?: of kind (\d+))? from rank (\d) \(\d+ b", job.err)

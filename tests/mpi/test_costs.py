@@ -56,7 +56,7 @@ def test_zeros_that_are_written_over_zeros_again_and_again(shared, counted, exac
             mine[:] = 0
             dsm.barrier()
     if exact_counts:
-        assert growth["faults_write"] == growth["fetches"] == growth["pages_early"] == 0
+        assert growth["faults_write"] == growth["fetches"] == growth["pages_preopened"] == 0
     dsm.barrier()
     assert not a.any()
 
@@ -75,7 +75,7 @@ def test_a_row_that_was_written_in_one_piece_is_read_with_one_fault(shared, coun
         readers = dsm.rank() > 0
         assert growth["faults_read"] == readers * len(rows)
         assert growth["fetches"] == readers * 3 * len(rows)
-        assert growth["pages_ahead"] == readers * 2 * len(rows)
+        assert growth["pages_readahead"] == readers * 2 * len(rows)
     dsm.barrier()
 
 
@@ -216,7 +216,7 @@ def test_what_is_written_in_order_is_opened_in_pieces_of_a_huge_page(shared, cou
         mine[huge:] = 1
     if exact_counts:
         assert growth["faults_write"] == blocks - 1
-        assert growth["pages_early"] == (blocks - 1) * (huge // PAGE - 1)
+        assert growth["pages_preopened"] == (blocks - 1) * (huge // PAGE - 1)
     dsm.barrier()
     assert (a == 1).all()
 
@@ -232,7 +232,7 @@ def test_a_wrong_guess_is_not_repeated(shared, counted, exact_counts):
         for spot in (3, 0, 5, 6, 1, 4, 7, 2):
             assert a[1, spot * 128 * PAGE // 8] == 1
     if exact_counts and dsm.rank():
-        assert growth["pages_ahead"] <= 128  # one guess: half of what the stream brought, ahead included
+        assert growth["pages_readahead"] <= 128  # one guess: half of what the stream brought, ahead included
     dsm.barrier()
 
 

@@ -15,7 +15,7 @@ FUZZ_BUILD ?= $(FUZZ_ROOT)/build/fuzz
 FUZZ_PROTOCOL_DIR ?= $(FUZZ_ROOT)/csrc
 RUNS ?= 1000000
 SEED ?= 1
-KINDS := fetch reply acquire pass grant busy withdraw withdrawn arrive depart add sum want_collect collect
+KINDS := fetch reply acquire pass grant busy withdraw withdrawn arrive depart add sum request_collection collect
 COUNT := $(words $(KINDS))
 
 FUZZ_PROTOCOL := $(filter-out %/pool.c,$(wildcard $(FUZZ_PROTOCOL_DIR)/protocol/*.c))

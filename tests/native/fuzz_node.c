@@ -154,8 +154,8 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
     struct node_options options = {.rank = rank,
                                    .size = size,
                                    .budget_bytes = budget_bytes,
-                                   .ahead_bytes_max = 512,
-                                   .wanted_bytes_max = 512,
+                                   .readahead_bytes_max = 512,
+                                   .refetch_bytes_max = 512,
                                    .push_bytes_max = 512,
                                    .open_bytes_max = 256};
     home->node = node_new(&options, &port);
@@ -175,7 +175,7 @@ void fuzz_node_free(struct fuzz_node *home)
 
 static void apply_fault(struct fuzz_node *home, uint64_t offset, bool write)
 {
-    node_fault(home->node, offset % FUZZ_RANGE_BYTES, write, true);
+    access_fault(home->node, offset % FUZZ_RANGE_BYTES, write, true);
 }
 
 static void apply_store(struct fuzz_node *home, uint64_t offset, uint64_t value)
@@ -229,16 +229,16 @@ static void apply_pin(struct fuzz_node *home, struct fuzz_thread *thread, const 
 {
     uint64_t offset = entry->a % FUZZ_RANGE_BYTES;
     if (entry->kind == FUZZ_PIN && !thread->pinned) {
-        if (node_fault(home->node, offset, entry->b != 0, true) != FAULT_DONE)
+        if (access_fault(home->node, offset, entry->b != 0, true) != FAULT_DONE)
             return;
-        node_pin(home->node, offset, entry->b != 0);
+        access_pin(home->node, offset, entry->b != 0);
         thread->pinned = true;
         thread->pin_write = entry->b != 0;
         thread->pin_offset = offset;
     } else if (entry->kind == FUZZ_UNPIN && thread->pinned) {
         thread->pinned = false;
         if (region_at(&home->node->regions, thread->pin_offset))
-            node_unpin(home->node, thread->pin_offset, thread->pin_write);
+            access_unpin(home->node, thread->pin_offset, thread->pin_write);
     }
 }
 
@@ -268,7 +268,7 @@ static void apply_forget(struct fuzz_node *home)
 
 static struct message *wrap(struct fuzz_node *home, const struct fuzz_entry *entry)
 {
-    void *wire = pool_take_apart(&home->node->pool, entry->count);
+    void *wire = pool_take_persistent(&home->node->pool, entry->count);
     if (entry->count)
         memcpy(wire, entry->bytes, entry->count);
     return message_wrap(&home->node->pool, entry->thread, wire, entry->count);
@@ -324,7 +324,7 @@ static void apply(struct fuzz_node *home, const struct fuzz_entry *entry)
     case FUZZ_PIN:
     case FUZZ_UNPIN: apply_pin(home, thread, entry); break;
     case FUZZ_FORGET: apply_forget(home); break;
-    case FUZZ_COLLECT: collection_want(home->node); break;
+    case FUZZ_COLLECT: collection_request(home->node); break;
     case FUZZ_MESSAGE: apply_message(home, entry); return;
     case FUZZ_PLACE: apply_place(home, entry); break;
     case FUZZ_FILL: apply_fill(home, entry); break;
@@ -378,7 +378,7 @@ const char *fuzz_node_do(struct fuzz_node *home, const struct fuzz_entry *entry)
 
 const char *fuzz_node_check(struct fuzz_node *home)
 {
-    GUARDED(home, node_check(home->node));
+    GUARDED(home, check_node(home->node));
 }
 
 uint64_t fuzz_node_take(struct fuzz_node *home, void *bytes, uint64_t room, int *to)
@@ -394,7 +394,7 @@ uint64_t fuzz_node_take(struct fuzz_node *home, void *bytes, uint64_t room, int 
     *to = message->peer;
     for (struct message *other = message->next, *next; other; other = next) {
         next = other->next;
-        node_send(home->node, other);
+        context_send(home->node, other);
     }
     drop(home, message);
     return count;

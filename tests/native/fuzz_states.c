@@ -24,7 +24,7 @@ struct parcel {
 };
 
 /* What seldom happens: a message kept for later, diffs held back, an owed notice, a collection that waits for fetches. */
-enum rare { RARE_EARLY, RARE_PARTS, RARE_OWING, RARE_DEFERRED, RARE_HOLDING, RARES };
+enum rare { RARE_DEFERRED, RARE_PARTS, RARE_OWING, RARE_WITHHELD, RARE_HOLDING, RARES };
 
 struct record {
     struct fuzz_entry items[ENTRIES_MAX];
@@ -96,13 +96,13 @@ static void post(void *context, int from, const struct message *message)
 
 static enum rare rare_of(const struct node *node)
 {
-    if (node->early)
-        return RARE_EARLY;
+    if (node->deferred)
+        return RARE_DEFERRED;
     for (const struct fetch *fetch = node->fetches; fetch; fetch = fetch->next)
         if (fetch->part_count > 0)
             return RARE_PARTS;
-    if (node->meetings[MEETING_THREADS].deferred)
-        return RARE_DEFERRED;
+    if (node->meetings[MEETING_THREADS].withheld)
+        return RARE_WITHHELD;
     if (node->collection.owing)
         return RARE_OWING;
     return node->collection.phase == COLLECTION_HOLDING ? RARE_HOLDING : RARES;
@@ -245,9 +245,9 @@ static void second_thread(struct world *world, int rank)
     happen(world, rank, entry);
 }
 
-static void send_some_apart(struct fuzz_node *home)
+static void send_some_bulk(struct fuzz_node *home)
 {
-    home->node->policy.apart = APART_RANDOM;
+    home->node->policy.bulk = BULK_RANDOM;
     home->node->policy.random_state = 1;
 }
 
@@ -262,7 +262,7 @@ static struct world *world_run(uint64_t seed)
     make_plan(world);
     for (int rank = 0; rank < FUZZ_NODES; rank++) {
         world->homes[rank] = fuzz_node_new(rank, FUZZ_NODES, world->budget_bytes);
-        send_some_apart(world->homes[rank]);
+        send_some_bulk(world->homes[rank]);
         world->homes[rank]->send = post;
         world->homes[rank]->send_context = world;
     }
@@ -290,7 +290,7 @@ static void add_state(const struct world *world, int rank, uint32_t entries)
 {
     const struct record *record = &world->records[rank];
     struct fuzz_node *home = fuzz_node_new(rank, FUZZ_NODES, world->budget_bytes);
-    send_some_apart(home);
+    send_some_bulk(home);
     for (uint32_t i = 0; i < entries; i++) {
         const char *panic = fuzz_node_do(home, &record->items[i]);
         fuzz_node_drop_outbox(home);
@@ -372,7 +372,7 @@ enum what {
     COLLECTION_DROPS,
     COLLECTION_FORGETS,
     PAGE_OWED,
-    EARLY_KEPT,
+    MESSAGE_DEFERRED,
     COUNTER_ASKED,
     PAGE_PINNED,
     GRAVE,
@@ -402,7 +402,7 @@ const char *fuzz_census_name(int what)
                                                  "collection dropping",
                                                  "collection forgetting",
                                                  "page owed a notice",
-                                                 "early message kept",
+                                                 "message deferred",
                                                  "counter asked",
                                                  "page pinned",
                                                  "freed region",
@@ -428,7 +428,7 @@ static bool has_diffs(const struct node *node)
     for (uint32_t i = 0; i < node->regions.count; i++)
         for (const struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++)
-                if (block->pages[k].more && block->pages[k].more->diffs)
+                if (block->pages[k].extension && block->pages[k].extension->diffs)
                     return true;
     return false;
 }
@@ -445,7 +445,7 @@ static bool node_is(const struct node *node, enum what what)
             found = found || (what == GATHERING ? fetch->gathering : fetch->part_count > 0);
         return found;
     case MEETING_THERE: return meeting->state == MEETING_ARRIVED;
-    case MEETING_DEFERRED: return meeting->deferred;
+    case MEETING_DEFERRED: return meeting->withheld;
     case CHILD_ARRIVED: return meeting->children[0] || meeting->children[1];
     case COLLECTION_ARRIVES: return node->collection.phase == COLLECTION_ARRIVING;
     case COLLECTION_HOLDS: return node->collection.phase == COLLECTION_HOLDING;
@@ -454,7 +454,7 @@ static bool node_is(const struct node *node, enum what what)
     case COLLECTION_DROPS: return node->collection.phase == COLLECTION_DROPPING;
     case COLLECTION_FORGETS: return node->collection.phase == COLLECTION_FORGETTING;
     case PAGE_OWED: return node->collection.owing;
-    case EARLY_KEPT: return node->early != NULL;
+    case MESSAGE_DEFERRED: return node->deferred != NULL;
     case COUNTER_ASKED: return node->counter_requests != NULL;
     case PAGE_PINNED: return node->pinned != NULL;
     case GRAVE: return node->regions.grave_count > 0;

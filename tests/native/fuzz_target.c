@@ -19,8 +19,10 @@ static struct {
 /* ---- accounts ---------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[MESSAGE_KINDS + 1] = {
-    "any",    "fetch",  "reply", "push", "acquire",      "pass",    "grant",     "busy",   "withdraw", "withdrawn",
-    "arrive", "depart", "add",   "sum",  "want_collect", "collect", "roll_call", "absent", "held",     "none"};
+    "any",     "fetch",     "reply",  "push",     "acquire",
+    "pass",    "grant",     "busy",   "withdraw", "withdrawn",
+    "arrive",  "depart",    "add",    "sum",      "request_collection",
+    "collect", "roll_call", "absent", "held",     "none"};
 
 const char *fuzz_kind_name(int kind)
 {

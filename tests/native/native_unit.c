@@ -123,7 +123,7 @@ void box_free(struct box *box)
 
 const char *box_log_check(struct box *box, const struct log *log, stamp cut)
 {
-    GUARDED(box, log_check(log, cut, &box->port));
+    GUARDED(box, interval_check(log, cut, &box->port));
 }
 
 const char *box_vector_check(struct box *box, const struct vector *vector)
@@ -144,7 +144,7 @@ const char *box_node_free(struct box *box, struct node *node)
 
 const char *box_receive(struct box *box, struct node *node, int from, const void *bytes, uint64_t count)
 {
-    void *wire = pool_take_apart(&node->pool, count);
+    void *wire = pool_take_persistent(&node->pool, count);
     memcpy(wire, bytes, count);
     GUARDED(box, node_receive(node, message_wrap(&node->pool, from, wire, count)));
 }
@@ -164,7 +164,7 @@ uint64_t box_take(struct node *node, void *bytes, uint64_t room)
     memcpy(bytes, message->wire, count);
     for (struct message *other = message->next, *next; other; other = next) {
         next = other->next;
-        node_send(node, other);
+        context_send(node, other);
     }
     message_free(message, &node->pool);
     return count;

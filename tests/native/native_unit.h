@@ -34,8 +34,8 @@ const char *box_barrier(struct box *box, struct node *node);
 uint64_t box_take(struct node *node, void *bytes, uint64_t room);
 
 /* The versions of diff.c that this processor does not choose (diff_*.c). */
-uint64_t portable_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
-                           uint64_t twin_bytes, unsigned char *body);
+uint64_t portable_diff_encode(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                              uint64_t twin_bytes, unsigned char *body);
 void portable_diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
 void portable_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body,
                                uint64_t bytes);

@@ -36,9 +36,9 @@ class Fault(typing.NamedTuple):
 
 
 # Whole pages come over what threads may read and have written, whose sender has not seen it.
-OVERWRITING = ("--whole=2", "--again_bytes=4096", "--push_bytes=0", "--guess=700", "--bystanders=1000", "--nodes=3",
+OVERWRITING = ("--whole=2", "--refetch_bytes=4096", "--push_bytes=0", "--guess=700", "--bystanders=1000", "--nodes=3",
                "--regions=1", "--page_bytes=256", "--lock_threads=2", "--phases=4", "--open_bytes=0")  # fmt: skip
-GUESSING = ("--guess=500", "--again_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
+GUESSING = ("--guess=500", "--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
 FAULTS = (
     Fault(
@@ -81,7 +81,7 @@ FAULTS = (
     Fault(
         "R4 diff cut before the kernel was told",
         "fetch.c",
-        "    page_protect_flush(node);\n    if (!all) {",
+        "    protection_flush(node);\n    if (!all) {",
         "    if (!all) {",
         ("--bystanders=1000",),
     ),
@@ -90,7 +90,7 @@ FAULTS = (
         "fetch.c",
         "(page->copy && !vector_covers(have, &page->have, node->rank))",
         "false",
-        ("--whole=2", "--apart=1"),
+        ("--whole=2", "--bulk=1"),
         (("fetch.c", "vector_covers(&page->have, &request->have, reply->message->peer)", "true"),),
     ),
     Fault(
@@ -112,13 +112,13 @@ FAULTS = (
         "fetch.c",
         "    bool beside = page->access != ACCESS_NONE && (page->twin || page_diffs_after(page, known));\n",
         "    bool beside = false;\n",
-        ("--pins=200", "--apart=1", *OVERWRITING),
+        ("--pins=200", "--bulk=1", *OVERWRITING),
     ),
     Fault(
         "R7 logs emptied at a cut, not cut",
         "notices.c",
-        "        log_trim(&node->logs[q], &node->pool, node->cut[q]);\n",
-        "        log_trim(&node->logs[q], &node->pool, UINT64_MAX);\n",
+        "        interval_trim(&node->logs[q], &node->pool, node->cut[q]);\n",
+        "        interval_trim(&node->logs[q], &node->pool, UINT64_MAX);\n",
     ),
     Fault("R7 a grant from beyond the cut taken at once", "lock.c", "    if (cuts > node->cuts) {", "    if (false) {"),
     Fault(
@@ -136,19 +136,19 @@ FAULTS = (
     Fault(
         "R7 an arrival carries only its node's own intervals",
         "meeting.c",
-        "    node_put_intervals(node, node->meetings[which].own, &(struct vector){0});\n",
+        "    notices_put(node, node->meetings[which].own, &(struct vector){0});\n",
         "    struct vector others = {0};\n"
         "    for (node_id q = 0; q < node->size; q++)\n"
         "        if (q != node->rank && node->vt[q])\n"
         "            vector_raise(&others, &node->pool, q, node->vt[q]);\n"
-        "    node_put_intervals(node, node->meetings[which].own, &others);\n"
+        "    notices_put(node, node->meetings[which].own, &others);\n"
         "    vector_clear(&others, &node->pool);\n",
         ("--lock_threads=2", "--deliver=300"),
     ),
     Fault(
         "R8 stale copies survive a collection",
         "collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n    page->early = false;\n"
+        "    page->copy = false;\n    page->fresh = false;\n    page->preopened = false;\n"
         "    page_twin_drop(page, &node->pool);\n",
         "    (void)node;\n",
     ),
@@ -211,7 +211,7 @@ FAULTS = (
     Fault(
         "R10 a page opened early without a notice",
         "opening.c",
-        "    node_mark_dirty(node, page);\n    page->writable = true;\n",
+        "    writes_mark_dirty(node, page);\n    page->writable = true;\n",
         "    page->writable = true;\n",
     ),
     Fault(
@@ -223,14 +223,14 @@ FAULTS = (
     Fault(
         "R14 a page is opened while it is being sent",
         "opening.c",
-        "    if (apart_leaves(node, page)) {\n",
+        "    if (bulk_leaves(node, page)) {\n",
         "    if (false) {\n",
         ("--eager=0",),
     ),
     Fault(
         "R14 a fetch starts while its page is being sent",
         "fetch.c",
-        "    fetch->postponed = apart_leaves(node, fetch->page);\n",
+        "    fetch->postponed = bulk_leaves(node, fetch->page);\n",
         "    fetch->postponed = false;\n",
         ("--eager=0",),
     ),
@@ -265,9 +265,9 @@ FAULTS = (
     Fault(
         "R15 a page that may be read is received over what its sender lacks",
         "fetch.c",
-        "        bool kept = ahead_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));\n",
-        "        bool kept = ahead_coming(page);\n",
-        ("--apart=2", *OVERWRITING),
+        "        bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));\n",
+        "        bool kept = history_coming(page);\n",
+        ("--bulk=2", *OVERWRITING),
     ),
     Fault(
         "R15 a request for a page that is arriving is not held",
@@ -311,15 +311,15 @@ FAULTS = (
     Fault(
         "locks: grant carries only the holder's own notices",
         "lock.c",
-        "    node_put_intervals(node, message, &lock->waiting_vector);\n",
+        "    notices_put(node, message, &lock->waiting_vector);\n",
         "    struct vector others = {0};\n"
         "    for (node_id q = 0; q < node->size; q++)\n"
         "        if (q != node->rank && node->vt[q])\n"
         "            vector_raise(&others, &node->pool, q, node->vt[q]);\n"
-        "    node_put_intervals(node, message, &others);\n"
+        "    notices_put(node, message, &others);\n"
         "    vector_clear(&others, &node->pool);\n",
     ),
-    Fault("locks: grant without closing the interval", "lock.c", "    node_close_interval(node, lock->waiting);\n", ""),
+    Fault("locks: grant without closing the interval", "lock.c", "    release_interval(node, lock->waiting);\n", ""),
     Fault(
         "locks: a request that overtakes the home's departure is malformed",
         "node.c",
@@ -349,7 +349,7 @@ FAULTS = (
     Fault(
         "protection: a notice leaves the page accessible",
         "opening.c",
-        "        page_protect(node, page, ACCESS_NONE);\n        node->stats.invalidations++;",
+        "        protection_set(node, page, ACCESS_NONE);\n        node->stats.invalidations++;",
         "        node->stats.invalidations++;",
     ),
     Fault(
@@ -390,36 +390,36 @@ FAULTS = (
     Fault(
         "R9 a page that a notice closes is cut before the kernel is told",
         "push.c",
-        "            page_protect_flush(node); /* a notice",
+        "            protection_flush(node); /* a notice",
         "            (void)0;   /* a notice",
         (*GUESSING, "--bystanders=1000"),
     ),
     Fault(
         "R9 pages that come are not waited for",
         "touch.c",
-        "    bool valid = ahead_done(node);\n",
+        "    bool valid = update_done(node);\n",
         "    bool valid = true;\n",
         GUESSING,
     ),
-    Fault("R10 what was opened early is not looked at", "notices.c", "    opened_look(node);\n", "", GUESSING),
+    Fault("R10 what was opened early is not looked at", "notices.c", "    preopened_inspect(node);\n", "", GUESSING),
     Fault(
         "R10 what is closed unchanged is not looked at again",
         "opening.c",
-        "changed = !open && page_changed(node, page, &touched);\n",
+        "changed = !open && preopened_changed(node, page, &touched);\n",
         "changed = false;\n    (void)touched;\n",
         (*GUESSING, "--bystanders=1000"),
     ),
     Fault(
         "R10 pages are open early while a collection goes on",
         "collection.c",
-        "        opened_pause(node);\n",
+        "        preopened_pause(node);\n",
         "",
         (*GUESSING, "--collect=100"),
     ),
     Fault(
         "R10 a change that others were sent is not noticed",
         "opening.c",
-        "            node_mark_dirty(node, page); /* nobody has found it changed before */\n",
+        "            writes_mark_dirty(node, page); /* nobody has found it changed before */\n",
         "            (void)0;\n",
         GUESSING,
     ),
@@ -438,7 +438,7 @@ FAULTS = (
     Fault(
         "R4 a late diff is not cut before others are applied",
         "fetch.c",
-        "    page_cut_late(node, fetch->page);\n",
+        "    seal_encode_deferred(node, fetch->page);\n",
         "",
     ),
     Fault(

@@ -64,15 +64,15 @@ void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes)
     return smaller;
 }
 
-void *pool_take_apart(struct pool *pool, size_t bytes)
+void *pool_take_persistent(struct pool *pool, size_t bytes)
 {
-    pool->apart_bytes += rounded(bytes);
+    pool->persistent_bytes += rounded(bytes);
     return pool_take(pool, bytes);
 }
 
-void pool_give_apart(struct pool *pool, void *block, size_t bytes)
+void pool_give_persistent(struct pool *pool, void *block, size_t bytes)
 {
-    pool->apart_bytes -= rounded(bytes);
+    pool->persistent_bytes -= rounded(bytes);
     pool_give(pool, block, bytes);
 }
 

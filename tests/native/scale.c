@@ -20,7 +20,7 @@
 
 #include "protocol/node.h"
 
-enum { PAGE_BYTES = 4096, AHEAD_BYTES = 1 << 20, BLOCK_ROWS = 4, JACOBI_STEPS_BEFORE = 4 };
+enum { PAGE_BYTES = 4096, READAHEAD_BYTES = 1 << 20, BLOCK_ROWS = 4, JACOBI_STEPS_BEFORE = 4 };
 
 enum op_kind { OP_READ, OP_WRITE, OP_BARRIER, OP_ALLOCATE, OP_LOCK_NEW, OP_ACQUIRE, OP_RELEASE };
 
@@ -226,8 +226,8 @@ static void make_ranks(struct world *world)
             .rank = q,
             .size = world->size,
             .budget_bytes = UINT64_MAX / 2,
-            .ahead_bytes_max = AHEAD_BYTES,
-            .policy.apart = APART_NEVER, /* the same bytes, in one message of the model */
+            .readahead_bytes_max = READAHEAD_BYTES,
+            .policy.bulk = BULK_NEVER, /* the same bytes, in one message of the model */
         };
         rank->node = node_new(&options, &port);
     }
@@ -244,7 +244,7 @@ static bool access_done(struct rank *rank, const struct op *op)
             rank->cpu_ps += rank->world->network.trap_ps;
             rank->traps++;
         }
-        enum fault_answer answer = node_fault(rank->node, offset, write, !rank->faulting);
+        enum fault_answer answer = access_fault(rank->node, offset, write, !rank->faulting);
         rank->faulting = answer == FAULT_WAIT;
         if (answer == FAULT_OUTSIDE)
             die("an access outside of all regions", rank->number);
@@ -330,7 +330,7 @@ static void receive(struct rank *rank, struct parcel *parcel)
         rank->depth = parcel->depth;
     if (rank->depth > rank->world->rounds)
         rank->world->rounds = rank->depth;
-    void *wire = pool_take_apart(&node->pool, parcel->bytes);
+    void *wire = pool_take_persistent(&node->pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
     node_receive(node, message_wrap(&node->pool, parcel->from, wire, parcel->bytes));
     notices = node->stats.notices_received - notices;

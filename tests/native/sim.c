@@ -22,8 +22,8 @@ static size_t describe_events(const struct sim_node *home, char *text, size_t ro
         const struct event *event = &node->events[i % EVENTS_KEPT];
         length +=
             (size_t)snprintf(text + length, room - length, "  node %d  stamp %llu  %s  region %u  page %llu  peer %d\n",
-                             home->rank, (unsigned long long)event->stamp, node_event_name(event->kind), event->region,
-                             (unsigned long long)event->page, event->peer);
+                             home->rank, (unsigned long long)event->stamp, context_event_name(event->kind),
+                             event->region, (unsigned long long)event->page, event->peer);
     }
     return length < room ? length : room;
 }
@@ -192,18 +192,18 @@ static void set_up_node(struct sim *sim, int rank)
         .rank = rank,
         .size = sim->program.nodes,
         .budget_bytes = (uint64_t)knobs->budget_bytes,
-        .ahead_bytes_max = (uint64_t)knobs->ahead_bytes,
-        .wanted_bytes_max = (uint64_t)knobs->again_bytes,
+        .readahead_bytes_max = (uint64_t)knobs->readahead_bytes,
+        .refetch_bytes_max = (uint64_t)knobs->refetch_bytes,
         .push_bytes_max = (uint64_t)knobs->push_bytes,
         .open_bytes_max = (uint64_t)knobs->open_bytes,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,
-                   .open_early_permille = (uint32_t)knobs->open_early,
+                   .preopen_permille = (uint32_t)knobs->preopen,
                    .guess_permille = (uint32_t)knobs->guess,
                    .random_state = (uint32_t)sim_random_next(&sim->random) | 1,
                    .check_all = knobs->check == 2},
     };
     options.policy.whole = (unsigned)knobs->whole;
-    options.policy.apart = (unsigned)knobs->apart;
+    options.policy.bulk = (unsigned)knobs->bulk;
     home->node = node_new(&options, &port);
 }
 
@@ -260,15 +260,15 @@ static void add_node_stats(struct sim_stats *to, const struct node *node)
     to->lock_acquires += from->lock_acquires;
     to->lock_acquires_local += from->lock_acquires_local;
     to->lock_grants += from->lock_grants;
-    to->pages_ahead += from->pages_ahead;
-    to->pages_again += from->pages_again;
-    to->samples += from->samples;
-    to->samples_unused += from->samples_unused;
+    to->pages_readahead += from->pages_readahead;
+    to->pages_refetched += from->pages_refetched;
+    to->probes += from->probes;
+    to->probes_unused += from->probes_unused;
     to->pushes_sent += from->pushes_sent;
     to->pushes_used += from->pushes_used;
     to->pushes_unused += from->pushes_unused;
-    to->pages_early += from->pages_early;
-    to->pages_early_unused += from->pages_early_unused;
+    to->pages_preopened += from->pages_preopened;
+    to->pages_preopened_unused += from->pages_preopened_unused;
     to->node_runs++;
     if (node->pool.bytes_used_max > to->pool_bytes_max)
         to->pool_bytes_max = node->pool.bytes_used_max;

@@ -31,38 +31,38 @@
 
 /* Settings of a run.  -1: the seed chooses. */
 struct sim_knobs {
-    int64_t nodes;        /* 1 to 16 */
-    int64_t regions;      /* that live from the first phase to the last, 1 to 4 */
-    int64_t page_bytes;   /* 64 to 256, a power of two */
-    int64_t phases;       /* 1 to 8 */
-    int64_t lock_threads; /* per node, 0 to 2 */
-    int64_t prefetch;     /* 0 or 1: a prefetching thread per node */
-    int64_t collect;      /* mean steps between two wishes for a collection; 0: nobody wishes */
-    int64_t budget_bytes; /* of protocol memory */
-    int64_t ahead_bytes;  /* read-ahead */
-    int64_t again_bytes;  /* window for pages that are wanted again; 0: none is brought */
-    int64_t push_bytes;   /* pushed at a time; 0: none */
-    int64_t open_bytes;   /* opened ahead of write faults; 0: none */
-    int64_t guess;        /* permille of the guesses about pages that are made without ground */
-    int64_t whole;        /* 0 to 3, enum of struct policy */
-    int64_t apart;        /* 0 to 3, enum of struct policy */
-    int64_t eager;        /* permille of the messages of which all is taken at once */
-    int64_t stay_open;    /* permille */
-    int64_t open_early;   /* permille */
-    int64_t deliver;      /* permille of the steps that deliver a message if there is one */
-    int64_t stalls;       /* permille of the steps that stall a channel or a thread for a while */
-    int64_t bystanders;   /* permille of the changes of protection that others use to read and write */
-    int64_t edges;        /* mappings that the simulated kernel has room for; 0: plenty */
-    int64_t edges_told;   /* 1: the port names that limit, 0: protection just fails */
-    int64_t tries;        /* permille of the critical sections that only try to enter; as many are impatient */
-    int64_t pins;         /* permille of the operations that pin something first */
-    int64_t changes;      /* permille of the phases that allocate, free, or disagree at their end */
-    int64_t counters;     /* 0 to 3 */
-    int64_t races;        /* permille of the lasting cells that any thread reads and writes, as it likes */
-    int64_t values;       /* number of different values written, 2 to 255 */
-    int64_t damage;       /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
-    int64_t check;        /* 0: at the end, 1: at times, 2: after every step */
-    int64_t steps_max;    /* an endless run is a failure */
+    int64_t nodes;           /* 1 to 16 */
+    int64_t regions;         /* that live from the first phase to the last, 1 to 4 */
+    int64_t page_bytes;      /* 64 to 256, a power of two */
+    int64_t phases;          /* 1 to 8 */
+    int64_t lock_threads;    /* per node, 0 to 2 */
+    int64_t prefetch;        /* 0 or 1: a prefetching thread per node */
+    int64_t collect;         /* mean steps between two wishes for a collection; 0: nobody wishes */
+    int64_t budget_bytes;    /* of protocol memory */
+    int64_t readahead_bytes; /* read-ahead */
+    int64_t refetch_bytes;   /* window for pages that are wanted again; 0: none is brought */
+    int64_t push_bytes;      /* pushed at a time; 0: none */
+    int64_t open_bytes;      /* opened ahead of write faults; 0: none */
+    int64_t guess;           /* permille of the guesses about pages that are made without ground */
+    int64_t whole;           /* 0 to 3, enum of struct policy */
+    int64_t bulk;            /* 0 to 3, enum of struct policy */
+    int64_t eager;           /* permille of the messages of which all is taken at once */
+    int64_t stay_open;       /* permille */
+    int64_t preopen;         /* permille */
+    int64_t deliver;         /* permille of the steps that deliver a message if there is one */
+    int64_t stalls;          /* permille of the steps that stall a channel or a thread for a while */
+    int64_t bystanders;      /* permille of the changes of protection that others use to read and write */
+    int64_t edges;           /* mappings that the simulated kernel has room for; 0: plenty */
+    int64_t edges_told;      /* 1: the port names that limit, 0: protection just fails */
+    int64_t tries;           /* permille of the critical sections that only try to enter; as many are impatient */
+    int64_t pins;            /* permille of the operations that pin something first */
+    int64_t changes;         /* permille of the phases that allocate, free, or disagree at their end */
+    int64_t counters;        /* 0 to 3 */
+    int64_t races;           /* permille of the lasting cells that any thread reads and writes, as it likes */
+    int64_t values;          /* number of different values written, 2 to 255 */
+    int64_t damage;          /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
+    int64_t check;           /* 0: at the end, 1: at times, 2: after every step */
+    int64_t steps_max;       /* an endless run is a failure */
 };
 
 /* Sums over runs. */
@@ -71,13 +71,13 @@ struct sim_stats {
     uint64_t reads, writes, peeks, bystander_accesses;
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
     uint64_t pages_received, diffs_received, diffs_made, twins_made, intervals_closed, notices_received, invalidations;
-    uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, early;
+    uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, deferred;
     uint64_t tries, tries_of_free_locks, tries_refused, acquires_cancelled;
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
-    uint64_t pages_ahead, pages_again, samples, samples_unused, pushes_sent, pushes_used, pushes_unused, pages_early,
-        pages_early_unused;
-    uint64_t apart_sent, apart_bytes, apart_in_place, apart_late, held;
+    uint64_t pages_readahead, pages_refetched, probes, probes_unused, pushes_sent, pushes_used, pushes_unused,
+        pages_preopened, pages_preopened_unused;
+    uint64_t bulk_sent, bulk_bytes, bulk_in_place, bulk_late, requests_deferred;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;
     uint64_t kind_messages[16];

@@ -105,7 +105,7 @@ static bool fault(struct thread *thread, uint64_t offset, bool write)
 {
     struct sim_node *home = thread->home;
     struct sim *sim = home->sim;
-    enum fault_answer answer = node_fault(home->node, offset, write, !thread->in_fault);
+    enum fault_answer answer = access_fault(home->node, offset, write, !thread->in_fault);
     TRACE(sim, "node %d.%d faults at %llu (%s): %d", home->rank, thread->number, (unsigned long long)offset,
           write ? "write" : "read", answer);
     thread->in_fault = thread->blocked = answer == FAULT_WAIT;
@@ -154,10 +154,10 @@ void sim_do_pin(struct thread *thread)
     if (slot->truth) {
         pin->offset = slot->offset + cell->offset;
         pin->page_offset = slot->offset + cell->offset / slot->page_bytes * slot->page_bytes;
-        enum fault_answer answer = node_fault(home->node, pin->offset, pin->write, !thread->in_fault);
+        enum fault_answer answer = access_fault(home->node, pin->offset, pin->write, !thread->in_fault);
         thread->in_fault = thread->blocked = answer == FAULT_WAIT;
         if (answer == FAULT_DONE)
-            node_pin(home->node, pin->offset, pin->write);
+            access_pin(home->node, pin->offset, pin->write);
         TRACE(sim, "node %d.%d pins %llu (%s): %d", home->rank, thread->number, (unsigned long long)pin->offset,
               pin->write ? "write" : "read", answer);
         sim_pump(home);
@@ -178,7 +178,7 @@ void sim_do_unpin(struct thread *thread)
     if (pin->page_bytes) {
         TRACE(thread->home->sim, "node %d.%d unpins %llu", thread->home->rank, thread->number,
               (unsigned long long)pin->offset);
-        node_unpin(thread->home->node, pin->offset, pin->write);
+        access_unpin(thread->home->node, pin->offset, pin->write);
         sim_pump(thread->home);
     }
     next_op(thread);
@@ -220,7 +220,7 @@ void sim_do_prefetch(struct thread *thread)
         thread->stage = STAGE_BEGIN;
         sim->stats.prefetches++;
     }
-    enum fault_answer answer = node_fault(home->node, thread->ticket, false, !thread->in_fault);
+    enum fault_answer answer = access_fault(home->node, thread->ticket, false, !thread->in_fault);
     TRACE(sim, "node %d.%d prefetches %llu: %d", home->rank, thread->number, (unsigned long long)thread->ticket,
           answer);
     thread->in_fault = thread->blocked = answer == FAULT_WAIT;
@@ -236,7 +236,7 @@ void sim_do_hint(struct thread *thread)
     const struct sim_cell *cell = &thread->home->sim->program.cells[op_of(thread)->what];
     const struct sim_slot *slot = &thread->home->sim->program.slots[cell->slot];
     if (slot->truth) {
-        node_fault(thread->home->node, slot->offset + cell->offset, false, true);
+        access_fault(thread->home->node, slot->offset + cell->offset, false, true);
         sim_pump(thread->home);
         thread->home->sim->stats.prefetches++;
     }

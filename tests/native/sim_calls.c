@@ -11,7 +11,7 @@
  * those knew from whom it came. */
 static void wait_for_pins(struct thread *thread, const struct knowledge *source)
 {
-    bool valid = node_caught_up(thread->home->node);
+    bool valid = access_caught_up(thread->home->node);
     thread->blocked = !valid;
     sim_pump(thread->home);
     if (!valid) {
@@ -294,7 +294,7 @@ void sim_do_collect(struct thread *thread)
     struct sim *sim = thread->home->sim;
     if (thread->stage == STAGE_WAIT) {
         TRACE(sim, "node %d wants a collection", thread->home->rank);
-        collection_want(thread->home->node);
+        collection_request(thread->home->node);
         sim_settle(thread->home);
     }
     thread->stage = STAGE_WAIT;
@@ -303,7 +303,7 @@ void sim_do_collect(struct thread *thread)
 
 void sim_do_want(struct thread *thread)
 {
-    collection_want(thread->home->node);
+    collection_request(thread->home->node);
     sim_settle(thread->home);
     next_op(thread);
 }

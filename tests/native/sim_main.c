@@ -73,9 +73,10 @@ static double now(void)
 
 static void print_stats(const struct sim_stats *stats, double seconds)
 {
-    static const char *const kinds[16] = {"",      "fetch", "reply",        "push",      "acquire", "pass",
-                                          "grant", "busy",  "withdraw",     "withdrawn", "arrive",  "depart",
-                                          "add",   "sum",   "want_collect", "collect"};
+    static const char *const kinds[16] = {"",       "fetch",  "reply", "push",     "acquire",
+                                          "pass",   "grant",  "busy",  "withdraw", "withdrawn",
+                                          "arrive", "depart", "add",   "sum",      "request_collection",
+                                          "collect"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
     SHOW(programs);
     SHOW(steps);
@@ -104,16 +105,16 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(lock_acquires);
     SHOW(lock_acquires_local);
     SHOW(lock_grants);
-    SHOW(pages_ahead);
-    SHOW(pages_again);
-    SHOW(samples);
-    SHOW(samples_unused);
+    SHOW(pages_readahead);
+    SHOW(pages_refetched);
+    SHOW(probes);
+    SHOW(probes_unused);
     SHOW(pushes_sent);
     SHOW(pushes_used);
     SHOW(pushes_unused);
-    SHOW(pages_early);
-    SHOW(pages_early_unused);
-    SHOW(early);
+    SHOW(pages_preopened);
+    SHOW(pages_preopened_unused);
+    SHOW(deferred);
     SHOW(tries);
     SHOW(tries_of_free_locks);
     SHOW(tries_refused);
@@ -130,11 +131,11 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(frees);
     SHOW(addresses_reused);
     SHOW(prefetches);
-    SHOW(apart_sent);
-    SHOW(apart_bytes);
-    SHOW(apart_in_place);
-    SHOW(apart_late);
-    SHOW(held);
+    SHOW(bulk_sent);
+    SHOW(bulk_bytes);
+    SHOW(bulk_in_place);
+    SHOW(bulk_late);
+    SHOW(requests_deferred);
     SHOW(protects);
     SHOW(protects_failed);
     SHOW(checks);

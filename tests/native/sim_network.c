@@ -9,7 +9,16 @@ struct channel *sim_channel(struct sim *sim, int from, int to)
     return &sim->channels[from * SIM_NODES_MAX + to];
 }
 
-static uint64_t apart_bytes(const struct message *message)
+/* Requests for pages that arrive, or messages from beyond the next departure. */
+static bool has_deferred(const struct node *node, bool requests)
+{
+    for (const struct message *message = node->deferred; message; message = message->next)
+        if ((message_header(message)->kind == MESSAGE_FETCH) == requests)
+            return true;
+    return false;
+}
+
+static uint64_t bulk_bytes(const struct message *message)
 {
     uint64_t bytes = 0;
     for (int i = 0; i < message->segment_count; i++)
@@ -19,11 +28,11 @@ static uint64_t apart_bytes(const struct message *message)
 
 static struct parcel *parcel_new(const struct message *message)
 {
-    uint64_t apart = apart_bytes(message);
-    struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes + apart);
+    uint64_t behind = bulk_bytes(message);
+    struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes + behind);
     if (!parcel)
         abort();
-    *parcel = (struct parcel){.bytes = message->wire_bytes, .apart = apart};
+    *parcel = (struct parcel){.bytes = message->wire_bytes, .bulk = behind};
     memcpy(parcel->data, message->wire, message->wire_bytes);
     unsigned char *at = parcel->data + message->wire_bytes;
     for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes)
@@ -51,15 +60,15 @@ static bool channel_put(struct sim *sim, int from, struct message *message)
     *channel->tail = parcel;
     channel->tail = &parcel->next;
     sim->stats.messages++;
-    sim->stats.message_bytes += message->wire_bytes + parcel->apart;
+    sim->stats.message_bytes += message->wire_bytes + parcel->bulk;
     sim->stats.kind_messages[header->kind % 16]++;
     TRACE(sim, "node %d  sends kind %d stamp %llu to %d, %llu bytes and %llu apart", from, header->kind,
           (unsigned long long)header->stamp, to, (unsigned long long)message->wire_bytes,
-          (unsigned long long)parcel->apart);
-    if (parcel->apart == 0)
+          (unsigned long long)parcel->bulk);
+    if (parcel->bulk == 0)
         return false;
-    sim->stats.apart_sent++;
-    sim->stats.apart_bytes += parcel->apart;
+    sim->stats.bulk_sent++;
+    sim->stats.bulk_bytes += parcel->bulk;
     parcel->sent = message;
     return true;
 }
@@ -116,9 +125,8 @@ void sim_pump(struct sim_node *home)
             else if (sim_random_chance(&sim->random, sim->knobs.eager))
                 take_all(sim, home->rank, last_of(sim, home->rank, message->peer));
         }
-    home->node->hurry = false;
-    if (home->node->early)
-        sim->stats.early++;
+    home->node->send_blocked = false;
+    sim->stats.deferred += has_deferred(home->node, false);
     if (!node_take_wake(home->node))
         return;
     for (int i = 0; i < sim->thread_count; i++)
@@ -159,7 +167,7 @@ static void damage(struct sim *sim, struct parcel *parcel)
 static struct message *wrap(struct sim_node *home, int from, const struct parcel *parcel)
 {
     struct pool *pool = &home->node->pool;
-    void *wire = pool_take_apart(pool, parcel->bytes);
+    void *wire = pool_take_persistent(pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
     return message_wrap(pool, from, wire, parcel->bytes);
 }
@@ -171,12 +179,12 @@ static void place(struct sim *sim, int from, int to, struct parcel *parcel)
     struct message *message = wrap(home, from, parcel);
     node_place(home->node, message);
     parcel->placed = message;
-    if (apart_bytes(message) != parcel->apart)
-        sim_fail(sim, to, "panic: %llu bytes are placed, and %llu come", (unsigned long long)apart_bytes(message),
-                 (unsigned long long)parcel->apart);
+    if (bulk_bytes(message) != parcel->bulk)
+        sim_fail(sim, to, "panic: %llu bytes are placed, and %llu come", (unsigned long long)bulk_bytes(message),
+                 (unsigned long long)parcel->bulk);
     for (int i = 0; i < message->segment_count; i++)
-        sim->stats.apart_in_place += message->segments[i].in_place;
-    TRACE(sim, "node %d  places %llu bytes from %d", to, (unsigned long long)parcel->apart, from);
+        sim->stats.bulk_in_place += message->segments[i].in_place;
+    TRACE(sim, "node %d  places %llu bytes from %d", to, (unsigned long long)parcel->bulk, from);
     sim_pump(home);
 }
 
@@ -203,7 +211,7 @@ void sim_deliver(struct sim *sim, int index)
     sim->stats.deliveries++;
     if (!parcel->placed && sim_random_chance(&sim->random, sim->knobs.damage))
         damage(sim, parcel);
-    if (parcel->apart && !parcel->placed) {
+    if (parcel->bulk && !parcel->placed) {
         place(sim, from, to, parcel);
         return;
     }
@@ -217,12 +225,12 @@ void sim_deliver(struct sim *sim, int index)
     else
         message = wrap(home, from, parcel);
     if (parcel->sent) {
-        sim->stats.apart_late++;
+        sim->stats.bulk_late++;
         take_all(sim, from, parcel);
         sim_pump(&sim->nodes[from]);
     }
     free(parcel);
-    sim->stats.held += home->node->held != NULL;
+    sim->stats.requests_deferred += has_deferred(home->node, true);
     node_receive(home->node, message);
     sim_pump(home);
 }

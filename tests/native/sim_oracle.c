@@ -112,7 +112,7 @@ static unsigned grants_under_way(struct sim *sim, uint32_t lock)
             grants += grants_lock(header->kind, parcel->data, lock);
         }
     for (int rank = 0; rank < sim->program.nodes; rank++)
-        for (const struct message *message = sim->nodes[rank].node->early; message; message = message->next)
+        for (const struct message *message = sim->nodes[rank].node->deferred; message; message = message->next)
             grants += grants_lock(message_header(message)->kind, message->wire, lock);
     return grants;
 }
@@ -149,7 +149,7 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
     unsigned told = page ? page->access : ACCESS_NONE, allowed = ACCESS_NONE;
     if (page && page_valid(page))
         allowed = page->writable ? ACCESS_WRITE : ACCESS_READ;
-    else if (page && ahead_coming(page))
+    else if (page && history_coming(page))
         allowed = ACCESS_READ;
     if (page && page_pinned(page)) {
         unsigned pinned = page_pinned_write(page) ? ACCESS_WRITE : ACCESS_READ;
@@ -215,7 +215,7 @@ static bool byte_of_diffs(const struct page *page, uint64_t at, unsigned char *v
 {
     unsigned char zeros[SIM_PAGE_BYTES_MAX] = {0}, ones[SIM_PAGE_BYTES_MAX];
     memset(ones, 0xff, sizeof ones);
-    for (const struct diff *diff = page->more ? page->more->diffs : NULL; diff; diff = diff->next) {
+    for (const struct diff *diff = page->extension ? page->extension->diffs : NULL; diff; diff = diff->next) {
         diff_apply(zeros, diff->body, diff->bytes);
         diff_apply(ones, diff->body, diff->bytes);
     }
@@ -289,7 +289,7 @@ static void check_pages(struct sim *sim)
 void sim_check_node(struct sim *sim, int rank)
 {
     sim->stats.checks++;
-    node_check(sim->nodes[rank].node);
+    check_node(sim->nodes[rank].node);
     check_memory(&sim->nodes[rank]);
 }
 

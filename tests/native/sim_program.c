@@ -18,12 +18,13 @@ static const struct {
     size_t offset;
 } knob_table[] = {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
-    KNOB(nodes),   KNOB(regions),      KNOB(page_bytes),  KNOB(phases),      KNOB(lock_threads), KNOB(prefetch),
-    KNOB(collect), KNOB(budget_bytes), KNOB(ahead_bytes), KNOB(again_bytes), KNOB(push_bytes),   KNOB(open_bytes),
-    KNOB(guess),   KNOB(whole),        KNOB(apart),       KNOB(eager),       KNOB(stay_open),    KNOB(open_early),
-    KNOB(deliver), KNOB(stalls),       KNOB(bystanders),  KNOB(edges),       KNOB(edges_told),   KNOB(tries),
-    KNOB(pins),    KNOB(changes),      KNOB(counters),    KNOB(races),       KNOB(values),       KNOB(damage),
-    KNOB(check),   KNOB(steps_max),
+    KNOB(nodes),      KNOB(regions),    KNOB(page_bytes),   KNOB(phases),          KNOB(lock_threads),
+    KNOB(prefetch),   KNOB(collect),    KNOB(budget_bytes), KNOB(readahead_bytes), KNOB(refetch_bytes),
+    KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),        KNOB(whole),           KNOB(bulk),
+    KNOB(eager),      KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),         KNOB(stalls),
+    KNOB(bystanders), KNOB(edges),      KNOB(edges_told),   KNOB(tries),           KNOB(pins),
+    KNOB(changes),    KNOB(counters),   KNOB(races),        KNOB(values),          KNOB(damage),
+    KNOB(check),      KNOB(steps_max),
 #undef KNOB
 };
 
@@ -98,14 +99,14 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(prefetch, 0, 1);
     CHOOSE(collect, 0, 0, 30, 100, 300, 1000, 1000, 1000);
     CHOOSE(budget_bytes, 1, 2000, 20000, 20000, 20000, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30, 1 << 30);
-    CHOOSE(ahead_bytes, 0, 0, 256, 4096);
-    CHOOSE(again_bytes, 0, 256, 4096, 4096);
+    CHOOSE(readahead_bytes, 0, 0, 256, 4096);
+    CHOOSE(refetch_bytes, 0, 256, 4096, 4096);
     CHOOSE(push_bytes, 0, 256, 4096, 4096);
     CHOOSE(open_bytes, 0, 0, 256, 4096);
     CHOOSE(guess, 0, 0, 200, 700);
     CHOOSE(whole, 0, 0, 1, 2, 3, 3);
     CHOOSE(stay_open, 0, 0, 0, 500);
-    CHOOSE(open_early, 0, 0, 0, 300);
+    CHOOSE(preopen, 0, 0, 0, 300);
     CHOOSE(deliver, 100, 300, 500, 500, 800, 950);
     CHOOSE(stalls, 0, 0, 5, 50);
     CHOOSE(bystanders, 0, 300, 1000);
@@ -122,7 +123,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(values, 2, 3, 255, 255);
     CHOOSE(damage, 0);
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
-    CHOOSE(apart, 2, 2, 3, 1);
+    CHOOSE(bulk, 2, 2, 3, 1);
     CHOOSE(eager, 0, 500, 1000);
     CHOOSE(steps_max, 30000000); /* collections without end let nine nodes come through in 3 million */
 }

@@ -32,7 +32,7 @@ struct parcel {
     struct parcel *next;
     struct message *sent;   /* of the sender, which has not been told that all of it was taken; or NULL */
     struct message *placed; /* of the receiver, which knows of the wire; or NULL */
-    uint64_t bytes, apart;
+    uint64_t bytes, bulk;
     unsigned char data[];
 };
 

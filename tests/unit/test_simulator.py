@@ -63,7 +63,7 @@ def test_random_programs(ffi, lib):
              "acquires_cancelled", "counter_adds", "pins_read", "pins_write", "prefetches", "faults_local", "checks",
              "bystander_accesses", "meetings", "allocations")  # fmt: skip
     assert {name: stats[name] for name in often if stats[name] < 1500} == {}
-    seldom = ("early", "pins_waited", "disagreements", "refusals", "frees", "addresses_reused", "protects_failed")
+    seldom = ("deferred", "pins_waited", "disagreements", "refusals", "frees", "addresses_reused", "protects_failed")
     assert {name: stats[name] for name in seldom if stats[name] < 5} == {}
 
 
@@ -80,12 +80,12 @@ def test_a_seed_replays_exactly(ffi, lib):
         {"budget_bytes": 1, "nodes": 3, "steps_max": 10_000_000},
         {"collect": 30, "pins": 300, "lock_threads": 2, "nodes": 3},
         {"edges": 28, "edges_told": 0, "pins": 100},
-        {"edges": 6, "edges_told": 1, "pins": 0, "open_early": 300},
+        {"edges": 6, "edges_told": 1, "pins": 0, "preopen": 300},
         {"whole": 1},
         {"whole": 2, "stay_open": 500},
-        {"whole": 3, "open_early": 300},
+        {"whole": 3, "preopen": 300},
         {"bystanders": 1000, "deliver": 100},
-        {"stalls": 100, "deliver": 950, "prefetch": 1, "ahead_bytes": 4096},
+        {"stalls": 100, "deliver": 950, "prefetch": 1, "readahead_bytes": 4096},
         {"tries": 450, "lock_threads": 2},
         {"changes": 1000, "phases": 8},
         {"values": 2, "counters": 3},
@@ -237,7 +237,7 @@ def test_what_was_written_here_stays_while_a_whole_page_comes_that_lacks_it(how)
     mine, beside = (program.cell(program.slot(256, 256), 0), program.cell(0, 128))
     lock, last, to_asker = range(program.locks(3), 3)
     reader, writer, asker, other = (program.thread(node) for node in (0, 1, 2, 0))
-    run = simulator.Open(program, whole=2, apart=2 if how == "in its place" else 1, again_bytes=4096, bystanders=1000)
+    run = simulator.Open(program, whole=2, bulk=2 if how == "in its place" else 1, refetch_bytes=4096, bystanders=1000)
 
     def go_on(*ops, held=()):
         for thread, *op in ops:
@@ -296,7 +296,7 @@ def cut(ffi, lib, page, twin, version=""):
     room = lib.diff_bytes_max(page.size)
     body = np.full(room + 64, 0xEE, np.uint8)
     pointers = [ffi.from_buffer("unsigned char[]", a) for a in (page, twin, body)]
-    size = getattr(lib, f"{version}diff_cut")(pointers[0], pointers[1], page.size, twin.size, pointers[2])
+    size = getattr(lib, f"{version}diff_encode")(pointers[0], pointers[1], page.size, twin.size, pointers[2])
     assert size <= room
     assert (body[room:] == 0xEE).all()
     return body[:size].copy()
@@ -633,7 +633,7 @@ def append(ffi, lib, box, log, stamp, node=0, runs=1):
     interval = ffi.cast("struct interval *", lib.pool_take(ffi.addressof(box.pool), INTERVAL.itemsize + 16 * runs))
     interval.node, interval.run_count, interval.stamp = node, runs, stamp
     assert lib.interval_bytes(interval) == INTERVAL.itemsize + 16 * runs
-    lib.log_append(log, ffi.addressof(box.pool), interval)
+    lib.interval_append(log, ffi.addressof(box.pool), interval)
 
 
 @hypothesis.given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3), st.booleans()), max_size=60))
@@ -647,13 +647,13 @@ def test_logs_are_windows(native, steps):
         model.append(stamp)
         if trims:
             cut = max(cut, stamp - back)
-            lib.log_trim(log, ffi.addressof(box.pool), cut)
+            lib.interval_trim(log, ffi.addressof(box.pool), cut)
             model = [s for s in model if s > cut]
         assert [log.items[log.first + i].stamp for i in range(log.count)] == model
         assert lib.box_log_check(box, log, cut) == ffi.NULL
         for after in (0, cut, stamp - 1, stamp):
-            assert lib.log_after(log, after) == sum(s <= after for s in model)
-    lib.log_fini(log, ffi.addressof(box.pool))
+            assert lib.interval_after(log, after) == sum(s <= after for s in model)
+    lib.interval_forget(log, ffi.addressof(box.pool))
     assert box.pool.bytes_used == 0
     lib.box_free(box)
 
@@ -719,7 +719,7 @@ def test_all_nodes_choose_the_same_addresses(native, steps):
         elif action == "b" and graves:
             gone, _ = graves.pop(which % len(graves))
             for regions, pool in zip(both, pools, strict=True):
-                lib.region_bury(regions, pool, gone)
+                lib.region_release(regions, pool, gone)
         taken = sorted([*live.values(), *(addresses for _, addresses in graves)], key=lambda r: r.start)
         for low, high in itertools.pairwise(taken):
             assert low.stop + GRANULE <= high.start
@@ -741,7 +741,7 @@ def test_buried_addresses_are_used_again(ffi, lib, box):
     assert lib.region_add(regions, pool, 60 * 1024, 4096, ffi.NULL, 0, b"second") == ffi.NULL
     lib.region_remove(regions, pool, first)
     assert lib.region_add(regions, pool, 60 * 1024, 4096, ffi.NULL, 0, b"second") == ffi.NULL
-    lib.region_bury(regions, pool, 1)
+    lib.region_release(regions, pool, 1)
     second = lib.region_add(regions, pool, 60 * 1024, 4096, ffi.NULL, 0, b"second")
     assert (second.id, second.offset) == (2, 0)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
-         "add", "sum", "want_collect", "collect", "roll_call", "absent", "held")  # fmt: skip
+         "add", "sum", "request_collection", "collect", "roll_call", "absent", "held")  # fmt: skip
 HEADER = struct.Struct("=IBBHIIQQ")  # magic, kind, by service, unused, count, sender, stamp, bytes
 MAGIC = int(re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "message.h").read_text()).group(1), 16)
 WHOLE_OK, WHOLE, APART = 2, 8, 16
@@ -149,7 +149,7 @@ BODIES = {
                ("intervals", INTERVAL)],
     "add": [("counter", "I"), ("ticket", "Q"), ("delta", "q")],
     "sum": [("ticket", "Q"), ("before", "q")],
-    "want_collect": [],
+    "request_collection": [],
     "collect": [],
     "roll_call": [("meeting", "Q"), ("caller", "I"), ("call", "I")],
     "absent": [("meeting", "Q"), ("call", "I")],
@@ -531,7 +531,7 @@ def test_pages_and_diffs_are_taken_in_and_served(library, data, whole):
 
 def test_a_wish_for_a_collection_goes_to_the_children(library):
     with Node(library, 0, 4) as node:
-        node.receive(3, "want_collect", {})
+        node.receive(3, "request_collection", {})
         assert node.sent() == [(child, "collect", {}) for child in (1, 2, 3)]
     with Node(library, 1, 6) as node:
         node.receive(0, "collect", {})
