@@ -54,7 +54,7 @@ def extract_cdef(header: str) -> str:
 def core_sources(root: Path) -> list[str]:
     """List the C files of the core, relative to `root`.  Local."""
     folders = (root / "csrc" / part for part in ("protocol", "machine", "runtime"))
-    return sorted(str(file.relative_to(root)) for folder in folders for file in folder.glob("*.c"))
+    return sorted(str(file.relative_to(root)) for folder in folders for file in folder.rglob("*.c"))
 
 
 def find_mpicc(environ: Mapping[str, str]) -> list[str] | None:

@@ -71,7 +71,7 @@ static bool caught_up(struct runtime *runtime, void *unused)
  * thread goes on: ranks that want each other's answer each other at once, and no fault is left. */
 static void catch_up(struct runtime *runtime)
 {
-    if (runtime->node->pinned || !update_done(runtime->node))
+    if (runtime->node->pins->first || !update_done(runtime->node))
         faults_await_pages(runtime, caught_up, NULL);
 }
 
@@ -115,7 +115,7 @@ static int meet(const char *call, const struct ballot *ballot, double slice_s, u
         enum meeting_kind other = runtime->meeting;
         progress_leave(runtime);
         return runtime_error(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
-                             ballot->what ? ballot->what : meeting_kind_name(ballot->kind), meeting_kind_name(other));
+                             ballot->what ? ballot->what : ballot_kind_name(ballot->kind), ballot_kind_name(other));
     }
     struct wait *wait = watchdog_begin(runtime, WAIT_FOR_MEETING, (uint64_t)ballot->kind);
     if (!runtime->meeting) {
@@ -200,7 +200,7 @@ int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint3
     struct runtime *runtime = calls_lock("an allocation");
     if (!runtime)
         return DSM_E_STATE;
-    describe(runtime, region_find(&runtime->node->regions, id), region);
+    describe(runtime, region_find(runtime->node->regions, id), region);
     progress_unlock(runtime);
     return DSM_OK;
 }
@@ -216,7 +216,7 @@ int dsm_forget(uint32_t region)
     struct runtime *runtime = calls_lock("forget");
     if (!runtime)
         return DSM_E_STATE;
-    struct regions *regions = &runtime->node->regions;
+    struct regions *regions = runtime->node->regions;
     for (uint32_t i = 0; i < regions->grave_count; i++)
         if (regions->graves[i].id == region)
             regions->graves[i].forgotten = true;
@@ -230,7 +230,7 @@ int dsm_region_of(const void *address, struct dsm_region *out)
     if (!runtime)
         return DSM_E_STATE;
     uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
-    struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
+    struct region *region = offset < runtime->memory.bytes ? region_at(runtime->node->regions, offset) : NULL;
     if (region)
         describe(runtime, region, out);
     progress_unlock(runtime);
@@ -242,7 +242,7 @@ int dsm_page_info(uint32_t id, uint64_t index, struct dsm_page_info *info)
     struct runtime *runtime = calls_lock("a look at a page");
     if (!runtime)
         return DSM_E_STATE;
-    struct region *region = region_find(&runtime->node->regions, id);
+    struct region *region = region_find(runtime->node->regions, id);
     bool there = region && index < region->pages;
     const struct page *page = there ? region_page_if(region, index) : NULL;
     *info = (struct dsm_page_info){.owner = NODE_NONE, .copy = true, .valid = true};
@@ -264,7 +264,7 @@ int dsm_page_info(uint32_t id, uint64_t index, struct dsm_page_info *info)
 struct pin_question {
     uint64_t offset;
     bool write, first;
-    enum fault_answer answer;
+    enum access_answer answer;
 };
 
 static bool pin_done(struct runtime *runtime, void *context)
@@ -272,9 +272,9 @@ static bool pin_done(struct runtime *runtime, void *context)
     struct pin_question *question = context;
     question->answer = access_fault(runtime->node, question->offset, question->write, question->first);
     question->first = false;
-    if (question->answer == FAULT_DONE)
+    if (question->answer == ACCESS_DONE)
         access_pin(runtime->node, question->offset, question->write);
-    return question->answer != FAULT_WAIT;
+    return question->answer != ACCESS_WAIT;
 }
 
 /* Pages, by the offset of the first and the one behind the last. */
@@ -292,7 +292,7 @@ static int span_of(const char *call, void *address, uint64_t bytes, struct span 
     if (!runtime)
         return DSM_E_STATE;
     uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
-    const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
+    const struct region *region = offset < runtime->memory.bytes ? region_at(runtime->node->regions, offset) : NULL;
     bool fits = region && offset - region->offset + bytes <= region->pages * region->page_bytes;
     if (fits) {
         span->page_bytes = region->page_bytes;
@@ -543,7 +543,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     struct runtime *runtime = calls_enter("a counter");
     if (!runtime)
         return DSM_E_STATE;
-    if (counter >= runtime->node->counter_count) {
+    if (counter >= runtime->node->counters->count) {
         progress_leave(runtime);
         return runtime_error(DSM_E_ARGUMENT, "no counter %u", counter);
     }

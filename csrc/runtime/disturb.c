@@ -40,7 +40,7 @@ static void take_access(struct runtime *runtime, struct page *page)
 /* One page, or a block of neighbours. */
 static void take_access_somewhere(struct runtime *runtime)
 {
-    const struct regions *regions = &runtime->node->regions;
+    const struct regions *regions = runtime->node->regions;
     if (regions->count == 0)
         return;
     struct page_block *block = regions->live[roll(runtime, regions->count)]->touched;

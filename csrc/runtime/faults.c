@@ -16,7 +16,7 @@ enum { TEXT_BYTES = 400 };
 /* An address in the range that belongs to no array: the program's own mistake, and it deserves to know which. */
 static int touched_outside(struct runtime *runtime, uint64_t offset)
 {
-    const struct region_grave *grave = region_grave_at(&runtime->node->regions, offset);
+    const struct region_grave *grave = region_grave_at(runtime->node->regions, offset);
     char text[TEXT_BYTES];
     if (grave)
         snprintf(text, sizeof text, "array %u '%s' was touched after dsm.free()", grave->id, grave->name);
@@ -34,7 +34,7 @@ static int touched_after_end(struct runtime *runtime, uint64_t offset)
 {
     while (runtime->at_exit && gettid() != getpid())
         pause();
-    const struct region *region = region_at(&runtime->node->regions, offset);
+    const struct region *region = region_at(runtime->node->regions, offset);
     char text[TEXT_BYTES];
     if (!region)
         return touched_outside(runtime, offset);
@@ -46,7 +46,7 @@ static int touched_after_end(struct runtime *runtime, uint64_t offset)
 struct fault_question {
     uint64_t offset;
     bool write, first, by_mpi;
-    enum fault_answer answer;
+    enum access_answer answer;
 };
 
 /* At such an access one MPI ends the job, one hangs, and sometimes it goes well; none says why.  So it is said before MPI
@@ -54,7 +54,7 @@ struct fault_question {
 static void tell_unpinned(const struct runtime *runtime, const struct fault_question *question)
 {
     static atomic_bool told;
-    const struct region *region = region_at(&runtime->node->regions, question->offset);
+    const struct region *region = region_at(runtime->node->regions, question->offset);
     char text[TEXT_BYTES];
     if (!region || atomic_exchange(&told, true))
         return;
@@ -85,9 +85,9 @@ static bool fault_done(struct runtime *runtime, void *context)
     struct fault_question *question = context;
     question->answer = access_fault(runtime->node, question->offset, question->write, question->first);
     question->first = false;
-    if (question->answer == FAULT_WAIT && question->by_mpi)
+    if (question->answer == ACCESS_WAIT && question->by_mpi)
         tell_unpinned(runtime, question);
-    return question->answer != FAULT_WAIT;
+    return question->answer != ACCESS_WAIT;
 }
 
 /* Python cannot look at its signals before the access ends, and it may never end: Ctrl-C ends the job after a while. */
@@ -111,7 +111,7 @@ bool faults_await_pages(struct runtime *runtime, bool (*done)(struct runtime *ru
 
 static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
 {
-    struct region *region = region_at(&runtime->node->regions, offset);
+    struct region *region = region_at(runtime->node->regions, offset);
     runtime->stats.wait_fault_ns += waited_ns;
     if (region)
         region->stats.wait_fault_ns += waited_ns;
@@ -139,14 +139,14 @@ static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
     runtime->expected_count = 0;
     count_fault_wait(runtime, offset, watchdog_end(wait, true));
     progress_leave(runtime);
-    return question.answer == FAULT_DONE ? 1 : touched_outside(runtime, offset);
+    return question.answer == ACCESS_DONE ? 1 : touched_outside(runtime, offset);
 }
 
 /* ---- death ---------------------------------------------------------------------------------------------------- */
 
 static void tell_forked(const struct runtime *runtime, uint64_t offset)
 {
-    const struct region *region = region_at(&runtime->node->regions, offset);
+    const struct region *region = region_at(runtime->node->regions, offset);
     char text[TEXT_BYTES];
     snprintf(text, sizeof text,
              "array %u '%s' (byte %llu) was touched in process %d, a forked child, which has no shared memory: use "

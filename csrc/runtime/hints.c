@@ -16,7 +16,7 @@ struct change {
 static bool has_changed(struct runtime *runtime, void *context)
 {
     const struct change *change = context;
-    return runtime->node->counters[change->counter].value != change->seen;
+    return runtime->node->counters->items[change->counter].value != change->seen;
 }
 
 /* Leave the core to others: the service thread receives what comes. */
@@ -50,7 +50,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
     struct runtime *runtime = calls_enter("a wait for a counter");
     if (!runtime)
         return DSM_E_STATE;
-    if (counter >= runtime->node->counter_count || counter % (uint32_t)runtime->size != (uint32_t)runtime->rank) {
+    if (counter >= runtime->node->counters->count || counter % (uint32_t)runtime->size != (uint32_t)runtime->rank) {
         progress_leave(runtime);
         return runtime_error(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
     }
@@ -58,7 +58,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
     struct wait *wait = watchdog_begin(runtime, WAIT_FOR_COUNTER, counter);
     wait->beside = beside;
     bool done = await_change(runtime, &change, deadline_of(wait, slice_s));
-    *value = runtime->node->counters[counter].value;
+    *value = runtime->node->counters->items[counter].value;
     runtime->stats.wait_counter_ns += watchdog_end(wait, done);
     faults_look(runtime, false);
     progress_leave(runtime);
@@ -77,7 +77,7 @@ static void add_runs(struct runtime *runtime, const struct region *region, uint6
     }
     node_settle(runtime->node);
     progress_flush(runtime);
-    if (runtime->node->prefetches.under_way && runtime->options.progress == DSM_PROGRESS_DOORBELL)
+    if (runtime->node->prefetches->under_way && runtime->options.progress == DSM_PROGRESS_DOORBELL)
         doorbell_ring(runtime->doorbell, runtime->rank);
 }
 
@@ -89,7 +89,7 @@ int dsm_prefetch(const void *address, uint64_t bytes, uint64_t stride, uint64_t 
     if (!runtime)
         return DSM_E_STATE;
     uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)runtime->memory.application);
-    const struct region *region = offset < runtime->memory.bytes ? region_at(&runtime->node->regions, offset) : NULL;
+    const struct region *region = offset < runtime->memory.bytes ? region_at(runtime->node->regions, offset) : NULL;
     uint64_t from = region ? offset - region->offset : 0, room = region ? region->pages * region->page_bytes - from : 0;
     bool fits = bytes <= room && (runs == 1 || stride <= (room - bytes) / (runs - 1));
     if (fits)

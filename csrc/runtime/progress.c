@@ -238,7 +238,7 @@ static void ring_receivers(struct runtime *runtime)
 {
     if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
         return;
-    for (const struct message *message = runtime->node->sending; message; message = message->bulk_next)
+    for (const struct message *message = runtime->node->bulk->sending; message; message = message->bulk_next)
         ring_later(runtime, message->peer, RING_FETCH_AFTER_NS, true);
 }
 
@@ -281,7 +281,7 @@ void progress_flush(struct runtime *runtime)
         if (runtime->sleepers)
             pthread_cond_broadcast(&runtime->changed);
         for (struct awaiting *thread = runtime->awaiting; thread; thread = thread->next)
-            if (node->counters[thread->counter].value != thread->seen)
+            if (node->counters->items[thread->counter].value != thread->seen)
                 progress_rouse(&thread->sleeper);
     }
 }
@@ -368,7 +368,7 @@ void progress_rouse(struct sleeper *sleeper)
 /* What wants looks to end: messages, and fetches that wait until a page has been sent. */
 static bool under_way(const struct runtime *runtime)
 {
-    return transport_pending(runtime->transport) || runtime->node->postponed;
+    return transport_pending(runtime->transport) || runtime->node->fetches->postponed;
 }
 
 /* MPI learns at one of the next looks that the receiver has what was sent last. */
@@ -456,8 +456,8 @@ static void rouse_all(struct runtime *runtime)
 {
     for (struct awaiting *thread = runtime->awaiting; thread; thread = thread->next)
         progress_rouse(&thread->sleeper);
-    for (uint32_t i = 0; i < runtime->node->lock_count; i++)
-        for (struct lock_waiter *waiter = runtime->node->locks[i]->queue; waiter; waiter = waiter->next)
+    for (uint32_t i = 0; i < runtime->node->locks->count; i++)
+        for (struct lock_waiter *waiter = runtime->node->locks->items[i]->queue; waiter; waiter = waiter->next)
             if (waiter->sleeper)
                 progress_rouse(waiter->sleeper);
 }
@@ -492,7 +492,7 @@ void progress_end(struct runtime *runtime)
 static bool is_busy(const struct runtime *runtime)
 {
     return under_way(runtime) || runtime->rings_due || runtime->node->collection.phase != COLLECTION_IDLE ||
-           runtime->node->prefetches.under_way;
+           runtime->node->prefetches->under_way;
 }
 
 /* Who rang has sent before, but MPI does not show the message at the first look (with MPICH 5 nearly always at the second),

@@ -106,7 +106,7 @@ static void write_events(const struct node *node)
         char line[160];
         snprintf(line, sizeof line, "dsm:   stamp %llu %s region %u page %llu rank %d\n",
                  (unsigned long long)event->stamp, context_event_name(event->kind), event->region,
-                 (unsigned long long)event->page, event->peer);
+                 (unsigned long long)event->object, event->peer);
         write_all(line);
     }
 }

@@ -27,7 +27,7 @@
 #include "machine/masks.h"
 #include "machine/memory.h"
 #include "machine/transport.h"
-#include "protocol/node.h"
+#include "protocol/node/face.h"
 
 enum { WAITS_MAX = 4096, EXPECTED_MAX = 32 };
 

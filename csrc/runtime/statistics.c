@@ -62,7 +62,7 @@ int dsm_stats_of_region(uint32_t id, struct dsm_stats *stats)
     if (!runtime)
         return DSM_E_STATE;
     progress_lock(runtime);
-    const struct region *region = region_find(&runtime->node->regions, id);
+    const struct region *region = region_find(runtime->node->regions, id);
     *stats = (struct dsm_stats){0};
     if (region) {
         stats->wait_fault_ns = region->stats.wait_fault_ns;
@@ -101,10 +101,10 @@ int dsm_stats_reset(void)
     struct node *node = runtime->node;
     memset(&node->stats, 0, sizeof node->stats);
     memset(&runtime->stats, 0, sizeof runtime->stats);
-    for (uint32_t i = 0; i < node->regions.count; i++)
-        memset(&node->regions.live[i]->stats, 0, sizeof node->regions.live[i]->stats);
-    for (uint32_t i = 0; i < node->lock_count; i++)
-        memset(&node->locks[i]->stats, 0, sizeof node->locks[i]->stats);
+    for (uint32_t i = 0; i < node->regions->count; i++)
+        memset(&node->regions->live[i]->stats, 0, sizeof node->regions->live[i]->stats);
+    for (uint32_t i = 0; i < node->locks->count; i++)
+        memset(&node->locks->items[i]->stats, 0, sizeof node->locks->items[i]->stats);
     node->pool.bytes_used_max = node->pool.bytes_used;
     progress_unlock(runtime);
     return DSM_OK;

@@ -45,7 +45,7 @@ static size_t put_line(char *text, const struct event *event, int64_t now_ns)
 {
     int n = snprintf(text, LINE_BYTES, "%lld\t%llu\t%s\t%u\t%llu\t%d\n", (long long)(now_ns / 1000),
                      (unsigned long long)event->stamp, context_event_name(event->kind), event->region,
-                     (unsigned long long)event->page, event->peer);
+                     (unsigned long long)event->object, event->peer);
     return n > 0 ? (size_t)n : 0;
 }
 

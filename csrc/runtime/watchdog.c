@@ -239,7 +239,7 @@ static void say(struct line *line, const char *format, ...)
 static void say_page(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t offset, bool known)
 {
     say(line, "in a %s fault", kind == WAIT_FOR_READ ? "read" : "write");
-    struct region *region = known ? region_at(&runtime->node->regions, offset) : NULL;
+    struct region *region = known ? region_at(runtime->node->regions, offset) : NULL;
     if (!region) {
         say(line, " at offset %llu of the shared range", (unsigned long long)offset);
         return;
@@ -251,11 +251,11 @@ static void say_page(struct line *line, const struct runtime *runtime, enum wait
 
 static void say_page_source(struct line *line, const struct runtime *runtime, uint64_t offset)
 {
-    struct region *region = region_at(&runtime->node->regions, offset);
+    struct region *region = region_at(runtime->node->regions, offset);
     struct page *page = region ? region_page_if(region, (offset - region->offset) / region->page_bytes) : NULL;
     if (page && page_fetch(page) && page_fetch(page)->awaited)
         say(line, ", for an answer of rank %d", page_fetch(page)->peer);
-    else if (region && runtime->node->collection.holding)
+    else if (region && context_holds(runtime->node))
         say(line, ", for the end of a garbage collection");
 }
 
@@ -275,7 +275,7 @@ static void say_lock(struct line *line, const struct runtime *runtime, uint64_t 
 
 static void say_meeting(struct line *line, uint64_t kind)
 {
-    say(line, "in %s", meeting_kind_name((enum meeting_kind)kind));
+    say(line, "in %s", ballot_kind_name((enum meeting_kind)kind));
 }
 
 /* At its home a counter is raised at once: who waits there waits until another thread or rank raises it. */
@@ -286,8 +286,8 @@ static void say_counter(struct line *line, const struct runtime *runtime, int ra
         say(line, "to be notified (counter %llu", (unsigned long long)counter);
     else
         say(line, "for the sum of a counter of rank %d (counter %llu", home, (unsigned long long)counter);
-    if (known && counter < runtime->node->counter_count)
-        say_name(line, runtime->node->counters[counter].name);
+    if (known && counter < runtime->node->counters->count)
+        say_name(line, runtime->node->counters->items[counter].name);
     say(line, ")");
 }
 
@@ -346,7 +346,7 @@ static void sort(node_id *nodes, uint32_t count)
 static void say_missing(struct line *line, const struct runtime *runtime)
 {
     const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
-    struct roll roll = runtime->node->roll;
+    struct roll roll = *runtime->node->roll;
     if (meeting->state != MEETING_ARRIVED) {
         say(line, ", which is over: for pages that are to be up to date after it");
         return;

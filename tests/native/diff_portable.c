@@ -5,4 +5,4 @@
 #define diff_apply portable_diff_apply
 #define diff_apply_under portable_diff_apply_under
 #define diff_valid portable_diff_valid
-#include "protocol/diff.c"
+#include "protocol/page/diff.c"

@@ -7,4 +7,4 @@
 #define diff_apply sse2_diff_apply
 #define diff_apply_under sse2_diff_apply_under
 #define diff_valid sse2_diff_valid
-#include "protocol/diff.c"
+#include "protocol/page/diff.c"

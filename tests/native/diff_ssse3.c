@@ -7,4 +7,4 @@
 #define diff_apply ssse3_diff_apply
 #define diff_apply_under ssse3_diff_apply_under
 #define diff_valid ssse3_diff_valid
-#include "protocol/diff.c"
+#include "protocol/page/diff.c"

@@ -16,7 +16,7 @@
 
 #include <setjmp.h>
 
-#include "protocol/node.h"
+#include "protocol/node/face.h"
 
 enum {
     FUZZ_RANGE_BYTES = 8192,

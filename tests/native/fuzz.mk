@@ -18,9 +18,9 @@ SEED ?= 1
 KINDS := fetch reply acquire pass grant busy withdraw withdrawn arrive depart add sum request_collection collect
 COUNT := $(words $(KINDS))
 
-FUZZ_PROTOCOL := $(filter-out %/pool.c,$(wildcard $(FUZZ_PROTOCOL_DIR)/protocol/*.c))
+FUZZ_PROTOCOL := $(filter-out %/pool.c,$(wildcard $(FUZZ_PROTOCOL_DIR)/protocol/*/*.c))
 FUZZ_SHARED := $(addprefix $(FUZZ_DIR),fuzz_node.c fuzz_states.c fuzz_target.c pool_malloc.c)
-FUZZ_HEADERS := $(wildcard $(FUZZ_PROTOCOL_DIR)/protocol/*.h) $(FUZZ_DIR)fuzz.h
+FUZZ_HEADERS := $(wildcard $(FUZZ_PROTOCOL_DIR)/protocol/*/*.h) $(FUZZ_DIR)fuzz.h
 FUZZ_FLAGS := -std=gnu11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra -Wconversion -Wshadow -I$(FUZZ_PROTOCOL_DIR) -I$(FUZZ_DIR)
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # A directory that only a clang with libFuzzer makes.

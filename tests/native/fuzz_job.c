@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "protocol/message.h"
+#include "protocol/base/message.h"
 
 static atomic_long seen;
 

@@ -218,7 +218,7 @@ static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const
 static void apply_counter(struct fuzz_node *home, struct fuzz_thread *thread, const struct fuzz_entry *entry)
 {
     int64_t before;
-    if (entry->kind == FUZZ_ADD && !thread->counter_ticket && entry->a < home->node->counter_count)
+    if (entry->kind == FUZZ_ADD && !thread->counter_ticket && entry->a < home->node->counters->count)
         thread->counter_ticket = counter_add(home->node, (uint32_t)entry->a, (int64_t)entry->b);
     else if (entry->kind == FUZZ_SUM && thread->counter_ticket &&
              counter_poll(home->node, thread->counter_ticket, &before))
@@ -229,7 +229,7 @@ static void apply_pin(struct fuzz_node *home, struct fuzz_thread *thread, const 
 {
     uint64_t offset = entry->a % FUZZ_RANGE_BYTES;
     if (entry->kind == FUZZ_PIN && !thread->pinned) {
-        if (access_fault(home->node, offset, entry->b != 0, true) != FAULT_DONE)
+        if (access_fault(home->node, offset, entry->b != 0, true) != ACCESS_DONE)
             return;
         access_pin(home->node, offset, entry->b != 0);
         thread->pinned = true;
@@ -237,7 +237,7 @@ static void apply_pin(struct fuzz_node *home, struct fuzz_thread *thread, const 
         thread->pin_offset = offset;
     } else if (entry->kind == FUZZ_UNPIN && thread->pinned) {
         thread->pinned = false;
-        if (region_at(&home->node->regions, thread->pin_offset))
+        if (region_at(home->node->regions, thread->pin_offset))
             access_unpin(home->node, thread->pin_offset, thread->pin_write);
     }
 }
@@ -261,7 +261,7 @@ static void apply_arrive(struct fuzz_node *home, const struct fuzz_entry *entry)
 
 static void apply_forget(struct fuzz_node *home)
 {
-    struct regions *regions = &home->node->regions;
+    struct regions *regions = home->node->regions;
     for (uint32_t i = 0; i < regions->grave_count; i++)
         regions->graves[i].forgotten = true;
 }

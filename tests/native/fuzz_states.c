@@ -98,7 +98,7 @@ static enum rare rare_of(const struct node *node)
 {
     if (node->deferred)
         return RARE_DEFERRED;
-    for (const struct fetch *fetch = node->fetches; fetch; fetch = fetch->next)
+    for (const struct fetch *fetch = node->fetches->first; fetch; fetch = fetch->next)
         if (fetch->part_count > 0)
             return RARE_PARTS;
     if (node->meetings[MEETING_THREADS].withheld)
@@ -215,7 +215,7 @@ static void second_thread(struct world *world, int rank)
     const struct fuzz_thread *thread = &home->threads[1];
     struct fuzz_entry entry = {.kind = FUZZ_FAULT, .thread = 1, .a = fuzz_random_below(&world->random, 1400)};
     entry.b = chance(world, 60);
-    if (home->node->lock_count == 0)
+    if (home->node->locks->count == 0)
         return;
     if (thread->counter_ticket) {
         entry.kind = FUZZ_SUM;
@@ -225,19 +225,19 @@ static void second_thread(struct world *world, int rank)
         entry.kind = FUZZ_TELL;
     } else if (thread->holds && chance(world, 10)) {
         entry.kind = FUZZ_ENQUEUE;
-        entry.a = fuzz_random_below(&world->random, home->node->lock_count);
+        entry.a = fuzz_random_below(&world->random, home->node->locks->count);
     } else if (thread->holds && chance(world, 40)) {
         entry.kind = FUZZ_RELEASE;
     } else if (thread->pinned && chance(world, 20)) {
         entry.kind = FUZZ_UNPIN;
-    } else if (!thread->holds && home->node->lock_count && chance(world, 50)) {
+    } else if (!thread->holds && home->node->locks->count && chance(world, 50)) {
         entry.kind = FUZZ_ENQUEUE;
         entry.a =
-            chance(world, 40) ? home->node->lock_count - 1 : fuzz_random_below(&world->random, home->node->lock_count);
+            chance(world, 40) ? home->node->locks->count - 1 : fuzz_random_below(&world->random, home->node->locks->count);
         entry.b = chance(world, 40);
-    } else if (home->node->counter_count && chance(world, 20)) {
+    } else if (home->node->counters->count && chance(world, 20)) {
         entry.kind = FUZZ_ADD;
-        entry.a = fuzz_random_below(&world->random, home->node->counter_count);
+        entry.a = fuzz_random_below(&world->random, home->node->counters->count);
     } else if (chance(world, 10)) {
         entry.kind = FUZZ_PIN;
         entry.a %= 300; /* of the first array, which is never freed */
@@ -425,8 +425,8 @@ static bool lock_is(const struct lock *lock, enum what what)
 
 static bool has_diffs(const struct node *node)
 {
-    for (uint32_t i = 0; i < node->regions.count; i++)
-        for (const struct page_block *block = node->regions.live[i]->touched; block; block = block->next)
+    for (uint32_t i = 0; i < node->regions->count; i++)
+        for (const struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++)
                 if (block->pages[k].extension && block->pages[k].extension->diffs)
                     return true;
@@ -438,10 +438,10 @@ static bool node_is(const struct node *node, enum what what)
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
     bool found = false;
     switch (what) {
-    case FETCH_UNDER_WAY: return node->fetch_count > 0;
+    case FETCH_UNDER_WAY: return node->fetches->count > 0;
     case GATHERING:
     case PARTS_HELD:
-        for (const struct fetch *fetch = node->fetches; fetch; fetch = fetch->next)
+        for (const struct fetch *fetch = node->fetches->first; fetch; fetch = fetch->next)
             found = found || (what == GATHERING ? fetch->gathering : fetch->part_count > 0);
         return found;
     case MEETING_THERE: return meeting->state == MEETING_ARRIVED;
@@ -455,16 +455,16 @@ static bool node_is(const struct node *node, enum what what)
     case COLLECTION_FORGETS: return node->collection.phase == COLLECTION_FORGETTING;
     case PAGE_OWED: return node->collection.owing;
     case MESSAGE_DEFERRED: return node->deferred != NULL;
-    case COUNTER_ASKED: return node->counter_requests != NULL;
-    case PAGE_PINNED: return node->pinned != NULL;
-    case GRAVE: return node->regions.grave_count > 0;
+    case COUNTER_ASKED: return node->counters->requests != NULL;
+    case PAGE_PINNED: return node->pins->first != NULL;
+    case GRAVE: return node->regions->grave_count > 0;
     case DIFF_KEPT: return has_diffs(node);
-    case PAGE_DIRTY: return node->dirty_count > 0;
-    case ARRIVING: return node->arriving != NULL;
+    case PAGE_DIRTY: return node->writes->dirty_count > 0;
+    case ARRIVING: return node->bulk->arriving != NULL;
     default: break;
     }
-    for (uint32_t i = 0; i < node->lock_count; i++)
-        found = found || lock_is(node->locks[i], what);
+    for (uint32_t i = 0; i < node->locks->count; i++)
+        found = found || lock_is(node->locks->items[i], what);
     return found;
 }
 

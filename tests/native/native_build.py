@@ -14,7 +14,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 NAME = "_dsm_protocol"
 
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
-HEADERS = ("words.h", "pool.h", "vector.h", "message.h", "diff.h", "interval.h", "page.h", "stream.h", "region.h")
+HEADERS = (
+    *("base/types.h", "base/port.h", "base/pool.h", "base/vector.h", "base/message.h", "page/diff.h"),
+    *("page/interval.h", "page/streams.h", "page/page.h", "page/region.h"),
+)
 OWN_HEADERS = ("sim.h", "native_unit.h")
 DIFF_VERSIONS = ("portable", "sse2", "ssse3")  # beside what this processor runs
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
@@ -36,7 +39,7 @@ def sources():
     """List the C files of the module."""
     simulator = (path for path in sorted(HERE.glob("sim*.c")) if path.name != "sim_main.c")
     own = ("native_unit.c", *(f"diff_{version}.c" for version in DIFF_VERSIONS))
-    protocol = (path for path in sorted(PROTOCOL.glob("*.c")) if path.name != "diff.c")  # which is in sim_diff.c
+    protocol = (path for path in sorted(PROTOCOL.glob("*/*.c")) if path.name != "diff.c")  # which is in sim_diff.c
     return [*protocol, *simulator, *(HERE / name for name in own)]
 
 
@@ -45,8 +48,8 @@ def directory():
     digest = hashlib.sha256()
     for path in [
         *sources(),
-        *sorted(PROTOCOL.glob("*.h")),
-        PROTOCOL / "diff.c",
+        *sorted(PROTOCOL.glob("*/*.h")),
+        PROTOCOL / "page" / "diff.c",
         *sorted(HERE.glob("*.h")),
         pathlib.Path(__file__),
     ]:

@@ -121,7 +121,7 @@ void box_free(struct box *box)
         return (box)->panic;                          \
     } while (0)
 
-const char *box_log_check(struct box *box, const struct log *log, stamp cut)
+const char *box_log_check(struct box *box, const struct interval_log *log, stamp cut)
 {
     GUARDED(box, interval_check(log, cut, &box->port));
 }

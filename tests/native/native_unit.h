@@ -4,7 +4,7 @@
 
 #include <setjmp.h>
 
-#include "protocol/node.h"
+#include "protocol/node/face.h"
 
 /* cffi: begin */
 
@@ -23,7 +23,7 @@ struct box *box_new(uint64_t range_bytes, uint32_t granule_bytes);
 void box_free(struct box *box);
 
 /* What the functions of the protocol do; the text that they died with, or NULL.  A node that died is of no use any more. */
-const char *box_log_check(struct box *box, const struct log *log, uint64_t cut);
+const char *box_log_check(struct box *box, const struct interval_log *log, uint64_t cut);
 const char *box_vector_check(struct box *box, const struct vector *vector);
 struct node *box_node(struct box *box, int rank, int size);
 const char *box_node_free(struct box *box, struct node *node);

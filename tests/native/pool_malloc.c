@@ -2,7 +2,7 @@
  * given back, giving it back twice or never is seen where it happens.  Its first content is garbage, never zero. */
 #include <string.h>
 
-#include "protocol/pool.h"
+#include "protocol/base/pool.h"
 
 enum { GARBAGE = 0xa5 };
 

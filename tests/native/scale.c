@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "protocol/node.h"
+#include "protocol/node/face.h"
 
 enum { PAGE_BYTES = 4096, READAHEAD_BYTES = 1 << 20, BLOCK_ROWS = 4, JACOBI_STEPS_BEFORE = 4 };
 
@@ -244,9 +244,9 @@ static bool access_done(struct rank *rank, const struct op *op)
             rank->cpu_ps += rank->world->network.trap_ps;
             rank->traps++;
         }
-        enum fault_answer answer = access_fault(rank->node, offset, write, !rank->faulting);
-        rank->faulting = answer == FAULT_WAIT;
-        if (answer == FAULT_OUTSIDE)
+        enum access_answer answer = access_fault(rank->node, offset, write, !rank->faulting);
+        rank->faulting = answer == ACCESS_WAIT;
+        if (answer == ACCESS_OUTSIDE)
             die("an access outside of all regions", rank->number);
         return false;
     }

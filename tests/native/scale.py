@@ -119,9 +119,9 @@ OPERATIONS = (
 @functools.cache
 def program() -> pathlib.Path:
     """Compile scale.c, once for each state of the sources."""
-    sources = [SOURCE, *sorted(PROTOCOL.glob("*.c"))]
+    sources = [SOURCE, *sorted(PROTOCOL.glob("*/*.c"))]
     digest = hashlib.sha256()
-    for path in [*sources, *sorted(PROTOCOL.glob("*.h"))]:
+    for path in [*sources, *sorted(PROTOCOL.glob("*/*.h"))]:
         digest.update(path.read_bytes())
     built = ROOT / "build" / "scale" / f"scale-{digest.hexdigest()[:16]}"
     if not built.exists():

@@ -23,7 +23,7 @@ static size_t describe_events(const struct sim_node *home, char *text, size_t ro
         length +=
             (size_t)snprintf(text + length, room - length, "  node %d  stamp %llu  %s  region %u  page %llu  peer %d\n",
                              home->rank, (unsigned long long)event->stamp, context_event_name(event->kind),
-                             event->region, (unsigned long long)event->page, event->peer);
+                             event->region, (unsigned long long)event->object, event->peer);
     }
     return length < room ? length : room;
 }
@@ -149,7 +149,7 @@ void sim_fail_stuck(struct sim *sim, const char *what)
         length +=
             (size_t)snprintf(text + length, sizeof text - length,
                              "\n  node %d: collection phase %d, holding %d, %u fetches, %llu cuts, meetings %d and %d",
-                             rank, node->collection.phase, node->collection.holding, node->fetch_count,
+                             rank, node->collection.phase, context_holds(node), node->fetches->count,
                              (unsigned long long)node->cuts, node->meetings[0].state, node->meetings[1].state);
     }
     sim_fail(sim, sim->touched, "%s%s", what, text);

@@ -105,14 +105,14 @@ static bool fault(struct thread *thread, uint64_t offset, bool write)
 {
     struct sim_node *home = thread->home;
     struct sim *sim = home->sim;
-    enum fault_answer answer = access_fault(home->node, offset, write, !thread->in_fault);
+    enum access_answer answer = access_fault(home->node, offset, write, !thread->in_fault);
     TRACE(sim, "node %d.%d faults at %llu (%s): %d", home->rank, thread->number, (unsigned long long)offset,
           write ? "write" : "read", answer);
-    thread->in_fault = thread->blocked = answer == FAULT_WAIT;
+    thread->in_fault = thread->blocked = answer == ACCESS_WAIT;
     sim_pump(home);
-    if (answer == FAULT_WAIT)
+    if (answer == ACCESS_WAIT)
         return false;
-    if (answer == FAULT_OUTSIDE)
+    if (answer == ACCESS_OUTSIDE)
         sim_fail(sim, home->rank, "a live region is outside");
     if (home->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ))
         sim_fail(sim, home->rank, "the fault at %llu is done, and the access is still refused",
@@ -154,16 +154,16 @@ void sim_do_pin(struct thread *thread)
     if (slot->truth) {
         pin->offset = slot->offset + cell->offset;
         pin->page_offset = slot->offset + cell->offset / slot->page_bytes * slot->page_bytes;
-        enum fault_answer answer = access_fault(home->node, pin->offset, pin->write, !thread->in_fault);
-        thread->in_fault = thread->blocked = answer == FAULT_WAIT;
-        if (answer == FAULT_DONE)
+        enum access_answer answer = access_fault(home->node, pin->offset, pin->write, !thread->in_fault);
+        thread->in_fault = thread->blocked = answer == ACCESS_WAIT;
+        if (answer == ACCESS_DONE)
             access_pin(home->node, pin->offset, pin->write);
         TRACE(sim, "node %d.%d pins %llu (%s): %d", home->rank, thread->number, (unsigned long long)pin->offset,
               pin->write ? "write" : "read", answer);
         sim_pump(home);
-        if (answer == FAULT_WAIT)
+        if (answer == ACCESS_WAIT)
             return;
-        if (answer == FAULT_OUTSIDE)
+        if (answer == ACCESS_OUTSIDE)
             sim_fail(sim, home->rank, "a live region is outside");
         *(pin->write ? &sim->stats.pins_write : &sim->stats.pins_read) += 1;
     } else
@@ -203,7 +203,7 @@ void sim_do_prefetch(struct thread *thread)
 {
     struct sim_node *home = thread->home;
     struct sim *sim = home->sim;
-    const struct regions *regions = &home->node->regions;
+    const struct regions *regions = home->node->regions;
     if (!thread->in_fault) {
         if (thread->stage == STAGE_BEGIN || regions->count == 0) {
             thread->sleep_until = sim->step + 1 + sim_random_below(&sim->random, 2 * op_of(thread)->value);
@@ -220,10 +220,10 @@ void sim_do_prefetch(struct thread *thread)
         thread->stage = STAGE_BEGIN;
         sim->stats.prefetches++;
     }
-    enum fault_answer answer = access_fault(home->node, thread->ticket, false, !thread->in_fault);
+    enum access_answer answer = access_fault(home->node, thread->ticket, false, !thread->in_fault);
     TRACE(sim, "node %d.%d prefetches %llu: %d", home->rank, thread->number, (unsigned long long)thread->ticket,
           answer);
-    thread->in_fault = thread->blocked = answer == FAULT_WAIT;
+    thread->in_fault = thread->blocked = answer == ACCESS_WAIT;
     if (thread->in_fault && sim_random_chance(&sim->random, 100)) {
         thread->in_fault = thread->blocked = false; /* it was a hint only */
         thread->stage = STAGE_BEGIN;

@@ -169,7 +169,7 @@ static void slot_allocated(struct thread *thread, struct sim_slot *slot, uint32_
 {
     struct sim_node *home = thread->home;
     struct sim *sim = home->sim;
-    const struct region *region = region_find(&home->node->regions, id);
+    const struct region *region = region_find(home->node->regions, id);
     if (!region || region->bytes != slot->bytes || region->page_bytes != slot->page_bytes)
         sim_fail(sim, home->rank, "region %u is not what was allocated", id);
     if (!slot->truth) {
@@ -204,7 +204,7 @@ static void departed(struct thread *thread, const struct sim_op *op)
     }
     if (meeting->outcome != expected[op->pattern])
         sim_fail(sim, home->rank, "%s ended with outcome %d, not %d: %s",
-                 meeting_kind_name((enum meeting_kind)op->what), meeting->outcome, expected[op->pattern],
+                 ballot_kind_name((enum meeting_kind)op->what), meeting->outcome, expected[op->pattern],
                  meeting->text);
     if (meeting->outcome != MEETING_AGREED) {
         *(op->pattern == SIM_REFUSES ? &sim->stats.refusals : &sim->stats.disagreements) += 1;
@@ -218,7 +218,7 @@ static void departed(struct thread *thread, const struct sim_op *op)
     switch (op->what) {
     case MEETING_ALLOCATE: slot_allocated(thread, slot, meeting->result); break;
     case MEETING_FREE:
-        if (region_find(&home->node->regions, slot->region))
+        if (region_find(home->node->regions, slot->region))
             sim_fail(sim, home->rank, "region %u was freed and lives", slot->region);
         sim->stats.frees += slot->truth != NULL;
         free(slot->truth);
@@ -260,7 +260,7 @@ void sim_do_meet(struct thread *thread)
             return;
         }
         struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)home->rank);
-        TRACE(sim, "node %d.%d arrives at %s", home->rank, thread->number, meeting_kind_name(ballot.kind));
+        TRACE(sim, "node %d.%d arrives at %s", home->rank, thread->number, ballot_kind_name(ballot.kind));
         arrive_knowing(home);
         meeting_arrive(home->node, MEETING_THREADS, &ballot);
         thread->stage = STAGE_WAIT;
@@ -270,7 +270,7 @@ void sim_do_meet(struct thread *thread)
     thread->blocked = !left;
     if (left) {
         TRACE(sim, "node %d.%d departs from %s", home->rank, thread->number,
-              meeting_kind_name((enum meeting_kind)op->what));
+              ballot_kind_name((enum meeting_kind)op->what));
         departed(thread, op);
         thread->stage = STAGE_PINS;
     }
@@ -280,7 +280,7 @@ void sim_do_meet(struct thread *thread)
 void sim_do_forget(struct thread *thread)
 {
     const struct sim_slot *slot = &thread->home->sim->program.slots[op_of(thread)->what];
-    struct regions *regions = &thread->home->node->regions;
+    struct regions *regions = thread->home->node->regions;
     for (uint32_t i = 0; i < regions->grave_count; i++)
         if (slot->region && regions->graves[i].id == slot->region)
             regions->graves[i].forgotten = true;

@@ -1,7 +1,7 @@
 /* diff.c for the simulator: before a diff changes a page in its place, other threads of the node may look at it. */
 #define diff_apply diff_apply_unseen
 #define diff_apply_under diff_apply_under_unseen
-#include "protocol/diff.c"
+#include "protocol/page/diff.c"
 #undef diff_apply
 #undef diff_apply_under
 

@@ -81,7 +81,7 @@ static void take_all(struct sim *sim, int from, struct parcel *parcel)
     struct message *message = parcel->sent;
     const unsigned char *at = parcel->data + parcel->bytes;
     for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes)
-        if (region_at(&home->node->regions, message->segments[i].offset) &&
+        if (region_at(home->node->regions, message->segments[i].offset) &&
             memcmp(at, message->segments[i].at, message->segments[i].bytes) != 0)
             sim_fail(sim, from, "the %llu bytes at offset %llu change while they are being sent",
                      (unsigned long long)message->segments[i].bytes, (unsigned long long)message->segments[i].offset);

@@ -166,7 +166,7 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
 
 static void check_memory(struct sim_node *home)
 {
-    const struct regions *regions = &home->node->regions;
+    const struct regions *regions = home->node->regions;
     uint64_t granule = 0;
     for (uint32_t i = 0; i < regions->count; i++) {
         const struct region *region = regions->by_offset[i];
@@ -193,7 +193,7 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
         if (entry.node == home->rank || vector_get(&page->have, entry.node) >= entry.stamp)
             continue;
         const struct node *writer = sim->nodes[entry.node].node;
-        const struct region *theirs = region_find(&writer->regions, region->id);
+        const struct region *theirs = region_find(writer->regions, region->id);
         const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
         asked = true;
         if (theirs && (!source || !(source->copy || source->arriving) || writer->stamp < entry.stamp))
@@ -203,7 +203,7 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
     if (asked || page->copy)
         return;
     const struct node *owner = page->owner == NODE_NONE ? NULL : sim->nodes[page->owner].node;
-    const struct region *theirs = owner ? region_find(&owner->regions, region->id) : NULL;
+    const struct region *theirs = owner ? region_find(owner->regions, region->id) : NULL;
     const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
     if (!owner || (theirs && source && !source->copy && !source->arriving))
         sim_fail(sim, home->rank, "region %u page %llu: no copy here, and none at its owner %d", region->id,
@@ -226,7 +226,7 @@ static bool byte_of_diffs(const struct page *page, uint64_t at, unsigned char *v
 /* The byte in the copy that this node has; false: it has none. */
 static bool byte_of_copy(const struct sim_node *home, const struct sim_slot *slot, uint64_t at, unsigned char *value)
 {
-    const struct region *region = region_find(&home->node->regions, slot->region);
+    const struct region *region = region_find(home->node->regions, slot->region);
     const struct page *page = region_page_if(region, at / slot->page_bytes);
     if (page && page->arriving)
         return byte_of_diffs(page, at % slot->page_bytes, value);
@@ -243,7 +243,7 @@ static bool byte_of_copy(const struct sim_node *home, const struct sim_slot *slo
 static bool lives_everywhere(const struct sim *sim, const struct sim_slot *slot)
 {
     int rank = 0;
-    while (slot->truth && rank < sim->program.nodes && region_find(&sim->nodes[rank].node->regions, slot->region))
+    while (slot->truth && rank < sim->program.nodes && region_find(sim->nodes[rank].node->regions, slot->region))
         rank++;
     return rank == sim->program.nodes;
 }
@@ -277,8 +277,8 @@ static void check_pages(struct sim *sim)
 {
     for (int rank = 0; rank < sim->program.nodes; rank++) {
         struct sim_node *home = &sim->nodes[rank];
-        const struct regions *regions = &home->node->regions;
-        if (!home->node->collection.holding)
+        const struct regions *regions = home->node->regions;
+        if (!context_holds(home->node))
             for (uint32_t i = 0; i < regions->count; i++)
                 for (uint64_t index = 0; index < regions->live[i]->pages; index++)
                     check_sources(sim, home, regions->live[i], index);

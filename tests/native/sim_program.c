@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "protocol/meeting.h"
+#include "protocol/sync/meeting.h"
 
 enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14, EDGES_FOR_PINS = 28 };
 

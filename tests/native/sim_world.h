@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "protocol/node.h"
+#include "protocol/node/face.h"
 #include "sim.h"
 
 enum {

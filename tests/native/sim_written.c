@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "protocol/meeting.h"
+#include "protocol/sync/meeting.h"
 
 _Static_assert((int)SIM_BARRIER == MEETING_BARRIER && (int)SIM_ALLOCATE == MEETING_ALLOCATE &&
                    (int)SIM_FREE == MEETING_FREE,

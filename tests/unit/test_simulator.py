@@ -640,7 +640,7 @@ def append(ffi, lib, box, log, stamp, node=0, runs=1):
 def test_logs_are_windows(native, steps):
     ffi, lib = native
     box = lib.box_new(4096, GRANULE)
-    log, model, stamp, cut = ffi.new("struct log *"), [], 0, 0
+    log, model, stamp, cut = ffi.new("struct interval_log *"), [], 0, 0
     for more, back, trims in steps:
         stamp += more
         append(ffi, lib, box, log, stamp)
@@ -660,7 +660,7 @@ def test_logs_are_windows(native, steps):
 
 @pytest.mark.parametrize(("stamps", "cut"), [([5, 5], 0), ([5, 4], 0), ([3, 4], 3)])
 def test_log_check(ffi, lib, box, stamps, cut):
-    log = ffi.new("struct log *")
+    log = ffi.new("struct interval_log *")
     for stamp in stamps:
         append(ffi, lib, box, log, stamp)
     assert lib.box_log_check(box, log, cut) != ffi.NULL

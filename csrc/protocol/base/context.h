@@ -1,0 +1,182 @@
+/* context - what every function of the protocol is given: the node that it runs on.
+ *
+ * A node is one process of the job.  Here are its identity, its port, its clock, the messages that it sends and defers, and
+ * the knobs and statistics that all layers share.  The state of the layers above hangs on it by pointers, so that no file
+ * below needs to know it.
+ *
+ * Nothing in the protocol waits, sends, or takes the time.  A call changes the state and leaves results as data: messages
+ * in the outbox, and `wake`, which says that something changed that a waiting thread may be waiting for.  Many nodes fit in
+ * one process, and nothing here can tell simulation from production.
+ */
+#ifndef PROTOCOL_BASE_CONTEXT_H
+#define PROTOCOL_BASE_CONTEXT_H
+
+#include "protocol/base/message.h"
+
+/* What the simulator turns, and chaos under MPI.  All zero: as in production. */
+struct policy {
+    enum { WHOLE_AUTO, WHOLE_NEVER, WHOLE_ALWAYS, WHOLE_RANDOM } whole; /* whole pages instead of diffs */
+    enum { BULK_AUTO, BULK_NEVER, BULK_ALWAYS, BULK_RANDOM } bulk;      /* whole pages by bulk transfer */
+    uint32_t stay_open_permille;                                        /* serve a page and leave it open (R10) */
+    uint32_t preopen_permille;                                          /* open a page before it is written (R10) */
+    uint32_t guess_permille;                                            /* predict something of a page without ground */
+    uint32_t random_state;
+    bool check_all;      /* every invariant after each step */
+    bool check_meetings; /* and after each departure of threads */
+};
+
+struct node_options {
+    node_id rank, size;
+    uint64_t budget_bytes;        /* of protocol memory, above what remained after the last collection */
+    uint64_t readahead_bytes_max; /* fetched ahead of a stream, at most; 0: none */
+    uint64_t refetch_bytes_max;   /* of the update set, under way at a time; 0: none is refetched */
+    uint64_t
+        push_bytes_max; /* pushed to a node at a time, and refetched at a time by a node that subscribes; 0: none */
+    uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
+    struct policy policy;
+};
+
+struct node_stats {
+    uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
+    uint64_t pages_received, pages_served, diffs_received, diffs_served, diffs_made, diff_bytes_received,
+        diff_bytes_served, twins_made, intervals_closed, notices_received, invalidations, barriers, collections;
+    uint64_t lock_acquires, lock_acquires_local, lock_grants, counter_operations, protects;
+    uint64_t pages_readahead, pages_refetched, pushes_sent, pushes_used, pushes_unused, probes, probes_unused;
+    uint64_t pages_preopened, pages_preopened_unused;
+};
+
+/* The last things that happened, for the last words of a broken node and for traces. */
+enum event_kind {
+    EVENT_NONE,
+    EVENT_FAULT_READ,
+    EVENT_FAULT_WRITE,
+    EVENT_FETCH,
+    EVENT_SERVE,
+    EVENT_INSTALL,
+    EVENT_APPLY,
+    EVENT_SEAL,
+    EVENT_OPEN,
+    EVENT_STALE,
+    EVENT_CLOSE,
+    EVENT_ACQUIRE,
+    EVENT_RELEASE,
+    EVENT_ASK,
+    EVENT_PASS,
+    EVENT_GRANT,
+    EVENT_TOKEN,
+    EVENT_ARRIVE,
+    EVENT_DEPART,
+    EVENT_COLLECT,
+    EVENT_KINDS
+};
+
+struct event {
+    stamp stamp;
+    uint64_t object; /* page of the region, or lock, or kind of meeting */
+    region_id region;
+    node_id peer;
+    enum event_kind kind;
+};
+
+enum { EVENTS_KEPT = 256 };
+
+/* The phases of a collection (sync/collection.h); all layers act by them. */
+enum collection_phase {
+    COLLECTION_IDLE,
+    COLLECTION_ARRIVING,
+    COLLECTION_HOLDING,
+    COLLECTION_CUTTING,
+    COLLECTION_VALIDATING,
+    COLLECTION_DROPPING,
+    COLLECTION_FORGETTING
+};
+
+struct collection {
+    enum collection_phase phase;
+    bool owing;               /* some page is owed a notice: no grant and no arrival of threads before the end */
+    bool requested;           /* node 0 was asked, or is node 0 */
+    uint64_t threshold_bytes; /* of pool memory */
+    stamp floor;              /* stamp of the last collection */
+    uint64_t count;
+};
+
+struct node {
+    node_id rank, size;
+    struct port port;
+    struct pool pool;
+    struct policy policy;
+    struct node_options options;
+
+    stamp stamp;   /* Lamport clock */
+    stamp *vt;     /* latest interval known of every node */
+    stamp *cut;    /* up to which the last cut went, for every node */
+    uint64_t cuts; /* passed so far */
+    struct collection collection;
+
+    struct message *outbox, **outbox_end;
+    struct message *to_self, **to_self_end;
+    struct message *deferred, **deferred_end; /* they wait for a departure, or for pages that arrive */
+    bool redeliver;                           /* what deferred messages wait for may have come */
+    bool delivering;                          /* to_self is being emptied further up the stack */
+    bool wake;
+    bool send_blocked; /* a thread or a fetch here waits until a bulk transfer has left */
+
+    struct node_stats stats;
+    struct event events[EVENTS_KEPT];
+    uint64_t event_count;
+
+    struct regions *regions;       /* page/region.h */
+    struct interval_log *logs;     /* page/interval.h: one per node */
+    struct protection *protection; /* coherence/protection.h */
+    struct pins *pins;             /* coherence/pin.h */
+    struct writes *writes;         /* coherence/writes.h */
+    struct preopened *preopened;   /* coherence/preopened.h */
+    struct bulk *bulk;             /* coherence/bulk.h */
+    struct fetches *fetches;       /* coherence/fetch.h */
+    struct update_set *updates;    /* predict/update.h */
+    struct prefetches *prefetches; /* predict/prefetch.h */
+    struct locks *locks;           /* sync/lock.h */
+    struct counters *counters;     /* sync/counter.h */
+    struct meeting *meetings;      /* sync/meeting.h: one per class */
+    struct roll *roll;             /* sync/roll.h */
+};
+
+stamp context_tick(struct node *node);
+/* Into the outbox; a message to this node itself is delivered before the call from outside returns. */
+void context_send(struct node *node, struct message *message);
+/* Keep a message that cannot be answered yet.  It is dispatched again, in order, after `redeliver` was set. */
+void context_defer(struct node *node, struct message *message);
+
+void context_event(struct node *node, enum event_kind kind, uint64_t object, node_id peer);
+void context_page_event(struct node *node, enum event_kind kind, region_id region, uint64_t page, node_id peer);
+const char *context_event_name(enum event_kind kind);
+/* Does not return. */
+void context_panic(const struct node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The message names something that cannot be: does not return. */
+void context_malformed(const struct node *node, const struct message *message);
+/* An invariant.  It is looked at in every build; where it does not hold the node dies with its text. */
+static inline void context_assert(const struct node *node, bool holds, const char *text)
+{
+    if (__builtin_expect(!holds, 0))
+        context_panic(node, "%s", text);
+}
+
+/* A die of the simulator. */
+bool context_chance(struct node *node, uint32_t permille);
+
+/* Is a collection holding?  Then no fault may start and no page may be opened. */
+static inline bool context_holds(const struct node *node)
+{
+    return node->collection.phase >= COLLECTION_HOLDING;
+}
+
+/* May no notice be new now (collection.h)? */
+static inline bool context_silent(const struct node *node)
+{
+    return node->collection.phase >= COLLECTION_CUTTING;
+}
+
+/* How much of a node's writes is in a copy that has `have`: stamps up to the last collection are implied (R8). */
+stamp context_known(const struct node *node, const struct vector *have, node_id writer);
+
+#endif

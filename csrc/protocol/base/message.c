@@ -1,0 +1,180 @@
+/* One growing buffer per message, header first, so that what is built is what is sent. */
+#include "protocol/base/message.h"
+
+#include <string.h>
+
+struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring,
+                            uint64_t body_bytes)
+{
+    struct message *message = pool_take(pool, sizeof *message);
+    *message = (struct message){.peer = peer, .ring = (uint8_t)ring, .holders = 1};
+    message->wire_capacity = sizeof(struct message_header) + body_bytes;
+    message->wire = pool_take_persistent(pool, message->wire_capacity);
+    message->wire_bytes = sizeof(struct message_header);
+    struct message_header header = {.magic = MESSAGE_MAGIC, .kind = (uint8_t)kind};
+    memcpy(message->wire, &header, sizeof header);
+    return message;
+}
+
+struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes)
+{
+    struct message *message = pool_take(pool, sizeof *message);
+    *message = (struct message){.peer = peer, .holders = 1, .wire = wire, .wire_bytes = bytes, .wire_capacity = bytes};
+    return message;
+}
+
+struct message_header *message_header(const struct message *message)
+{
+    return (struct message_header *)(void *)message->wire;
+}
+
+void message_free(struct message *message, struct pool *pool)
+{
+    message_unlink(message);
+    if (message->wire)
+        pool_give_persistent(pool, message->wire, message->wire_capacity);
+    for (int i = 0; i < message->segment_count; i++)
+        if (!message->segments[i].in_place || message->segments[i].untouched)
+            pool_give_persistent(pool, message->segments[i].at, message->segments[i].bytes);
+    if (message->segments)
+        pool_give_persistent(pool, message->segments, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
+    pool_give(pool, message, sizeof *message);
+}
+
+void message_release(struct message *message, struct pool *pool)
+{
+    if (--message->holders == 0)
+        message_free(message, pool);
+}
+
+void *message_space(struct message *message, struct pool *pool, uint64_t bytes)
+{
+    if (message->wire_bytes + bytes > message->wire_capacity) {
+        uint64_t capacity = 2 * message->wire_capacity;
+        if (capacity < message->wire_bytes + bytes)
+            capacity = message->wire_bytes + bytes;
+        unsigned char *grown = pool_take_persistent(pool, capacity);
+        memcpy(grown, message->wire, message->wire_bytes);
+        pool_give_persistent(pool, message->wire, message->wire_capacity);
+        message->wire = grown;
+        message->wire_capacity = capacity;
+    }
+    void *space = message->wire + message->wire_bytes;
+    message->wire_bytes += bytes;
+    return space;
+}
+
+void message_shrink(struct message *message, uint64_t bytes)
+{
+    message->wire_bytes -= bytes;
+}
+
+void message_put_u32(struct message *message, struct pool *pool, uint32_t value)
+{
+    memcpy(message_space(message, pool, sizeof value), &value, sizeof value);
+}
+
+void message_put_u64(struct message *message, struct pool *pool, uint64_t value)
+{
+    memcpy(message_space(message, pool, sizeof value), &value, sizeof value);
+}
+
+void message_put_bytes(struct message *message, struct pool *pool, const void *bytes, uint64_t count)
+{
+    if (count)
+        memcpy(message_space(message, pool, count), bytes, count);
+}
+
+void message_put_vector(struct message *message, struct pool *pool, const struct vector *vector)
+{
+    message_put_u32(message, pool, vector->count);
+    for (uint32_t i = 0; i < vector->count; i++) {
+        struct vector_entry entry = vector_at(vector, i);
+        message_put_u32(message, pool, (uint32_t)entry.node);
+        message_put_u64(message, pool, entry.stamp);
+    }
+}
+
+struct segment *message_segment(struct message *message, struct pool *pool)
+{
+    if (!message->segments)
+        message->segments = pool_take_persistent(pool, MESSAGE_SEGMENTS_MAX * sizeof *message->segments);
+    return &message->segments[message->segment_count++];
+}
+
+void message_link(struct message **list, struct message *message)
+{
+    message->bulk_next = *list;
+    message->bulk_link = list;
+    if (message->bulk_next)
+        message->bulk_next->bulk_link = &message->bulk_next;
+    *list = message;
+}
+
+void message_unlink(struct message *message)
+{
+    if (!message->bulk_link)
+        return;
+    *message->bulk_link = message->bulk_next;
+    if (message->bulk_next)
+        message->bulk_next->bulk_link = message->bulk_link;
+    message->bulk_link = NULL;
+}
+
+struct reader message_reader(const struct message *message)
+{
+    return (struct reader){.at = message->wire + sizeof(struct message_header),
+                           .end = message->wire + message->wire_bytes};
+}
+
+const void *reader_bytes(struct reader *reader, uint64_t count)
+{
+    if (count > reader_left(reader)) {
+        reader->bad = true;
+        return NULL;
+    }
+    const void *bytes = reader->at;
+    reader->at += count;
+    return bytes;
+}
+
+uint32_t reader_u32(struct reader *reader)
+{
+    uint32_t value = 0;
+    const void *bytes = reader_bytes(reader, sizeof value);
+    if (bytes)
+        memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+uint64_t reader_u64(struct reader *reader)
+{
+    uint64_t value = 0;
+    const void *bytes = reader_bytes(reader, sizeof value);
+    if (bytes)
+        memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+void reader_vector(struct reader *reader, struct pool *pool, node_id nodes, stamp floor, struct vector *vector)
+{
+    uint32_t count = reader_u32(reader);
+    for (uint32_t i = 0; i < count && !reader->bad; i++) {
+        uint32_t node = reader_u32(reader);
+        stamp entry = reader_u64(reader);
+        if (node >= (uint32_t)nodes)
+            reader->bad = true;
+        else if (entry > floor && !reader->bad)
+            vector_raise(vector, pool, (node_id)node, entry);
+    }
+}
+
+uint64_t reader_left(const struct reader *reader)
+{
+    return (uint64_t)(reader->end - reader->at);
+}
+
+bool reader_ended(const struct reader *reader)
+{
+    return !reader->bad && reader->at == reader->end;
+}

@@ -1,0 +1,143 @@
+/* message - the bytes that nodes exchange, and how they are written and read.
+ *
+ * A message is a header and a body of fields in the byte order of the machine (all nodes of a job are of one kind; init
+ * compares).  A reader never believes a length, a page, a node or a region from the wire: it stops at the end of the
+ * message and remembers that it was cut short; a node that reads a bad message dies with its kind and its
+ * sender (context_malformed).
+ *
+ *   kind           from            to                       body
+ *   FETCH          who faults      a writer or the owner    cuts, want*     (fetch.c)
+ *   REPLY          its receiver    who faulted              page*           (fetch.c)
+ *   PUSH           a writer        its subscribers          page*           (push.c)
+ *   ACQUIRE        a node          manager of the lock      lock, vector    (lock.c)
+ *   PASS           manager         last who asked           the same        (lock.c)
+ *   GRANT          holder          next node                intervals       (lock.c)
+ *   BUSY           last who asked  who only tried           lock            (lock.c)
+ *   WITHDRAW       who was refused manager of the lock      lock, by whom   (lock.c)
+ *   WITHDRAWN      manager         who was refused          lock            (lock.c)
+ *   ARRIVE         child           parent of the tree       ballot, intervals   (meeting.c)
+ *   DEPART         parent          children                 outcome, intervals  (meeting.c)
+ *   ADD, SUM       a node          home of the counter, and back            (counter.c)
+ *   REQUEST_COLLECTION   a node          node 0                   nothing         (collection.c)
+ *   COLLECT        parent          children                 nothing         (collection.c)
+ *   ROLL_CALL      child, parent   along the tree           meeting, caller (roll.c)
+ *   ABSENT         has not arrived the caller               meeting         (roll.c)
+ *   HELD           a holder        who waits behind it      lock, trail     (trail.c)
+ */
+#ifndef PROTOCOL_BASE_MESSAGE_H
+#define PROTOCOL_BASE_MESSAGE_H
+
+#include "protocol/base/vector.h"
+
+enum message_kind {
+    MESSAGE_FETCH = 1,
+    MESSAGE_REPLY,
+    MESSAGE_PUSH,
+    MESSAGE_ACQUIRE,
+    MESSAGE_PASS,
+    MESSAGE_GRANT,
+    MESSAGE_BUSY,
+    MESSAGE_WITHDRAW,
+    MESSAGE_WITHDRAWN,
+    MESSAGE_ARRIVE,
+    MESSAGE_DEPART,
+    MESSAGE_ADD,
+    MESSAGE_SUM,
+    MESSAGE_REQUEST_COLLECTION,
+    MESSAGE_COLLECT,
+    MESSAGE_ROLL_CALL,
+    MESSAGE_ABSENT,
+    MESSAGE_HELD,
+    MESSAGE_KINDS
+};
+
+/* When a computing receiver has to be woken for it. */
+enum ring { RING_NEVER, RING_LATER, RING_NOW };
+
+enum { MESSAGE_MAGIC = 0x6d736435 }; /* "5dsm": changes with the format */
+
+/* Of one message: what the transport can hold for it. */
+enum { MESSAGE_SEGMENTS_MAX = 32 };
+
+/* No clock comes so far; a larger stamp would let the receiver's wrap. */
+#define STAMP_END ((stamp)1 << 62)
+
+/* First bytes of every message on the wire. */
+struct message_header {
+    uint32_t magic;
+    uint8_t kind;
+    uint8_t by_service; /* sent by the service thread of a rank that computes (a hint for bells) */
+    uint16_t unused;
+    uint32_t count; /* of what the body repeats */
+    uint32_t sender;
+    stamp stamp;    /* the sender's clock */
+    uint64_t bytes; /* of the whole message */
+};
+
+#define SEGMENT_NOWHERE UINT64_MAX
+
+/* Bytes that travel behind the wire, in the order of the segments, without a copy of ours: neighbouring whole pages,
+ * straight from the sender's memory to where they belong at the receiver. */
+struct segment {
+    uint64_t offset, bytes; /* of the shared range; SEGMENT_NOWHERE: of an array that was freed */
+    unsigned char *at;      /* where they come from; received: where they go, */
+    bool in_place;          /* which is the shared range, or else a buffer of the pool, */
+    bool untouched;         /* or a buffer first and then the range, where it has no memory yet */
+};
+
+/* One message in memory: `wire` is what travels first.  Made by message_new (to be sent) or message_wrap (received).
+ * One with segments is in a list of its node (coherence/bulk.h) from the first segment on until it is freed. */
+struct message {
+    struct message *next; /* in the outbox */
+    struct message *bulk_next, **bulk_link;
+    node_id peer; /* receiver, or sender of a received one */
+    uint8_t ring; /* enum ring */
+    uint8_t segment_count;
+    uint32_t holders;    /* who still reads in a received one */
+    unsigned char *wire; /* of the pool, wire_capacity bytes */
+    uint64_t wire_bytes, wire_capacity;
+    struct segment *segments; /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */
+};
+
+struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring,
+                            uint64_t body_bytes);
+/* Wrap received bytes (of the pool, pool_take_persistent with `bytes`). */
+struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes);
+struct message_header *message_header(const struct message *message);
+void message_free(struct message *message, struct pool *pool);
+/* One holder less; the last one frees it. */
+void message_release(struct message *message, struct pool *pool);
+
+/* Writing: append to the body; grows. */
+void *message_space(struct message *message, struct pool *pool, uint64_t bytes);
+/* Give back what message_space gave too much. */
+void message_shrink(struct message *message, uint64_t bytes);
+void message_put_u32(struct message *message, struct pool *pool, uint32_t value);
+void message_put_u64(struct message *message, struct pool *pool, uint64_t value);
+void message_put_bytes(struct message *message, struct pool *pool, const void *bytes, uint64_t count);
+/* uint32 count, then (uint32 node, uint64 stamp)* */
+void message_put_vector(struct message *message, struct pool *pool, const struct vector *vector);
+
+/* One segment more. */
+struct segment *message_segment(struct message *message, struct pool *pool);
+/* Into a list, and out of it where it is in one. */
+void message_link(struct message **list, struct message *message);
+void message_unlink(struct message *message);
+
+/* Reading: what lies beyond the end reads as zeros and sets `bad`. */
+struct reader {
+    const unsigned char *at, *end;
+    bool bad;
+};
+
+struct reader message_reader(const struct message *message);
+uint32_t reader_u32(struct reader *reader);
+uint64_t reader_u64(struct reader *reader);
+const void *reader_bytes(struct reader *reader, uint64_t count);
+/* Entries at or below `floor` are dropped; nodes must be below `nodes`. */
+void reader_vector(struct reader *reader, struct pool *pool, node_id nodes, stamp floor, struct vector *vector);
+uint64_t reader_left(const struct reader *reader);
+/* All of it was read and nothing is left: else a count in it is wrong. */
+bool reader_ended(const struct reader *reader);
+
+#endif

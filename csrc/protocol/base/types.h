@@ -1,0 +1,44 @@
+/* types - the scalars of the protocol.
+ *
+ * Vocabulary (Keleher, Cox, Zwaenepoel 1992, 1994; Amza et al. 1996)
+ *   node            one process of the job; its number is its MPI rank
+ *   interval        what one node does between two synchronisations; named by (node, Lamport stamp)
+ *   stamp           Lamport clock, 64 bits; every message carries its sender's and the receiver merges it
+ *   write notice    "node q modified page p in its interval that closed at stamp s"
+ *   twin            copy of a page from before its first write; the changed bytes are found by comparing with it
+ *   diff            the changed bytes of a page, encoded, with the stamp (tag) at which they were encoded
+ *   seal            protect a page and encode its diff before it is served, so that the next write is noticed again
+ *   meeting         all nodes arrive, then all depart
+ *   cut             a departure is a consistent cut: every interval that it lists is known everywhere
+ *   owner           the node that is asked for a page when no copy is here, agreed by all at each cut
+ *   manager         of a lock: the node that knows which node asked last
+ *   collection      four meetings after which no node needs any diff, twin, vector or log
+ *   exclusive       no other node has a copy: no twin and no notices until a node fetches the page
+ */
+#ifndef PROTOCOL_BASE_TYPES_H
+#define PROTOCOL_BASE_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef int32_t node_id;
+typedef uint64_t stamp;
+typedef uint32_t region_id;
+
+enum { NODE_NONE = -1 };
+
+/* What a thread waits for: a page to read or to write, a lock, a meeting, a counter. */
+enum wait_kind {
+    WAIT_NONE,
+    WAIT_FOR_READ,
+    WAIT_FOR_WRITE,
+    WAIT_FOR_LOCK,
+    WAIT_FOR_MEETING,
+    WAIT_FOR_COUNTER,
+    WAIT_KINDS
+};
+
+enum access { ACCESS_NONE = 0, ACCESS_READ = 1, ACCESS_WRITE = 2 };
+
+#endif

@@ -1,0 +1,148 @@
+/* Diffs of one writer come in order, and those of several nearly so: an insertion sort is enough, and allocates nothing. */
+#include "protocol/coherence/install.h"
+#include <string.h>
+
+/* ---- diffs ------------------------------------------------------------------------------------------------------ */
+
+static void keep_part(struct node *node, struct fetch *fetch, struct fetch_part part)
+{
+    fetch->parts = pool_grow(&node->pool, fetch->parts, &fetch->part_capacity, fetch->part_count + 1, sizeof part);
+    fetch->parts[fetch->part_count++] = part;
+    part.message->holders++;
+}
+
+void install_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader,
+                        stamp tag, const struct vector *theirs)
+{
+    struct page *page = fetch->page;
+    uint32_t count = reader_u32(reader);
+    for (uint32_t i = 0; i < count && !reader->bad; i++) {
+        struct fetch_part part = {.node = message->peer, .message = message};
+        part.tag = reader_u64(reader);
+        part.bytes = reader_u64(reader);
+        part.body = reader_bytes(reader, part.bytes);
+        if (reader->bad || !diff_valid(part.body, part.bytes, page_region(page)->page_bytes))
+            context_malformed(node, message);
+        if (part.tag <= context_known(node, &fetch->have, message->peer))
+            continue;
+        keep_part(node, fetch, part);
+        node->stats.diffs_received++;
+        node->stats.diff_bytes_received += part.bytes;
+        page_region(page)->stats.diffs_received++;
+        page_region(page)->stats.diff_bytes_received += part.bytes;
+    }
+    if (!reader_ended(reader))
+        context_malformed(node, message);
+    vector_raise(&fetch->have, &node->pool, message->peer, tag);
+    for (uint32_t i = 0; i < theirs->count; i++) {
+        struct vector_entry entry = vector_at(theirs, i);
+        vector_raise(&page->need, &node->pool, entry.node, entry.stamp);
+    }
+}
+
+static int by_tag(const void *a, const void *b)
+{
+    const struct fetch_part *x = a, *y = b;
+    if (x->tag != y->tag)
+        return x->tag < y->tag ? -1 : 1;
+    return x->node < y->node ? -1 : x->node > y->node;
+}
+
+static void sort_parts(struct fetch_part *parts, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        struct fetch_part part = parts[i];
+        uint32_t k = i;
+        for (; k > 0 && by_tag(&parts[k - 1], &part) > 0; k--)
+            parts[k] = parts[k - 1];
+        parts[k] = part;
+    }
+}
+
+void install_drop_parts(struct node *node, struct fetch *fetch)
+{
+    for (uint32_t i = 0; i < fetch->part_count; i++)
+        message_release(fetch->parts[i].message, &node->pool);
+    fetch->part_count = 0;
+}
+
+/* All that was missing is here: diffs in the order of their tags, which respects happens-before (R2).  What was written here
+ * and is not cut yet stays on top: its tag will be above all of theirs, so everybody will see it last.  Only a program with
+ * a race can tell: a diff with a lower tag than that of the value which the write here replaced would take the write away,
+ * and others, who apply it in its order, would see that old value again. */
+void install_diffs(struct node *node, struct fetch *fetch)
+{
+    struct page *page = fetch->page;
+    unsigned char *bytes = node->port.view + page_offset(page);
+    bool written = page->twin || page->writable || page_pinned_write(page);
+    page_fill(page, &node->port);
+    page->fresh = false;
+    if (fetch->part_count)
+        page_twin_own(page, &node->pool);
+    sort_parts(fetch->parts, fetch->part_count);
+    for (uint32_t i = 0; i < fetch->part_count; i++) {
+        const struct fetch_part *part = &fetch->parts[i];
+        if (written)
+            diff_apply_under(bytes, page->twin, part->body, part->bytes);
+        else
+            diff_apply(bytes, part->body, part->bytes);
+        if (page->twin)
+            diff_apply(page->twin, part->body, part->bytes);
+        page_event(node, EVENT_APPLY, page, part->node);
+    }
+    install_drop_parts(node, fetch);
+    stamp mine = vector_get(&page->have, node->rank), needed = vector_get(&page->need, node->rank);
+    vector_copy(&page->have, &node->pool, &fetch->have);
+    vector_raise(&page->have, &node->pool, node->rank, mine > needed ? mine : needed);
+    fetch->gathering = false;
+}
+
+/* ---- whole pages ------------------------------------------------------------------------------------------------ */
+
+/* The own diffs that the sender of a whole page does not have, and then what was written since (`own`), go on top (R6). */
+static void build_on(struct page *page, unsigned char *built, stamp known, const unsigned char *own, uint64_t own_bytes)
+{
+    for (const struct diff *diff = page_diffs_after(page, known); diff; diff = diff->next)
+        diff_apply(built, diff->body, diff->bytes);
+    if (own) {
+        memcpy(page->twin, built, page_region(page)->page_bytes);
+        diff_apply(built, own, own_bytes);
+    }
+}
+
+/* A page that threads may be reading meanwhile (pinned, or brought before they may see its new version) is built beside its
+ * place: no byte of it may be what it was before something was written here, not even for a moment. */
+bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have)
+{
+    if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->rank)))
+        return false;
+    struct pool *pool = &node->pool;
+    uint64_t page_bytes = page_region(page)->page_bytes;
+    unsigned char *view = node->port.view + page_offset(page), *own = NULL;
+    uint64_t own_bytes = 0, room = diff_bytes_max(page_bytes);
+    stamp known = vector_get(have, node->rank), mine = vector_get(&page->have, node->rank);
+    bool beside = page->access != ACCESS_NONE && (page->twin || page_diffs_after(page, known));
+    unsigned char *built = beside ? pool_take(pool, page_bytes) : view;
+    if (page->twin) {
+        page_twin_own(page, pool);
+        own = pool_take(pool, room);
+        own_bytes = diff_encode(view, page->twin, page_bytes, page_bytes, own);
+    }
+    if (built == view && built != bytes && page_untouched(page))
+        page_put(&node->port, page_offset(page), bytes, page_bytes);
+    else if (built != bytes)
+        memcpy(built, bytes, page_bytes);
+    build_on(page, built, known, own, own_bytes);
+    if (own)
+        pool_give(pool, own, room);
+    if (beside) {
+        memcpy(view, built, page_bytes);
+        pool_give(pool, built, page_bytes);
+    }
+    page->copy = true;
+    page->fresh = page->arriving = false;
+    vector_copy(&page->have, pool, have);
+    vector_raise(&page->have, pool, node->rank, mine);
+    page_event(node, EVENT_INSTALL, page, NODE_NONE);
+    return true;
+}

@@ -1,0 +1,27 @@
+/* protection - what the kernel lets the program do with each page (page.h, `access`).
+ *
+ * The kernel is told in batches of neighbouring pages.  A batch is flushed before its protection is relied on: before a diff
+ * is encoded, and before the caller gives up the mutex.
+ *
+ * Invariants
+ *  1. `edges` is the number of changes of access along the whole range, as recorded in the pages.
+ */
+#ifndef PROTOCOL_COHERENCE_PROTECTION_H
+#define PROTOCOL_COHERENCE_PROTECTION_H
+
+#include "protocol/page/page.h"
+
+struct protection {
+    uint64_t offset, bytes; /* the batch that the kernel has not been told yet; 0 bytes: none */
+    enum access access;     /* of the batch */
+    uint64_t edges;
+};
+
+void protection_set(struct node *node, struct page *page, enum access access);
+void protection_flush(struct node *node);
+/* Make all of a region that is about to go inaccessible. */
+void protection_remove_region(struct node *node, struct region *region);
+/* Another node wrote something that this copy lacks: take the access away, as far as pins allow. */
+void protection_make_stale(struct node *node, struct page *page);
+
+#endif

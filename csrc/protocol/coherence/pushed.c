@@ -1,0 +1,86 @@
+/* A push is checked when it comes, not when it is used: then its sender can still be named. */
+#include "protocol/coherence/pushed.h"
+#include "protocol/page/history.h"
+#include "protocol/page/region.h"
+
+/* What comes from the wire is looked at when it comes, not when it is used. */
+static bool body_valid(const struct node *node, const struct push *push, uint64_t page_bytes)
+{
+    struct reader body = push->body;
+    for (uint32_t i = 0; i < push->have.count; i++)
+        if (vector_at(&push->have, i).stamp > node->stamp)
+            return false;
+    for (uint32_t i = 0, count = reader_u32(&body); i < count && !body.bad; i++) {
+        stamp tag = reader_u64(&body);
+        uint64_t bytes = reader_u64(&body);
+        const unsigned char *diff = reader_bytes(&body, bytes);
+        if (!diff || !diff_valid(diff, bytes, page_bytes) || tag > push->tag)
+            return false;
+    }
+    return reader_ended(&body) && push->since <= push->tag && push->tag <= node->stamp;
+}
+
+/* The copy that is here lacks nothing that comes before the push, and something of it. */
+static bool fits(const struct node *node, const struct push *push, const struct vector *have)
+{
+    stamp known = context_known(node, have, push->writer);
+    return push->since <= known && known < push->tag;
+}
+
+static void keep(struct node *node, struct page *page, const struct push *push)
+{
+    struct push *kept = pool_take(&node->pool, sizeof *kept), **end = &page_history(page)->pushes;
+    uint32_t count = 0;
+    *kept = *push;
+    kept->message->holders++;
+    for (; *end; end = &(*end)->next)
+        count++;
+    *end = kept;
+    if (count >= HISTORY_PUSHES_MAX) { /* nobody uses them; what follows on a hole is of no use either */
+        node->stats.pushes_unused += count + 1;
+        history_drop_pushes(page_history(page), &node->pool);
+    }
+}
+
+struct page *pushed_read(struct node *node, struct message *message, struct reader *reader)
+{
+    region_id id = reader_u32(reader);
+    reader_u32(reader);
+    uint64_t index = reader_u64(reader), size = reader_u64(reader);
+    struct push push = {.writer = message->peer, .message = message};
+    push.tag = reader_u64(reader);
+    push.since = reader_u64(reader);
+    push.body = *reader;
+    if (reader_bytes(reader, size))
+        push.body.end = push.body.at + size;
+    struct region *region = reader->bad ? NULL : region_find(node->regions, id);
+    if (!region)
+        return NULL;
+    reader_vector(&push.body, &node->pool, node->size, node->collection.floor, &push.have);
+    if (index >= region->pages || push.body.bad || !body_valid(node, &push, region->page_bytes))
+        context_malformed(node, message);
+    struct page *page = region_page_if(region, index);
+    if (page && page->copy && page_history(page) && !context_holds(node)) {
+        keep(node, page, &push);
+        return page;
+    }
+    vector_clear(&push.have, &node->pool);
+    node->stats.pushes_unused++;
+    return NULL;
+}
+
+void pushed_use(struct node *node, struct fetch *fetch)
+{
+    struct page *page = fetch->page;
+    if (page->copy) {
+        fetch->gathering = true;
+        vector_copy(&fetch->have, &node->pool, &page->have);
+        for (struct push *push = page_history(page)->pushes; push; push = push->next) {
+            bool use = fits(node, push, &fetch->have);
+            if (use)
+                install_take_diffs(node, fetch, push->message, &push->body, push->tag, &push->have);
+            *(use ? &node->stats.pushes_used : &node->stats.pushes_unused) += 1;
+        }
+    }
+    history_drop_pushes(page_history(page), &node->pool);
+}

@@ -1,0 +1,151 @@
+/* A page is protected before it is encoded: a write after that faults and finds its way into the next diff. */
+#include "protocol/coherence/seal.h"
+#include <string.h>
+
+#include "protocol/coherence/preopened.h"
+#include "protocol/coherence/protection.h"
+#include "protocol/coherence/writes.h"
+#include "protocol/page/history.h"
+#include "protocol/page/region.h"
+
+/* Served as a snapshot, and left open early: it has been written again after each of the last times.  Not where the whole
+ * page is served: closed, it travels without a copy.  (An exclusive page has no twin; the snapshot becomes its first.) */
+static bool served_open(const struct node *node, const struct page *page)
+{
+    const struct page_history *history = page_history(page);
+    return history && history->rewritten >= HISTORY_REWRITTEN && !page->served_whole && page->writable &&
+           page_valid(page) && !page_stays_open(page) && !page_pinned(page) && node->options.open_bytes_max &&
+           node->collection.phase == COLLECTION_IDLE;
+}
+
+static bool closes(const struct node *node, const struct page *page)
+{
+    return page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page);
+}
+
+/* Pages at a small stride would be a call each.  What is open between this one and those that are about to be closed is
+ * closed with them, and the next write there opens it again (matrix product: 10,276 calls became 5,265). */
+static void shut_between(struct node *node, const struct page *page)
+{
+    enum { BETWEEN_PAGES = 7 };
+    const struct region *region = page_region(page);
+    uint64_t closing = node->protection->offset + node->protection->bytes, offset = page_offset(page);
+    if (!node->protection->bytes || node->protection->access != ACCESS_READ ||
+        node->protection->offset < region->offset || closing >= offset ||
+        offset - closing > BETWEEN_PAGES * region->page_bytes)
+        return;
+    uint64_t first = (closing - region->offset) / region->page_bytes, end = page_index(page);
+    for (uint64_t index = first; index < end; index++) {
+        const struct page *between = region_page_if(region, index);
+        if (!between || !closes(node, between))
+            return;
+    }
+    for (uint64_t index = first; index < end; index++)
+        protection_set(node, region_page_if(region, index), ACCESS_READ);
+}
+
+void seal_shut(struct node *node, struct page *page)
+{
+    if (!closes(node, page))
+        return;
+    shut_between(node, page);
+    protection_set(node, page, ACCESS_READ);
+}
+
+static void count_diff(struct node *node, struct page *page)
+{
+    node->stats.diffs_made++;
+    page_region(page)->stats.diffs_made++;
+}
+
+/* A page pinned for writing stays open: what is cut and sent is a snapshot, which becomes the twin (R10). */
+static void seal_pinned(struct node *node, struct page *page, stamp tag)
+{
+    uint64_t bytes = page_region(page)->page_bytes;
+    unsigned char *snapshot = pool_take(&node->pool, bytes);
+    memcpy(snapshot, node->port.view + page_offset(page), bytes);
+    if (page->twin) {
+        page_encode(page, snapshot, &node->pool, tag);
+        count_diff(node, page);
+    }
+    page_twin_drop(page, &node->pool);
+    page->twin = snapshot;
+    if (context_silent(node))
+        page->owed = node->collection.owing = true;
+    else
+        writes_mark_dirty(node, page);
+}
+
+void seal_encode_deferred(struct node *node, struct page *page)
+{
+    if (!page->extension || !page->extension->deferred_tag)
+        return;
+    page->served_whole = page_worth_whole(page, page_encode_deferred(page, &node->pool, &node->port));
+    count_diff(node, page);
+}
+
+/* The whole of the page is sent: its diff is for others, if any ask for it, and can wait.  A collection may come before, or
+ * the news that all have it, and nobody needs it. */
+static void seal_closed(struct node *node, struct page *page, stamp tag, bool late)
+{
+    page->writable = false;
+    if (!page->twin)
+        return;
+    if (late && !page_fetch(page)) {
+        page_defer_encoding(page, &node->pool, tag);
+        return;
+    }
+    page_encode(page, node->port.view + page_offset(page), &node->pool, tag);
+    page_twin_drop(page, &node->pool);
+    count_diff(node, page);
+}
+
+stamp seal_page(struct node *node, struct page *page, bool late)
+{
+    bool unchanged = !page->twin && !page->writable; /* since it was sealed: what was put off can be put off further */
+    if (!late || !unchanged)
+        seal_encode_deferred(node, page);
+    if (page->owed)
+        return vector_get(&page->have, node->rank); /* the same snapshot for everybody until the collection ends */
+    if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) { /* seal_shut left it open */
+        seal_snapshot(node, page);
+        return vector_get(&page->have, node->rank);
+    }
+    page->served = page->served || page->writable;
+    stamp tag = context_tick(node);
+    page_fill(page, &node->port);
+    if (page->preopened) {
+        page->preopened = false;
+        if (preopened_changed(node, page))
+            writes_mark_dirty(node, page);
+    }
+    if (page_pinned_write(page))
+        seal_pinned(node, page, tag);
+    else
+        seal_closed(node, page, tag, late);
+    vector_raise(&page->have, &node->pool, node->rank, tag);
+    page_event(node, EVENT_SEAL, page, node->rank);
+    return tag;
+}
+
+/* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
+void seal_snapshot(struct node *node, struct page *page)
+{
+    seal_encode_deferred(node, page);
+    uint64_t bytes = page_region(page)->page_bytes;
+    stamp tag = context_tick(node);
+    unsigned char *snapshot = pool_take(&node->pool, bytes);
+    memcpy(snapshot, node->port.view + page_offset(page), bytes);
+    if (page->twin) {
+        page_encode(page, snapshot, &node->pool, tag);
+        count_diff(node, page);
+        const struct diff *last = page->extension ? page->extension->diffs_last : NULL;
+        if (page->preopened && last && last->tag == tag)
+            writes_mark_dirty(node, page); /* nobody has found it changed before */
+    }
+    page_twin_drop(page, &node->pool);
+    page->twin = snapshot;
+    vector_raise(&page->have, &node->pool, node->rank, tag);
+    preopened_add(node, page, true);
+    page_event(node, EVENT_SEAL, page, node->rank);
+}

@@ -1,0 +1,20 @@
+/* seal - a page is made ready to be sent: protected, and its writes encoded as a diff (R4, R10).
+ *
+ *   OPEN -- seal_shut, protection_flush, seal_page --> VALID     the next write faults, and is noticed again
+ *   OPEN -- seal_snapshot                          --> PREOPENED the page stays open; its twin is what was sent
+ */
+#ifndef PROTOCOL_COHERENCE_SEAL_H
+#define PROTOCOL_COHERENCE_SEAL_H
+
+#include "protocol/page/page.h"
+
+/* Before a page is served: protect it (batched) ... */
+void seal_shut(struct node *node, struct page *page);
+/* ... and, after protection_flush, encode what was written, or defer that (`late`).  Returns the tag. */
+stamp seal_page(struct node *node, struct page *page, bool late);
+/* Encode what was written since other nodes were sent the page, and leave it preopened: no fault when it is written again. */
+void seal_snapshot(struct node *node, struct page *page);
+/* Encode what `late` has deferred: before others' writes change the page or its twin, and before its diffs are sent. */
+void seal_encode_deferred(struct node *node, struct page *page);
+
+#endif

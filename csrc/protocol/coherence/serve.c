@@ -1,0 +1,222 @@
+/* All pages of a request are protected first, neighbours by one call, and encoded afterwards: a diff that were encoded before
+ * the kernel was told could miss a write. */
+#include "protocol/coherence/serve.h"
+#include <string.h>
+
+#include "protocol/coherence/bulk.h"
+#include "protocol/coherence/protection.h"
+#include "protocol/coherence/seal.h"
+#include "protocol/coherence/wire.h"
+#include "protocol/coherence/writes.h"
+#include "protocol/page/history.h"
+#include "protocol/page/region.h"
+
+/* ---- building a reply ------------------------------------------------------------------------------------------- */
+
+/* A reply that is being put together; its last run is open while whole pages may follow. */
+struct reply {
+    struct message *message;  /* NULL: none has begun */
+    uint64_t run_at;          /* of the run's head in the wire */
+    const struct page *first; /* of the open run; NULL: none is open */
+    uint64_t pages, bulk;     /* in the open run; bytes behind the wire */
+};
+
+enum { RUN_HEAD_BYTES = 2 * sizeof(uint32_t) + 4 * sizeof(uint64_t) };
+
+static void begin_run(struct node *node, struct reply *reply, const struct page *page)
+{
+    reply->run_at = reply->message->wire_bytes;
+    reply->first = page;
+    reply->pages = 0;
+    message_space(reply->message, &node->pool, RUN_HEAD_BYTES);
+    message_header(reply->message)->count++;
+}
+
+static void end_run(struct reply *reply, uint32_t flags, uint64_t bytes_behind)
+{
+    unsigned char *at = reply->message->wire + reply->run_at;
+    uint64_t bytes = reply->message->wire_bytes - reply->run_at - RUN_HEAD_BYTES;
+    uint64_t numbers[] = {page_index(reply->first), reply->pages, bytes, bytes_behind};
+    memcpy(at, &page_region(reply->first)->id, sizeof(uint32_t));
+    memcpy(at + sizeof(uint32_t), &flags, sizeof flags);
+    memcpy(at + 2 * sizeof(uint32_t), numbers, sizeof numbers);
+    reply->first = NULL;
+}
+
+/* Whole pages, if any are open: their bytes follow, in the wire or behind it. */
+static void end_whole(struct node *node, struct reply *reply)
+{
+    if (!reply->first)
+        return;
+    uint64_t offset = page_offset(reply->first), bytes = reply->pages * page_region(reply->first)->page_bytes;
+    if (bulk_worth(node, reply->message, bytes)) {
+        bulk_put(node, reply->message, offset, bytes);
+        reply->bulk += bytes;
+        end_run(reply, FETCH_WHOLE | FETCH_BULK, bytes);
+    } else {
+        message_put_bytes(reply->message, &node->pool, node->port.view + offset, bytes);
+        end_run(reply, FETCH_WHOLE, 0);
+    }
+}
+
+/* What is sent of a page that stays open is the snapshot that is its twin.  That, and what this node is fetching itself, is
+ * copied: it may change before it has been sent. */
+static void put_whole(struct node *node, struct reply *reply, struct page *page)
+{
+    bool snapshot = page_stays_open(page) || page->writable, copied = snapshot || page_fetch(page);
+    const struct page *first = reply->first;
+    if (copied || !first || page_region(first) != page_region(page) ||
+        page_index(first) + reply->pages != page_index(page)) {
+        end_whole(node, reply);
+        begin_run(node, reply, page);
+    }
+    wire_put_have(node, reply->message, page, false);
+    reply->pages++;
+    node->stats.pages_served++;
+    page_region(page)->stats.pages_served++;
+    if (copied) {
+        const unsigned char *source = snapshot ? page->twin : node->port.view + page_offset(page);
+        message_put_bytes(reply->message, &node->pool, source, page_region(page)->page_bytes);
+        end_run(reply, FETCH_WHOLE, 0);
+    }
+}
+
+/* ---- one page --------------------------------------------------------------------------------------------------- */
+
+/* Its last diff was as long as the page, or it is written for the first time.  If a few places have changed, so probably has
+ * everything, and the diff need not be cut to know. */
+static bool seems_rewritten(const struct node *node, const struct page *page)
+{
+    enum { PLACES = 4 };
+    const unsigned char *now = node->port.view + page_offset(page);
+    uint64_t bytes = page_region(page)->page_bytes, last = bytes / DIFF_BLOCK_BYTES - 1;
+    const unsigned char *twin =
+        page->twin || !page->extension ? page->twin : page->extension->deferred_twin; /* sent whole to another */
+    bool constant = twin == page_region(page)->constant;
+    uint64_t twin_bytes = constant ? node->port.granule_bytes : bytes;
+    if (!twin || !(page->served_whole || constant))
+        return false;
+    for (uint64_t i = 0; i < PLACES; i++) {
+        uint64_t at = last * i / (PLACES - 1) * DIFF_BLOCK_BYTES;
+        if (memcmp(now + at, twin + at % twin_bytes, DIFF_BLOCK_BYTES) == 0)
+            return false;
+    }
+    return true;
+}
+
+/* Who asks for a whole page says what its copy has (in later rounds of a fetch it would be what the copy will have).  Where
+ * there is nobody else, the diffs up to there are of no use any more, and where whole pages travel none is ever cut. */
+static void drop_seen_diffs(struct node *node, struct page *page, const struct fetch_request *request)
+{
+    if (node->size == 2 && (request->flags & FETCH_WHOLE_OK))
+        page_diffs_drop_until(page, &node->pool, request->since);
+}
+
+/* The page is protected already. */
+static void put_page(struct node *node, struct reply *reply, struct page *page, const struct fetch_request *request)
+{
+    bool must = request->flags & FETCH_WHOLE_MUST;
+    bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
+    bool preferred = (request->flags & FETCH_PREFER_WHOLE) || seems_rewritten(node, page);
+    bool whole = must || (may && preferred);
+    drop_seen_diffs(node, page, request);
+    stamp tag = seal_page(node, page, whole);
+    if (request->flags & FETCH_SUBSCRIBE)
+        history_subscribe(page, &node->pool, reply->message->peer, tag);
+    history_sent(page, reply->message->peer, tag);
+    uint32_t count = 0;
+    if (!whole)
+        page->served_whole = whole = page_worth_whole(page, wire_diffs_since(page, request->since, &count)) && may;
+    page_event(node, EVENT_SERVE, page, reply->message->peer);
+    if (whole) {
+        put_whole(node, reply, page);
+        return;
+    }
+    end_whole(node, reply);
+    begin_run(node, reply, page);
+    reply->pages = 1;
+    message_put_u64(reply->message, &node->pool, tag);
+    wire_put_have(node, reply->message, page, request->passed_cut);
+    wire_put_diffs(node, reply->message, page, request->since, count);
+    end_run(reply, 0, 0);
+}
+
+/* ---- answering -------------------------------------------------------------------------------------------------- */
+
+static void send_reply(struct node *node, struct reply *reply)
+{
+    if (reply->message) {
+        end_whole(node, reply);
+        context_send(node, reply->message);
+    }
+    *reply = (struct reply){0};
+}
+
+static uint64_t reply_bytes(const struct reply *reply)
+{
+    return reply->message->wire_bytes + reply->bulk +
+           (reply->first ? reply->pages * page_region(reply->first)->page_bytes : 0);
+}
+
+static void serve(struct node *node, struct reply *reply, const struct message *message,
+                  const struct fetch_request *request)
+{
+    struct page *page = region_page(request->region, &node->pool, request->page);
+    if (!reply->message)
+        reply->message = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER, 256);
+    put_page(node, reply, page, request);
+    if (page_valid(page) && context_chance(node, node->policy.stay_open_permille)) {
+        end_whole(node, reply);
+        if (writes_open(node, page))
+            protection_set(node, page, ACCESS_WRITE);
+    }
+    if (reply_bytes(reply) >= FETCH_PIECE_BYTES || reply->message->segment_count == MESSAGE_SEGMENTS_MAX)
+        send_reply(node, reply);
+}
+
+/* False: it is arriving, and there is no copy yet. */
+static bool shut_to_serve(struct node *node, const struct message *message, const struct fetch_request *request)
+{
+    struct page *page = region_page(request->region, &node->pool, request->page);
+    if (page->arriving)
+        return false;
+    if (!page->copy)
+        context_panic(node, "rank %d asked for page %llu of region %u, which is not here (R13)", message->peer,
+                      (unsigned long long)request->page, request->region->id);
+    seal_shut(node, page);
+    return true;
+}
+
+void serve_receive(struct node *node, struct message *message)
+{
+    uint32_t count = message_header(message)->count;
+    struct reader reader = message_reader(message);
+    uint64_t cuts = reader_u64(&reader);
+    struct reader wants = reader;
+    bool all = true;
+    /* All are protected first, neighbours by one call, and cut afterwards (R4). */
+    for (uint32_t i = 0; i < count; i++) {
+        struct fetch_request request = wire_read_request(node, message, &reader, cuts);
+        bool asks = request.region && !(request.flags & FETCH_STOP);
+        if (asks && !shut_to_serve(node, message, &request))
+            all = false;
+        vector_clear(&request.have, &node->pool);
+    }
+    if (!reader_ended(&reader))
+        context_malformed(node, message);
+    protection_flush(node);
+    if (!all) {
+        context_defer(node, message);
+        return;
+    }
+    struct reply reply = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        struct fetch_request request = wire_read_request(node, message, &wants, cuts);
+        if (request.region && (request.flags & FETCH_STOP))
+            history_unsubscribe(region_page(request.region, &node->pool, request.page), message->peer);
+        else if (request.region)
+            serve(node, &reply, message, &request);
+        vector_clear(&request.have, &node->pool);
+    }
+    send_reply(node, &reply);
+}

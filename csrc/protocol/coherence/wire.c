@@ -1,0 +1,103 @@
+/* Written and read side by side, so that a change of one shows in the other. */
+#include "protocol/coherence/wire.h"
+#include <string.h>
+
+#include "protocol/coherence/bulk.h"
+#include "protocol/page/region.h"
+
+/* ---- requests --------------------------------------------------------------------------------------------------- */
+
+void wire_put_request(struct node *node, struct message *message, const struct page *page, stamp since, uint32_t flags)
+{
+    message_put_u32(message, &node->pool, page_region(page)->id);
+    message_put_u32(message, &node->pool, flags);
+    message_put_u64(message, &node->pool, page_index(page));
+    message_put_u64(message, &node->pool, since);
+    message_header(message)->count++;
+}
+
+struct fetch_request wire_read_request(struct node *node, const struct message *message, struct reader *reader,
+                                       uint64_t cuts)
+{
+    struct fetch_request request = {.passed_cut = cuts >= node->cuts,
+                                    .region = region_find(node->regions, reader_u32(reader))};
+    request.flags = reader_u32(reader);
+    request.page = reader_u64(reader);
+    request.since = reader_u64(reader);
+    if (request.flags & FETCH_WHOLE_OK)
+        reader_vector(reader, &node->pool, node->size, node->collection.floor, &request.have);
+    if (reader->bad || (request.region && request.page >= request.region->pages))
+        context_malformed(node, message);
+    return request;
+}
+
+/* ---- replies ---------------------------------------------------------------------------------------------------- */
+
+struct reply_run wire_read_run(struct node *node, const struct message *message, struct reader *reader)
+{
+    struct reply_run run = {.region = region_find(node->regions, reader_u32(reader))};
+    run.flags = reader_u32(reader);
+    run.first = reader_u64(reader);
+    run.pages = reader_u64(reader);
+    run.bytes = reader_u64(reader);
+    run.bulk = reader_u64(reader);
+    run.body = *reader;
+    if (reader_bytes(reader, run.bytes))
+        run.body.end = run.body.at + run.bytes;
+    bool bulk = run.flags & FETCH_BULK;
+    const struct region *region = run.region;
+    if (reader->bad || run.pages == 0 || (!(run.flags & FETCH_WHOLE) && (run.pages > 1 || bulk)) ||
+        bulk != (run.bulk > 0) || run.bulk > BULK_BYTES_MAX || run.bulk > node->port.range_bytes ||
+        (region && (run.first >= region->pages || run.pages > region->pages - run.first ||
+                    (bulk && run.bulk != run.pages * region->page_bytes))))
+        context_malformed(node, message);
+    return run;
+}
+
+void wire_read_have(struct node *node, struct reader *reader, struct vector *have)
+{
+    reader_vector(reader, &node->pool, node->size, node->collection.floor, have);
+}
+
+uint64_t wire_diffs_since(const struct page *page, stamp since, uint32_t *count)
+{
+    uint64_t bytes = 0;
+    *count = 0;
+    for (const struct diff *diff = page_diffs_after(page, since); diff; diff = diff->next) {
+        bytes += diff->bytes + 2 * sizeof(uint64_t);
+        ++*count;
+    }
+    return bytes;
+}
+
+void wire_put_diffs(struct node *node, struct message *reply, struct page *page, stamp since, uint32_t count)
+{
+    message_put_u32(reply, &node->pool, count);
+    for (const struct diff *diff = page_diffs_after(page, since); diff; diff = diff->next) {
+        message_put_u64(reply, &node->pool, diff->tag);
+        message_put_u64(reply, &node->pool, diff->bytes);
+        message_put_bytes(reply, &node->pool, diff->body, diff->bytes);
+        node->stats.diff_bytes_served += diff->bytes;
+        page_region(page)->stats.diff_bytes_served += diff->bytes;
+    }
+    node->stats.diffs_served += count;
+    page_region(page)->stats.diffs_served += count;
+}
+
+/* What the page has here.  With diffs only what is above the last cut, if the reader has passed it, too: the rest was named
+ * to it by notices.  So k writers of one page cost their reader k vectors of one entry, not k of k. */
+void wire_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
+{
+    uint32_t count = 0;
+    uint64_t count_at = reply->wire_bytes;
+    message_put_u32(reply, &node->pool, 0);
+    for (uint32_t i = 0; i < page->have.count; i++) {
+        struct vector_entry entry = vector_at(&page->have, i);
+        if (above_cut && entry.stamp <= node->cut[entry.node])
+            continue;
+        message_put_u32(reply, &node->pool, (uint32_t)entry.node);
+        message_put_u64(reply, &node->pool, entry.stamp);
+        count++;
+    }
+    memcpy(reply->wire + count_at, &count, sizeof count);
+}

@@ -1,0 +1,64 @@
+/* A write fault opens a page: from then on its writes are in the open interval, and its twin tells them. */
+#include "protocol/coherence/writes.h"
+#include "protocol/coherence/bulk.h"
+#include "protocol/page/history.h"
+
+enum { PATIENCE_MAX = 128 };
+
+void writes_mark_dirty(struct node *node, struct page *page)
+{
+    if (page->dirty)
+        return;
+    page->dirty = true;
+    node->writes->dirty = pool_grow(&node->pool, node->writes->dirty, &node->writes->dirty_capacity,
+                                    node->writes->dirty_count + 1, sizeof(struct page *));
+    node->writes->dirty[node->writes->dirty_count++] = page;
+}
+
+/* A page that is written with the values that it has, or every few intervals only, was closed too soon; one that is written
+ * again after each time it was served need not be closed for that at all. */
+void writes_note(struct node *node, struct page *page)
+{
+    struct page_history *history = page->served ? history_of(page, &node->pool) : page_history(page);
+    if (!history)
+        return;
+    if (page->served && history->rewritten < HISTORY_REWRITTEN)
+        history->rewritten++;
+    page->served = false;
+    if (!history->closed)
+        return;
+    history->closed = false;
+    if (history->patience < PATIENCE_MAX)
+        history->patience = (uint8_t)(2 * history->patience);
+}
+
+bool writes_open(struct node *node, struct page *page)
+{
+    if (page->writable)
+        return true;
+    if (context_holds(node))
+        return false;
+    if (bulk_leaves(node, page)) {
+        node->send_blocked = true;
+        return false;
+    }
+    writes_note(node, page);
+    writes_mark_dirty(node, page);
+    page->writable = true;
+    if (!page->twin) {
+        page_twin(page, &node->pool, &node->port);
+        node->stats.twins_made++;
+        page_region(page)->stats.twins_made++;
+    }
+    page_event(node, EVENT_OPEN, page, node->rank);
+    return true;
+}
+
+void writes_remove_region(struct node *node, const struct region *region)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < node->writes->dirty_count; i++)
+        if (page_region(node->writes->dirty[i]) != region)
+            node->writes->dirty[kept++] = node->writes->dirty[i];
+    node->writes->dirty_count = kept;
+}

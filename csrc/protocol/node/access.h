@@ -1,0 +1,23 @@
+/* access - how threads come to pages: faults, and pins, which promise that no fault will come. */
+#ifndef PROTOCOL_NODE_ACCESS_H
+#define PROTOCOL_NODE_ACCESS_H
+
+#include "protocol/base/context.h"
+
+enum access_answer {
+    ACCESS_DONE,   /* the protection allows the access now: retry it */
+    ACCESS_WAIT,   /* ask again after the next wake */
+    ACCESS_OUTSIDE /* no region there */
+};
+
+/* A thread touched `offset`.  `first` on the first of a series of equal questions (statistics, readahead). */
+enum access_answer access_fault(struct node *node, uint64_t offset, bool write, bool first);
+
+/* Pins: the page at `offset` must be accessible (access_fault said DONE under the same hold of the mutex). */
+void access_pin(struct node *node, uint64_t offset, bool write);
+void access_unpin(struct node *node, uint64_t offset, bool write);
+/* Before an acquire or a barrier returns: start the fetches that pinned pages need.  True when these are up to date, and the
+ * update set is here. */
+bool access_caught_up(struct node *node);
+
+#endif

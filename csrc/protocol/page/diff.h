@@ -1,0 +1,45 @@
+/* diff - the bytes in which a page differs from its twin, exact to the byte.
+ *
+ * Two nodes may write neighbouring bytes of one word at the same time (uint8, bool, structured dtypes), so a diff holds
+ * changed bytes and nothing else.  Pages are compared in blocks of 64 bytes; a block that changed altogether is stored as
+ * it is, and runs of such blocks behind one header; of any other block a mask of 64 bits and the changed bytes.
+ *
+ *   body      := record*
+ *   record    := uint32 block, uint32 count > 0, count * 64 bytes          blocks that changed altogether
+ *              | uint32 block, uint32 0, uint64 mask != 0, popcount(mask) bytes
+ *
+ * Invariants (diff_valid asserts them; a diff from the wire is not believed before)
+ *  1. Blocks ascend and lie in the page.
+ *  2. The body ends where its last record ends.
+ */
+#ifndef PROTOCOL_PAGE_DIFF_H
+#define PROTOCOL_PAGE_DIFF_H
+
+#include "protocol/base/pool.h"
+
+enum { DIFF_BLOCK_BYTES = 64 };
+
+/* A diff of this node's own writes, kept until the next collection. */
+struct diff {
+    struct diff *next, *previous; /* cut later, earlier */
+    stamp tag;                    /* when it was cut */
+    uint64_t bytes;               /* of body */
+    unsigned char body[];
+};
+
+/* The most bytes that the diff of a page can take. */
+uint64_t diff_bytes_max(uint64_t page_bytes);
+
+/* Write the diff between `page` and `twin` (page_bytes each, a multiple of 64) to `body`, which has room for
+ * diff_bytes_max and may be written up to there; returns the bytes of the diff.  The twin repeats every `twin_bytes`
+ * (page_bytes, or the size of the one constant page that is the twin of all fresh pages). */
+uint64_t diff_encode(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
+                     unsigned char *body);
+/* Nobody else may write to the page meanwhile. */
+void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
+/* The same under what was written since the twin was taken (NULL: there is none): a byte in which the page differs from its
+ * twin stays.  Looks at no other bytes than those of the diff, so that other threads may write those meanwhile. */
+void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
+bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
+
+#endif

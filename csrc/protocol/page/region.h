@@ -1,0 +1,63 @@
+/* region - one allocation: its addresses, its page size, the value that its pages begin with.
+ *
+ * The addresses of a region follow from the sequence of allocations alone, so that all nodes choose the same without a
+ * message.  A region's number is never used again: a message that names a region that was freed is dropped.
+ *
+ * Invariants
+ *  1. Regions do not overlap, and between two of them lies at least one granule that belongs to nobody.
+ *  2. A page that has no struct yet holds the initial value, is readable by nobody, and was never written by anybody.
+ */
+#ifndef PROTOCOL_PAGE_REGION_H
+#define PROTOCOL_PAGE_REGION_H
+
+#include "protocol/page/page.h"
+
+/* Free addresses, in ascending order. */
+struct range {
+    uint64_t offset, bytes;
+};
+
+struct regions {
+    struct region **live; /* ascending id */
+    uint32_t count, capacity;
+    struct region **by_offset; /* the same, ascending offset */
+    uint32_t by_offset_capacity;
+    struct range *gaps;
+    uint32_t gap_count, gap_capacity;
+    struct region_grave *graves; /* freed, addresses not yet used again */
+    uint32_t grave_count, grave_capacity;
+    region_id next_id;
+    unsigned char *zeros; /* one granule */
+};
+
+/* A freed region whose addresses some rank may still hold in an array. */
+struct region_grave {
+    region_id id;
+    uint64_t offset, bytes; /* with the granule behind it */
+    bool forgotten;         /* no array over it on this rank */
+    char name[REGION_NAME_BYTES];
+};
+
+void regions_init(struct regions *regions, struct pool *pool);
+void regions_fini(struct regions *regions, struct pool *pool);
+
+/* NULL when no gap is large enough: nothing has changed then. */
+struct region *region_add(struct regions *regions, struct pool *pool, uint64_t bytes, uint64_t page_bytes,
+                          const void *initial, uint32_t initial_bytes, const char *name);
+/* Makes the memory inaccessible and zero, and forgets the region; its addresses rest in a grave. */
+void region_remove(struct regions *regions, struct pool *pool, struct region *region);
+/* No rank holds an array over this freed region: its addresses may be used again. */
+void region_release(struct regions *regions, struct pool *pool, region_id id);
+
+struct region *region_find(const struct regions *regions, region_id id);
+struct region *region_at(const struct regions *regions, uint64_t offset);
+const struct region_grave *region_grave_at(const struct regions *regions, uint64_t offset);
+
+/* The page, made if it has no struct yet. */
+struct page *region_page(struct region *region, struct pool *pool, uint64_t index);
+/* The same, and how many pages from there on lie behind each other in memory, at most up to `end`. */
+struct page *region_pages(struct region *region, struct pool *pool, uint64_t index, uint64_t end, uint64_t *count);
+/* The page, or NULL if it has none. */
+struct page *region_page_if(const struct region *region, uint64_t index);
+
+#endif

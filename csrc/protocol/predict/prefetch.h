@@ -1,0 +1,34 @@
+/* prefetch - pages that a thread will want, and does not wait for.
+ *
+ *   asked -- there is room for more fetches --> fetched ahead, or passed over --> forgotten
+ *
+ * A hint: pages that are valid, on their way, or never named to this node are passed over, and so are those of a region
+ * that is freed meanwhile.  During a collection no fetch starts (R8, R11); what is left then goes on afterwards.
+ *
+ * Invariants
+ *  1. While `under_way`, somebody has to receive answers although nobody waits for them.
+ *  2. Ranges are started in the order in which they were asked for.
+ */
+#ifndef PROTOCOL_PREDICT_PREFETCH_H
+#define PROTOCOL_PREDICT_PREFETCH_H
+
+#include "protocol/page/page.h"
+
+struct prefetch {
+    struct prefetch *next;
+    region_id region;
+    uint64_t page, end; /* the next one to look at, and the one behind the last */
+};
+
+struct prefetches {
+    struct prefetch *first, *last;
+    bool under_way; /* there are ranges, or fetches of some have not ended */
+};
+
+/* Pages `page` to `end - 1` of the region.  They are started by node_settle. */
+void prefetch_add(struct node *node, const struct region *region, uint64_t page, uint64_t end);
+/* Start what there is room for.  Called at the end of every entry into the node. */
+void prefetch_step(struct node *node);
+void prefetch_fini(struct node *node);
+
+#endif

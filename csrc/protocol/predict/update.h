@@ -1,0 +1,37 @@
+/* update - the update set: pages that threads here used in their last versions, and that are refetched as soon as a new version
+ * is known of (page/history.h), before the acquire or the barrier that brought the notice returns.
+ *
+ *   notice -> update_stale: the page is listed -> update_bring, when all notices are in: what was pushed is used, and
+ *   fetches start -> update_pump, as others arrive -> update_done: the acquire or the barrier may return
+ *
+ * A collection, in which nothing may be fetched, takes no page out of the set: that would end the predictions of a whole
+ * program.
+ */
+#ifndef PROTOCOL_PREDICT_UPDATE_H
+#define PROTOCOL_PREDICT_UPDATE_H
+
+#include "protocol/page/page.h"
+
+struct update_set {
+    struct page **pages; /* [first, count) are still to be refetched */
+    uint32_t first, count, capacity;
+    uint32_t learned; /* from here on they were named by the notices that are just taken in */
+    uint32_t round;
+};
+
+/* A notice makes the page stale.  True: it is listed, and update_bring decides about its access. */
+bool update_stale(struct node *node, struct page *page);
+/* All notices are in: use what was pushed, refetch what is listed. */
+void update_bring(struct node *node);
+/* A PUSH: pages that are listed no more are brought up to date at once. */
+void update_receive_push(struct node *node, struct message *message);
+void update_pump(struct node *node);
+/* No fetch of the update set is under way or to come. */
+bool update_done(const struct node *node);
+/* Nothing may be fetched now (a collection): the set is refetched with what the next notices name. */
+void update_defer(struct node *node);
+/* The copy was dropped, since no thread here looked at it: the next version is refetched all the same. */
+void update_dropped(struct page *page);
+void update_remove_region(struct node *node, const struct region *region);
+
+#endif

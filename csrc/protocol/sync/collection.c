@@ -1,0 +1,163 @@
+/* Every step is taken from collection_step or from a departure, by whatever thread happens to make progress: the
+ * application's threads need not know. */
+#include "protocol/sync/collection.h"
+
+#include "protocol/coherence/fetch.h"
+#include "protocol/coherence/preopened.h"
+#include "protocol/coherence/writes.h"
+#include "protocol/page/history.h"
+#include "protocol/page/region.h"
+#include "protocol/predict/update.h"
+#include "protocol/sync/lock.h"
+#include "protocol/sync/meeting.h"
+
+enum { VALIDATING_MAX = 256 }; /* fetches under way at a time, so that memory stays bounded while it is freed */
+
+static void arrive(struct node *node)
+{
+    meeting_arrive(node, MEETING_COLLECTION, &(struct ballot){.kind = MEETING_COLLECT});
+}
+
+static void begin(struct node *node)
+{
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        node_id child = tree_child(node->rank, k, node->size);
+        if (child != NODE_NONE)
+            context_send(node, message_new(&node->pool, child, MESSAGE_COLLECT, RING_NOW, 0));
+    }
+    node->collection.phase = COLLECTION_ARRIVING;
+    node->collection.requested = true;
+    context_event(node, EVENT_COLLECT, node->collection.count, NODE_NONE);
+    arrive(node);
+}
+
+void collection_request(struct node *node)
+{
+    if (node->collection.phase != COLLECTION_IDLE || node->collection.requested)
+        return;
+    node->collection.requested = true;
+    if (node->rank == 0)
+        begin(node);
+    else
+        context_send(node, message_new(&node->pool, 0, MESSAGE_REQUEST_COLLECTION, RING_NOW, 0));
+}
+
+void collection_receive_request(struct node *node)
+{
+    if (node->rank == 0 && node->collection.phase == COLLECTION_IDLE)
+        begin(node);
+}
+
+void collection_receive_collect(struct node *node)
+{
+    if (node->collection.phase != COLLECTION_IDLE)
+        context_panic(node, "a collection begins while another is under way");
+    begin(node);
+}
+
+/* ---- what is done to every page --------------------------------------------------------------------------------- */
+
+static void for_all_pages(struct node *node, void (*what)(struct node *node, struct page *page))
+{
+    for (uint32_t i = 0; i < node->regions->count; i++)
+        for (struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
+            for (int k = 0; k < REGION_BLOCK_PAGES; k++)
+                what(node, &block->pages[k]);
+}
+
+/* The owner keeps a page alive; what is pinned must not go away under its user. */
+static void validate_page(struct node *node, struct page *page)
+{
+    bool kept = page->owner == node->rank || page_pinned(page) || page->owed;
+    if (kept && !page_fetch(page) && node->fetches->count < VALIDATING_MAX && !page_valid(page))
+        fetch_start(node, page, true);
+}
+
+static void drop_stale_page(struct node *node, struct page *page)
+{
+    if (page_valid(page))
+        return;
+    page->copy = false;
+    page->fresh = false;
+    page->preopened = false;
+    page_twin_drop(page, &node->pool);
+    page_diffs_drop(page, &node->pool);
+    update_dropped(page);
+}
+
+static void forget_page(struct node *node, struct page *page)
+{
+    page_diffs_drop(page, &node->pool);
+    vector_clear(&page->need, &node->pool);
+    vector_clear(&page->have, &node->pool);
+    history_forget(page, &node->pool, node->collection.floor);
+    page->shared_writing = false;
+    if (page->twin && (page_pinned_write(page) || page->owed))
+        writes_mark_dirty(node, page); /* it stayed open while notices were forbidden: one is due now */
+    else if (!page->preopened)
+        page_twin_drop(page, &node->pool); /* a page that is still open is exclusive from here on */
+    page->owed = false;
+}
+
+static void forget(struct node *node, stamp root_stamp)
+{
+    node->collection.floor = root_stamp;
+    for_all_pages(node, forget_page);
+    node->collection.owing = false;
+    node->collection.requested = false;
+    node->collection.phase = COLLECTION_IDLE;
+    node->collection.count++;
+    node->collection.threshold_bytes = collection_bytes(node) + node->options.budget_bytes;
+    node->stats.collections++;
+    preopened_resume(node);
+    meeting_resume(node);
+    lock_resume(node);
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------------- */
+
+uint64_t collection_bytes(const struct node *node)
+{
+    return node->pool.bytes_used - node->pool.persistent_bytes;
+}
+
+void collection_departed(struct node *node, stamp root_stamp)
+{
+    struct collection *collection = &node->collection;
+    switch (collection->phase) {
+    case COLLECTION_ARRIVING:
+        preopened_pause(node);
+        update_defer(node);
+        collection->phase = COLLECTION_HOLDING;
+        break;
+    case COLLECTION_CUTTING: collection->phase = COLLECTION_VALIDATING; break;
+    case COLLECTION_DROPPING:
+        for_all_pages(node, drop_stale_page);
+        collection->phase = COLLECTION_FORGETTING;
+        arrive(node);
+        break;
+    case COLLECTION_FORGETTING: forget(node, root_stamp); break;
+    case COLLECTION_IDLE:
+    case COLLECTION_HOLDING:
+    case COLLECTION_VALIDATING: context_panic(node, "a departure in the middle of a collection's step");
+    }
+    node->wake = true;
+}
+
+void collection_step(struct node *node)
+{
+    struct collection *collection = &node->collection;
+    if (collection->phase == COLLECTION_IDLE) {
+        if (collection_bytes(node) > collection->threshold_bytes)
+            collection_request(node);
+    } else if (collection->phase == COLLECTION_HOLDING && node->fetches->count == 0) {
+        collection->phase = COLLECTION_CUTTING;
+        arrive(node);
+    } else if (collection->phase == COLLECTION_VALIDATING && node->fetches->count == 0) {
+        for_all_pages(node, validate_page);
+        if (node->fetches->count == 0) {
+            collection->phase = COLLECTION_DROPPING;
+            arrive(node);
+        }
+    }
+}

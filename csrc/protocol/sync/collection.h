@@ -1,0 +1,38 @@
+/* collection - garbage collection: four meetings after which nobody needs any diff, twin, vector or log.
+ *
+ * It is a meeting of the nodes, not of their threads, so that a program with locks only is collected, too.  Node 0 starts
+ * it when any node's protocol memory exceeds its budget.
+ *
+ *   IDLE -> HOLDING   first departure: no fault starts any more; wait for the fetches under way
+ *        -> CUTTING   second meeting: threads went on writing; from here on no notice is new
+ *        -> VALIDATING   owners (and pins) bring their pages up to date
+ *        -> DROPPING  third departure: every copy that is stale is dropped, its backing is kept for reuse
+ *        -> FORGETTING   fourth departure: diffs, twins, vectors are forgotten; faults go on
+ *        -> IDLE
+ *
+ * From CUTTING to FORGETTING no notice may be new: the owner would find its copy stale, and drop it.  A page pinned for
+ * writing stays open all the same, so what is written to it after it was served is owed a notice.  Until it can be given,
+ * everybody is served the same snapshot, and nothing leaves the node that would order the writes before anything elsewhere:
+ * neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
+ *
+ * Stamps at or below that of the last departure are implied from then on (context_known): a slower node that still
+ * names them is not believed (reader_vector's floor).  Nor is it asked for the diffs that it still has from before: the
+ * copies that were kept contain them, and what replaced them, which they would take away.
+ */
+#ifndef PROTOCOL_SYNC_COLLECTION_H
+#define PROTOCOL_SYNC_COLLECTION_H
+
+#include "protocol/base/context.h"
+
+/* Look whether it is time, and take the next step if it is due.  Called at the end of every entry into the node. */
+void collection_step(struct node *node);
+/* What a collection can free at most: twins, diffs, vectors, logs. */
+uint64_t collection_bytes(const struct node *node);
+/* Node 0: start one now, unless one is under way.  Other nodes: ask for one. */
+void collection_request(struct node *node);
+/* A departure of the collection's meeting; `stamp` is the root's. */
+void collection_departed(struct node *node, stamp stamp);
+void collection_receive_request(struct node *node);
+void collection_receive_collect(struct node *node);
+
+#endif

@@ -1,0 +1,101 @@
+/* The home of a counter answers at once, from whatever thread is making progress there. */
+#include "protocol/sync/counter.h"
+
+#include "protocol/sync/meeting.h"
+
+static node_id home_of(const struct node *node, uint32_t counter)
+{
+    return (node_id)(counter % (uint32_t)node->size);
+}
+
+struct counter *counter_new(struct node *node, int64_t start)
+{
+    struct counters *all = node->counters;
+    all->items = pool_grow(&node->pool, all->items, &all->capacity, all->count + 1, sizeof *all->items);
+    all->items[all->count] = (struct counter){.value = start};
+    return &all->items[all->count++];
+}
+
+bool counter_fits(int64_t before, int64_t delta)
+{
+    return delta >= 0 ? before <= INT64_MAX - delta : before >= INT64_MIN - delta;
+}
+
+static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
+{
+    int64_t before = node->counters->items[counter].value;
+    if (counter_fits(before, delta))
+        node->counters->items[counter].value = before + delta;
+    node->wake |= delta != 0; /* a thread may be waiting for another value */
+    return before;
+}
+
+uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta)
+{
+    struct counter_request *request = pool_take(&node->pool, sizeof *request);
+    *request = (struct counter_request){.next = node->counters->requests, .ticket = ++node->counters->tickets};
+    node->counters->requests = request;
+    node->stats.counter_operations++;
+    node_id home = home_of(node, counter);
+    if (home == node->rank) {
+        request->before = fetch_and_add(node, counter, delta);
+        request->done = true;
+        return request->ticket;
+    }
+    struct message *message = message_new(&node->pool, home, MESSAGE_ADD, RING_LATER, 32);
+    message_put_u32(message, &node->pool, counter);
+    message_put_u64(message, &node->pool, request->ticket);
+    message_put_u64(message, &node->pool, (uint64_t)delta);
+    context_send(node, message);
+    return request->ticket;
+}
+
+bool counter_poll(struct node *node, uint64_t ticket, int64_t *before)
+{
+    struct counter_request **link = &node->counters->requests;
+    while (*link && (*link)->ticket != ticket)
+        link = &(*link)->next;
+    struct counter_request *request = *link;
+    if (!request)
+        context_panic(node, "counter: no operation with ticket %llu", (unsigned long long)ticket);
+    if (!request->done)
+        return false;
+    *before = request->before;
+    *link = request->next;
+    pool_give(&node->pool, request, sizeof *request);
+    return true;
+}
+
+void counter_receive_add(struct node *node, struct message *message)
+{
+    struct reader reader = message_reader(message);
+    uint32_t counter = reader_u32(&reader);
+    if (meeting_will_make(node, counter, node->counters->count)) {
+        context_defer(node, message);
+        return;
+    }
+    uint64_t ticket = reader_u64(&reader), delta = reader_u64(&reader);
+    if (!reader_ended(&reader) || counter >= node->counters->count || home_of(node, counter) != node->rank)
+        context_malformed(node, message);
+    struct message *sum = message_new(&node->pool, message->peer, MESSAGE_SUM, RING_NEVER, 32);
+    message_put_u64(sum, &node->pool, ticket);
+    message_put_u64(sum, &node->pool, (uint64_t)fetch_and_add(node, counter, (int64_t)delta));
+    context_send(node, sum);
+}
+
+void counter_receive_sum(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    uint64_t ticket = reader_u64(&reader);
+    int64_t before = (int64_t)reader_u64(&reader);
+    if (!reader_ended(&reader))
+        context_malformed(node, message);
+    for (struct counter_request *request = node->counters->requests; request; request = request->next)
+        if (request->ticket == ticket) {
+            request->before = before;
+            request->done = true;
+            node->wake = true;
+            return;
+        }
+    context_malformed(node, message);
+}

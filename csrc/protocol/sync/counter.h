@@ -1,0 +1,42 @@
+/* counter - a number that is atomic at its home node.  It carries no write notices and orders nothing. */
+#ifndef PROTOCOL_SYNC_COUNTER_H
+#define PROTOCOL_SYNC_COUNTER_H
+
+#include "protocol/base/context.h"
+
+enum { COUNTER_NAME_BYTES = 56 };
+
+struct counter {
+    int64_t value; /* at its home: the number modulo the size */
+    char name[COUNTER_NAME_BYTES];
+};
+
+/* An operation of a thread of this node that is under way. */
+struct counter_request {
+    struct counter_request *next;
+    uint64_t ticket;
+    int64_t before;
+    bool done;
+};
+
+struct counters {
+    struct counter *items;
+    uint32_t count, capacity;
+    struct counter_request *requests;
+    uint64_t tickets;
+};
+
+/* Does the sum fit?  Where it does not, the home adds nothing, and who asked sees it by what the counter held. */
+bool counter_fits(int64_t before, int64_t delta);
+/* Start adding; the ticket is never 0.  A home counter is done at once. */
+uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta);
+/* True when it is done: *before is set and the ticket ended. */
+bool counter_poll(struct node *node, uint64_t ticket, int64_t *before);
+
+/* A counter of the next number. */
+struct counter *counter_new(struct node *node, int64_t start);
+
+void counter_receive_add(struct node *node, struct message *message);
+void counter_receive_sum(struct node *node, const struct message *message);
+
+#endif

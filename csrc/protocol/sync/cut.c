@@ -1,0 +1,104 @@
+/* The owner stays if it wrote the page, too; otherwise the last writer becomes the owner.  With several writers that takes three
+ * passes over the pages, since nothing may be allocated for each. */
+#include "protocol/sync/cut.h"
+#include <string.h>
+
+#include "protocol/base/sort.h"
+#include "protocol/page/interval.h"
+#include "protocol/page/region.h"
+
+/* The intervals of a departure that were in no earlier cut. */
+struct cut_list {
+    struct interval **items; /* in their logs */
+    uint32_t count, capacity;
+};
+
+static bool interval_before(const void *a, const void *b)
+{
+    const struct interval *x = a, *y = b;
+    return x->stamp != y->stamp ? x->stamp < y->stamp : x->node < y->node;
+}
+
+/* They are all known by now, so the log has them. */
+static struct cut_list read_cut(struct node *node, const struct message *message, struct reader reader)
+{
+    struct cut_list list = {0};
+    uint32_t count = reader_u32(&reader);
+    for (uint32_t i = 0; i < count; i++) {
+        struct interval head;
+        memcpy(&head, reader_bytes(&reader, sizeof head), sizeof head);
+        reader_bytes(&reader, head.run_count * (uint64_t)sizeof(struct run));
+        if (head.stamp <= node->cut[head.node])
+            continue;
+        struct interval *interval = interval_at(&node->logs[head.node], head.stamp);
+        if (!interval)
+            context_malformed(node, message);
+        list.items = pool_grow(&node->pool, list.items, &list.capacity, list.count + 1, sizeof(struct interval *));
+        list.items[list.count++] = interval;
+    }
+    return list;
+}
+
+static void note_writer(const struct interval *interval, struct page *page)
+{
+    page->cut_owner_wrote |= interval->node == page->owner;
+}
+
+static void choose_owner(const struct interval *interval, struct page *page)
+{
+    if (!page->cut_owner_wrote)
+        page->owner = interval->node;
+}
+
+static void forget_writer(const struct interval *interval, struct page *page)
+{
+    (void)interval;
+    page->cut_owner_wrote = false;
+}
+
+/* Call `what` for every page that the intervals name, in their order. */
+static void for_cut_pages(struct node *node, const struct cut_list *list,
+                          void (*what)(const struct interval *interval, struct page *page))
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        for (uint32_t r = 0; r < list->items[i]->run_count; r++) {
+            const struct run *run = &list->items[i]->runs[r];
+            struct region *region = region_find(node->regions, run->region);
+            uint64_t behind, end = run->first + run->pages;
+            for (uint64_t at = run->first; region && at < end; at += behind) {
+                struct page *page = region_pages(region, &node->pool, at, end, &behind);
+                for (uint64_t k = 0; k < behind; k++)
+                    what(list->items[i], page + k);
+            }
+        }
+}
+
+/* The owner stays if it wrote, too; else the last writer becomes the owner, as all nodes see alike (R7). */
+static void choose_owners(struct node *node, struct cut_list *list)
+{
+    bool one_writer = true;
+    for (uint32_t i = 1; i < list->count; i++)
+        one_writer &= list->items[i]->node == list->items[0]->node;
+    if (one_writer) {
+        for_cut_pages(node, list, choose_owner);
+        return;
+    }
+    sort_pointers((void **)list->items, list->count, interval_before);
+    for_cut_pages(node, list, note_writer);
+    for_cut_pages(node, list, choose_owner);
+    for_cut_pages(node, list, forget_writer);
+}
+
+void cut_pass(struct node *node, const struct message *message, struct reader reader)
+{
+    struct cut_list list = read_cut(node, message, reader);
+    choose_owners(node, &list);
+    for (uint32_t i = 0; i < list.count; i++)
+        if (list.items[i]->stamp > node->cut[list.items[i]->node])
+            node->cut[list.items[i]->node] = list.items[i]->stamp;
+    if (list.items)
+        pool_give(&node->pool, list.items, list.capacity * sizeof(struct interval *));
+    for (node_id q = 0; q < node->size; q++)
+        interval_trim(&node->logs[q], &node->pool, node->cut[q]);
+    node->cuts++;
+}

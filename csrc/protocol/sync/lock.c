@@ -1,0 +1,335 @@
+/* Requests travel requester -> manager -> who asked last; the token travels straight back.  With one request outstanding
+ * per node and lock, the nodes that wait form one chain, and each has at most one behind it. */
+#include "protocol/sync/lock.h"
+
+#include "protocol/sync/meeting.h"
+#include "protocol/sync/notices.h"
+#include "protocol/sync/release.h"
+
+struct lock *lock_find(const struct node *node, uint32_t id)
+{
+    return id < node->locks->count ? node->locks->items[id] : NULL;
+}
+
+static node_id manager_of(const struct node *node, const struct lock *lock)
+{
+    return (node_id)(lock->id % (uint32_t)node->size);
+}
+
+struct lock *lock_add(struct node *node)
+{
+    struct locks *locks = node->locks;
+    struct lock *lock = pool_take_zeroed(&node->pool, sizeof *lock);
+    locks->items = pool_grow(&node->pool, locks->items, &locks->capacity, locks->count + 1, sizeof(struct lock *));
+    lock->id = locks->count++;
+    lock->waiting = lock->predecessor = NODE_NONE;
+    lock->tail = manager_of(node, lock);
+    lock->token = lock->tail == node->rank;
+    locks->items[lock->id] = lock;
+    return lock;
+}
+
+void lock_forget_trail(struct node *node, struct lock *lock)
+{
+    if (lock->told)
+        pool_give(&node->pool, lock->told, sizeof *lock->told);
+    lock->told = NULL;
+}
+
+void lock_fini(struct node *node, struct lock *lock)
+{
+    for (struct lock_waiter *waiter = lock->queue, *next; waiter; waiter = next) {
+        next = waiter->next;
+        pool_give(&node->pool, waiter, sizeof *waiter);
+    }
+    vector_clear(&lock->waiting_vector, &node->pool);
+    lock_forget_trail(node, lock);
+    pool_give(&node->pool, lock, sizeof *lock);
+}
+
+/* ---- the token ----------------------------------------------------------------------------------------------- */
+
+static void grant(struct node *node, struct lock *lock)
+{
+    release_interval(node, lock->waiting);
+    struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
+    message_put_u32(message, &node->pool, lock->id);
+    message_put_u64(message, &node->pool, node->cuts);
+    notices_put(node, message, &lock->waiting_vector);
+    context_event(node, EVENT_GRANT, lock->id, lock->waiting);
+    lock->token = false;
+    lock->waiting = NODE_NONE;
+    vector_clear(&lock->waiting_vector, &node->pool);
+    lock->stats.grants++;
+    node->stats.lock_grants++;
+    context_send(node, message);
+}
+
+static void refuse(struct node *node, struct lock *lock)
+{
+    struct message *busy = message_new(&node->pool, lock->waiting, MESSAGE_BUSY, RING_NEVER, 8);
+    message_put_u32(busy, &node->pool, lock->id);
+    lock->waiting = NODE_NONE;
+    vector_clear(&lock->waiting_vector, &node->pool);
+    context_send(node, busy);
+}
+
+/* The token goes on when no thread here uses it or wants it.  A node that only tries is refused when it would have to wait
+ * for a thread; it does not wait for a try that is not answered, nor for the end of a collection. */
+static void answer_waiting(struct node *node, struct lock *lock)
+{
+    if (lock->waiting == NODE_NONE)
+        return;
+    bool firm = lock->asked && !lock->asked_trying;
+    if (lock->token && !lock->held && !lock->queue) {
+        if (!node->collection.owing)
+            grant(node, lock);
+    } else if (lock->waiting_trying && (lock->token || firm)) {
+        refuse(node, lock);
+    }
+}
+
+void lock_resume(struct node *node)
+{
+    for (uint32_t i = 0; i < node->locks->count; i++)
+        answer_waiting(node, node->locks->items[i]);
+}
+
+/* Requests travel as: lock, who, trying, what it knows. */
+static void put_request(struct node *node, struct message *message, const struct lock *lock, node_id who, bool trying)
+{
+    message_put_u32(message, &node->pool, lock->id);
+    message_put_u32(message, &node->pool, (uint32_t)who);
+    message_put_u32(message, &node->pool, trying);
+}
+
+static void ask(struct node *node, struct lock *lock, bool trying)
+{
+    lock->asked = true;
+    lock->asked_trying = trying;
+    context_event(node, EVENT_ASK, lock->id, manager_of(node, lock));
+    struct message *message = message_new(&node->pool, manager_of(node, lock), MESSAGE_ACQUIRE, RING_LATER, 64);
+    put_request(node, message, lock, node->rank, trying);
+    notices_put_known(node, message);
+    context_send(node, message);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------------------- */
+
+uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user user, bool trying)
+{
+    struct lock_waiter *waiter = pool_take(&node->pool, sizeof *waiter);
+    *waiter = (struct lock_waiter){.lock = lock, .user = user, .trying = trying, .before = lock->queue_last};
+    *(lock->queue ? &lock->queue_last->next : &lock->queue) = waiter;
+    lock->queue_last = waiter;
+    return (uintptr_t)waiter;
+}
+
+/* A ticket is the address of a place, so that a thread finds its own in a long line at once. */
+struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *lock, uint64_t ticket)
+{
+    struct lock_waiter *waiter = (void *)(uintptr_t)ticket;
+    if (waiter->lock != lock)
+        context_panic(node, "lock %u: nobody waits with ticket %llu", lock->id, (unsigned long long)ticket);
+    return waiter;
+}
+
+static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *waiter)
+{
+    *(waiter->before ? &waiter->before->next : &lock->queue) = waiter->next;
+    *(waiter->next ? &waiter->next->before : &lock->queue_last) = waiter->before;
+    waiter->lock = NULL;
+    pool_give(&node->pool, waiter, sizeof *waiter);
+    node->wake |= lock->queue != NULL; /* somebody else may be the first now */
+}
+
+/* One answer is enough for this thread: is it no?  Not because of another try: if that fails, this one asks for itself. */
+static bool is_refused(const struct lock *lock, const struct lock_waiter *waiter)
+{
+    if (waiter->refused || lock->queue != waiter || lock->token)
+        return true;
+    return lock->asked && !lock->asked_trying;
+}
+
+enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket)
+{
+    struct lock_waiter *waiter = lock_waiter_of(node, lock, ticket);
+    bool first = lock->queue == waiter;
+    if (first && lock->token && !lock->held) {
+        lock->held = true;
+        lock->holder = waiter->user;
+        lock->held_long = false;
+        lock->stats.acquires++;
+        node->stats.lock_acquires++;
+        if (!waiter->asked) {
+            lock->stats.acquires_local++;
+            node->stats.lock_acquires_local++;
+        }
+        context_event(node, EVENT_ACQUIRE, lock->id, node->rank);
+        dequeue(node, lock, waiter);
+        answer_waiting(node, lock);
+        return LOCK_TAKEN;
+    }
+    if (waiter->trying && is_refused(lock, waiter)) {
+        lock_cancel(node, lock, ticket);
+        return LOCK_REFUSED;
+    }
+    if (first && !lock->token && !lock->asked) {
+        waiter->asked = true;
+        ask(node, lock, waiter->trying);
+    }
+    return LOCK_WAIT;
+}
+
+void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
+{
+    dequeue(node, lock, lock_waiter_of(node, lock, ticket));
+    answer_waiting(node, lock);
+}
+
+bool lock_orphaned(const struct node *node)
+{
+    for (uint32_t i = 0; i < node->locks->count; i++)
+        if (node->locks->items[i]->asked && !node->locks->items[i]->queue)
+            return true;
+    return false;
+}
+
+void lock_release(struct node *node, struct lock *lock)
+{
+    lock->held = false;
+    context_event(node, EVENT_RELEASE, lock->id, node->rank);
+    if (lock->waiting != NODE_NONE && !node->collection.owing)
+        grant(node, lock); /* a node that waits goes before our own threads */
+    node->wake |= lock->queue != NULL;
+}
+
+/* ---- messages ------------------------------------------------------------------------------------------------ */
+
+struct lock_request {
+    struct lock *lock;
+    node_id who;
+    bool trying;
+};
+
+static struct lock_request read_request(struct node *node, const struct message *message, struct reader *reader)
+{
+    struct lock_request request = {.lock = lock_find(node, reader_u32(reader))};
+    uint32_t who = reader_u32(reader);
+    request.trying = reader_u32(reader) != 0;
+    request.who = (node_id)who;
+    if (reader->bad || !request.lock || who >= (uint32_t)node->size)
+        context_malformed(node, message);
+    return request;
+}
+
+static void pass_on(struct node *node, const struct message *request, node_id to)
+{
+    struct message *pass = message_new(&node->pool, to, MESSAGE_PASS, RING_LATER, 64);
+    struct reader body = message_reader(request);
+    uint64_t bytes = reader_left(&body);
+    message_put_bytes(pass, &node->pool, reader_bytes(&body, bytes), bytes);
+    context_send(node, pass);
+}
+
+void lock_receive_acquire(struct node *node, struct message *message)
+{
+    struct reader reader = message_reader(message), peek = reader;
+    if (meeting_will_make(node, reader_u32(&peek), node->locks->count)) {
+        context_defer(node, message);
+        return;
+    }
+    struct lock_request request = read_request(node, message, &reader);
+    struct vector known = {0};
+    reader_vector(&reader, &node->pool, node->size, 0, &known);
+    if (!reader_ended(&reader) || manager_of(node, request.lock) != node->rank)
+        context_malformed(node, message); /* or the next node would blame this one */
+    vector_clear(&known, &node->pool);
+    node_id last = request.lock->tail;
+    request.lock->tail = request.who;
+    pass_on(node, message, last);
+}
+
+void lock_receive_pass(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock_request request = read_request(node, message, &reader);
+    struct lock *lock = request.lock;
+    context_event(node, EVENT_PASS, lock->id, request.who);
+    if (lock->withdrawing) {
+        pass_on(node, message, lock->predecessor);
+        return;
+    }
+    if (!lock->token && !lock->asked)
+        context_panic(node, "lock %u: rank %d waits behind this one, which has no token to come", lock->id,
+                      request.who);
+    if (lock->waiting != NODE_NONE)
+        context_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
+    lock->waiting = request.who;
+    lock->waiting_trying = request.trying;
+    reader_vector(&reader, &node->pool, node->size, 0, &lock->waiting_vector);
+    if (!reader_ended(&reader))
+        context_malformed(node, message);
+    answer_waiting(node, lock);
+}
+
+void lock_receive_busy(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock *lock = lock_find(node, reader_u32(&reader));
+    if (!reader_ended(&reader) || !lock || !lock->asked || !lock->asked_trying || lock->withdrawing)
+        context_malformed(node, message);
+    for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
+        if (waiter->trying && waiter->asked)
+            waiter->refused = true;
+    lock->withdrawing = true;
+    lock->predecessor = message->peer;
+    struct message *withdraw = message_new(&node->pool, manager_of(node, lock), MESSAGE_WITHDRAW, RING_LATER, 8);
+    message_put_u32(withdraw, &node->pool, lock->id);
+    message_put_u32(withdraw, &node->pool, (uint32_t)lock->predecessor);
+    context_send(node, withdraw);
+    if (lock->waiting != NODE_NONE) {
+        struct message *pass = message_new(&node->pool, lock->predecessor, MESSAGE_PASS, RING_LATER, 64);
+        put_request(node, pass, lock, lock->waiting, lock->waiting_trying);
+        message_put_vector(pass, &node->pool, &lock->waiting_vector);
+        lock->waiting = NODE_NONE;
+        vector_clear(&lock->waiting_vector, &node->pool);
+        context_send(node, pass);
+    }
+    node->wake = true;
+}
+
+void lock_receive_withdraw(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock *lock = lock_find(node, reader_u32(&reader));
+    uint32_t predecessor = reader_u32(&reader);
+    if (!reader_ended(&reader) || !lock || manager_of(node, lock) != node->rank || predecessor >= (uint32_t)node->size)
+        context_malformed(node, message);
+    if (lock->tail == message->peer)
+        lock->tail = (node_id)predecessor;
+    struct message *withdrawn = message_new(&node->pool, message->peer, MESSAGE_WITHDRAWN, RING_NEVER, 8);
+    message_put_u32(withdrawn, &node->pool, lock->id);
+    context_send(node, withdrawn);
+}
+
+void lock_receive_withdrawn(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct lock *lock = lock_find(node, reader_u32(&reader));
+    if (!reader_ended(&reader) || !lock || !lock->withdrawing)
+        context_malformed(node, message);
+    lock->withdrawing = lock->asked = false;
+    lock->predecessor = NODE_NONE;
+    lock_forget_trail(node, lock);
+    node->wake = true;
+}
+
+void lock_take_token(struct node *node, struct lock *lock)
+{
+    lock->token = true;
+    lock->asked = false;
+    lock_forget_trail(node, lock);
+    answer_waiting(node, lock);
+    node->wake = true;
+}

@@ -1,0 +1,127 @@
+/* lock - mutual exclusion, and the carrier of write notices from a releaser to the next acquirer.
+ *
+ * There is one token per lock.  It stays where it was last used, so that taking the lock there again is free.
+ *
+ *   REMOTE  -- ask -->  ASKED  -- grant -->  RESTING  -- a thread takes it -->  HELD
+ *     ^                                        |   ^                              |
+ *     +---- granted to the node that waits ----+   +-----------  release  --------+
+ *
+ * The manager of a lock (its number modulo the size) knows which node asked last and passes a request on to it; so the
+ * nodes that wait form a chain, each knowing the one behind it (Keleher 1994, 3.4).  Threads of one node queue at home.
+ *
+ * Trying.  A request of a thread that only tries is answered with the token or with BUSY.  BUSY is said by a node that holds
+ * the token for a thread, or whose own request is firm: it keeps its place in the chain until the next request reaches it.
+ * Who is refused leaves the chain again, so that the next try finds the lock as it is then:
+ *
+ *   ASKED  -- BUSY from a predecessor -->  WITHDRAWING  -- the manager has taken note -->  REMOTE
+ *
+ * What still comes up behind a node that is WITHDRAWING goes on to its predecessor; the manager, if nobody asked since, names
+ * its predecessor as the end of the chain, and by then everything it sent to the node that leaves has arrived there.  Behind a
+ * try that is not answered yet a request waits: it goes on to its predecessor with the BUSY, or is answered when the token comes.
+ *
+ * Invariants (node/check.c)
+ *  1. held implies token.  2. asked implies not token.  3. A node waits behind another at most once (one request per node
+ *  and lock is outstanding).  4. withdrawing implies asked, by a thread that tries.
+ */
+#ifndef PROTOCOL_SYNC_LOCK_H
+#define PROTOCOL_SYNC_LOCK_H
+
+#include "protocol/base/context.h"
+
+enum { TRAIL_HOPS_MAX = 8, TRAIL_SITE_BYTES = 64, TRAIL_AGE_MAX = 2 };
+
+/* A lock, its holder, where it took the lock ("": unknown), and what it waits for now. */
+struct hop {
+    uint32_t lock;
+    node_id node;
+    uint32_t thread;
+    uint32_t waits; /* enum wait_kind */
+    uint64_t object;
+    char site[TRAIL_SITE_BYTES];
+};
+
+struct trail {
+    uint32_t count;
+    uint32_t age; /* calls of trail_tell since it was told */
+    struct hop hops[TRAIL_HOPS_MAX];
+};
+
+/* A thread as its node names it, and where in the program it took, or asked for, the lock: a text that stays, or NULL. */
+struct lock_user {
+    uint32_t thread;
+    const char *site;
+};
+
+/* A thread of this node that wants the lock. */
+struct lock_waiter {
+    struct lock_waiter *next, *before;
+    const struct lock *lock;
+    struct lock_user user;
+    void *sleeper; /* of who calls: how it wakes this thread when it is the first in line */
+    bool trying;   /* one answer is enough */
+    bool asked;    /* the request that is under way is this one's */
+    bool refused;  /* and the answer was no */
+};
+
+struct lock_stats {
+    uint64_t acquires, acquires_local, grants, wait_ns;
+};
+
+enum { LOCK_NAME_BYTES = 64 };
+
+struct lock {
+    uint32_t id;
+    char name[LOCK_NAME_BYTES]; /* of the user; "": none */
+    bool token, held, asked;
+    bool asked_trying; /* the request that is under way was made by a thread that tries; */
+    bool withdrawing;  /* it was refused, by its predecessor */
+    node_id predecessor;
+    node_id tail;                 /* at the manager: who asked last */
+    node_id waiting;              /* the node that gets the token next, or NODE_NONE */
+    bool waiting_trying;          /* one answer is enough for it */
+    struct vector waiting_vector; /* what it knew when it asked */
+    struct lock_waiter *queue, *queue_last;
+    struct lock_user holder; /* of a lock that is held */
+    bool held_long;          /* by the same thread since trail_tell looked */
+    struct trail *told;      /* by who holds it elsewhere, or NULL */
+    struct lock_stats stats;
+};
+
+struct locks {
+    struct lock **items;
+    uint32_t count, capacity;
+};
+
+enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
+
+struct lock *lock_find(const struct node *node, uint32_t id);
+/* Get in line.  The ticket is never 0. */
+uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user user, bool trying);
+/* The place in line that the ticket stands for. */
+struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *lock, uint64_t ticket);
+/* Is it this thread's turn?  TAKEN and REFUSED end the ticket. */
+enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket);
+/* Some lock was asked for by a thread that has left the line: its grant will come when nobody waits for it. */
+bool lock_orphaned(const struct node *node);
+/* Out of the line.  A request that is under way stands: the token then serves another thread, goes on, or rests. */
+void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket);
+void lock_release(struct node *node, struct lock *lock);
+
+void lock_receive_acquire(struct node *node, struct message *message);
+void lock_receive_pass(struct node *node, const struct message *message);
+void lock_receive_busy(struct node *node, const struct message *message);
+void lock_receive_withdraw(struct node *node, const struct message *message);
+void lock_receive_withdrawn(struct node *node, const struct message *message);
+
+/* A collection has ended: grants that had to wait for it (collection.h). */
+void lock_resume(struct node *node);
+
+/* A lock of the next number. */
+struct lock *lock_add(struct node *node);
+/* The token has come with a GRANT. */
+void lock_take_token(struct node *node, struct lock *lock);
+/* The lock has come, or no thread waits for it any more. */
+void lock_forget_trail(struct node *node, struct lock *lock);
+void lock_fini(struct node *node, struct lock *lock);
+
+#endif

@@ -1,0 +1,161 @@
+/* An arrival is a tally of the ballots below a node of the tree, and the intervals that are known there, each once.
+ *
+ *   ARRIVE := uint32 class, tally, intervals
+ *   DEPART := uint32 class, outcome, intervals            tally, outcome: ballot.h; intervals: notices.h
+ */
+#include "protocol/sync/meeting.h"
+#include <string.h>
+
+#include "protocol/coherence/bulk.h"
+#include "protocol/page/region.h"
+#include "protocol/sync/notices.h"
+#include "protocol/sync/release.h"
+#include "protocol/sync/tree.h"
+
+static uint32_t forgotten_here(const struct node *node, uint32_t *ids)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < node->regions->grave_count && count < BALLOT_FORGOTTEN_MAX; i++)
+        if (node->regions->graves[i].forgotten &&
+            !bulk_uses(node, node->regions->graves[i].offset, node->regions->graves[i].bytes))
+            ids[count++] = node->regions->graves[i].id;
+    return count;
+}
+
+static struct message *own_arrival(struct node *node, enum meeting_class which, const struct ballot *ballot)
+{
+    struct tally tally = ballot_cast(node, ballot);
+    if (ballot->kind == MEETING_ALLOCATE)
+        tally.forgotten_count = forgotten_here(node, tally.forgotten);
+    struct message *message = message_new(&node->pool, node->rank, MESSAGE_ARRIVE, RING_NEVER, 256);
+    message_put_u32(message, &node->pool, which);
+    ballot_put(node, message, &tally);
+    return message;
+}
+
+/* Everybody below has arrived: tell the parent, or decide. */
+static void pass_up(struct node *node, enum meeting_class which)
+{
+    struct meeting *meeting = &node->meetings[which];
+    struct message *from[TREE_CHILDREN + 1] = {meeting->own};
+    struct reader readers[TREE_CHILDREN + 1];
+    uint32_t froms = 1;
+    for (int k = 0; k < TREE_CHILDREN; k++)
+        if (meeting->children[k])
+            from[froms++] = meeting->children[k];
+    struct tally tally, other;
+    for (uint32_t i = 0; i < froms; i++) {
+        readers[i] = message_reader(from[i]);
+        reader_u32(&readers[i]);
+        ballot_read(&readers[i], i ? &other : &tally);
+        if (readers[i].bad)
+            context_malformed(node, from[i]);
+        if (i)
+            ballot_merge(&tally, &other);
+    }
+    bool root = node->rank == 0;
+    node_id to = root ? node->rank : tree_parent(node->rank);
+    enum message_kind kind = root ? MESSAGE_DEPART : MESSAGE_ARRIVE;
+    enum ring ring = !root && which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
+    struct message *up = message_new(&node->pool, to, kind, ring, 512);
+    message_put_u32(up, &node->pool, which);
+    if (root)
+        ballot_decide(node, up, &tally);
+    else
+        ballot_put(node, up, &tally);
+    notices_merge(node, up, from, readers, froms);
+    context_send(node, up);
+    for (uint32_t i = 0; i < froms; i++)
+        message_release(from[i], &node->pool);
+    meeting->own = NULL;
+    memset(meeting->children, 0, sizeof meeting->children);
+}
+
+static void pass_up_if_complete(struct node *node, enum meeting_class which)
+{
+    struct meeting *meeting = &node->meetings[which];
+    if (!meeting->own || meeting->withheld)
+        return;
+    for (int k = 0; k < TREE_CHILDREN; k++)
+        if (tree_child(node->rank, k, node->size) != NODE_NONE && !meeting->children[k])
+            return;
+    pass_up(node, which);
+}
+
+static void finish_arrival(struct node *node, enum meeting_class which)
+{
+    release_interval(node, NODE_NONE);
+    notices_put(node, node->meetings[which].own, &(struct vector){0});
+    pass_up_if_complete(node, which);
+}
+
+void meeting_resume(struct node *node)
+{
+    struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    if (!meeting->withheld)
+        return;
+    meeting->withheld = false;
+    finish_arrival(node, MEETING_THREADS);
+}
+
+void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot)
+{
+    struct meeting *meeting = &node->meetings[which];
+    if (meeting->state != MEETING_IDLE)
+        context_panic(node, "meeting: arrived at %s while another is under way", ballot_kind_name(ballot->kind));
+    context_event(node, EVENT_ARRIVE, (uint64_t)ballot->kind, tree_parent(node->rank));
+    meeting->state = MEETING_ARRIVED;
+    meeting->own = own_arrival(node, which, ballot);
+    meeting->withheld = which == MEETING_THREADS && node->collection.owing;
+    if (!meeting->withheld)
+        finish_arrival(node, which);
+}
+
+void meeting_receive_arrive(struct node *node, struct message *message)
+{
+    struct reader reader = message_reader(message);
+    uint32_t which = reader_u32(&reader);
+    int k = (int)(message->peer - (node->rank * TREE_CHILDREN + 1));
+    if (reader.bad || which >= MEETING_CLASSES || k < 0 || k >= TREE_CHILDREN || node->meetings[which].children[k])
+        context_malformed(node, message);
+    message->holders++;
+    node->meetings[which].children[k] = message;
+    pass_up_if_complete(node, which);
+}
+
+void meeting_forward(struct node *node, const struct message *message, enum meeting_class which)
+{
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        node_id child = tree_child(node->rank, k, node->size);
+        if (child == NODE_NONE)
+            continue;
+        struct reader body = message_reader(message);
+        uint64_t bytes = reader_left(&body);
+        enum ring ring = which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
+        struct message *copy = message_new(&node->pool, child, MESSAGE_DEPART, ring, bytes);
+        message_put_bytes(copy, &node->pool, reader_bytes(&body, bytes), bytes);
+        context_send(node, copy);
+    }
+}
+
+bool meeting_take(struct node *node, enum meeting_class which)
+{
+    struct meeting *meeting = &node->meetings[which];
+    if (meeting->state != MEETING_DEPARTED)
+        return false;
+    meeting->state = MEETING_IDLE;
+    return true;
+}
+
+bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next)
+{
+    return number == next && node->meetings[MEETING_THREADS].state == MEETING_ARRIVED;
+}
+
+uint64_t meeting_under_way(const struct node *node)
+{
+    uint64_t count = 0;
+    for (int which = 0; which < MEETING_CLASSES; which++)
+        count += node->meetings[which].state == MEETING_ARRIVED;
+    return count;
+}

@@ -1,0 +1,55 @@
+/* meeting - all nodes arrive, learn every interval, and depart together: barriers and all other collective calls.
+ *
+ * An arrival goes up the tree (tree.h) when a node and all its children have arrived, with all intervals that they know
+ * since the last cut: another thread of a node that arrived early may have gone on under locks, and a thread that saw that
+ * before arriving must be able to rely on everybody seeing it after.  The root answers with a departure, which goes down and
+ * lists the intervals of all (node/departure.h).  So a meeting of 1,000 nodes costs ten hops, five up and five down, and
+ * every node handles each notice once.
+ *
+ * Two meetings may be under way at a time, one of application threads and one of the collection.  Each node sees all
+ * departures in the same order, because they come down one tree over channels that keep their order.
+ *
+ *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  DEPARTED  -- meeting_take -->  IDLE
+ *
+ * Invariants
+ *  1. The departure is a cut: after it every node knows every interval that it lists (cut.h).
+ *  2. A node has an arrival of its own, or of a child, only between its meeting's departures; none once all below arrived.
+ */
+#ifndef PROTOCOL_SYNC_MEETING_H
+#define PROTOCOL_SYNC_MEETING_H
+
+#include "protocol/sync/ballot.h"
+#include "protocol/sync/tree.h"
+
+enum meeting_class { MEETING_THREADS = 0, MEETING_COLLECTION = 1, MEETING_CLASSES };
+
+/* A meeting as one node sees it. */
+struct meeting {
+    enum { MEETING_IDLE, MEETING_ARRIVED, MEETING_DEPARTED } state;
+    struct message *own; /* this node's arrival, in the form of a message */
+    bool withheld;       /* it has no intervals yet, because a notice is owed (collection.h) */
+    struct message *children[TREE_CHILDREN];
+    enum meeting_outcome outcome;
+    char text[BALLOT_TEXT_BYTES]; /* of an outcome that is not AGREED */
+    uint32_t result;              /* number of the region, lock or counter */
+    uint64_t passed;              /* departures so far */
+};
+
+/* Arrive.  Closes the interval. */
+void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot);
+/* A collection has ended: complete an arrival that had to wait for it. */
+void meeting_resume(struct node *node);
+/* True after the departure: the meeting is IDLE again, outcome, text and result can be read. */
+bool meeting_take(struct node *node, enum meeting_class which);
+
+void meeting_receive_arrive(struct node *node, struct message *message);
+/* Pass a departure on to the children. */
+void meeting_forward(struct node *node, const struct message *message, enum meeting_class which);
+
+/* Other nodes may have departed already and use what the meeting made: a lock or counter of the number that is next here.
+ * Such a message is deferred until this node departs, too. */
+bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next);
+/* Departures that this node has still to receive. */
+uint64_t meeting_under_way(const struct node *node);
+
+#endif

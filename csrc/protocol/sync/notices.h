@@ -1,0 +1,24 @@
+/* notices - write notices on their way: which intervals a node knows, what it tells others of them, and what they do to its
+ * pages.
+ *
+ *   known     := vector                                   a node's latest interval of every node, above the last cut
+ *   intervals := uint32 count, interval* (page/interval.h)
+ *
+ * A notice raises the page's `need`; a copy that lacks it is stale from then on, and loses its access.
+ */
+#ifndef PROTOCOL_SYNC_NOTICES_H
+#define PROTOCOL_SYNC_NOTICES_H
+
+#include "protocol/base/context.h"
+
+/* Put what this node knows, as entries above the last cut. */
+void notices_put_known(struct node *node, struct message *message);
+/* Put the intervals above the vector's entries, and above the last cut. */
+void notices_put(struct node *node, struct message *message, const struct vector *known);
+/* Put the intervals of several messages, each once.  The readers stand at their counts. */
+void notices_merge(struct node *node, struct message *to, struct message *const *from, const struct reader *readers,
+                   uint32_t froms);
+/* Take in write notices: the acquire side of every synchronisation. */
+void notices_apply(struct node *node, const struct message *message, struct reader *reader);
+
+#endif

@@ -1,0 +1,62 @@
+/* The interval names the dirty pages as runs.  What is pushed is encoded before the interval closes and sent afterwards, since a
+ * push claims to reach to the interval's stamp (R9). */
+#include "protocol/sync/release.h"
+#include "protocol/base/sort.h"
+#include "protocol/coherence/preopened.h"
+#include "protocol/coherence/push.h"
+#include "protocol/coherence/writes.h"
+#include "protocol/page/interval.h"
+#include "protocol/page/page.h"
+
+enum { DIRTY_KEPT_MAX = 8192 }; /* room for so many pages is not given back: the next interval will need it */
+
+static bool page_before(const void *a, const void *b)
+{
+    const struct page *x = a, *y = b;
+    if (page_block_of(x) == page_block_of(y))
+        return x < y;
+    return page_region(x) != page_region(y) ? page_region(x)->id < page_region(y)->id : page_index(x) < page_index(y);
+}
+
+static bool continues(const struct page *a, const struct page *b)
+{
+    if (page_block_of(a) == page_block_of(b))
+        return a + 1 == b;
+    return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
+}
+
+void release_interval(struct node *node, node_id to)
+{
+    preopened_inspect(node);
+    uint32_t count = node->writes->dirty_count, runs = count ? 1 : 0;
+    if (count == 0)
+        return;
+    sort_pointers((void **)node->writes->dirty, count, page_before);
+    push_encode(node, to);
+    stamp closed = context_tick(node);
+    node->vt[node->rank] = closed;
+    for (uint32_t i = 1; i < count; i++)
+        runs += !continues(node->writes->dirty[i - 1], node->writes->dirty[i]);
+    struct interval *interval = pool_take(&node->pool, sizeof *interval + runs * sizeof(struct run));
+    *interval = (struct interval){.node = node->rank, .run_count = runs, .stamp = closed};
+    struct run *run = interval->runs - 1;
+    for (uint32_t i = 0; i < count; i++) {
+        struct page *page = node->writes->dirty[i];
+        if (i == 0 || !continues(node->writes->dirty[i - 1], page))
+            *++run = (struct run){.region = page_region(page)->id, .first = page_index(page)};
+        run->pages++;
+        page->dirty = false;
+        vector_raise(&page->have, &node->pool, node->rank, closed);
+        vector_raise(&page->need, &node->pool, node->rank, closed);
+    }
+    push_send(node, to, closed);
+    node->writes->dirty_count = 0;
+    if (node->writes->dirty_capacity > DIRTY_KEPT_MAX) {
+        pool_give(&node->pool, node->writes->dirty, node->writes->dirty_capacity * sizeof(struct page *));
+        node->writes->dirty = NULL;
+        node->writes->dirty_capacity = 0;
+    }
+    interval_append(&node->logs[node->rank], &node->pool, interval);
+    node->stats.intervals_closed++;
+    context_event(node, EVENT_CLOSE, count, node->rank);
+}

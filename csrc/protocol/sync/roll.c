@@ -1,0 +1,94 @@
+/* Meetings are numbered by the departures before them.  A call comes along the tree, behind the departures that its caller
+ * has seen, so that a node which it is news for has not arrived.
+ *
+ *   ROLL_CALL := uint64 meeting, uint32 caller, uint32 call
+ *   ABSENT    := uint64 meeting, uint32 call
+ */
+#include "protocol/sync/roll.h"
+
+#include "protocol/sync/meeting.h"
+
+struct call {
+    uint64_t meeting;
+    node_id caller;
+    uint32_t number;
+};
+
+static void send_call(struct node *node, node_id to, const struct call *call)
+{
+    struct message *message = message_new(&node->pool, to, MESSAGE_ROLL_CALL, RING_NOW, 16);
+    message_put_u64(message, &node->pool, call->meeting);
+    message_put_u32(message, &node->pool, (uint32_t)call->caller);
+    message_put_u32(message, &node->pool, call->number);
+    context_send(node, message);
+}
+
+static void answer(struct node *node, const struct call *call)
+{
+    const struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    bool arrived = meeting->state == MEETING_ARRIVED;
+    if (call->meeting != meeting->passed || (arrived && !meeting->own))
+        return; /* over, or all below have arrived */
+    if (!arrived && call->caller != node->rank) {
+        struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 16);
+        message_put_u64(message, &node->pool, call->meeting);
+        message_put_u32(message, &node->pool, call->number);
+        context_send(node, message);
+    }
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        node_id child = tree_child(node->rank, k, node->size);
+        if (child != NODE_NONE && !meeting->children[k])
+            send_call(node, child, call);
+    }
+}
+
+void roll_call(struct node *node)
+{
+    const struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    if (meeting->state != MEETING_ARRIVED)
+        return;
+    *node->roll = (struct roll){.meeting = meeting->passed, .call = node->roll->call + 1};
+    struct call call = {.meeting = meeting->passed, .caller = node->rank, .number = node->roll->call};
+    if (node->rank)
+        send_call(node, tree_parent(node->rank), &call);
+    else
+        answer(node, &call);
+}
+
+bool roll_known(const struct node *node)
+{
+    const struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    return node->roll->absent && meeting->state == MEETING_ARRIVED && node->roll->meeting == meeting->passed;
+}
+
+void roll_receive_call(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct call call = {.meeting = reader_u64(&reader)};
+    uint32_t caller = reader_u32(&reader);
+    call.caller = (node_id)caller;
+    call.number = reader_u32(&reader);
+    bool down = node->rank && message->peer == tree_parent(node->rank);
+    bool up = message->peer && tree_parent(message->peer) == node->rank;
+    if (!reader_ended(&reader) || caller >= (uint32_t)node->size || !(up || down))
+        context_malformed(node, message);
+    if (up && node->rank)
+        send_call(node, tree_parent(node->rank), &call);
+    else
+        answer(node, &call);
+}
+
+void roll_receive_absent(struct node *node, const struct message *message)
+{
+    struct reader reader = message_reader(message);
+    struct roll *roll = node->roll;
+    uint64_t meeting = reader_u64(&reader);
+    uint32_t call = reader_u32(&reader);
+    if (!reader_ended(&reader))
+        context_malformed(node, message);
+    if (meeting != roll->meeting || call != roll->call)
+        return; /* it answers an earlier call */
+    if (roll->absent < ROLL_NAMED_MAX)
+        roll->named[roll->absent] = message->peer;
+    roll->absent++;
+}

@@ -1,0 +1,30 @@
+/* roll - the roll call: which nodes have not arrived at a meeting of threads.
+ *
+ * A node that waits calls the roll, when its runtime wants to know.  The call goes up the tree to the root, and from there
+ * down to where arrivals are missing; each node that has not arrived answers the caller itself.  Nothing depends on it: who
+ * does not answer is not named.
+ */
+#ifndef PROTOCOL_SYNC_ROLL_H
+#define PROTOCOL_SYNC_ROLL_H
+
+#include "protocol/base/context.h"
+
+enum { ROLL_NAMED_MAX = 16 };
+
+/* The answers to the last call of this node. */
+struct roll {
+    uint64_t meeting; /* departures before the one that it was about */
+    uint32_t call;    /* its number */
+    uint32_t absent;  /* how many have answered; the first of them: */
+    node_id named[ROLL_NAMED_MAX];
+};
+
+/* This node has arrived: ask who has not. */
+void roll_call(struct node *node);
+/* Is what the last call found about the meeting that is under way? */
+bool roll_known(const struct node *node);
+
+void roll_receive_call(struct node *node, const struct message *message);
+void roll_receive_absent(struct node *node, const struct message *message);
+
+#endif
