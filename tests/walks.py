@@ -15,7 +15,8 @@ the node has left to do there belongs to no event in particular.
   reading helps there.
 
 Before the protocol had layers (commit 2d12707) files and climbs were: fault 19 / 83, barrier 22 / 304, hand-over (the
-release that grants the lock to the next node) 18 / 41, grant (as it arrives) 20 / 139, push 17 / 69.  Calls are read from the text, so that an old checkout needs neither its compiler nor its MPI.
+release that grants the lock to the next node) 18 / 41, grant (as it arrives) 20 / 139, push 17 / 69.  Calls are read
+from the text, so that an old checkout needs neither its compiler nor its MPI.
 """
 
 import argparse
