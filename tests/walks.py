@@ -30,11 +30,11 @@ from native import callgraph
 
 # Where an event begins: the first of these functions that the checkout has.
 EVENTS = {
-    "fault": ("node_fault",),
-    "barrier": ("departure_receive", "node_receive_depart", "meeting_receive_depart"),
+    "fault": ("access_fault", "node_fault"),
+    "barrier": ("departure_receive", "meeting_receive_depart"),
     "hand-over": ("lock_release",),
-    "grant": ("grant_receive", "node_receive_grant", "lock_receive_grant"),
-    "push": ("push_receive",),
+    "grant": ("grant_receive", "lock_receive_grant"),
+    "push": ("pushed_receive", "push_receive"),
 }
 END = "node_settle"
 
