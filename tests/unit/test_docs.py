@@ -89,6 +89,17 @@ def test_every_statistic_is_described_and_no_other() -> None:
     assert first_column(section(PERFORMANCE, "Statistics")) == names
 
 
+def test_readme_quotes_what_was_measured() -> None:
+    rows = re.findall(
+        r"^\| [^|]+ \| ([\d.,]+ \([^|]+\)) \w+(?:/s)? \|", section(README, "What an operation costs"), re.M
+    )
+    assert len(rows) > 5
+    assert [row for row in rows if row not in PERFORMANCE] == []
+    mean = re.search(r"geometric mean of dsm's speed is (0\.\d+)", README)
+    assert mean
+    assert f"the geometric mean of its speed is {mean[1]} of mpi4py's" in (ROOT / "docs/results.md").read_text()
+
+
 def test_every_message_and_flag_is_on_the_page_of_the_wire() -> None:
     numbered = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", section(WIRE, "Messages"), re.M)
     enum = re.search(r"^enum message_kind \{\n(.*?)^\};", CORE, re.M | re.S)
