@@ -100,6 +100,15 @@ def test_readme_quotes_what_was_measured() -> None:
     assert f"the geometric mean of its speed is {mean[1]} of mpi4py's" in (ROOT / "docs/results.md").read_text()
 
 
+def test_the_bytes_of_a_page_state_are_those_of_the_code() -> None:
+    pages = re.search(r"\bREGION_BLOCK_PAGES = (\d+)", CORE)
+    assert pages
+    figure = f"{round(4096 / int(pages[1]))} bytes"
+    assert f"Protocol memory: {figure}" in README
+    assert figure in section(DESIGN, "Memory")
+    assert f"about {figure}" in " ".join((ROOT / "docs/scale.md").read_text().split())
+
+
 def test_every_message_and_flag_is_on_the_page_of_the_wire() -> None:
     numbered = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", section(WIRE, "Messages"), re.M)
     enum = re.search(r"^enum message_kind \{\n(.*?)^\};", CORE, re.M | re.S)
