@@ -34,7 +34,7 @@ EVENTS = {
     "barrier": ("departure_receive", "meeting_receive_depart"),
     "hand-over": ("lock_release",),
     "grant": ("grant_receive", "lock_receive_grant"),
-    "push": ("pushed_receive", "push_receive"),
+    "push": ("update_receive_push", "pushed_receive", "push_receive"),
 }
 END = "node_settle"
 

@@ -3,7 +3,7 @@
 #define DIFF_X86 1
 #endif
 #define diff_bytes_max sse2_diff_bytes_max
-#define diff_encode sse2_diff_cut
+#define diff_encode sse2_diff_encode
 #define diff_apply sse2_diff_apply
 #define diff_apply_under sse2_diff_apply_under
 #define diff_valid sse2_diff_valid

@@ -3,7 +3,7 @@
 #define DIFF_X86 2
 #endif
 #define diff_bytes_max ssse3_diff_bytes_max
-#define diff_encode ssse3_diff_cut
+#define diff_encode ssse3_diff_encode
 #define diff_apply ssse3_diff_apply
 #define diff_apply_under ssse3_diff_apply_under
 #define diff_valid ssse3_diff_valid

@@ -232,8 +232,8 @@ static void second_thread(struct world *world, int rank)
         entry.kind = FUZZ_UNPIN;
     } else if (!thread->holds && home->node->locks->count && chance(world, 50)) {
         entry.kind = FUZZ_ENQUEUE;
-        entry.a =
-            chance(world, 40) ? home->node->locks->count - 1 : fuzz_random_below(&world->random, home->node->locks->count);
+        entry.a = chance(world, 40) ? home->node->locks->count - 1
+                                    : fuzz_random_below(&world->random, home->node->locks->count);
         entry.b = chance(world, 40);
     } else if (home->node->counters->count && chance(world, 20)) {
         entry.kind = FUZZ_ADD;

@@ -40,13 +40,13 @@ void portable_diff_apply(unsigned char *page, const unsigned char *body, uint64_
 void portable_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body,
                                uint64_t bytes);
 bool portable_diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
-uint64_t sse2_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
-                       unsigned char *body);
+uint64_t sse2_diff_encode(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                          uint64_t twin_bytes, unsigned char *body);
 void sse2_diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
 void sse2_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
 bool sse2_diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
-uint64_t ssse3_diff_cut(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
-                        unsigned char *body);
+uint64_t ssse3_diff_encode(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes,
+                           uint64_t twin_bytes, unsigned char *body);
 void ssse3_diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
 void ssse3_diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
 bool ssse3_diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);

@@ -72,7 +72,7 @@ void sim_run_thread(struct thread *thread)
         [SIM_PIN] = sim_do_pin,         [SIM_UNPIN] = sim_do_unpin,     [SIM_MEET] = sim_do_meet,
         [SIM_FORGET] = sim_do_forget,   [SIM_START] = sim_do_start,     [SIM_GATE] = sim_do_gate,
         [SIM_JOIN] = sim_do_join,       [SIM_IDLE] = sim_do_idle,       [SIM_PREFETCH] = sim_do_prefetch,
-        [SIM_COLLECT] = sim_do_collect, [SIM_HINT] = sim_do_hint,       [SIM_WANT] = sim_do_want,
+        [SIM_COLLECT] = sim_do_collect, [SIM_HINT] = sim_do_hint,       [SIM_REQUEST] = sim_do_request,
     };
     struct sim *sim = thread->home->sim;
     sim_runs(sim);

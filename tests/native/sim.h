@@ -106,7 +106,7 @@ enum sim_op_kind {
     SIM_PREFETCH, /* value: mean pause; for ever */
     SIM_COLLECT,  /* value: mean pause; for ever */
     SIM_HINT,     /* what: cell; start to fetch its first page, and go on */
-    SIM_WANT,     /* ask for a collection, once */
+    SIM_REQUEST,  /* ask for a collection, once */
     SIM_OPS
 };
 

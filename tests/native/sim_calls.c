@@ -203,9 +203,8 @@ static void departed(struct thread *thread, const struct sim_op *op)
         return;
     }
     if (meeting->outcome != expected[op->pattern])
-        sim_fail(sim, home->rank, "%s ended with outcome %d, not %d: %s",
-                 ballot_kind_name((enum meeting_kind)op->what), meeting->outcome, expected[op->pattern],
-                 meeting->text);
+        sim_fail(sim, home->rank, "%s ended with outcome %d, not %d: %s", ballot_kind_name((enum meeting_kind)op->what),
+                 meeting->outcome, expected[op->pattern], meeting->text);
     if (meeting->outcome != MEETING_AGREED) {
         *(op->pattern == SIM_REFUSES ? &sim->stats.refusals : &sim->stats.disagreements) += 1;
         if (!meeting->text[0])
@@ -301,7 +300,7 @@ void sim_do_collect(struct thread *thread)
     thread->sleep_until = sim->step + 1 + sim_random_below(&sim->random, 2 * op_of(thread)->value);
 }
 
-void sim_do_want(struct thread *thread)
+void sim_do_request(struct thread *thread)
 {
     collection_request(thread->home->node);
     sim_settle(thread->home);

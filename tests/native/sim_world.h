@@ -253,7 +253,7 @@ void sim_do_add(struct thread *thread);
 void sim_do_meet(struct thread *thread);
 void sim_do_forget(struct thread *thread);
 void sim_do_collect(struct thread *thread);
-void sim_do_want(struct thread *thread);
+void sim_do_request(struct thread *thread);
 void sim_do_gate(struct thread *thread);
 void sim_do_start(struct thread *thread);
 void sim_do_idle(struct thread *thread);

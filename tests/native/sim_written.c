@@ -103,7 +103,7 @@ static uint32_t limit_of(const struct sim_program *program, int kind)
     case SIM_MEET: return SIM_FREE + 1;
     case SIM_UNPIN:
     case SIM_IDLE:
-    case SIM_WANT: return 1;
+    case SIM_REQUEST: return 1;
     default: return 0;
     }
 }

@@ -66,7 +66,14 @@ def test_cffi_understands_the_real_header_and_every_function_is_in_the_core():
 
 
 def test_sources_are_sorted_and_of_all_three_parts(tmp_path):
-    for name in ("runtime/b.c", "machine/c.c", "protocol/page/z.c", "protocol/base/a.c", "protocol/base/a.h", "other/x.c"):
+    for name in (
+        "runtime/b.c",
+        "machine/c.c",
+        "protocol/page/z.c",
+        "protocol/base/a.c",
+        "protocol/base/a.h",
+        "other/x.c",
+    ):
         file = tmp_path / "csrc" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()

@@ -505,7 +505,7 @@ def test_a_reader_stops_at_the_end(native, body, sizes):
     ffi, lib = native
     box = lib.box_new(4096, GRANULE)
     message = message_with(ffi, lib, box, body)
-    reader = ffi.new("struct reader *", lib.message_reader(message))
+    reader = ffi.new("struct reader *", lib.reader_of(message))
     at, bad = 0, False
     for size in sizes:
         bad = bad or at + size > len(body)
@@ -538,7 +538,7 @@ def test_vectors_travel(native, entries, floor, kept):
     lib.message_put_vector(message, pool, vector)
     body = message.wire_bytes - HEADER.itemsize
     lib.message_shrink(message, max(0, body - kept))
-    reader = ffi.new("struct reader *", lib.message_reader(message))
+    reader = ffi.new("struct reader *", lib.reader_of(message))
     lib.reader_vector(reader, pool, 10, floor, read)
     assert reader.bad == (kept < body)
     for node in range(10):
@@ -549,7 +549,7 @@ def test_vectors_travel(native, entries, floor, kept):
 
 def test_a_node_beyond_the_job_is_not_believed(ffi, lib, box):
     message = message_with(ffi, lib, box, np.array([1, 10, 5, 0], np.uint32).tobytes())
-    reader, vector = ffi.new("struct reader *", lib.message_reader(message)), ffi.new("struct vector *")
+    reader, vector = ffi.new("struct reader *", lib.reader_of(message)), ffi.new("struct vector *")
     lib.reader_vector(reader, ffi.addressof(box.pool), 10, 0, vector)
     assert reader.bad
     assert vector.count == 0

@@ -21,7 +21,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
          "add", "sum", "request_collection", "collect", "roll_call", "absent", "held")  # fmt: skip
 HEADER = struct.Struct("=IBBHIIQQ")  # magic, kind, by service, unused, count, sender, stamp, bytes
-MAGIC = int(re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "message.h").read_text()).group(1), 16)
+MAGIC = int(
+    re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "base" / "message.h").read_text()).group(1), 16
+)
 WHOLE_OK, WHOLE, APART = 2, 8, 16
 
 pytestmark = pytest.mark.timeout(600)  # it compiles

@@ -1,17 +1,17 @@
 /* context - what every function of the protocol is given: the node that it runs on.
  *
- * A node is one process of the job.  Here are its identity, its port, its clock, the messages that it sends and defers, and
- * the knobs and statistics that all layers share.  The state of the layers above hangs on it by pointers, so that no file
- * below needs to know it.
+ * A node is one process of the job.  Here are its identity, its port, its clock, the messages that it sends and defers,
+ * and the knobs and statistics that all layers share.  The state of the layers above hangs on it by pointers, so that
+ * no file below needs to know it.
  *
- * Nothing in the protocol waits, sends, or takes the time.  A call changes the state and leaves results as data: messages
- * in the outbox, and `wake`, which says that something changed that a waiting thread may be waiting for.  Many nodes fit in
- * one process, and nothing here can tell simulation from production.
+ * Nothing in the protocol waits, sends, or takes the time.  A call changes the state and leaves results as data:
+ * messages in the outbox, and `wake`, which says that something changed that a waiting thread may be waiting for.  Many
+ * nodes fit in one process, and nothing here can tell simulation from production.
  */
 #ifndef PROTOCOL_BASE_CONTEXT_H
 #define PROTOCOL_BASE_CONTEXT_H
 
-#include "protocol/base/message.h"
+#include "protocol/base/reader.h"
 
 /* What the simulator turns, and chaos under MPI.  All zero: as in production. */
 struct policy {

@@ -1,28 +1,26 @@
-/* message - the bytes that nodes exchange, and how they are written and read.
+/* message - the bytes that nodes exchange, and how they are written; reader.h reads them.
  *
  * A message is a header and a body of fields in the byte order of the machine (all nodes of a job are of one kind; init
- * compares).  A reader never believes a length, a page, a node or a region from the wire: it stops at the end of the
- * message and remembers that it was cut short; a node that reads a bad message dies with its kind and its
- * sender (context_malformed).
+ * compares).  docs/wire.md has all layouts on one page; each stands in the header of the file that is named here.
  *
- *   kind           from            to                       body
- *   FETCH          who faults      a writer or the owner    cuts, want*     (fetch.c)
- *   REPLY          its receiver    who faulted              page*           (fetch.c)
- *   PUSH           a writer        its subscribers          page*           (push.c)
- *   ACQUIRE        a node          manager of the lock      lock, vector    (lock.c)
- *   PASS           manager         last who asked           the same        (lock.c)
- *   GRANT          holder          next node                intervals       (lock.c)
- *   BUSY           last who asked  who only tried           lock            (lock.c)
- *   WITHDRAW       who was refused manager of the lock      lock, by whom   (lock.c)
- *   WITHDRAWN      manager         who was refused          lock            (lock.c)
- *   ARRIVE         child           parent of the tree       ballot, intervals   (meeting.c)
- *   DEPART         parent          children                 outcome, intervals  (meeting.c)
- *   ADD, SUM       a node          home of the counter, and back            (counter.c)
- *   REQUEST_COLLECTION   a node          node 0                   nothing         (collection.c)
- *   COLLECT        parent          children                 nothing         (collection.c)
- *   ROLL_CALL      child, parent   along the tree           meeting, caller (roll.c)
- *   ABSENT         has not arrived the caller               meeting         (roll.c)
- *   HELD           a holder        who waits behind it      lock, trail     (trail.c)
+ *   kind                from                    to                             body
+ *   FETCH               requester               a writer, or the owner         cuts, request*     coherence/wire.h
+ *   REPLY               server                  requester                      run*               coherence/wire.h
+ *   PUSH                writer                  its subscribers                page*              coherence/push.h
+ *   ACQUIRE             requester               manager of the lock            request            sync/lock.h
+ *   PASS                manager                 the last requester             the same           sync/lock.h
+ *   GRANT               holder                  next node                      cuts, intervals    node/grant.h
+ *   BUSY                the last requester      a node that only tries         lock               sync/lock.h
+ *   WITHDRAW            a refused node          manager of the lock            lock, predecessor  sync/lock.h
+ *   WITHDRAWN           manager                 the refused node               lock               sync/lock.h
+ *   ARRIVE              child                   its parent in the tree         tally, intervals   sync/meeting.c
+ *   DEPART              parent                  its children                   outcome, intervals sync/meeting.c
+ *   ADD, SUM            a node                  home of the counter, and back  counter, number    sync/counter.c
+ *   REQUEST_COLLECTION  a node                  node 0                         nothing            sync/collection.h
+ *   COLLECT             parent                  its children                   nothing            sync/collection.h
+ *   ROLL_CALL           a waiting node          along the tree                 meeting, caller    sync/roll.c
+ *   ABSENT              a node that is missing  the caller                     meeting            sync/roll.c
+ *   HELD                holder                  the node that waits behind it  lock, trail        sync/trail.c
  */
 #ifndef PROTOCOL_BASE_MESSAGE_H
 #define PROTOCOL_BASE_MESSAGE_H
@@ -123,21 +121,5 @@ struct segment *message_segment(struct message *message, struct pool *pool);
 /* Into a list, and out of it where it is in one. */
 void message_link(struct message **list, struct message *message);
 void message_unlink(struct message *message);
-
-/* Reading: what lies beyond the end reads as zeros and sets `bad`. */
-struct reader {
-    const unsigned char *at, *end;
-    bool bad;
-};
-
-struct reader message_reader(const struct message *message);
-uint32_t reader_u32(struct reader *reader);
-uint64_t reader_u64(struct reader *reader);
-const void *reader_bytes(struct reader *reader, uint64_t count);
-/* Entries at or below `floor` are dropped; nodes must be below `nodes`. */
-void reader_vector(struct reader *reader, struct pool *pool, node_id nodes, stamp floor, struct vector *vector);
-uint64_t reader_left(const struct reader *reader);
-/* All of it was read and nothing is left: else a count in it is wrong. */
-bool reader_ended(const struct reader *reader);
 
 #endif

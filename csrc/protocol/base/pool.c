@@ -1,5 +1,5 @@
-/* Small blocks are cut from chunks and never go back to the system; large ones (from 64 KiB on) are chunks of their own,
- * of which a bounded amount is kept: a fresh page of memory costs the kernel microseconds, a kept one nothing.
+/* Small blocks are cut from chunks and never go back to the system; large ones (from 64 KiB on) are chunks of their
+ * own, of which a bounded amount is kept: a fresh page of memory costs the kernel microseconds, a kept one nothing.
  *
  * Four classes to a doubling, because the diff of a page that was written all over is a little longer than a page: in
  * a class of twice its size each of them would take two fresh pages of memory. */
@@ -79,8 +79,8 @@ bool pool_touch(struct pool *pool)
 {
     if (pool->touched < pool->fresh)
         pool->touched = pool->fresh;
-    size_t ahead = (size_t)(pool->touched - pool->fresh);
-    if (ahead >= pool->fresh_bytes || ahead >= TOUCHED_BYTES_MAX)
+    size_t prepared = (size_t)(pool->touched - pool->fresh);
+    if (prepared >= pool->fresh_bytes || prepared >= TOUCHED_BYTES_MAX)
         return false;
     *(volatile unsigned char *)pool->touched = 0;
     size_t granule = pool->port->granule_bytes;

@@ -1,7 +1,7 @@
 /* port - all that the protocol asks of the world.
  *
- * In production it is mprotect, mmap and death; in the simulator, plain arrays.  Offsets count from the start of the shared
- * range.  `view` is the same range on the side that is always writable.
+ * In production it is mprotect, mmap and death; in the simulator, plain arrays.  Offsets count from the start of the
+ * shared range.  `view` is the same range on the side that is always writable.
  */
 #ifndef PROTOCOL_BASE_PORT_H
 #define PROTOCOL_BASE_PORT_H
@@ -20,15 +20,16 @@ struct port {
     int (*protect)(void *context, uint64_t offset, uint64_t bytes, enum access access);
     /* The bytes read as zeros from now on. */
     void (*discard)(void *context, uint64_t offset, uint64_t bytes);
-    /* A bit for each of the 64 granules from `offset` on, the first one lowest: set where the granule may hold something
-     * else than zeros.  NULL: the port cannot tell without looking. */
+    /* A bit for each of the 64 granules from `offset` on, the first one lowest: set where the granule may hold
+     * something else than zeros.  NULL: the port cannot tell without looking. */
     uint64_t (*touched)(void *context, uint64_t offset);
-    /* These bytes of the range have no memory yet, and will be put: an idle thread may make memory for them.  NULL: the port
-     * does not need the hint. */
+    /* These bytes of the range have no memory yet, and will be put: an idle thread may make memory for them.  NULL:
+     * the port does not need the hint. */
     void (*expect)(void *context, uint64_t offset, uint64_t bytes);
     /* Write to bytes of the range that have no memory yet.  NULL: write through the view. */
     void (*put)(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count);
-    /* The peer copies bulk transfers of any length out of this node's memory, without a message.  NULL: no peer does. */
+    /* The peer copies bulk transfers of any length out of this node's memory, without a message.  NULL: no peer
+     * does. */
     bool (*copied_by)(void *context, node_id peer);
     /* What this thread waits for, and the number of the object.  NULL: the port does not know. */
     enum wait_kind (*waits)(void *context, uint32_t thread, uint64_t *object);

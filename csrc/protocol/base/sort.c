@@ -1,8 +1,7 @@
-/* Heap sort (Williams 1964). */
+/* Heap sort (Williams 1964): what is sorted here comes mostly in order, but nothing may grow with the square of what
+ * a program touches, and nothing may allocate. */
 #include "protocol/base/sort.h"
 
-/* Heap sort: what is sorted here comes mostly in order, but nothing may grow with the square of what a program touches, and
- * nothing may allocate. */
 static void sift_down(void **items, uint32_t at, uint32_t count, sort_before *before)
 {
     for (;;) {

@@ -1,7 +1,7 @@
 /* sort - an array of pointers, in place.
  *
- * The arrays sorted here are mostly in order already, but nothing may grow with the square of what a program touches, and
- * nothing may allocate: a heap sort, after a look whether there is anything to do.
+ * The arrays sorted here are mostly in order already, but nothing may grow with the square of what a program touches,
+ * and nothing may allocate: a heap sort, after a look whether there is anything to do.
  */
 #ifndef PROTOCOL_BASE_SORT_H
 #define PROTOCOL_BASE_SORT_H

@@ -1,5 +1,5 @@
-/* Requests that leave a node at the same moment for the same peer travel in one message, and so do the answers, in pieces of a
- * bounded size; nothing else here knows of messages with more than one page. */
+/* Requests that leave a node at the same moment for the same peer travel in one message, and so do the answers, in
+ * pieces of a bounded size; nothing else here knows of messages with more than one page. */
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/protection.h"
@@ -10,8 +10,8 @@
 
 /* ---- asking ----------------------------------------------------------------------------------------------------- */
 
-/* The request to this peer that has not left yet, or a new one: as many pages as an answer holds, so that the answer to the
- * first request is on its way while the next one is read. */
+/* The request to this peer that has not left yet, or a new one: as many pages as an answer holds, so that the answer
+ * to the first request is on its way while the next one is read. */
 static struct message *request_to(struct node *node, node_id peer, uint64_t page_bytes)
 {
     uint32_t most = page_bytes < FETCH_PIECE_BYTES ? (uint32_t)(FETCH_PIECE_BYTES / page_bytes) : 1;
@@ -150,8 +150,8 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     struct page *page = fetch->page;
     node->stats.fetches++;
     page_region(page)->stats.fetches++;
-    /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the fault,
-     * unless its use is to be seen. */
+    /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the
+     * fault, unless its use is to be seen. */
     bool watched = page->marker || (page_history(page) && page_history(page)->probe);
     if (page->access == ACCESS_NONE && !(fetch->speculative && watched))
         protection_set(node, page, ACCESS_READ);

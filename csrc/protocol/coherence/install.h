@@ -1,9 +1,11 @@
-/* install - fetched bytes become the copy: diffs are gathered, then applied in order; a whole page replaces the old one.
+/* install - fetched bytes become the copy: diffs are gathered, then applied in order; a whole page replaces the old
+ * one.
  *
  * Rules R2, R3 and R6 of DESIGN.md:
- *   diffs        gathered from all writers first, then applied in the order of their tags, to the page and to its twin.  A
- *                diff may hold writes of an interval that is still open, made on top of diffs that this node was never told
- *                of; the writer's `have` names those, and they are fetched as well before any is applied
+ *   diffs        gathered from all writers first, then applied in the order of their tags, to the page and to its twin.
+ *   A
+ *                diff may hold writes of an interval that is still open, made on top of diffs that this node was never
+ *                told of; the writer's `have` names those, and they are fetched as well before any is applied
  *   whole page   installed only if its sender has all that the copy here has; this node's own writes go back on top
  */
 #ifndef PROTOCOL_COHERENCE_INSTALL_H
@@ -37,8 +39,8 @@ struct fetch {
     bool postponed;   /* until the page has left (bulk.h) */
 };
 
-/* Diffs of one writer up to `tag`, and what they were made on top of (R3); the reader stands at their number.  Diffs that the
- * fetch has already are skipped. */
+/* Diffs of one writer up to `tag`, and what they were made on top of (R3); the reader stands at their number.  Diffs
+ * that the fetch has already are skipped. */
 void install_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader,
                         stamp tag, const struct vector *theirs);
 /* All that was missing is here: apply it (R2). */

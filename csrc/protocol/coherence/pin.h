@@ -1,7 +1,7 @@
 /* pin - the list of pinned pages, in ascending order of addresses.
  *
- * A pinned page stays accessible to the kernel and to MPI, whatever other nodes write.  An acquire and a barrier bring it up
- * to date before they return.
+ * A pinned page stays accessible to the kernel and to MPI, whatever other nodes write.  An acquire and a barrier bring
+ * it up to date before they return.
  */
 #ifndef PROTOCOL_COHERENCE_PIN_H
 #define PROTOCOL_COHERENCE_PIN_H

@@ -28,9 +28,9 @@ void preopened_add(struct node *node, struct page *page, bool stays)
     node->stats.pages_preopened++;
 }
 
-/* A stream comes over it again: so it is written, with the value that it has (zeros over zeros), and to look at it and close
- * it would go on for ever.  Once it has been named it stays open as other pages do.  Only where nobody is known to have
- * written it: a stream runs into a neighbour's block, whose copies must not go stale for that. */
+/* A stream comes over it again: so it is written, with the value that it has (zeros over zeros), and to look at it
+ * and close it would go on for ever.  Once it has been named it stays open as other pages do.  Only where nobody is
+ * known to have written it: a stream runs into a neighbour's block, whose copies must not go stale for that. */
 static bool named_in_vain(const struct page *page)
 {
     return page->preopened_unused && page->fresh && page->need.count == 0;
@@ -143,7 +143,8 @@ static void close_opened(struct node *node)
     node->preopened->count = kept;
 }
 
-/* `pause`: nothing may be written unseen for a while; what has not changed keeps its twin, and is open again afterwards. */
+/* `pause`: nothing may be written unseen for a while; what has not changed keeps its twin, and is open again
+ * afterwards. */
 static void look(struct node *node, bool pause)
 {
     uint32_t kept = 0;

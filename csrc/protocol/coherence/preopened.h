@@ -1,9 +1,9 @@
 /* preopened - pages that are open before they are written (R10).
  *
  * Opening a page ahead of its first write spares that fault.  A write to it cannot be seen when it happens, so every
- * preopened page is inspected before an interval closes: it is compared with its twin, which is what other nodes were sent
- * last.  A page that has changed belongs to the interval that closes.  An unchanged page belongs to none, and costs no other
- * node anything.
+ * preopened page is inspected before an interval closes: it is compared with its twin, which is what other nodes were
+ * sent last.  A page that has changed belongs to the interval that closes.  An unchanged page belongs to none, and
+ * costs no other node anything.
  *
  *   VALID -- preopened_open --> PREOPENED -- found changed --> dirty (writes.h)
  *                                   |  found unchanged: closed, or (`stays`) left open for some more inspections
@@ -21,7 +21,8 @@ struct preopened {
     uint32_t count, capacity;
 };
 
-/* The page will probably be written: open it.  `stays`: leave it open over some intervals in which it did not change. */
+/* The page will probably be written: open it.  `stays`: leave it open over some intervals in which it did not
+ * change. */
 bool preopened_open(struct node *node, struct page *page, bool stays);
 /* The page is open already; from here on it is preopened. */
 void preopened_add(struct node *node, struct page *page, bool stays);

@@ -1,5 +1,5 @@
-/* When the kernel has no room for another mapping, everything is made inaccessible.  That is always allowed, pinned pages
- * excepted, and it is one mapping; threads fault again. */
+/* When the kernel has no room for another mapping, everything is made inaccessible.  That is always allowed, pinned
+ * pages excepted, and it is one mapping; threads fault again. */
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/page/region.h"
@@ -34,8 +34,8 @@ static bool relax_region(struct node *node, struct region *region)
     return done;
 }
 
-/* What fails in the first round, because the regions after it still take up the room, must not fail in the second: memory
- * that stays accessible against what is recorded would be written without a notice. */
+/* What fails in the first round, because the regions after it still take up the room, must not fail in the second:
+ * memory that stays accessible against what is recorded would be written without a notice. */
 static void relax(struct node *node)
 {
     bool done = false;

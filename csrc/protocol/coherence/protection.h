@@ -1,7 +1,7 @@
 /* protection - what the kernel lets the program do with each page (page.h, `access`).
  *
- * The kernel is told in batches of neighbouring pages.  A batch is flushed before its protection is relied on: before a diff
- * is encoded, and before the caller gives up the mutex.
+ * The kernel is told in batches of neighbouring pages.  A batch is flushed before its protection is relied on: before a
+ * diff is encoded, and before the caller gives up the mutex.
  *
  * Invariants
  *  1. `edges` is the number of changes of access along the whole range, as recorded in the pages.

@@ -1,5 +1,5 @@
-/* push - the writer's half of pushes: diffs that are sent ahead of the notice that makes them needed, to nodes that used the
- * last versions (R9).  The reader's half is pushed.h.
+/* push - the writer's half of pushes: diffs that are sent ahead of the notice that makes them needed, to nodes that
+ * used the last versions (R9).  The reader's half is pushed.h.
  *
  *   PUSH := page*
  *   page := uint32 region, uint32 0, uint64 page, uint64 bytes of what follows `since`, uint64 tag, uint64 since,
@@ -13,7 +13,8 @@
 
 #include "protocol/page/page.h"
 
-/* Before an interval closes: encode what will be pushed of its pages, to `to` or (NODE_NONE) to all; and after: send it. */
+/* Before an interval closes: encode what will be pushed of its pages, to `to` or (NODE_NONE) to all; and after: send
+ * it. */
 void push_encode(struct node *node, node_id to);
 void push_send(struct node *node, node_id to, stamp closed);
 

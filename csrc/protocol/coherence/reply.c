@@ -77,7 +77,7 @@ static void receive_whole(struct node *node, struct message *message, struct rep
 
 void reply_receive(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     uint32_t segments = 0;
     for (uint32_t i = 0, count = message_header(message)->count; i < count; i++) {
         struct reply_run run = wire_read_run(node, message, &reader);
@@ -121,7 +121,8 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
     return true;
 }
 
-/* MPI writing to it would make its memory page by page, by faults that zero what is written next.  A copy costs less. */
+/* MPI writing to it would make its memory page by page, by faults that zero what is written next.  A copy costs
+ * less. */
 static bool untouched(struct node *node, const struct reply_run *run)
 {
     uint64_t k = 0;
@@ -152,7 +153,7 @@ static void place_run(struct node *node, struct message *message, struct reply_r
 
 void reply_place(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     uint64_t bytes = 0;
     for (uint32_t i = 0, count = message_header(message)->count; i < count; i++) {
         struct reply_run run = wire_read_run(node, message, &reader);

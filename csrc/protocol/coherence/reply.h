@@ -1,7 +1,7 @@
 /* reply - the requester's side of an answer: runs of whole pages and diffs are taken in, and fetches go on.
  *
- * Whole pages by bulk transfer come in two steps: their message says where their bytes go (reply_place), and is received
- * (reply_receive) when they are there.
+ * Whole pages by bulk transfer come in two steps: their message says where their bytes go (reply_place), and is
+ * received (reply_receive) when they are there.
  */
 #ifndef PROTOCOL_COHERENCE_REPLY_H
 #define PROTOCOL_COHERENCE_REPLY_H

@@ -8,8 +8,9 @@
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 
-/* Served as a snapshot, and left open early: it has been written again after each of the last times.  Not where the whole
- * page is served: closed, it travels without a copy.  (An exclusive page has no twin; the snapshot becomes its first.) */
+/* Served as a snapshot, and left open early: it has been written again after each of the last times.  Not where the
+ * whole page is served: closed, it travels without a copy.  (An exclusive page has no twin; the snapshot becomes its
+ * first.) */
 static bool served_open(const struct node *node, const struct page *page)
 {
     const struct page_history *history = page_history(page);
@@ -84,8 +85,8 @@ void seal_encode_deferred(struct node *node, struct page *page)
     count_diff(node, page);
 }
 
-/* The whole of the page is sent: its diff is for others, if any ask for it, and can wait.  A collection may come before, or
- * the news that all have it, and nobody needs it. */
+/* The whole of the page is sent: its diff is for others, if any ask for it, and can wait.  A collection may come
+ * before, or the news that all have it, and nobody needs it. */
 static void seal_closed(struct node *node, struct page *page, stamp tag, bool late)
 {
     page->writable = false;

@@ -12,7 +12,8 @@
 void seal_shut(struct node *node, struct page *page);
 /* ... and, after protection_flush, encode what was written, or defer that (`late`).  Returns the tag. */
 stamp seal_page(struct node *node, struct page *page, bool late);
-/* Encode what was written since other nodes were sent the page, and leave it preopened: no fault when it is written again. */
+/* Encode what was written since other nodes were sent the page, and leave it preopened: no fault when it is written
+ * again. */
 void seal_snapshot(struct node *node, struct page *page);
 /* Encode what `late` has deferred: before others' writes change the page or its twin, and before its diffs are sent. */
 void seal_encode_deferred(struct node *node, struct page *page);

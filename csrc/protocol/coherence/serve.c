@@ -1,5 +1,5 @@
-/* All pages of a request are protected first, neighbours by one call, and encoded afterwards: a diff that were encoded before
- * the kernel was told could miss a write. */
+/* All pages of a request are protected first, neighbours by one call, and encoded afterwards: a diff that were
+ * encoded before the kernel was told could miss a write. */
 #include "protocol/coherence/serve.h"
 #include <string.h>
 
@@ -59,8 +59,8 @@ static void end_whole(struct node *node, struct reply *reply)
     }
 }
 
-/* What is sent of a page that stays open is the snapshot that is its twin.  That, and what this node is fetching itself, is
- * copied: it may change before it has been sent. */
+/* What is sent of a page that stays open is the snapshot that is its twin.  That, and what this node is fetching
+ * itself, is copied: it may change before it has been sent. */
 static void put_whole(struct node *node, struct reply *reply, struct page *page)
 {
     bool snapshot = page_stays_open(page) || page->writable, copied = snapshot || page_fetch(page);
@@ -83,8 +83,8 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
 
 /* ---- one page --------------------------------------------------------------------------------------------------- */
 
-/* Its last diff was as long as the page, or it is written for the first time.  If a few places have changed, so probably has
- * everything, and the diff need not be cut to know. */
+/* Its last diff was as long as the page, or it is written for the first time.  If a few places have changed, so
+ * probably has everything, and the diff need not be cut to know. */
 static bool seems_rewritten(const struct node *node, const struct page *page)
 {
     enum { PLACES = 4 };
@@ -104,8 +104,9 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     return true;
 }
 
-/* Who asks for a whole page says what its copy has (in later rounds of a fetch it would be what the copy will have).  Where
- * there is nobody else, the diffs up to there are of no use any more, and where whole pages travel none is ever cut. */
+/* Who asks for a whole page says what its copy has (in later rounds of a fetch it would be what the copy will have).
+ * Where there is nobody else, the diffs up to there are of no use any more, and where whole pages travel none is
+ * ever cut. */
 static void drop_seen_diffs(struct node *node, struct page *page, const struct fetch_request *request)
 {
     if (node->size == 2 && (request->flags & FETCH_WHOLE_OK))
@@ -190,7 +191,7 @@ static bool shut_to_serve(struct node *node, const struct message *message, cons
 void serve_receive(struct node *node, struct message *message)
 {
     uint32_t count = message_header(message)->count;
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     uint64_t cuts = reader_u64(&reader);
     struct reader wants = reader;
     bool all = true;

@@ -1,4 +1,5 @@
-/* serve - answers requests for pages (wire.h), at once: from the state before whatever this node is fetching itself (R4). */
+/* serve - answers requests for pages (wire.h), at once: from the state before whatever this node is fetching itself
+ * (R4). */
 #ifndef PROTOCOL_COHERENCE_SERVE_H
 #define PROTOCOL_COHERENCE_SERVE_H
 

@@ -2,16 +2,17 @@
  *
  *   FETCH   := uint64 cuts that the requester has passed, request*          REPLY := run*
  *   request := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
- *   run     := uint32 region, uint32 flags, uint64 first page, uint64 pages, uint64 bytes that follow, uint64 bytes behind
+ *   run     := uint32 region, uint32 flags, uint64 first page, uint64 pages, uint64 bytes that follow, uint64 bytes
+ *   behind
  *              the message, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_BULK]
  *                                       : uint64 tag, vector have, diffs
  *   diffs   := uint32 diffs, (uint64 tag, uint64 bytes, body)*
  *
  * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the message: bulk.h.
  * `since` is what the requester has of the server's writes, and never from before its last collection (R8).
- * The `have` that comes with diffs leaves out stamps at or below the server's last cut, if the requester has passed that cut,
- * too: notices have told it.  (A diff that was encoded before an interval in a cut closed is named by that interval or by an
- * earlier one, and the cut lists them all.)
+ * The `have` that comes with diffs leaves out stamps at or below the server's last cut, if the requester has passed
+ * that cut, too: notices have told it.  (A diff that was encoded before an interval in a cut closed is named by that
+ * interval or by an earlier one, and the cut lists them all.)
  */
 #ifndef PROTOCOL_COHERENCE_WIRE_H
 #define PROTOCOL_COHERENCE_WIRE_H

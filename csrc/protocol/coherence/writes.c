@@ -15,8 +15,8 @@ void writes_mark_dirty(struct node *node, struct page *page)
     node->writes->dirty[node->writes->dirty_count++] = page;
 }
 
-/* A page that is written with the values that it has, or every few intervals only, was closed too soon; one that is written
- * again after each time it was served need not be closed for that at all. */
+/* A page that is written with the values that it has, or every few intervals only, was closed too soon; one that is
+ * written again after each time it was served need not be closed for that at all. */
 void writes_note(struct node *node, struct page *page)
 {
     struct page_history *history = page->served ? history_of(page, &node->pool) : page_history(page);

@@ -15,8 +15,8 @@ struct writes {
 
 /* The page belongs to the open interval. */
 void writes_mark_dirty(struct node *node, struct page *page);
-/* A write fault: the page is opened and belongs to the open interval.  False: a collection holds, or the page is leaving by a
- * bulk transfer. */
+/* A write fault: the page is opened and belongs to the open interval.  False: a collection holds, or the page is
+ * leaving by a bulk transfer. */
 bool writes_open(struct node *node, struct page *page);
 /* A page is about to be opened: learn from it whether it should have been left open. */
 void writes_note(struct node *node, struct page *page);

@@ -95,7 +95,7 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct o
 
 void departure_receive(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct outcome outcome;
     uint32_t which = reader_u32(&reader);
     ballot_read_outcome(&reader, &outcome);

@@ -8,7 +8,7 @@
 
 void grant_receive(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     uint64_t cuts = reader_u64(&reader);
     if (reader.bad)

@@ -1,11 +1,11 @@
 /* node - the face of the protocol: how a node is made, how messages come in and go out.
  *
- * Threads come in through access.h (faults, pins) and the calls of sync/ (locks, counters, meetings, roll calls, trails);
- * messages come in through node_receive.  The caller holds one mutex around every call, and ends every series of calls from
- * outside with node_settle where the call does not do it itself.
+ * Threads come in through access.h (faults, pins) and the calls of sync/ (locks, counters, meetings, roll calls,
+ * trails); messages come in through node_receive.  The caller holds one mutex around every call, and ends every series
+ * of calls from outside with node_settle where the call does not do it itself.
  *
- * A thread that waits asks again after `wake`: access_fault, lock_poll, counter_poll, meeting_take are all questions that can
- * be repeated.  Messages to itself a node delivers before the call returns.
+ * A thread that waits asks again after `wake`: access_fault, lock_poll, counter_poll, meeting_take are all questions
+ * that can be repeated.  Messages to itself a node delivers before the call returns.
  */
 #ifndef PROTOCOL_NODE_NODE_H
 #define PROTOCOL_NODE_NODE_H
@@ -17,8 +17,8 @@ void node_free(struct node *node);
 
 /* A message of another node; the node takes it. */
 void node_receive(struct node *node, struct message *message);
-/* The wire of a message of another node has come, and segments travel behind it: says where they go.  When they are there,
- * node_receive takes the message.  Messages of one sender are placed in their order. */
+/* The wire of a message of another node has come, and segments travel behind it: says where they go.  When they are
+ * there, node_receive takes the message.  Messages of one sender are placed in their order. */
 void node_place(struct node *node, struct message *message);
 /* All bytes of a message with segments, which came out of the outbox, have been taken; the node takes it back. */
 void node_sent(struct node *node, struct message *message);
@@ -26,8 +26,8 @@ void node_sent(struct node *node, struct message *message);
 /* The messages to send, in order; the caller takes them. */
 struct message *node_take_outbox(struct node *node);
 bool node_take_wake(struct node *node);
-/* Deliver what the node sent to itself, take the next step of a collection, tell the kernel of changed protections.  The
- * functions of sync/ that threads call do not do it themselves: call it after them. */
+/* Deliver what the node sent to itself, take the next step of a collection, tell the kernel of changed protections.
+ * The functions of sync/ that threads call do not do it themselves: call it after them. */
 void node_settle(struct node *node);
 
 #endif

@@ -1,8 +1,8 @@
-/* On processors that pack bytes under a mask by themselves a block takes a handful of instructions, whatever its pattern
- * of changes.  Other x86 processors move the bytes of a word as a table says: numbers that count up change in a byte or two
- * of four, and bytes that are packed one by one took 4 us a page where this takes 0.9.  Elsewhere words are packed, by one
- * shift and one store: mostly all of a word changed, or the lower bytes of a float, and that is one run of bytes.  Whole
- * words take no branch each, which a processor could guess only for half of them.
+/* On processors that pack bytes under a mask by themselves a block takes a handful of instructions, whatever its
+ * pattern of changes.  Other x86 processors move the bytes of a word as a table says: numbers that count up change in a
+ * byte or two of four, and bytes that are packed one by one took 4 us a page where this takes 0.9.  Elsewhere words are
+ * packed, by one shift and one store: mostly all of a word changed, or the lower bytes of a float, and that is one run
+ * of bytes.  Whole words take no branch each, which a processor could guess only for half of them.
  *
  * The unit tests compile this file with less than what x86 has, too. */
 #include "protocol/page/diff.h"
@@ -257,8 +257,9 @@ static inline void apply_plain(unsigned char *page, const unsigned char *twin, c
 #if DIFF_X86 >= 2
 #define SHUFFLES __attribute__((target("ssse3")))
 
-/* How many of the bits of `bits` below bit i are set, and the tables that follow from it, of 256 words.  Byte k of a word
- * says, PACKED: which byte is the k-th that changed; SPREAD: where among the packed ones byte k is (0x80: nowhere). */
+/* How many of the bits of `bits` below bit i are set, and the tables that follow from it, of 256 words.  Byte k of a
+ * word says, PACKED: which byte is the k-th that changed; SPREAD: where among the packed ones byte k is (0x80:
+ * nowhere). */
 #define BIT(bits, i) ((uint64_t)(bits) >> (i) & 1)
 #define BELOW(bits, i)                                                                                          \
     ((i) == 0 ? 0                                                                                               \
@@ -354,8 +355,8 @@ static bool is_shuffling(void)
 
 /* ---- one instruction for a block -------------------------------------------------------------------------------- */
 
-/* AVX-512 VBMI2 (processors from 2019 on) packs and unpacks bytes under a mask, and loads and stores them without touching
- * their neighbours. */
+/* AVX-512 VBMI2 (processors from 2019 on) packs and unpacks bytes under a mask, and loads and stores them without
+ * touching their neighbours. */
 #if DIFF_X86 == 3
 #define WIDE __attribute__((target("avx512bw,avx512vbmi2,popcnt,bmi2")))
 

@@ -1,8 +1,8 @@
 /* diff - the bytes in which a page differs from its twin, exact to the byte.
  *
  * Two nodes may write neighbouring bytes of one word at the same time (uint8, bool, structured dtypes), so a diff holds
- * changed bytes and nothing else.  Pages are compared in blocks of 64 bytes; a block that changed altogether is stored as
- * it is, and runs of such blocks behind one header; of any other block a mask of 64 bits and the changed bytes.
+ * changed bytes and nothing else.  Pages are compared in blocks of 64 bytes; a block that changed altogether is stored
+ * as it is, and runs of such blocks behind one header; of any other block a mask of 64 bits and the changed bytes.
  *
  *   body      := record*
  *   record    := uint32 block, uint32 count > 0, count * 64 bytes          blocks that changed altogether
@@ -37,8 +37,9 @@ uint64_t diff_encode(const unsigned char *page, const unsigned char *twin, uint6
                      unsigned char *body);
 /* Nobody else may write to the page meanwhile. */
 void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
-/* The same under what was written since the twin was taken (NULL: there is none): a byte in which the page differs from its
- * twin stays.  Looks at no other bytes than those of the diff, so that other threads may write those meanwhile. */
+/* The same under what was written since the twin was taken (NULL: there is none): a byte in which the page differs
+ * from its twin stays.  Looks at no other bytes than those of the diff, so that other threads may write those
+ * meanwhile. */
 void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
 bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
 

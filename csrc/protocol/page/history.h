@@ -2,19 +2,19 @@
  *
  * Made for pages that are fetched from or by somebody, and kept until the region is freed.
  *
- * Reading (ahead.c).  A page is *wanted* when threads here used its last two versions; then it is brought as soon as a new
- * version is known of, with no fault: from a push that came along, or by a fetch.  Whether it is still used cannot be
- * seen without a fault, so now and then (ever more rarely) a page of a group is brought and left inaccessible: a *sample*.
- * A sample that nobody touches before it is stale again ends the guess for its group.
+ * Reading (ahead.c).  A page is *wanted* when threads here used its last two versions; then it is brought as soon as a
+ * new version is known of, with no fault: from a push that came along, or by a fetch.  Whether it is still used cannot
+ * be seen without a fault, so now and then (ever more rarely) a page of a group is brought and left inaccessible: a
+ * *sample*. A sample that nobody touches before it is stale again ends the guess for its group.
  *
  *   COLD  -- used twice in a row -->  WANTED  -- sample not used -->  COLD
  *
- * Writing (push.c).  A reader who wants few enough bytes subscribes, and what this node writes to the page is pushed to it
- * ahead of the notice (R9).
+ * Writing (push.c).  A reader who wants few enough bytes subscribes, and what this node writes to the page is pushed to
+ * it ahead of the notice (R9).
  *
  * Invariants
- *  1. subscribers[i].since is not above what that node has of this node's writes, or will have when the messages that are
- *     under way to it have arrived.
+ *  1. subscribers[i].since is not above what that node has of this node's writes, or will have when the messages that
+ *     are under way to it have arrived.
  */
 #ifndef PROTOCOL_PAGE_HISTORY_H
 #define PROTOCOL_PAGE_HISTORY_H
@@ -63,8 +63,8 @@ struct page_history {
     bool subscribed;   /* this node asked its writers for pushes */
 };
 
-/* The page is stale, will be refetched, and may be read meanwhile: every acquire and every barrier of this node waits for
- * update_done before it returns, so no thread that may read it has a right to the new version yet. */
+/* The page is stale, will be refetched, and may be read meanwhile: every acquire and every barrier of this node
+ * waits for update_done before it returns, so no thread that may read it has a right to the new version yet. */
 bool history_coming(const struct page *page);
 
 /* The page's history, made if it has none. */

@@ -1,5 +1,5 @@
-/* What a page can do with itself alone.  Which node is asked for it is coherence/fetch.c; what the kernel is told about it,
- * coherence/protection.c. */
+/* What a page can do with itself alone.  Which node is asked for it is coherence/fetch.c; what the kernel is told
+ * about it, coherence/protection.c. */
 #include "protocol/page/page.h"
 
 #include <string.h>

@@ -11,12 +11,12 @@
  *     v  | (served: sealed)      ABSENT  ---- whole page installed ---------------->  VALID
  *    OPEN (VALID and writable; its twin is the state that others were sent last)
  *
- * `access` is what the kernel was told.  It never allows more than the state does.  It may allow less at any time, which
- * costs one local fault; a pinned page is the exception.
+ * `access` is what the kernel was told.  It never allows more than the state does.  It may allow less at any time,
+ * which costs one local fault; a pinned page is the exception.
  *
  * Invariants (node/check.c)
- *  1. access <= READ unless writable; access == NONE unless valid.  Excepted are pinned pages, and pages that are refetched
- *     before any thread passes the acquire or the barrier that made them stale (history_coming).
+ *  1. access <= READ unless writable; access == NONE unless valid.  Excepted are pinned pages, and pages that are
+ *     refetched before any thread passes the acquire or the barrier that made them stale (history_coming).
  *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
@@ -156,7 +156,8 @@ bool page_twin_constant(const struct page *page);
 /* Put the initial value into the memory of a fresh page. */
 void page_fill(struct page *page, const struct port *port);
 
-/* Nothing was written to it through the view yet.  As a rule it has no memory, and writing through the file costs less. */
+/* Nothing was written to it through the view yet.  As a rule it has no memory, and writing through the file costs
+ * less. */
 bool page_untouched(const struct page *page);
 /* Write to untouched pages. */
 void page_put(const struct port *port, uint64_t offset, const unsigned char *bytes, uint64_t count);
@@ -168,23 +169,24 @@ void page_twin_own(struct page *page, struct pool *pool);
 void page_twin_drop(struct page *page, struct pool *pool);
 void page_diffs_drop(struct page *page, struct pool *pool);
 
-/* Encode the diff between `now` (the page, or a snapshot of it) and the twin, and keep it under `tag`.  Nothing is kept when
- * nothing changed.  Returns its bytes. */
+/* Encode the diff between `now` (the page, or a snapshot of it) and the twin, and keep it under `tag`.  Nothing is
+ * kept when nothing changed.  Returns its bytes. */
 uint64_t page_encode(struct page *page, const unsigned char *now, struct pool *pool, stamp tag);
 
-/* Put the twin aside.  The diff of what was sealed with `tag` is encoded when a node asks for it, or before anything but
- * writes of this node changes the page; a new twin is taken before those. */
+/* Put the twin aside.  The diff of what was sealed with `tag` is encoded when a node asks for it, or before anything
+ * but writes of this node changes the page; a new twin is taken before those. */
 void page_defer_encoding(struct page *page, struct pool *pool, stamp tag);
 /* Encode the deferred diff now, if there is one.  Returns its bytes. */
 uint64_t page_encode_deferred(struct page *page, struct pool *pool, const struct port *port);
 /* All other nodes have what was written here up to `tag`, so none will ask for these diffs. */
 void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag);
 
-/* With so many changed bytes the whole page is sent rather than a diff, which is encoded, kept, sent, and applied run by
- * run. */
+/* With so many changed bytes the whole page is sent rather than a diff, which is encoded, kept, sent, and applied
+ * run by run. */
 bool page_worth_whole(const struct page *page, uint64_t diff_bytes);
 
-/* The first of the diffs that were encoded after `tag`, or NULL.  Searches from the latest: a reader lacks few of many. */
+/* The first of the diffs that were encoded after `tag`, or NULL.  Searches from the latest: a reader lacks few of
+ * many. */
 struct diff *page_diffs_after(const struct page *page, stamp tag);
 
 #endif

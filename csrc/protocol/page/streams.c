@@ -11,8 +11,8 @@ static bool missed(const struct streams *streams, uint64_t index)
     return false;
 }
 
-/* The stride from one of the last few misses of which there is proof; 0: none.  Among sixteen random pages of a few hundred
- * there is nearly always one that makes two equal strides, and seldom one that makes three. */
+/* The stride from one of the last few misses of which there is proof; 0: none.  Among sixteen random pages of a few
+ * hundred there is nearly always one that makes two equal strides, and seldom one that makes three. */
 static int64_t stride_to(const struct streams *streams, uint64_t index)
 {
     for (unsigned back = 1; back <= STRIDES_FROM; back++) {
@@ -45,7 +45,8 @@ static bool reaches(const struct stream *stream, uint64_t index)
     return stream->next - index <= length && stream->next >= index;
 }
 
-/* The stream whose columns end where one that begins at `index` has its first one, and which leaves some of a row over. */
+/* The stream whose columns end where one that begins at `index` has its first one, and which leaves some of a row
+ * over. */
 static const struct stream *beside(const struct streams *streams, uint64_t index, int64_t stride)
 {
     for (int i = 0; i < STREAMS; i++) {

@@ -1,17 +1,19 @@
 /* stream - misses at a constant stride: sequential reads, a column block of a matrix, every fourth page.
  *
- * What misses is a page: a read fault that starts a fetch, or a write fault that opens one.  A region has several streams
- * at a time, since a loop over two columns of a matrix makes two.  A stride is believed when it is seen three times (one
- * page: once), and from then on each miss at the place that would continue it doubles what is done ahead.
+ * What misses is a page: a read fault that starts a fetch, or a write fault that opens one.  A region has several
+ * streams at a time, since a loop over two columns of a matrix makes two.  A stride is believed when it is seen three
+ * times (one page: once), and from then on each miss at the place that would continue it doubles what is done ahead.
  *
  *   misses     0   1   8   9  16  17  24         strides 1 and 7 in turn: two streams of stride 8
  *   stream     next: the first page that was not done ahead; trip: the page in the middle of what was, whose first use
  *              asks for more, so that a reader who streams never waits for an empty window
- *   run_length     how many pages the last stream had in all, or half of what was done ahead where its end is not known.  A
+ *   run_length     how many pages the last stream had in all, or half of what was done ahead where its end is not
+ *   known.  A
  *              program that reads one block in order reads the next one alike: where the caller allows it, a miss that
  *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
  *              continues is the last one until a stream has shown itself again.
- *   columns    a transpose, or a product of matrices, reads a column of pages first, and then the next one: streams of one
+ *   columns    a transpose, or a product of matrices, reads a column of pages first, and then the next one: streams of
+ *   one
  *              stride, each beside the last.  The second is as wide as the first, and each further one twice as wide as
  *              the one before it, up to all of a row.  The next group is guessed to be as wide as this one became
  */
@@ -63,8 +65,8 @@ struct stream_miss {
 /* False: nothing is known to come. */
 bool streams_miss(struct streams *streams, const struct stream_miss *miss, struct stream_run *run);
 
-/* The run ends after `count` of its pages, behind which something else may begin; but not where the stream has crossed such
- * an end. */
+/* The run ends after `count` of its pages, behind which something else may begin; but not where the stream has
+ * crossed such an end. */
 void streams_shorten(struct streams *streams, struct stream_run *run, uint64_t count);
 
 /* The last page of a guess that no miss has continued; UINT64_MAX: there is none. */

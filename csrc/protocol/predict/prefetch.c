@@ -1,5 +1,5 @@
-/* A prefetch asks for a window of pages and, when half of it is here, for the next ones: requests leave together, answers
- * come in pieces, and a fault that comes in between waits behind a bounded number of bytes. */
+/* A prefetch asks for a window of pages and, when half of it is here, for the next ones: requests leave together,
+ * answers come in pieces, and a fault that comes in between waits behind a bounded number of bytes. */
 #include "protocol/predict/prefetch.h"
 
 #include "protocol/coherence/fetch.h"

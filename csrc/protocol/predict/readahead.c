@@ -25,7 +25,7 @@ static struct page *stale_alike(const struct page *page, uint64_t index)
 }
 
 /* How much of the run was written with the page: behind it something else may begin. */
-static uint64_t alike_ahead(const struct page *page, const struct stream_run *run)
+static uint64_t run_alike(const struct page *page, const struct stream_run *run)
 {
     struct region *region = page_region(page);
     for (uint64_t count = 0; count < run->count; count++) {
@@ -37,8 +37,8 @@ static uint64_t alike_ahead(const struct page *page, const struct stream_run *ru
     return run->count;
 }
 
-/* A few neighbours that were written in one piece are read in one piece: a row, a record.  Of a longer run who knows which
- * part is wanted, so that is left to streams. */
+/* A few neighbours that were written in one piece are read in one piece: a row, a record.  Of a longer run who knows
+ * which part is wanted, so that is left to streams. */
 static void fetch_piece(struct node *node, const struct page *page)
 {
     uint64_t most = PIECE_BYTES_MAX / page_region(page)->page_bytes, first = page_index(page), end = first + 1;
@@ -58,7 +58,7 @@ static void fetch_piece(struct node *node, const struct page *page)
     }
 }
 
-static void fetch_ahead(struct node *node, struct page *page)
+static void fetch_streamed(struct node *node, struct page *page)
 {
     history_touch(page, &node->pool);
     page_history(page)->streamed = true;
@@ -88,7 +88,7 @@ static void fetch_beside(struct node *node, const struct page *page, uint64_t wi
     for (uint64_t i = 1; i < width; i++) {
         struct page *next = stale_alike(page, page_index(page) + i);
         if (next)
-            fetch_ahead(node, next);
+            fetch_streamed(node, next);
     }
 }
 
@@ -102,7 +102,7 @@ static void fetch_run(struct node *node, struct page *page, const struct stream_
         if (page_fetch(next) || page_valid(next))
             continue;
         next->marker = index == run->marker && run->count >= MARKER_FROM_PAGES && !page_pinned(next);
-        fetch_ahead(node, next);
+        fetch_streamed(node, next);
         fetch_beside(node, next, run->width);
     }
 }
@@ -127,7 +127,7 @@ void readahead_read(struct node *node, struct page *page)
                                      .most = node->options.readahead_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
-        streams_shorten(&region->reads, &run, alike_ahead(page, &run));
+        streams_shorten(&region->reads, &run, run_alike(page, &run));
         fetch_run(node, page, &run);
     }
     fetch_piece(node, page);

@@ -1,5 +1,5 @@
-/* readahead - pages that are fetched, or opened for writing, before a thread touches them: along the streams of a region
- * (page/streams.h), and small pieces around a miss.
+/* readahead - pages that are fetched, or opened for writing, before a thread touches them: along the streams of a
+ * region (page/streams.h), and small pieces around a miss.
  *
  * A page in the middle of what was fetched ahead stays inaccessible: it is a marker, whose first use asks for more.
  */

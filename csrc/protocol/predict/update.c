@@ -1,5 +1,5 @@
-/* The update set is refetched in a window of bytes: after the notices of a grant or a departure are all in, and as others
- * arrive. */
+/* The update set is refetched in a window of bytes: after the notices of a grant or a departure are all in, and as
+ * others arrive. */
 #include "protocol/predict/update.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/protection.h"
@@ -136,7 +136,7 @@ void update_bring(struct node *node)
 
 void update_receive_push(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     for (uint32_t i = 0, count = message_header(message)->count; i < count && !reader.bad; i++) {
         struct page *page = pushed_read(node, message, &reader);
         /* The push came after its notice: it may be used at once. */

@@ -1,11 +1,11 @@
-/* update - the update set: pages that threads here used in their last versions, and that are refetched as soon as a new version
- * is known of (page/history.h), before the acquire or the barrier that brought the notice returns.
+/* update - the update set: pages that threads here used in their last versions, and that are refetched as soon as a new
+ * version is known of (page/history.h), before the acquire or the barrier that brought the notice returns.
  *
  *   notice -> update_stale: the page is listed -> update_bring, when all notices are in: what was pushed is used, and
  *   fetches start -> update_pump, as others arrive -> update_done: the acquire or the barrier may return
  *
- * A collection, in which nothing may be fetched, takes no page out of the set: that would end the predictions of a whole
- * program.
+ * A collection, in which nothing may be fetched, takes no page out of the set: that would end the predictions of a
+ * whole program.
  */
 #ifndef PROTOCOL_PREDICT_UPDATE_H
 #define PROTOCOL_PREDICT_UPDATE_H

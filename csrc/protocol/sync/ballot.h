@@ -1,5 +1,5 @@
-/* ballot - a meeting decides: every node brings a ballot (what it calls, and with which arguments), and the root's outcome is
- * the outcome everywhere.
+/* ballot - a meeting decides: every node brings a ballot (what it calls, and with which arguments), and the root's
+ * outcome is the outcome everywhere.
  *
  * On the way up ballots are tallied: equal ones are counted once, as one variant.
  *

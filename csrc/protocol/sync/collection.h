@@ -1,7 +1,7 @@
 /* collection - garbage collection: four meetings after which nobody needs any diff, twin, vector or log.
  *
- * It is a meeting of the nodes, not of their threads, so that a program with locks only is collected, too.  Node 0 starts
- * it when any node's protocol memory exceeds its budget.
+ * It is a meeting of the nodes, not of their threads, so that a program with locks only is collected, too.  Node 0
+ * starts it when any node's protocol memory exceeds its budget.
  *
  *   IDLE -> HOLDING   first departure: no fault starts any more; wait for the fetches under way
  *        -> CUTTING   second meeting: threads went on writing; from here on no notice is new
@@ -11,9 +11,9 @@
  *        -> IDLE
  *
  * From CUTTING to FORGETTING no notice may be new: the owner would find its copy stale, and drop it.  A page pinned for
- * writing stays open all the same, so what is written to it after it was served is owed a notice.  Until it can be given,
- * everybody is served the same snapshot, and nothing leaves the node that would order the writes before anything elsewhere:
- * neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
+ * writing stays open all the same, so what is written to it after it was served is owed a notice.  Until it can be
+ * given, everybody is served the same snapshot, and nothing leaves the node that would order the writes before anything
+ * elsewhere: neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
  *
  * Stamps at or below that of the last departure are implied from then on (context_known): a slower node that still
  * names them is not believed (reader_vector's floor).  Nor is it asked for the diffs that it still has from before: the

@@ -68,7 +68,7 @@ bool counter_poll(struct node *node, uint64_t ticket, int64_t *before)
 
 void counter_receive_add(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     uint32_t counter = reader_u32(&reader);
     if (meeting_will_make(node, counter, node->counters->count)) {
         context_defer(node, message);
@@ -85,7 +85,7 @@ void counter_receive_add(struct node *node, struct message *message)
 
 void counter_receive_sum(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     uint64_t ticket = reader_u64(&reader);
     int64_t before = (int64_t)reader_u64(&reader);
     if (!reader_ended(&reader))

@@ -1,5 +1,5 @@
-/* The owner stays if it wrote the page, too; otherwise the last writer becomes the owner.  With several writers that takes three
- * passes over the pages, since nothing may be allocated for each. */
+/* The owner stays if it wrote the page, too; otherwise the last writer becomes the owner.  With several writers that
+ * takes three passes over the pages, since nothing may be allocated for each. */
 #include "protocol/sync/cut.h"
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* cut - a departure is a consistent cut (R7): every node chooses the owners of what was written from the same list of intervals,
- * and forgets the intervals, which all know now.
+/* cut - a departure is a consistent cut (R7): every node chooses the owners of what was written from the same list of
+ * intervals, and forgets the intervals, which all know now.
  */
 #ifndef PROTOCOL_SYNC_CUT_H
 #define PROTOCOL_SYNC_CUT_H

@@ -1,5 +1,5 @@
-/* Requests travel requester -> manager -> who asked last; the token travels straight back.  With one request outstanding
- * per node and lock, the nodes that wait form one chain, and each has at most one behind it. */
+/* Requests travel requester -> manager -> who asked last; the token travels straight back.  With one request
+ * outstanding per node and lock, the nodes that wait form one chain, and each has at most one behind it. */
 #include "protocol/sync/lock.h"
 
 #include "protocol/sync/meeting.h"
@@ -74,8 +74,8 @@ static void refuse(struct node *node, struct lock *lock)
     context_send(node, busy);
 }
 
-/* The token goes on when no thread here uses it or wants it.  A node that only tries is refused when it would have to wait
- * for a thread; it does not wait for a try that is not answered, nor for the end of a collection. */
+/* The token goes on when no thread here uses it or wants it.  A node that only tries is refused when it would have
+ * to wait for a thread; it does not wait for a try that is not answered, nor for the end of a collection. */
 static void answer_waiting(struct node *node, struct lock *lock)
 {
     if (lock->waiting == NODE_NONE)
@@ -143,7 +143,8 @@ static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *wa
     node->wake |= lock->queue != NULL; /* somebody else may be the first now */
 }
 
-/* One answer is enough for this thread: is it no?  Not because of another try: if that fails, this one asks for itself. */
+/* One answer is enough for this thread: is it no?  Not because of another try: if that fails, this one asks for
+ * itself. */
 static bool is_refused(const struct lock *lock, const struct lock_waiter *waiter)
 {
     if (waiter->refused || lock->queue != waiter || lock->token)
@@ -226,7 +227,7 @@ static struct lock_request read_request(struct node *node, const struct message 
 static void pass_on(struct node *node, const struct message *request, node_id to)
 {
     struct message *pass = message_new(&node->pool, to, MESSAGE_PASS, RING_LATER, 64);
-    struct reader body = message_reader(request);
+    struct reader body = reader_of(request);
     uint64_t bytes = reader_left(&body);
     message_put_bytes(pass, &node->pool, reader_bytes(&body, bytes), bytes);
     context_send(node, pass);
@@ -234,7 +235,7 @@ static void pass_on(struct node *node, const struct message *request, node_id to
 
 void lock_receive_acquire(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message), peek = reader;
+    struct reader reader = reader_of(message), peek = reader;
     if (meeting_will_make(node, reader_u32(&peek), node->locks->count)) {
         context_defer(node, message);
         return;
@@ -252,7 +253,7 @@ void lock_receive_acquire(struct node *node, struct message *message)
 
 void lock_receive_pass(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct lock_request request = read_request(node, message, &reader);
     struct lock *lock = request.lock;
     context_event(node, EVENT_PASS, lock->id, request.who);
@@ -275,7 +276,7 @@ void lock_receive_pass(struct node *node, const struct message *message)
 
 void lock_receive_busy(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     if (!reader_ended(&reader) || !lock || !lock->asked || !lock->asked_trying || lock->withdrawing)
         context_malformed(node, message);
@@ -301,7 +302,7 @@ void lock_receive_busy(struct node *node, const struct message *message)
 
 void lock_receive_withdraw(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     uint32_t predecessor = reader_u32(&reader);
     if (!reader_ended(&reader) || !lock || manager_of(node, lock) != node->rank || predecessor >= (uint32_t)node->size)
@@ -315,7 +316,7 @@ void lock_receive_withdraw(struct node *node, const struct message *message)
 
 void lock_receive_withdrawn(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     if (!reader_ended(&reader) || !lock || !lock->withdrawing)
         context_malformed(node, message);

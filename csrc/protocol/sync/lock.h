@@ -7,20 +7,23 @@
  *     +---- granted to the node that waits ----+   +-----------  release  --------+
  *
  * The manager of a lock (its number modulo the size) knows which node asked last and passes a request on to it; so the
- * nodes that wait form a chain, each knowing the one behind it (Keleher 1994, 3.4).  Threads of one node queue at home.
+ * nodes that wait form a chain, each knowing the one behind it (Keleher 1994, 3.4).  Threads of one node
+ * queue at home, and a node that waits goes before them (R12).
  *
- * Trying.  A request of a thread that only tries is answered with the token or with BUSY.  BUSY is said by a node that holds
- * the token for a thread, or whose own request is firm: it keeps its place in the chain until the next request reaches it.
- * Who is refused leaves the chain again, so that the next try finds the lock as it is then:
+ * Trying.  A request of a thread that only tries is answered with the token or with BUSY.  BUSY is said by a node that
+ * holds the token for a thread, or whose own request is firm: it keeps its place in the chain until the next request
+ * reaches it. Who is refused leaves the chain again, so that the next try finds the lock as it is then:
  *
  *   ASKED  -- BUSY from a predecessor -->  WITHDRAWING  -- the manager has taken note -->  REMOTE
  *
- * What still comes up behind a node that is WITHDRAWING goes on to its predecessor; the manager, if nobody asked since, names
- * its predecessor as the end of the chain, and by then everything it sent to the node that leaves has arrived there.  Behind a
- * try that is not answered yet a request waits: it goes on to its predecessor with the BUSY, or is answered when the token comes.
+ * What still comes up behind a node that is WITHDRAWING goes on to its predecessor; the manager, if nobody asked since,
+ * names its predecessor as the end of the chain, and by then everything it sent to the node that leaves has arrived
+ * there.  Behind a try that is not answered yet a request waits: it goes on to its predecessor with the BUSY, or is
+ * answered when the token comes.
  *
  * Invariants (node/check.c)
- *  1. held implies token.  2. asked implies not token.  3. A node waits behind another at most once (one request per node
+ *  1. held implies token.  2. asked implies not token.  3. A node waits behind another at most once (one request per
+ *     node
  *  and lock is outstanding).  4. withdrawing implies asked, by a thread that tries.
  */
 #ifndef PROTOCOL_SYNC_LOCK_H
@@ -46,7 +49,8 @@ struct trail {
     struct hop hops[TRAIL_HOPS_MAX];
 };
 
-/* A thread as its node names it, and where in the program it took, or asked for, the lock: a text that stays, or NULL. */
+/* A thread as its node names it, and where in the program it took, or asked for, the lock: a text that stays, or
+ * NULL. */
 struct lock_user {
     uint32_t thread;
     const char *site;

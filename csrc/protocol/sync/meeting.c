@@ -45,7 +45,7 @@ static void pass_up(struct node *node, enum meeting_class which)
             from[froms++] = meeting->children[k];
     struct tally tally, other;
     for (uint32_t i = 0; i < froms; i++) {
-        readers[i] = message_reader(from[i]);
+        readers[i] = reader_of(from[i]);
         reader_u32(&readers[i]);
         ballot_read(&readers[i], i ? &other : &tally);
         if (readers[i].bad)
@@ -113,7 +113,7 @@ void meeting_arrive(struct node *node, enum meeting_class which, const struct ba
 
 void meeting_receive_arrive(struct node *node, struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     uint32_t which = reader_u32(&reader);
     int k = (int)(message->peer - (node->rank * TREE_CHILDREN + 1));
     if (reader.bad || which >= MEETING_CLASSES || k < 0 || k >= TREE_CHILDREN || node->meetings[which].children[k])
@@ -129,7 +129,7 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
         node_id child = tree_child(node->rank, k, node->size);
         if (child == NODE_NONE)
             continue;
-        struct reader body = message_reader(message);
+        struct reader body = reader_of(message);
         uint64_t bytes = reader_left(&body);
         enum ring ring = which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
         struct message *copy = message_new(&node->pool, child, MESSAGE_DEPART, ring, bytes);

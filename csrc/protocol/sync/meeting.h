@@ -1,10 +1,10 @@
 /* meeting - all nodes arrive, learn every interval, and depart together: barriers and all other collective calls.
  *
  * An arrival goes up the tree (tree.h) when a node and all its children have arrived, with all intervals that they know
- * since the last cut: another thread of a node that arrived early may have gone on under locks, and a thread that saw that
- * before arriving must be able to rely on everybody seeing it after.  The root answers with a departure, which goes down and
- * lists the intervals of all (node/departure.h).  So a meeting of 1,000 nodes costs ten hops, five up and five down, and
- * every node handles each notice once.
+ * since the last cut: another thread of a node that arrived early may have gone on under locks, and a thread that saw
+ * that before arriving must be able to rely on everybody seeing it after.  The root answers with a departure, which
+ * goes down and lists the intervals of all (node/departure.h).  So a meeting of 1,000 nodes costs ten hops, five up and
+ * five down, and every node handles each notice once.
  *
  * Two meetings may be under way at a time, one of application threads and one of the collection.  Each node sees all
  * departures in the same order, because they come down one tree over channels that keep their order.
@@ -13,7 +13,8 @@
  *
  * Invariants
  *  1. The departure is a cut: after it every node knows every interval that it lists (cut.h).
- *  2. A node has an arrival of its own, or of a child, only between its meeting's departures; none once all below arrived.
+ *  2. A node has an arrival of its own, or of a child, only between its meeting's departures; none once all below
+ *     arrived.
  */
 #ifndef PROTOCOL_SYNC_MEETING_H
 #define PROTOCOL_SYNC_MEETING_H
@@ -46,8 +47,8 @@ void meeting_receive_arrive(struct node *node, struct message *message);
 /* Pass a departure on to the children. */
 void meeting_forward(struct node *node, const struct message *message, enum meeting_class which);
 
-/* Other nodes may have departed already and use what the meeting made: a lock or counter of the number that is next here.
- * Such a message is deferred until this node departs, too. */
+/* Other nodes may have departed already and use what the meeting made: a lock or counter of the number that is next
+ * here. Such a message is deferred until this node departs, too. */
 bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next);
 /* Departures that this node has still to receive. */
 uint64_t meeting_under_way(const struct node *node);

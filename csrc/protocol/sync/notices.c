@@ -83,7 +83,8 @@ static void find_tails(struct node *node, struct message *const *from, const str
 }
 
 /* Every interval once.  What one arrival lists of a node begins where a cut ended and has no hole, so the list that
- * reaches furthest has all that the others have (but for what an earlier cut, which comes down first, has published). */
+ * reaches furthest has all that the others have (but for what an earlier cut, which comes down first, has
+ * published). */
 void notices_merge(struct node *node, struct message *to, struct message *const *from, const struct reader *readers,
                    uint32_t froms)
 {

@@ -1,5 +1,5 @@
-/* notices - write notices on their way: which intervals a node knows, what it tells others of them, and what they do to its
- * pages.
+/* notices - write notices on their way: which intervals a node knows, what it tells others of them, and what they do to
+ * its pages.
  *
  *   known     := vector                                   a node's latest interval of every node, above the last cut
  *   intervals := uint32 count, interval* (page/interval.h)

@@ -1,5 +1,5 @@
-/* The interval names the dirty pages as runs.  What is pushed is encoded before the interval closes and sent afterwards, since a
- * push claims to reach to the interval's stamp (R9). */
+/* The interval names the dirty pages as runs.  What is pushed is encoded before the interval closes and sent
+ * afterwards, since a push claims to reach to the interval's stamp (R9). */
 #include "protocol/sync/release.h"
 #include "protocol/base/sort.h"
 #include "protocol/coherence/preopened.h"
@@ -45,7 +45,7 @@ void release_interval(struct node *node, node_id to)
         if (i == 0 || !continues(node->writes->dirty[i - 1], page))
             *++run = (struct run){.region = page_region(page)->id, .first = page_index(page)};
         run->pages++;
-        page->dirty = false;
+        page->dirty = false; /* it stays writable: no further fault until it is served (R5) */
         vector_raise(&page->have, &node->pool, node->rank, closed);
         vector_raise(&page->need, &node->pool, node->rank, closed);
     }

@@ -1,4 +1,5 @@
-/* release - the open interval is closed, and its write notices are ready to be told: before a grant, and before an arrival. */
+/* release - the open interval is closed, and its write notices are ready to be told: before a grant, and before an
+ * arrival. */
 #ifndef PROTOCOL_SYNC_RELEASE_H
 #define PROTOCOL_SYNC_RELEASE_H
 

@@ -1,5 +1,5 @@
-/* Meetings are numbered by the departures before them.  A call comes along the tree, behind the departures that its caller
- * has seen, so that a node which it is news for has not arrived.
+/* Meetings are numbered by the departures before them.  A call comes along the tree, behind the departures that its
+ * caller has seen, so that a node which it is news for has not arrived.
  *
  *   ROLL_CALL := uint64 meeting, uint32 caller, uint32 call
  *   ABSENT    := uint64 meeting, uint32 call
@@ -63,7 +63,7 @@ bool roll_known(const struct node *node)
 
 void roll_receive_call(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct call call = {.meeting = reader_u64(&reader)};
     uint32_t caller = reader_u32(&reader);
     call.caller = (node_id)caller;
@@ -80,7 +80,7 @@ void roll_receive_call(struct node *node, const struct message *message)
 
 void roll_receive_absent(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct roll *roll = node->roll;
     uint64_t meeting = reader_u64(&reader);
     uint32_t call = reader_u32(&reader);

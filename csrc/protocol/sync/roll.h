@@ -1,8 +1,8 @@
 /* roll - the roll call: which nodes have not arrived at a meeting of threads.
  *
- * A node that waits calls the roll, when its runtime wants to know.  The call goes up the tree to the root, and from there
- * down to where arrivals are missing; each node that has not arrived answers the caller itself.  Nothing depends on it: who
- * does not answer is not named.
+ * A node that waits calls the roll, when its runtime wants to know.  The call goes up the tree to the root, and from
+ * there down to where arrivals are missing; each node that has not arrived answers the caller itself.  Nothing depends
+ * on it: who does not answer is not named.
  */
 #ifndef PROTOCOL_SYNC_ROLL_H
 #define PROTOCOL_SYNC_ROLL_H

@@ -138,7 +138,7 @@ static void pass_on(struct node *node, const struct lock *lock)
 
 void trail_receive_held(struct node *node, const struct message *message)
 {
-    struct reader reader = message_reader(message);
+    struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     struct trail trail = {.count = reader_u32(&reader)};
     if (!lock || trail.count == 0 || trail.count > TRAIL_HOPS_MAX)

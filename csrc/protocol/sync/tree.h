@@ -1,4 +1,5 @@
-/* tree - the tree of nodes that meetings, collections and roll calls run over: TREE_CHILDREN to a parent, node 0 at the root. */
+/* tree - the tree of nodes that meetings, collections and roll calls run over: TREE_CHILDREN to a parent, node 0 at
+ * the root. */
 #ifndef PROTOCOL_SYNC_TREE_H
 #define PROTOCOL_SYNC_TREE_H
 
