@@ -64,11 +64,6 @@ void *message_space(struct message *message, struct pool *pool, uint64_t bytes)
     return space;
 }
 
-void message_shrink(struct message *message, uint64_t bytes)
-{
-    message->wire_bytes -= bytes;
-}
-
 void message_put_u32(struct message *message, struct pool *pool, uint32_t value)
 {
     memcpy(message_space(message, pool, sizeof value), &value, sizeof value);
@@ -83,6 +78,17 @@ void message_put_bytes(struct message *message, struct pool *pool, const void *b
 {
     if (count)
         memcpy(message_space(message, pool, count), bytes, count);
+}
+
+uint64_t message_put_count(struct message *message, struct pool *pool)
+{
+    message_put_u32(message, pool, 0);
+    return message->wire_bytes - sizeof(uint32_t);
+}
+
+void message_set_count(struct message *message, uint64_t at, uint32_t count)
+{
+    memcpy(message->wire + at, &count, sizeof count);
 }
 
 void message_put_vector(struct message *message, struct pool *pool, const struct vector *vector)

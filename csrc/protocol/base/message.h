@@ -108,11 +108,12 @@ void message_release(struct message *message, struct pool *pool);
 
 /* Writing: append to the body; grows. */
 void *message_space(struct message *message, struct pool *pool, uint64_t bytes);
-/* Give back what message_space gave too much. */
-void message_shrink(struct message *message, uint64_t bytes);
 void message_put_u32(struct message *message, struct pool *pool, uint32_t value);
 void message_put_u64(struct message *message, struct pool *pool, uint64_t value);
 void message_put_bytes(struct message *message, struct pool *pool, const void *bytes, uint64_t count);
+/* Room for a uint32 count that is known later: where it lies. */
+uint64_t message_put_count(struct message *message, struct pool *pool);
+void message_set_count(struct message *message, uint64_t at, uint32_t count);
 /* uint32 count, then (uint32 node, uint64 stamp)* */
 void message_put_vector(struct message *message, struct pool *pool, const struct vector *vector);
 

@@ -1,6 +1,7 @@
 /* Diffs of one writer come in order, and those of several nearly so: an insertion sort is enough, and allocates
  * nothing. */
 #include "protocol/coherence/install.h"
+
 #include <string.h>
 
 /* ---- diffs ------------------------------------------------------------------------------------------------------ */

@@ -1,5 +1,6 @@
 /* What is closed is protected first and then inspected once more, since threads go on writing meanwhile. */
 #include "protocol/coherence/preopened.h"
+
 #include <string.h>
 
 #include "protocol/coherence/bulk.h"

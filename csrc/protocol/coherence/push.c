@@ -1,6 +1,7 @@
 /* A pushed page stays open: its twin becomes the snapshot that was sent, so a writer of the same pages in every
  * interval takes no fault and changes no protection. */
 #include "protocol/coherence/push.h"
+
 #include <string.h>
 
 #include "protocol/coherence/protection.h"

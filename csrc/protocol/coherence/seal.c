@@ -1,5 +1,6 @@
 /* A page is protected before it is encoded: a write after that faults and finds its way into the next diff. */
 #include "protocol/coherence/seal.h"
+
 #include <string.h>
 
 #include "protocol/coherence/preopened.h"

@@ -1,6 +1,7 @@
 /* All pages of a request are protected first, neighbours by one call, and encoded afterwards: a diff that were
  * encoded before the kernel was told could miss a write. */
 #include "protocol/coherence/serve.h"
+
 #include <string.h>
 
 #include "protocol/coherence/bulk.h"

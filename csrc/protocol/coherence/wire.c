@@ -1,5 +1,6 @@
 /* Written and read side by side, so that a change of one shows in the other. */
 #include "protocol/coherence/wire.h"
+
 #include <string.h>
 
 #include "protocol/coherence/bulk.h"
@@ -89,8 +90,7 @@ void wire_put_diffs(struct node *node, struct message *reply, struct page *page,
 void wire_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
 {
     uint32_t count = 0;
-    uint64_t count_at = reply->wire_bytes;
-    message_put_u32(reply, &node->pool, 0);
+    uint64_t count_at = message_put_count(reply, &node->pool);
     for (uint32_t i = 0; i < page->have.count; i++) {
         struct vector_entry entry = vector_at(&page->have, i);
         if (above_cut && entry.stamp <= node->cut[entry.node])
@@ -99,5 +99,5 @@ void wire_put_have(struct node *node, struct message *reply, const struct page *
         message_put_u64(reply, &node->pool, entry.stamp);
         count++;
     }
-    memcpy(reply->wire + count_at, &count, sizeof count);
+    message_set_count(reply, count_at, count);
 }

@@ -1,6 +1,7 @@
 /* Beyond the first few ballots that differ, the nodes that cast them are only counted: the text of an error has an
  * end. */
 #include "protocol/sync/ballot.h"
+
 #include <stdio.h>
 #include <string.h>
 

@@ -1,11 +1,10 @@
 /* The owner stays if it wrote the page, too; otherwise the last writer becomes the owner.  With several writers that
  * takes three passes over the pages, since nothing may be allocated for each. */
 #include "protocol/sync/cut.h"
-#include <string.h>
-
 #include "protocol/base/sort.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
+#include "protocol/sync/notices.h"
 
 /* The intervals of a departure that were in no earlier cut. */
 struct cut_list {
@@ -26,8 +25,7 @@ static struct cut_list read_cut(struct node *node, const struct message *message
     uint32_t count = reader_u32(&reader);
     for (uint32_t i = 0; i < count; i++) {
         struct interval head;
-        memcpy(&head, reader_bytes(&reader, sizeof head), sizeof head);
-        reader_bytes(&reader, head.run_count * (uint64_t)sizeof(struct run));
+        notices_next(node, message, &reader, &head);
         if (head.stamp <= node->cut[head.node])
             continue;
         struct interval *interval = interval_at(&node->logs[head.node], head.stamp);

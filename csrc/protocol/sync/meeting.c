@@ -4,6 +4,7 @@
  *   DEPART := uint32 class, outcome, intervals            tally, outcome: ballot.h; intervals: notices.h
  */
 #include "protocol/sync/meeting.h"
+
 #include <string.h>
 
 #include "protocol/coherence/bulk.h"

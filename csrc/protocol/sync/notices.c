@@ -1,5 +1,6 @@
 /* An interval that a node knows already is skipped: on the way of a lock each notice may come several times. */
 #include "protocol/sync/notices.h"
+
 #include <string.h>
 
 #include "protocol/coherence/protection.h"
@@ -8,27 +9,38 @@
 #include "protocol/page/region.h"
 #include "protocol/predict/update.h"
 
+const void *notices_next(struct node *node, const struct message *message, struct reader *reader, struct interval *head)
+{
+    const void *start = reader_bytes(reader, sizeof *head);
+    if (!start)
+        context_malformed(node, message);
+    memcpy(head, start, sizeof *head);
+    /* Its sender knew it when it sent, so its stamp is not above the message's, which was merged. */
+    bool possible = head->node >= 0 && head->node < node->size && head->stamp <= node->stamp;
+    if (!possible || !reader_bytes(reader, head->run_count * (uint64_t)sizeof(struct run)))
+        context_malformed(node, message);
+    return start;
+}
+
 /* ---- telling ---------------------------------------------------------------------------------------------------- */
 
 void notices_put_known(struct node *node, struct message *message)
 {
     uint32_t count = 0;
-    uint64_t count_at = message->wire_bytes;
-    message_put_u32(message, &node->pool, 0);
+    uint64_t count_at = message_put_count(message, &node->pool);
     for (node_id q = 0; q < node->size; q++)
         if (node->vt[q] > node->cut[q]) {
             message_put_u32(message, &node->pool, (uint32_t)q);
             message_put_u64(message, &node->pool, node->vt[q]);
             count++;
         }
-    memcpy(message->wire + count_at, &count, sizeof count);
+    message_set_count(message, count_at, count);
 }
 
 void notices_put(struct node *node, struct message *message, const struct vector *known)
 {
     uint32_t count = 0;
-    uint64_t count_at = message->wire_bytes;
-    message_put_u32(message, &node->pool, 0);
+    uint64_t count_at = message_put_count(message, &node->pool);
     for (node_id q = 0; q < node->size; q++) {
         const struct interval_log *log = &node->logs[q];
         uint32_t from = log->count ? interval_after(log, vector_get(known, q)) : 0;
@@ -38,7 +50,7 @@ void notices_put(struct node *node, struct message *message, const struct vector
             count++;
         }
     }
-    memcpy(message->wire + count_at, &count, sizeof count);
+    message_set_count(message, count_at, count);
 }
 
 /* ---- merging ---------------------------------------------------------------------------------------------------- */
@@ -50,30 +62,14 @@ struct tail {
     uint32_t unused;
 };
 
-/* The bytes of the next interval, and whose it is. */
-static const void *next_interval(struct node *node, const struct message *message, struct reader *reader,
-                                 struct interval *head, uint64_t *bytes)
-{
-    const unsigned char *start = reader->at;
-    const void *fixed = reader_bytes(reader, sizeof *head);
-    if (fixed)
-        memcpy(head, fixed, sizeof *head);
-    if (!fixed || head->node < 0 || head->node >= node->size || head->stamp > node->stamp ||
-        !reader_bytes(reader, head->run_count * (uint64_t)sizeof(struct run)))
-        context_malformed(node, message);
-    *bytes = (uint64_t)(reader->at - start);
-    return start;
-}
-
 static void find_tails(struct node *node, struct message *const *from, const struct reader *readers, uint32_t froms,
                        struct tail *tails)
 {
     struct interval head;
-    uint64_t bytes;
     for (uint32_t i = 0; i < froms; i++) {
         struct reader reader = readers[i];
         for (uint32_t k = 0, count = reader_u32(&reader); k < count; k++) {
-            next_interval(node, from[i], &reader, &head, &bytes);
+            notices_next(node, from[i], &reader, &head);
             if (head.stamp > tails[head.node].stamp)
                 tails[head.node] = (struct tail){.stamp = head.stamp, .from = i};
         }
@@ -89,47 +85,26 @@ void notices_merge(struct node *node, struct message *to, struct message *const 
                    uint32_t froms)
 {
     uint32_t total = 0;
-    uint64_t count_at = to->wire_bytes, bytes, room = (uint64_t)node->size * sizeof(struct tail);
+    uint64_t room = (uint64_t)node->size * sizeof(struct tail);
     struct tail *tails = pool_take_zeroed(&node->pool, room);
     struct interval head;
     find_tails(node, from, readers, froms, tails);
-    message_put_u32(to, &node->pool, 0);
+    uint64_t count_at = message_put_count(to, &node->pool);
     for (uint32_t i = 0; i < froms; i++) {
         struct reader reader = readers[i];
         for (uint32_t k = 0, count = reader_u32(&reader); k < count; k++) {
-            const void *interval = next_interval(node, from[i], &reader, &head, &bytes);
+            const void *interval = notices_next(node, from[i], &reader, &head);
             if (tails[head.node].from != i)
                 continue;
-            message_put_bytes(to, &node->pool, interval, bytes);
+            message_put_bytes(to, &node->pool, interval, interval_bytes(&head));
             total++;
         }
     }
-    memcpy(to->wire + count_at, &total, sizeof total);
+    message_set_count(to, count_at, total);
     pool_give(&node->pool, tails, room);
 }
 
 /* ---- applying --------------------------------------------------------------------------------------------------- */
-
-/* The next interval of a message, as a copy of the pool; NULL (and reader->bad) where the bytes are not one. */
-static struct interval *read_interval(struct node *node, struct reader *reader)
-{
-    struct interval head;
-    const void *bytes = reader_bytes(reader, sizeof head);
-    if (!bytes)
-        return NULL;
-    memcpy(&head, bytes, sizeof head);
-    const void *runs = reader_bytes(reader, head.run_count * (uint64_t)sizeof(struct run));
-    /* Its sender knew it when it sent, so its stamp is not above the message's, which was merged. */
-    if (!runs || head.node < 0 || head.node >= node->size || head.stamp > node->stamp) {
-        reader->bad = true;
-        return NULL;
-    }
-    struct interval *interval = pool_take(&node->pool, interval_bytes(&head));
-    *interval = head;
-    if (head.run_count)
-        memcpy(interval->runs, runs, head.run_count * sizeof(struct run));
-    return interval;
-}
 
 static void apply_run(struct node *node, const struct interval *interval, const struct run *run, struct region *region)
 {
@@ -159,17 +134,15 @@ static struct region *region_of_run(struct node *node, const struct message *mes
 
 void notices_apply(struct node *node, const struct message *message, struct reader *reader)
 {
-    uint32_t count = reader_u32(reader);
-    for (uint32_t i = 0; i < count && !reader->bad; i++) {
-        struct interval *interval = read_interval(node, reader);
-        if (!interval)
-            break;
-        if (interval->stamp <= node->vt[interval->node]) {
-            pool_give(&node->pool, interval, interval_bytes(interval));
+    struct interval head;
+    for (uint32_t i = 0, count = reader_u32(reader); i < count; i++) {
+        const void *bytes = notices_next(node, message, reader, &head);
+        if (head.stamp <= node->vt[head.node])
             continue;
-        }
-        node->vt[interval->node] = interval->stamp;
-        interval_append(&node->logs[interval->node], &node->pool, interval);
+        struct interval *interval = pool_take(&node->pool, interval_bytes(&head));
+        memcpy(interval, bytes, interval_bytes(&head));
+        node->vt[head.node] = head.stamp;
+        interval_append(&node->logs[head.node], &node->pool, interval);
         for (uint32_t r = 0; r < interval->run_count; r++) {
             struct region *region = region_of_run(node, message, &interval->runs[r]);
             if (region)

@@ -10,6 +10,11 @@
 #define PROTOCOL_SYNC_NOTICES_H
 
 #include "protocol/base/context.h"
+#include "protocol/page/interval.h"
+
+/* The bytes of the next interval of a message, and its head.  Dies where they are not one. */
+const void *notices_next(struct node *node, const struct message *message, struct reader *reader,
+                         struct interval *head);
 
 /* Put what this node knows, as entries above the last cut. */
 void notices_put_known(struct node *node, struct message *message);
