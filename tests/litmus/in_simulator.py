@@ -29,7 +29,7 @@ class Translated:
         for thread in program.threads:
             self._thread(self.simulated.thread(thread.node), thread.ops)
         if program.collecting:
-            self.simulated.op(self.simulated.thread(0), "want")
+            self.simulated.op(self.simulated.thread(0), "request")
 
     def _thread(self, number: int, ops: Iterable[Op]) -> None:
         array = 0

@@ -55,14 +55,14 @@ def a_collection(*, by_lock):
     """Two nodes write one page, in turns or bytes of their own, and one of them asks for a collection."""
     if by_lock:
         program = one_lock(2, 1)
-        program.op(1, "want")
+        program.op(1, "request")
         return program
     program = simulator.Program(2)
     slot = program.slot(64)
     both, cells = program.cell(slot, 0, 2), [program.cell(slot, 0), program.cell(slot, 1)]
     for node in range(2):
         program.ops(program.thread(node), ("write", cells[node], 1 + node), ("barrier",))
-    program.ops(1, ("want",), ("read", both))  # it may be fetched while the collection begins
+    program.ops(1, ("request",), ("read", both))  # it may be fetched while the collection begins
     return program
 
 

@@ -210,7 +210,7 @@ def test_diffs_from_before_a_collection_are_not_applied_after_it(whole):
     go_on((heir, "read", beside))
     go_on((late, "read", replaced))  # both copies will be kept
 
-    run.op(root, "want")
+    run.op(root, "request")
     told, root_to_late = 0, 0 * 16 + 1  # the number of a channel (sim.h)
     while steps := [choice for choice in run.choices() if choice != root_to_late or told < 4]:
         told += steps[0] == root_to_late  # that it begins, and three of the four departures

@@ -188,7 +188,7 @@ class Protocol(stateful.RuleBasedStateMachine):
     def want_a_collection(self, number):
         thread = self.idle_thread(number)
         if thread is not None:
-            self.tell(thread, "want")
+            self.tell(thread, "request")
 
     # --- the schedule ---
 
