@@ -257,7 +257,7 @@ class Entry(ctypes.Structure):
 def library(tmp_path_factory):
     made = tmp_path_factory.mktemp("node") / "fuzz_node.so"
     native = ROOT / "tests" / "native"
-    sources = [native / "fuzz_node.c", *(ROOT / "csrc" / "protocol").glob("*.c")]
+    sources = [native / "fuzz_node.c", *(ROOT / "csrc" / "protocol").glob("*/*.c")]
     words = [os.environ.get("CC", "cc"), *"-std=gnu11 -O1 -g -shared -fPIC".split(), "-I", ROOT / "csrc", "-I", native]
     subprocess.run([*words, "-o", made, *sources], check=True)
     library = ctypes.CDLL(str(made))
