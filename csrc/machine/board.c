@@ -33,7 +33,7 @@ struct sheet {
     _Atomic uint64_t taken[]; /* of each rank's messages; CANNOT_COPY */
 };
 
-struct peer {
+struct board_peer {
     const struct sheet *sheet; /* NULL: unknown */
     int memory;                /* -1: it cannot be read */
 };
@@ -42,7 +42,7 @@ struct board {
     struct sheet *mine;
     int file;
     int rank, size;
-    struct peer *peers; /* NULL before they are connected */
+    struct board_peer *peers; /* NULL before they are connected */
 };
 
 static size_t sheet_bytes(const struct board *board)
@@ -126,7 +126,7 @@ int board_connect(struct board *board, const struct board_card *all)
     if (!board->peers)
         return -ENOMEM;
     for (int rank = 0; rank < board->size; rank++) {
-        struct peer *peer = &board->peers[rank];
+        struct board_peer *peer = &board->peers[rank];
         peer->sheet = find_sheet(board, &all[rank]);
         peer->memory = peer->sheet ? open_file(&all[rank], all[rank].memory) : -1;
         if (peer->memory >= 0 && board->mine)

@@ -5,14 +5,15 @@
 #endif
 #include "chaos.h"
 
+#include "clock.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { PIECES_MAX = 8, LOOKS_MAX = 64, SPELL_US_MAX = 3000 };
 
-struct held {
-    struct held *next;
+struct delayed {
+    struct delayed *next;
     void *buffer;
     uint64_t bytes;
     uint64_t look;  /* handed out at this look or later, */
@@ -23,7 +24,7 @@ struct held {
 
 /* Invariant: last is the end of the list that starts at first; only the last one may have `more`. */
 struct source {
-    struct held *first, *last;
+    struct delayed *first, *last;
     int64_t slow_until_ns;
 };
 
@@ -48,13 +49,6 @@ uint64_t chaos_dice(uint64_t seed, int rank)
 {
     uint64_t dice = seed;
     return chaos_roll(&dice, UINT64_MAX) + (uint64_t)rank * UINT64_C(0x632be59bd9b4e019);
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 struct chaos *chaos_open(uint64_t seed, int rank, int size, const struct transport_buffers *buffers)
@@ -88,7 +82,7 @@ uint64_t chaos_piece(struct chaos *chaos, uint64_t bytes)
 /* ---- receiving ------------------------------------------------------------------------------------------------- */
 
 /* The rest of a message goes behind what is here of it. */
-static void join(struct chaos *chaos, struct held *held, void *buffer, uint64_t bytes)
+static void join(struct chaos *chaos, struct delayed *held, void *buffer, uint64_t bytes)
 {
     const struct transport_buffers *buffers = &chaos->buffers;
     unsigned char *whole = buffers->take(buffers->context, held->bytes + bytes);
@@ -101,9 +95,9 @@ static void join(struct chaos *chaos, struct held *held, void *buffer, uint64_t 
 }
 
 /* Half of the messages are not held at all, or no two would ever be close together. */
-static void choose_delay(struct chaos *chaos, struct source *source, struct held *held)
+static void choose_delay(struct chaos *chaos, struct source *source, struct delayed *held)
 {
-    int64_t now = now_ns();
+    int64_t now = clock_now_ns();
     uint64_t *dice = &chaos->dice;
     if (chaos_roll(dice, 64) == 0)
         source->slow_until_ns = now + 1000 * (int64_t)chaos_roll(dice, SPELL_US_MAX);
@@ -120,12 +114,12 @@ static void choose_delay(struct chaos *chaos, struct source *source, struct held
 void chaos_keep(struct chaos *chaos, int from, void *buffer, uint64_t bytes, bool more, int tag)
 {
     struct source *source = &chaos->sources[from];
-    struct held *held = source->last;
+    struct delayed *held = source->last;
     if (held && held->more) {
         join(chaos, held, buffer, bytes);
     } else {
         held = chaos->buffers.take(chaos->buffers.context, sizeof *held);
-        *held = (struct held){.buffer = buffer, .bytes = bytes};
+        *held = (struct delayed){.buffer = buffer, .bytes = bytes};
         if (source->last)
             source->last->next = held;
         else
@@ -142,13 +136,13 @@ int chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, int *tag)
 {
     if (chaos->kept == 0)
         return -1;
-    int64_t now = now_ns();
+    int64_t now = clock_now_ns();
     int begin = (int)chaos_roll(&chaos->dice, (uint64_t)chaos->size);
     chaos->looks++;
     for (int i = 0; i < chaos->size; i++) {
         int from = (begin + i) % chaos->size;
         struct source *source = &chaos->sources[from];
-        struct held *held = source->first;
+        struct delayed *held = source->first;
         if (!held || held->more || held->look > chaos->looks || held->due_ns > now)
             continue;
         source->first = held->next;

@@ -14,6 +14,8 @@
 #endif
 #include "doorbell.h"
 
+#include "clock.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +33,6 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { NETWORKS_MAX = 12, NAME_BYTES = 20 };
@@ -65,7 +66,7 @@ struct test_bell {
     uint32_t zero;
 };
 
-struct peer {
+struct bell_peer {
     socklen_t address_bytes; /* 0: cannot be reached */
     union {
         struct sockaddr any;
@@ -82,7 +83,7 @@ struct doorbell {
     struct card card;
     uint64_t token;
     int rank, size;
-    struct peer *peers;
+    struct bell_peer *peers;
     atomic_bool farewell; /* some rank said that it ends */
     int64_t limit_ns;     /* the time limit that `local` has now */
 };
@@ -273,7 +274,7 @@ static uint32_t choose_address(const struct card *mine, const struct card *their
     return second_best;
 }
 
-static void find_peer(const struct doorbell *bell, const struct card *theirs, struct peer *peer)
+static void find_peer(const struct doorbell *bell, const struct card *theirs, struct bell_peer *peer)
 {
     peer->same_host = theirs->host == bell->card.host;
     if (peer->same_host) {
@@ -291,7 +292,7 @@ static void find_peer(const struct doorbell *bell, const struct card *theirs, st
 int doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int rank, int size, uint64_t token)
 {
     bool others = false;
-    struct peer *peers = calloc((size_t)size, sizeof *peers);
+    struct bell_peer *peers = calloc((size_t)size, sizeof *peers);
     if (!peers)
         return -ENOMEM;
     for (int i = 0; i < size; i++) {
@@ -323,7 +324,7 @@ bool doorbell_same_host(const struct doorbell *bell, int peer)
 
 /* ---- ringing and sleeping -------------------------------------------------------------------------------------- */
 
-static void send_to(const struct doorbell *bell, const struct peer *peer, const void *data, size_t bytes)
+static void send_to(const struct doorbell *bell, const struct bell_peer *peer, const void *data, size_t bytes)
 {
     int file = peer->same_host ? bell->local : bell->remote;
     if (peer->address_bytes == 0)
@@ -415,7 +416,7 @@ void doorbell_test_ring(struct doorbell *bell)
     enum { PORTION = 32 };
     struct test_bell datagram = {.token = bell->token, .rank = (uint32_t)bell->rank};
     for (int k = 1; k < 2 * bell->size; k++) {
-        const struct peer *peer = &bell->peers[(bell->rank + k) % bell->size];
+        const struct bell_peer *peer = &bell->peers[(bell->rank + k) % bell->size];
         if (!peer->same_host)
             send_to(bell, peer, &datagram, sizeof datagram);
         if (k % PORTION == 0)
@@ -431,18 +432,11 @@ static int count_missing(const struct doorbell *bell)
     return missing;
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * SECOND_NS + now.tv_nsec;
-}
-
 int doorbell_test_missing(struct doorbell *bell, int64_t wait_ns)
 {
-    int64_t end_ns = now_ns() + wait_ns;
+    int64_t end_ns = clock_now_ns() + wait_ns;
     drain(bell, bell->remote);
-    while (count_missing(bell) > 0 && now_ns() < end_ns)
-        doorbell_wait(bell, end_ns - now_ns());
+    while (count_missing(bell) > 0 && clock_now_ns() < end_ns)
+        doorbell_wait(bell, end_ns - clock_now_ns());
     return count_missing(bell);
 }

@@ -36,7 +36,7 @@ typedef void fault_entry(int signal, siginfo_t *info, void *context);
 
 /* A signal that we hold: generation k runs entry k, before[k] is the action it replaced.  hopeless[k]: that action mends
  * nothing; the process dies of what is handed to it. */
-struct held {
+struct taken_signal {
     int signal;
     unsigned generations;
     struct sigaction before[GENERATIONS];
@@ -53,7 +53,7 @@ struct fault {
     struct code code;
     void (*tell)(enum fault_death how, uintptr_t value);
     atomic_bool told;
-    struct held segv, bus;
+    struct taken_signal segv, bus;
     char thief[NAME_BYTES];
     struct sigaction interrupt_before, usr1_before;
     bool interrupt_watched, usr1_watched;
@@ -68,24 +68,24 @@ static struct fault *_Atomic the_fault;
 
 /* ---- what the signal says ------------------------------------------------------------------------------------- */
 
-enum access_kind { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE, ACCESS_UNTOLD };
+enum fault_access { FAULT_READ, FAULT_WRITE, FAULT_EXECUTE, FAULT_UNTOLD };
 
 #if defined(__x86_64__) && !defined(FAULT_ACCESS_UNTOLD)
 
-static enum access_kind access_told(const ucontext_t *context)
+static enum fault_access access_told(const ucontext_t *context)
 {
     enum { PF_WRITE = 2, PF_INSTRUCTION = 16 }; /* Intel SDM 3A, "Page-Fault Exception", error code */
     unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
     if (code & PF_INSTRUCTION)
-        return ACCESS_EXECUTE;
-    return code & PF_WRITE ? ACCESS_WRITE : ACCESS_READ;
+        return FAULT_EXECUTE;
+    return code & PF_WRITE ? FAULT_WRITE : FAULT_READ;
 }
 
 #elif defined(__aarch64__) && !defined(FAULT_ACCESS_UNTOLD)
 
 /* The kernel puts records of {magic, size} into the reserved area; one of them holds the syndrome register
  * (arch/arm64/include/uapi/asm/sigcontext.h; fields as in the Arm ARM, "ESR_EL1"). */
-static enum access_kind access_told(const ucontext_t *context)
+static enum fault_access access_told(const ucontext_t *context)
 {
     enum { SYNDROME_MAGIC = 0x45535201, EC_SHIFT = 26, EC_MASK = 0x3f, EC_INSTRUCTION_ABORT = 0x20 };
     enum { WRITE_NOT_READ = 1 << 6, CACHE_MAINTENANCE = 1 << 8 };
@@ -99,22 +99,22 @@ static enum access_kind access_told(const ucontext_t *context)
             uint64_t syndrome;
             memcpy(&syndrome, at + 8, sizeof syndrome);
             if (((syndrome >> EC_SHIFT) & EC_MASK) == EC_INSTRUCTION_ABORT)
-                return ACCESS_EXECUTE;
-            return (syndrome & WRITE_NOT_READ) && !(syndrome & CACHE_MAINTENANCE) ? ACCESS_WRITE : ACCESS_READ;
+                return FAULT_EXECUTE;
+            return (syndrome & WRITE_NOT_READ) && !(syndrome & CACHE_MAINTENANCE) ? FAULT_WRITE : FAULT_READ;
         }
         if (size < 8 || (size_t)(end - at) < size)
             break;
         at += size;
     }
-    return ACCESS_UNTOLD;
+    return FAULT_UNTOLD;
 }
 
 #else
 
-static enum access_kind access_told(const ucontext_t *context)
+static enum fault_access access_told(const ucontext_t *context)
 {
     (void)context;
-    return ACCESS_UNTOLD;
+    return FAULT_UNTOLD;
 }
 
 #endif
@@ -125,9 +125,9 @@ static enum access_kind access_told(const ucontext_t *context)
 static bool access_is_write(const ucontext_t *context, uintptr_t address)
 {
     static _Thread_local volatile uintptr_t last_read __attribute__((tls_model("initial-exec")));
-    enum access_kind kind = access_told(context);
-    if (kind != ACCESS_UNTOLD)
-        return kind == ACCESS_WRITE;
+    enum fault_access kind = access_told(context);
+    if (kind != FAULT_UNTOLD)
+        return kind == FAULT_WRITE;
     bool again = last_read == address;
     last_read = again ? 0 : address;
     return again;
@@ -192,7 +192,7 @@ static bool serve(struct fault *fault, const siginfo_t *info, const ucontext_t *
     uintptr_t address = (uintptr_t)info->si_addr;
     if (!server || info->si_code != SEGV_ACCERR || address - fault->range >= fault->bytes)
         return false;
-    if (access_told(context) == ACCESS_EXECUTE)
+    if (access_told(context) == FAULT_EXECUTE)
         return false;
     uintptr_t pc, caller;
     access_made_at(context, &pc, &caller);
@@ -269,15 +269,12 @@ static void handle(unsigned generation, int signal, siginfo_t *info, void *conte
     {                                                                 \
         handle(k, signal, info, context);                             \
     }
-ENTRY(0)
-ENTRY(1)
-ENTRY(2)
-ENTRY(3)
-ENTRY(4)
-ENTRY(5) ENTRY(6) ENTRY(7)
+/* clang-format off */
+ENTRY(0) ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
+/* clang-format on */
 
-    static fault_entry *const entries[GENERATIONS] = {
-        entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
+static fault_entry *const entries[GENERATIONS] = {
+    entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
 };
 
 static bool is_entry(const struct sigaction *action)
@@ -290,7 +287,7 @@ static bool is_entry(const struct sigaction *action)
     return false;
 }
 
-static bool holds(const struct held *held)
+static bool holds(const struct taken_signal *held)
 {
     struct sigaction now;
     return sigaction(held->signal, NULL, &now) == 0 && is_entry(&now);
@@ -330,7 +327,7 @@ static void remember_thief(struct fault *fault, const struct sigaction *action)
 }
 
 /* After GENERATIONS thefts the last entry is used again: only a thief that never gives up could then loop with us. */
-static int take(struct held *held)
+static int take(struct taken_signal *held)
 {
     struct sigaction now, ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     if (sigaction(held->signal, NULL, &now) != 0)
@@ -349,7 +346,7 @@ static int take(struct held *held)
 }
 
 /* Who has taken the signal since will call our entries for ever, so they stay as they are. */
-static void give_back(struct held *held)
+static void give_back(struct taken_signal *held)
 {
     struct sigaction now;
     if (held->generations == 0 || sigaction(held->signal, NULL, &now) != 0 || !is_entry(&now))
@@ -543,11 +540,6 @@ unsigned fault_interrupts(void)
 {
     struct fault *fault = atomic_load(&the_fault);
     return fault ? atomic_load(&fault->interrupts) : 0;
-}
-
-bool fault_interrupted(void)
-{
-    return fault_interrupts() > 0;
 }
 
 static void on_usr1(int signal, siginfo_t *info, void *context)

@@ -47,11 +47,9 @@ void fault_retake(bool stack);
 /* Who took it last: the name of a file, or "SIG_DFL" or "SIG_IGN". */
 const char *fault_thief(void);
 
-/* SIGINT is noted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can end.
- * fault_interrupted stays true until fault_remove; a program may have survived an earlier Ctrl-C. */
+/* SIGINT is counted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can end: a
+ * wait that began after n of them ends when there are more.  fault_remove sets the count to 0. */
 int fault_watch_interrupt(void);
-bool fault_interrupted(void);
-/* How many there were: a wait that began after n of them has ended when there are more. */
 unsigned fault_interrupts(void);
 
 /* Call `print` (async-signal-safe) on SIGUSR1, and then the handler that was there before, if there was one. */

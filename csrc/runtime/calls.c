@@ -494,7 +494,7 @@ int dsm_release(uint32_t id)
         error = runtime_error(DSM_E_STATE, "release of lock %u, which no thread of rank %d holds", id, runtime->rank);
     } else {
         /* A rank that wants the lock is heard here, or one that takes it in a loop would keep it for itself. */
-        int64_t now = runtime->size > 1 && !runtime->polling ? runtime_now_ns() : 0;
+        int64_t now = runtime->size > 1 && !runtime->polling ? clock_now_ns() : 0;
         if (now - runtime->polled_ns > POLL_AFTER_NS) {
             progress_poll(runtime);
             runtime->polled_ns = now;

@@ -58,7 +58,7 @@ static void take_access_somewhere(struct runtime *runtime)
 
 void disturb(struct runtime *runtime)
 {
-    int64_t now = runtime_now_ns();
+    int64_t now = clock_now_ns();
     if (roll(runtime, PAGES_ONE_IN) == 0)
         take_access_somewhere(runtime);
     if (now < runtime->collect_ns)

@@ -96,12 +96,12 @@ bool faults_await_pages(struct runtime *runtime, bool (*done)(struct runtime *ru
     enum { SLICE_NS = 100 * 1000 * 1000, PATIENCE_NS = 1000 * 1000 * 1000 };
     unsigned interrupts = fault_interrupts();
     int64_t interrupted_ns = 0;
-    while (!progress_wait(runtime, done, context, runtime_now_ns() + SLICE_NS)) {
+    while (!progress_wait(runtime, done, context, clock_now_ns() + SLICE_NS)) {
         if (runtime_state() != RUNTIME_ACTIVE)
             return false;
         if (fault_interrupts() == interrupts)
             continue;
-        int64_t now = runtime_now_ns();
+        int64_t now = clock_now_ns();
         interrupted_ns = interrupted_ns ? interrupted_ns : now;
         if (now - interrupted_ns > PATIENCE_NS)
             runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);

@@ -37,7 +37,7 @@ static void sleep_until_changed(struct runtime *runtime, const struct change *ch
 static bool await_change(struct runtime *runtime, struct change *change, int64_t deadline_ns)
 {
     enum { POLL_NS = 1000 * 1000 };
-    int64_t soon = runtime_now_ns() + POLL_NS;
+    int64_t soon = clock_now_ns() + POLL_NS;
     bool last = deadline_ns >= 0 && deadline_ns <= soon;
     bool done = progress_wait(runtime, has_changed, change, last ? deadline_ns : soon);
     if (!done && !last && runtime_state() == RUNTIME_ACTIVE)

@@ -88,7 +88,7 @@ void progress_unlock(struct runtime *runtime)
 
 /* ---- bells --------------------------------------------------------------------------------------------------- */
 
-static void stop_ringing(struct runtime *runtime, struct peer *known)
+static void stop_ringing(struct runtime *runtime, struct peer_state *known)
 {
     if (known->ring_at_ns)
         runtime->rings_due--;
@@ -127,7 +127,7 @@ static void ring(struct runtime *runtime, int peer)
 static void ring_peer(struct runtime *runtime, int peer)
 {
     static const int64_t again_ns[RINGS_MAX] = {50 * 1000, 2000 * 1000, 10 * 1000 * 1000, 40 * 1000 * 1000};
-    struct peer *known = &runtime->peers[peer];
+    struct peer_state *known = &runtime->peers[peer];
     ring(runtime, peer);
     if (known->rung == RINGS_MAX) {
         stop_ringing(runtime, known);
@@ -135,18 +135,18 @@ static void ring_peer(struct runtime *runtime, int peer)
     }
     if (!known->ring_at_ns)
         runtime->rings_due++;
-    known->ring_at_ns = runtime_now_ns() + again_ns[known->rung++];
+    known->ring_at_ns = clock_now_ns() + again_ns[known->rung++];
 }
 
 static void ring_later(struct runtime *runtime, int peer, int64_t after_ns, bool for_page)
 {
-    struct peer *known = &runtime->peers[peer];
+    struct peer_state *known = &runtime->peers[peer];
     known->for_page = known->for_page || for_page;
     if (sleeps(runtime, peer)) {
         known->rung = 0;
         ring_peer(runtime, peer);
     } else if (!known->ring_at_ns) {
-        int64_t now = runtime_now_ns();
+        int64_t now = clock_now_ns();
         if (now - known->heard_ns < RECENT_NS)
             after_ns += RING_BUSY_AFTER_NS;
         known->ring_at_ns = now + after_ns;
@@ -170,7 +170,7 @@ static void ring_for(struct runtime *runtime, const struct message *message)
 /* A peer that polled when it was asked may have gone back to its computation before it could see the message. */
 static bool is_due(const struct runtime *runtime, int peer, int64_t now_ns)
 {
-    const struct peer *known = &runtime->peers[peer];
+    const struct peer_state *known = &runtime->peers[peer];
     if (!known->ring_at_ns || board_read(runtime->board, peer) == BOARD_POLLS)
         return false;
     return known->ring_at_ns <= now_ns || (known->rung == 0 && sleeps(runtime, peer));
@@ -188,7 +188,7 @@ static void ring_due(struct runtime *runtime, int64_t now_ns)
 static void ring_once(struct runtime *runtime, int64_t now_ns)
 {
     for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++) {
-        struct peer *known = &runtime->peers[peer];
+        struct peer_state *known = &runtime->peers[peer];
         bool due = is_due(runtime, peer, now_ns);
         if (due && known->rung == 0)
             ring(runtime, peer);
@@ -200,7 +200,7 @@ static void ring_once(struct runtime *runtime, int64_t now_ns)
 static void heard_from(struct runtime *runtime, int peer, bool by_service)
 {
     runtime->peers[peer].by_service = by_service;
-    runtime->peers[peer].heard_ns = runtime_now_ns();
+    runtime->peers[peer].heard_ns = clock_now_ns();
     stop_ringing(runtime, &runtime->peers[peer]);
 }
 
@@ -351,7 +351,7 @@ bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t de
     sleeper->up = false;
     runtime->asleep++;
     tell(runtime);
-    for (int64_t now = runtime_now_ns(); !sleeper->up && (deadline_ns < 0 || now < deadline_ns); now = runtime_now_ns())
+    for (int64_t now = clock_now_ns(); !sleeper->up && (deadline_ns < 0 || now < deadline_ns); now = clock_now_ns())
         sleep_on(runtime, &sleeper->roused, deadline_ns < 0 ? now + SLEEP_NS : deadline_ns);
     runtime->asleep--;
     tell(runtime);
@@ -387,7 +387,7 @@ void progress_leave(struct runtime *runtime)
     if (bells && !runtime->polling)
         see_sends_through(runtime);
     tell(runtime);
-    bool late = !runtime->all_seen && runtime->bell_ns && runtime_now_ns() - runtime->bell_ns < LATE_NS;
+    bool late = !runtime->all_seen && runtime->bell_ns && clock_now_ns() - runtime->bell_ns < LATE_NS;
     runtime->bell_ns = 0;
     if (bells && (late || under_way(runtime)))
         doorbell_ring(runtime->doorbell, runtime->rank);
@@ -423,11 +423,11 @@ bool progress_wait(struct runtime *runtime, bool (*done)(struct runtime *runtime
         while (runtime->generation == asked) {
             /* Reading the clock is a tenth of a look. */
             if (spins % CLOCK_LOOKS == 0 || spins > SPINS || runtime->options.oversubscribed)
-                now = runtime_now_ns();
+                now = clock_now_ns();
             if (deadline_ns >= 0 && now >= deadline_ns)
                 goto over;
             if (runtime->polling) {
-                now = runtime_now_ns();
+                now = clock_now_ns();
                 sleep_beside(runtime, now, deadline_ns);
                 continue;
             }
@@ -560,13 +560,13 @@ void *progress_service(void *context)
         runtime->stats.bells_heard += heard;
         busy = false;
         if (runtime->polling && heard)
-            runtime->bell_ns = runtime_now_ns();
+            runtime->bell_ns = clock_now_ns();
         if (!runtime->polling) {
             quiet = poll_patiently(runtime, heard) ? 0 : quiet + 1;
             if (heard && quiet && atomic_load(&runtime->locking))
-                runtime->bell_ns = runtime_now_ns();
+                runtime->bell_ns = clock_now_ns();
             if (runtime->rings_due)
-                ring_once(runtime, runtime_now_ns());
+                ring_once(runtime, clock_now_ns());
             busy = is_busy(runtime);
             runtime->standing = runtime->standing && lock_orphaned(runtime->node);
         }

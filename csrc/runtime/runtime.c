@@ -50,28 +50,20 @@ uint32_t runtime_thread(void)
     return thread;
 }
 
-int64_t runtime_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* ---- errors -------------------------------------------------------------------------------------------------- */
-
-#define ERRORS(X)     \
-    X(DSM_OK)         \
-    X(DSM_AGAIN)      \
-    X(DSM_E_ARGUMENT) \
-    X(DSM_E_STATE) X(DSM_E_VIEWS) X(DSM_E_MEMORY) X(DSM_E_ENVIRONMENT) X(DSM_E_MEETING) X(DSM_E_OVERFLOW)
 
 const char *dsm_error_name(int error)
 {
     switch (error) {
-#define NAME(code) \
-    case code: return #code;
-        ERRORS(NAME)
-#undef NAME
+    case DSM_OK: return "DSM_OK";
+    case DSM_AGAIN: return "DSM_AGAIN";
+    case DSM_E_ARGUMENT: return "DSM_E_ARGUMENT";
+    case DSM_E_STATE: return "DSM_E_STATE";
+    case DSM_E_VIEWS: return "DSM_E_VIEWS";
+    case DSM_E_MEMORY: return "DSM_E_MEMORY";
+    case DSM_E_ENVIRONMENT: return "DSM_E_ENVIRONMENT";
+    case DSM_E_MEETING: return "DSM_E_MEETING";
+    case DSM_E_OVERFLOW: return "DSM_E_OVERFLOW";
     }
     return "unknown error";
 }
@@ -374,7 +366,7 @@ static int open_bells(struct runtime *runtime)
     uint64_t drawn[2] = {0}; /* the token, which whoever knows it can ring with, and the job's name, which is told */
     int error = doorbell_open(&runtime->doorbell, &mine);
     if (getrandom(drawn, sizeof drawn, 0) != sizeof drawn)
-        drawn[0] = drawn[1] = (uint64_t)runtime_now_ns();
+        drawn[0] = drawn[1] = (uint64_t)clock_now_ns();
     bool all_open = transport_agree_min(runtime->transport, error == 0 && all) == 1;
     if (!all_open) {
         free(all);
@@ -577,7 +569,7 @@ static void tell_late(struct runtime *runtime, int64_t now)
 static int await_all(struct runtime *runtime, double slice_s)
 {
     enum { LOOKS = 1000, SOON_NS = 20 * 1000, LATER_NS = 1000 * 1000 };
-    int64_t now = runtime_now_ns(), end_ns = slice_s < 0 ? INT64_MAX : now + (int64_t)(slice_s * 1e9);
+    int64_t now = clock_now_ns(), end_ns = slice_s < 0 ? INT64_MAX : now + (int64_t)(slice_s * 1e9);
     for (int looks = 0;; looks++) {
         char text[512];
         int opened = transport_opened(runtime->transport, text, (int)sizeof text);
@@ -587,7 +579,7 @@ static int await_all(struct runtime *runtime, double slice_s)
         }
         if (opened)
             return DSM_OK;
-        now = runtime_now_ns();
+        now = clock_now_ns();
         tell_late(runtime, now);
         if (now >= end_ns)
             return DSM_AGAIN;

@@ -22,6 +22,7 @@
 
 #include "dsm.h"
 #include "machine/board.h"
+#include "machine/clock.h"
 #include "machine/doorbell.h"
 #include "machine/fault.h"
 #include "machine/masks.h"
@@ -60,7 +61,7 @@ struct awaiting {
 };
 
 /* What is known of how a peer answers. */
-struct peer {
+struct peer_state {
     bool by_service;    /* its last answer came from its service thread: it computes */
     bool for_page;      /* a page was asked for: not even a holder of locks is left in peace */
     uint8_t rung;       /* how often since the request */
@@ -76,7 +77,7 @@ struct runtime {
     struct memory memory;
     struct doorbell *doorbell;
     struct board *board;
-    struct peer *peers;
+    struct peer_state *peers;
     struct dsm_options options;
     int rank, size;
     pid_t process; /* a fork of it has no shared memory */
@@ -141,9 +142,8 @@ enum runtime_state { RUNTIME_NEW, RUNTIME_ACTIVE, RUNTIME_ENDING, RUNTIME_ENDED 
 extern struct runtime *runtime_current;
 
 enum runtime_state runtime_state(void);
-uint32_t runtime_thread(void); /* gettid of this thread */
-int64_t runtime_now_ns(void);
-void runtime_make_condition(pthread_cond_t *condition); /* whose times are those of runtime_now_ns */
+uint32_t runtime_thread(void);                          /* gettid of this thread */
+void runtime_make_condition(pthread_cond_t *condition); /* whose times are those of clock_now_ns */
 
 /* Remember why a call fails, for dsm_last_error of this thread; returns `error`. */
 int runtime_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));

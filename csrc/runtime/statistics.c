@@ -3,31 +3,21 @@
 
 #include "runtime/runtime.h"
 
-#define OF_REGION(X)                                                                                         \
-    X(faults_read)                                                                                           \
-    X(faults_write)                                                                                          \
-    X(faults_local)                                                                                          \
-    X(fetches)                                                                                               \
-    X(fetch_requests)                                                                                        \
-    X(pages_received) X(pages_served) X(diffs_received) X(diffs_served) X(diffs_made) X(diff_bytes_received) \
-        X(diff_bytes_served) X(twins_made) X(notices_received) X(invalidations)
+/* clang-format off */
+#define OF_REGION(X) \
+    X(faults_read) X(faults_write) X(faults_local) X(fetches) X(fetch_requests) X(pages_received) X(pages_served) \
+    X(diffs_received) X(diffs_served) X(diffs_made) X(diff_bytes_received) X(diff_bytes_served) X(twins_made) \
+    X(notices_received) X(invalidations)
 
-#define OF_NODE(X)                                                                                                    \
-    OF_REGION(X)                                                                                                      \
-    X(intervals_closed)                                                                                               \
-    X(barriers)                                                                                                       \
-    X(collections)                                                                                                    \
-    X(lock_acquires)                                                                                                  \
-    X(lock_acquires_local)                                                                                            \
-    X(lock_grants) X(counter_operations) X(protects) X(pages_readahead) X(pages_refetched) X(probes) X(probes_unused) \
-        X(pushes_sent) X(pushes_used) X(pushes_unused) X(pages_preopened) X(pages_preopened_unused)
+#define OF_NODE(X) \
+    OF_REGION(X) X(intervals_closed) X(barriers) X(collections) X(lock_acquires) X(lock_acquires_local) \
+    X(lock_grants) X(counter_operations) X(protects) X(pages_readahead) X(pages_refetched) X(probes) \
+    X(probes_unused) X(pushes_sent) X(pushes_used) X(pushes_unused) X(pages_preopened) X(pages_preopened_unused)
 
-#define OF_RUNTIME(X)    \
-    X(messages_sent)     \
-    X(messages_received) \
-    X(bytes_sent)        \
-    X(bytes_received)    \
-    X(bytes_copied) X(bells_rung) X(bells_heard) X(wait_fault_ns) X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns)
+#define OF_RUNTIME(X) \
+    X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bytes_copied) X(bells_rung) \
+    X(bells_heard) X(wait_fault_ns) X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns)
+/* clang-format on */
 
 static struct runtime *started(void)
 {

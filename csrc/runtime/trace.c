@@ -54,7 +54,7 @@ void trace_write(struct runtime *runtime)
     const struct node *node = runtime->node;
     char text[TRACE_BYTES];
     size_t used = 0;
-    int64_t now_ns = runtime_now_ns();
+    int64_t now_ns = clock_now_ns();
     if (node->event_count - runtime->traced > EVENTS_KEPT) {
         used += (size_t)snprintf(text, LINE_BYTES, "# %llu events lost\n",
                                  (unsigned long long)(node->event_count - runtime->traced - EVENTS_KEPT));

@@ -29,7 +29,7 @@ static _Thread_local struct {
 static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
 {
     bool again = left.kind == kind && left.object == object;
-    int64_t now = runtime_now_ns();
+    int64_t now = clock_now_ns();
     atomic_store_explicit(&wait->slice_ns, now, memory_order_relaxed);
     atomic_store_explicit(&wait->since_ns, again ? left.since_ns : now, memory_order_relaxed);
     atomic_store_explicit(&wait->told_ns, again ? left.told_ns : 0, memory_order_relaxed);
@@ -66,7 +66,7 @@ static struct wait *free_record(struct runtime *runtime)
 
 uint64_t watchdog_end(struct wait *wait, bool done)
 {
-    uint64_t waited = (uint64_t)(runtime_now_ns() - wait->slice_ns);
+    uint64_t waited = (uint64_t)(clock_now_ns() - wait->slice_ns);
     left.kind = done ? WAIT_NONE : (enum wait_kind)atomic_load(&wait->kind);
     left.object = wait->object;
     left.since_ns = wait->since_ns;
@@ -86,7 +86,7 @@ static int64_t period_ns(const struct runtime *runtime)
 
 static void ask_who_is_missing(struct runtime *runtime, struct wait *wait)
 {
-    int64_t period = period_ns(runtime), now = runtime_now_ns();
+    int64_t period = period_ns(runtime), now = clock_now_ns();
     int64_t last = wait->asked_ns ? wait->asked_ns : wait->since_ns;
     bool wanted = atomic_load_explicit(&runtime->roll_wanted, memory_order_relaxed) &&
                   atomic_exchange(&runtime->roll_wanted, false);
@@ -110,7 +110,7 @@ struct wait *watchdog_begin(struct runtime *runtime, enum wait_kind kind, uint64
 
 void watchdog_tell_of_locks(struct runtime *runtime)
 {
-    int64_t period = period_ns(runtime), now = period ? runtime_now_ns() : 0;
+    int64_t period = period_ns(runtime), now = period ? clock_now_ns() : 0;
     if (period == 0 || now - runtime->told_of_locks_ns < period)
         return;
     runtime->told_of_locks_ns = now;
@@ -455,7 +455,7 @@ static void tell(struct runtime *runtime, const struct group *group, int64_t now
 
 void watchdog_print(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns)
 {
-    int64_t now = runtime_now_ns();
+    int64_t now = clock_now_ns();
     int used = atomic_load(&runtime->waits_used);
     bool stuck = false;
     for (int i = 0; i < used; i++) {
