@@ -1,6 +1,7 @@
-/* Why the owner's files are opened through /proc: they need no name that a killed job would leave behind, no message, and no
- * order among the ranks.  What it asks of the system is that a process may look into another one of the same user; where
- * it may not (another namespace of processes, a hardened /proc), the board is not read and the peer is unknown.
+/* Why the owner's files are opened through /proc: they need no name that a killed job would leave behind, no message,
+ * and no order among the ranks.  What it asks of the system is that a process may look into another one of the same
+ * user; where it may not (another namespace of processes, a hardened /proc), the board is not read and the peer is
+ * unknown.
  *
  * Why the memory of others is read through its file and not mapped: the range is 16 TiB for each of them.
  */

@@ -1,11 +1,11 @@
 /* board - what each rank shows to the other ranks of its host: words that they can read, and the memory of its arrays.
  *
- * Does it look for messages itself?  Who has asked a rank that computes rings at once, and need not find out by waiting; a
- * rank that polls, or is about to release a lock, is left in peace.  It is a hint: a state may be old when it is read, so
- * nothing may depend on it but when a bell is rung.
+ * Does it look for messages itself?  Who has asked a rank that computes rings at once, and need not find out by
+ * waiting; a rank that polls, or is about to release a lock, is left in peace.  It is a hint: a state may be old when
+ * it is read, so nothing may depend on it but when a bell is rung.
  *
- * Its memory is read by whoever was told by a message that bytes lie ready there.  How many of such messages of each rank it
- * has done with it says here, too, so that they need no answer.
+ * Its memory is read by whoever was told by a message that bytes lie ready there.  How many of such messages of each
+ * rank it has done with it says here, too, so that they need no answer.
  */
 #ifndef MACHINE_BOARD_H
 #define MACHINE_BOARD_H
@@ -28,8 +28,8 @@ struct board_card {
     int32_t process, file, memory;
 };
 
-/* A board for one of `size` ranks, which says BOARD_COMPUTES, with its card.  The others may read the file `memory` (-1:
- * none).  Where the system has no memory to share the others do not know this rank.  NULL: no memory at all. */
+/* A board for one of `size` ranks, which says BOARD_COMPUTES, with its card.  The others may read the file `memory`
+ * (-1: none).  Where the system has no memory to share the others do not know this rank.  NULL: no memory at all. */
 struct board *board_open(struct board_card *card, int rank, int size, int memory);
 
 /* Look for the boards of all ranks of this host (in rank order).  0 or -errno; that some cannot be read is no error. */

@@ -1,21 +1,20 @@
 /* chaos - a network as bad as MPI may be, for tests (DSM_CHAOS).
  *
- * What is sent is cut into pieces of random lengths.  What has arrived is held back: for a number of looks, for some time,
- * or because its sender's messages are all slow for a while.  Those of one sender stay in their order, which MPI promises;
- * those of different senders overtake each other, which MPI allows.  Whoever holds the seed has the same dice again, but
- * not the same schedule: threads and MPI have theirs.
+ * It sits between MPI and the transport's caller: each envelope that has arrived is delayed, for a number of looks,
+ * for some time, or because all messages of its source are slow for a while; and parts are received late.  Messages of
+ * one source stay in their order, as MPI promises; those of different sources overtake each other, as MPI allows.  The
+ * same seed gives the same dice, but not the same schedule: threads and MPI have theirs.
+ *
+ * States of an envelope: kept -> due -> taken.
  *
  * Invariants
- *  1. Messages of one source come out whole, in the order of their last pieces.
- *  2. `kept` counts the messages that are held and the pieces that wait for their rest.
+ *  1. Envelopes of one source are taken in the order in which they were kept.
+ *  2. `kept` counts the envelopes in all lists.
  */
 #ifndef MACHINE_CHAOS_H
 #define MACHINE_CHAOS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "transport.h"
+#include "envelope.h"
 
 struct chaos;
 
@@ -28,19 +27,12 @@ uint64_t chaos_dice(uint64_t seed, int rank);
 struct chaos *chaos_open(uint64_t seed, int rank, int size, const struct transport_buffers *buffers);
 void chaos_close(struct chaos *chaos);
 
-/* How many of the `bytes` that are left of a message go into its next piece; the last one takes all that are left. */
-uint64_t chaos_piece(struct chaos *chaos, uint64_t bytes);
-
-/* Take in a piece that has arrived; `more` of the same message will follow.  The tag of the last one comes out with the
- * message. */
-void chaos_keep(struct chaos *chaos, int source, void *buffer, uint64_t bytes, bool more, int tag);
-
-/* A message whose time has come: its source, or -1. */
-int chaos_take(struct chaos *chaos, void **buffer, uint64_t *bytes, int *tag);
-
-/* What follows a message is not looked for at this look. */
-bool chaos_waits(struct chaos *chaos);
-
+void chaos_keep(struct chaos *chaos, const struct envelope *envelope);
+/* An envelope that is due; false: there is none. */
+bool chaos_take(struct chaos *chaos, struct envelope *envelope);
 unsigned chaos_kept(const struct chaos *chaos);
+
+/* The parts of a message are not received at this look. */
+bool chaos_begins_late(struct chaos *chaos);
 
 #endif

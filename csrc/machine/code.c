@@ -1,5 +1,5 @@
-/* Why by names: nothing else is common to a library of MPI, the ones that it copies with (UCX, libfabric, PMIx), and the
- * components that it loads by their paths. */
+/* Why by names: nothing else is common to a library of MPI, the ones that it copies with (UCX, libfabric, PMIx),
+ * and the components that it loads by their paths. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

@@ -23,8 +23,8 @@ struct code {
 /* Look for them; without a dynamic linker nothing is found. */
 void code_find(struct code *code);
 
-/* Does the instruction at `pc` belong to MPI, or to a leaf of the C library that MPI called and that returns to `caller`?
- * Async-signal-safe. */
+/* Does the instruction at `pc` belong to MPI, or to a leaf of the C library that MPI called and that returns to
+ * `caller`? Async-signal-safe. */
 bool code_is_mpi(const struct code *code, uintptr_t pc, uintptr_t caller);
 
 #endif

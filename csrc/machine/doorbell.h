@@ -1,8 +1,8 @@
 /* doorbell - a datagram that says "there is a message for you" to a rank that computes.
  *
- * MPI carries every message; the bell carries only the job's token, and whatever else arrives on the socket is ignored.
- * A bell may get lost: whoever sleeps on it sleeps with a time limit.  Ranks of one host ring over an abstract unix
- * datagram socket (no file is left behind), others over UDP.
+ * MPI carries every message; the bell carries only the job's token, and whatever else arrives on the socket is
+ * ignored. A bell may get lost: whoever sleeps on it sleeps with a time limit.  Ranks of one host ring over an
+ * abstract unix datagram socket (no file is left behind), others over UDP.
  */
 #ifndef MACHINE_DOORBELL_H
 #define MACHINE_DOORBELL_H

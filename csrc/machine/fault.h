@@ -16,8 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 1: served, retry the access; 0: not ours after all, go to the former handler.  Runs in the signal handler.  `by_mpi`:
- * the access is made inside of an MPI call (code.h). */
+/* 1: served, retry the access; 0: not ours after all, go to the former handler.  Runs in the signal handler.
+ * `by_mpi`: the access is made inside of an MPI call (code.h). */
 typedef int fault_server(void *context, uint64_t offset, bool write, bool by_mpi);
 
 /* One range per process.  `write` is told from the signal context on x86-64 and AArch64, elsewhere it is false the
@@ -41,14 +41,14 @@ void fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value));
 
 /* Somebody (faulthandler.enable()) has taken SIGSEGV since: true. */
 bool fault_stolen(void);
-/* Take it back; the thief becomes the handler that was there before.  One thread at a time.  `stack`: the calling thread
- * runs the program, and the thief may have given it another alternate stack. */
+/* Take it back; the thief becomes the handler that was there before.  One thread at a time.  `stack`: the calling
+ * thread runs the program, and the thief may have given it another alternate stack. */
 void fault_retake(bool stack);
 /* Who took it last: the name of a file, or "SIG_DFL" or "SIG_IGN". */
 const char *fault_thief(void);
 
-/* SIGINT is counted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can end: a
- * wait that began after n of them ends when there are more.  fault_remove sets the count to 0. */
+/* SIGINT is counted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can
+ * end: a wait that began after n of them ends when there are more.  fault_remove sets the count to 0. */
 int fault_watch_interrupt(void);
 unsigned fault_interrupts(void);
 

@@ -45,7 +45,8 @@ bool masks_threads_changed(const struct masks *masks)
     return count(masks) != masks->seen;
 }
 
-/* The C library blocks all signals while it begins or ends a thread, also its own two, of which a program can block none. */
+/* The C library blocks all signals while it begins or ends a thread, also its own two, of which a program can block
+ * none. */
 static bool is_of_the_library(unsigned long long mask)
 {
     enum { SIGCANCEL = 32, SIGSETXID = 33 };

@@ -1,5 +1,5 @@
-/* masks - which threads of this process block SIGSEGV or SIGBUS: the kernel ends a process, without a word, when one of them
- * faults.
+/* masks - which threads of this process block SIGSEGV or SIGBUS: the kernel ends a process, without a word, when one
+ * of them faults.
  *
  * The mask of another thread can be read (/proc/self/task) and not changed; whoever starts a rank can prevent it
  * (csrc/preload).  One thread at a time calls what takes a `struct masks`.
@@ -31,8 +31,8 @@ bool masks_unblock(void);
 /* There are more or fewer threads than at the last look.  Half a microsecond. */
 bool masks_threads_changed(const struct masks *masks);
 
-/* Look at all threads.  The number of those that block one of both and were not found before; their numbers are the last
- * ones of told[], `name` is that of the last. */
+/* Look at all threads.  The number of those that block one of both and were not found before; their numbers are the
+ * last ones of told[], `name` is that of the last. */
 unsigned masks_look(struct masks *masks, char name[MASKS_NAME_BYTES]);
 
 #endif

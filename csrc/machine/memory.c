@@ -69,7 +69,8 @@ static int open_backing(uint64_t bytes)
     return file;
 }
 
-/* A huge page lies at a multiple of its size, and so must the view; where the kernel chooses, there is more room first. */
+/* A huge page lies at a multiple of its size, and so must the view; where the kernel chooses, there is more room
+ * first. */
 static void *map_aligned(int file, uint64_t bytes, int protection, int flags)
 {
     uint64_t room = bytes + MEMORY_HUGE_BYTES;
@@ -172,8 +173,9 @@ static bool has_memory(const struct memory *memory, uint64_t offset, uint64_t by
     return false;
 }
 
-/* Back the bytes of a huge page by one, if they have no memory yet.  The kernel joins only where some of it has a small page
- * (EINVAL else), and fails where memory is in pieces: then the next ones are left alone, ever more of them. */
+/* Back the bytes of a huge page by one, if they have no memory yet.  The kernel joins only where some of it has a
+ * small page (EINVAL else), and fails where memory is in pieces: then the next ones are left alone, ever more of
+ * them. */
 static bool make_huge(struct memory *memory, uint64_t offset)
 {
     enum { LEFT_MAX = 1 << 16 };
@@ -285,6 +287,17 @@ void memory_chunk_free(void *chunk, size_t bytes)
 {
     if (chunk)
         munmap(chunk, round_to_pages(bytes));
+}
+
+void *memory_chunk_grow(void *chunk, size_t old_bytes, size_t new_bytes)
+{
+    void *grown = memory_chunk(new_bytes);
+    if (!grown)
+        return NULL;
+    if (chunk)
+        memcpy(grown, chunk, old_bytes);
+    memory_chunk_free(chunk, old_bytes);
+    return grown;
 }
 
 uint64_t memory_mappings_max(void)

@@ -1,8 +1,8 @@
 /* memory - one range of addresses, the same on every rank, backed by a memfd that is mapped twice.
  *
  *   application view   what the user's program touches; its protection is the protocol's business
- *   system view        the same bytes, always writable; here the runtime builds pages, so that no thread of the process
- *                      ever sees half a page: it becomes visible by one mprotect after it is complete
+ *   system view        the same bytes, always writable; here the runtime builds pages.  One mprotect shows a page to
+ *                      the program when it is complete, so no thread ever sees half a page
  *
  * Invariants
  *  1. Both views show the same bytes at the same offset, of the whole range.
@@ -44,22 +44,24 @@ int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum 
 /* Give the backing of the bytes back to the system: they read as zeros afterwards.  0 or -errno. */
 int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes);
 
-/* Write bytes of the range that were not touched before: without the fault that the first touch of each page takes, and
- * without zeroing what is written anyway. */
+/* Write bytes of the range that were not touched before: without the fault that the first touch of each page takes,
+ * and without zeroing what is written anyway. */
 void memory_put(struct memory *memory, uint64_t offset, const unsigned char *bytes, uint64_t count);
 
-/* Put memory behind the last of the bytes [offset, end), in time for memory_put.  Returns where it begins.  Only a hint: it
- * may fail. */
+/* Put memory behind the last of the bytes [offset, end), in time for memory_put.  Returns where it begins.  Only a
+ * hint: it may fail. */
 uint64_t memory_prepare(struct memory *memory, uint64_t offset, uint64_t end);
 
-/* Which of the 64 machine pages from `offset` on have memory behind them (a bit each, the first one lowest): the others were
- * never touched, or given back, and read as zeros. */
+/* Which of the 64 machine pages from `offset` on have memory behind them (a bit each, the first one lowest): the
+ * others were never touched, or given back, and read as zeros. */
 uint64_t memory_touched(const struct memory *memory, uint64_t offset);
 
-/* Zeroed anonymous memory for the protocol's pools, in whole machine pages; no malloc, so usable in a fault.  NULL when
- * there is none. */
+/* Zeroed anonymous memory for the protocol's pools, in whole machine pages; no malloc, so usable in a fault.  NULL
+ * when there is none. */
 void *memory_chunk(size_t bytes);
 void memory_chunk_free(void *chunk, size_t bytes);
+/* A larger chunk in place of one (NULL with 0 bytes: none), with the same contents.  NULL when there is no memory. */
+void *memory_chunk_grow(void *chunk, size_t old_bytes, size_t new_bytes);
 
 /* How many mappings a process may have (vm.max_map_count; 65530 where it cannot be read). */
 uint64_t memory_mappings_max(void);

@@ -1,9 +1,9 @@
 /* mpi_identity.c - which MPI this core was compiled with, and which one it runs on.
  *
- * A process can hold two MPIs: mpi4py takes the library that it finds, and this core whichever was loaded first under the
- * file name that it asks for, or the one that its mpicc wrote into it.  No call fails then; handles of one library are
- * simply read by the other.  So the core says what it sees, with calls that every MPI allows before MPI_Init, and the
- * package compares that with what mpi4py sees before any handle crosses over.
+ * A process can hold two MPIs: mpi4py takes the library that it finds, and this core whichever was loaded first under
+ * the file name that it asks for, or the one that its mpicc wrote into it.  No call fails then; handles of one library
+ * are simply read by the other.  So the core says what it sees, with calls that every MPI allows before MPI_Init, and
+ * the package compares that with what mpi4py sees before any handle crosses over.
  */
 #include <string.h>
 

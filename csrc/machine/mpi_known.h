@@ -2,14 +2,14 @@
  *
  * A core of the package must run with an MPI that was not there when it was compiled.  Two families keep their binary
  * interface from version to version: MPICH with what derives from it (Intel MPI, MVAPICH, Cray MPICH; libmpi.so.12),
- * and Open MPI (libmpi.so.40).  Here is the part of each that dsm calls, no more; so nobody needs an mpi.h to compile, and
- * one wheel holds a core for each.  Which library answers is decided when the core is loaded: by then mpi4py has one of
- * that name in the process (dsm/_mpi.py).
+ * and Open MPI (libmpi.so.40).  Here is the part of each that dsm calls, no more; so nobody needs an mpi.h to compile,
+ * and one wheel holds a core for each.  Which library answers is decided when the core is loaded: by then mpi4py has
+ * one of that name in the process (dsm/_mpi.py).
  *
  * A core for any other MPI is compiled by its own mpicc (MPICC), which defines neither macro and takes mpi.h.
  *
- * Whoever calls one more function of MPI declares it below.  tests/unit/test_build.py compares everything here with the
- * mpi.h of the MPI that it runs with.
+ * Whoever calls one more function of MPI declares it below.  tests/unit/test_build.py compares everything here with
+ * the mpi.h of the MPI that it runs with.
  */
 #ifndef MPI_KNOWN_H
 #define MPI_KNOWN_H

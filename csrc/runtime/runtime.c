@@ -127,7 +127,7 @@ void runtime_die(const struct runtime *runtime, const char *text, int status, bo
         rank = runtime->rank;
         size = runtime->size;
     } else {
-        transport_world(&rank, &size);
+        mpi_process_world(&rank, &size);
     }
     snprintf(line, sizeof line, "dsm: rank %d of %d: %s\n", rank, size, text);
     write_all(line);
@@ -136,7 +136,7 @@ void runtime_die(const struct runtime *runtime, const char *text, int status, bo
     for (int peer = 0; runtime && runtime->doorbell && peer < runtime->size; peer++)
         doorbell_farewell(runtime->doorbell, peer);
     if (!runtime || runtime->transport)
-        transport_abort(status);
+        mpi_process_abort(status);
     _exit(status);
 }
 
@@ -594,7 +594,7 @@ static int start(struct runtime *runtime)
         return runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     int error = check_options(runtime);
     if (!error && runtime->options.chaos_seed &&
-        transport_disturb(runtime->transport, runtime->options.chaos_seed) != 0)
+        transport_start_chaos(runtime->transport, runtime->options.chaos_seed) != 0)
         error = runtime_error(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     if (!error)
         error = agreed(runtime, trace_open(runtime));
@@ -617,7 +617,7 @@ static int start(struct runtime *runtime)
     error = faults_begin(runtime);
     if (error)
         return error;
-    if (transport_before_finalize(end_in_time) != 0)
+    if (mpi_process_before_finalize(end_in_time) != 0)
         return runtime_error(DSM_E_ENVIRONMENT, "MPI takes no call for its end");
     return start_threads(runtime);
 }

@@ -27,6 +27,7 @@
 #include "machine/fault.h"
 #include "machine/masks.h"
 #include "machine/memory.h"
+#include "machine/mpi_process.h"
 #include "machine/transport.h"
 #include "protocol/node/face.h"
 

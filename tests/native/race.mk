@@ -14,8 +14,9 @@ SECONDS ?= 60
 SEED ?= 1
 RUN ?=
 
-# All but what names MPI, and what is a library of its own.
-RACE_SOURCES := $(filter-out %/transport.c %/mpi_identity.c %/preload.c,$(wildcard $(RACE_CSRC)/*/*.c)) $(RACE_DIR)race_main.c \
+# All but what is made of MPI (race_transport.c is in its place), and what is a library of its own.
+RACE_WITHOUT := communicator sends receives parts transport mpi_process mpi_identity preload
+RACE_SOURCES := $(filter-out $(addprefix %/,$(addsuffix .c,$(RACE_WITHOUT))),$(wildcard $(RACE_CSRC)/*/*.c)) $(RACE_DIR)race_main.c \
     $(RACE_DIR)race_transport.c
 RACE_HEADERS := $(wildcard $(RACE_CSRC)/*.h $(RACE_CSRC)/*/*.h) $(RACE_DIR)race.h
 RACE_FLAGS := -std=gnu11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra -Wconversion -Wshadow -Wno-tsan -pthread \

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "machine/mpi_process.h"
 #include "machine/transport.h"
 
 enum { PIECES_MAX = TRANSPORT_PARTS_MAX + 2 };
@@ -98,7 +99,7 @@ int transport_size(const struct transport *transport)
 }
 
 /* What the seed of chaos does to messages is tested under MPI; here it takes away protection and starts collections. */
-int transport_disturb(struct transport *transport, uint64_t seed)
+int transport_start_chaos(struct transport *transport, uint64_t seed)
 {
     (void)transport, (void)seed;
     return 0;
@@ -316,13 +317,13 @@ bool transport_quiet(struct transport *transport)
 }
 
 /* There is no MPI_Finalize here. */
-int transport_before_finalize(void (*call)(void))
+int mpi_process_before_finalize(void (*call)(void))
 {
     (void)call;
     return 0;
 }
 
-bool transport_world(int *rank, int *size)
+bool mpi_process_world(int *rank, int *size)
 {
     (void)rank;
     (void)size;
@@ -347,7 +348,7 @@ void transport_close(struct transport *transport)
     free(transport);
 }
 
-void transport_abort(int status)
+void mpi_process_abort(int status)
 {
     _exit(status ? status : 1); /* race_main.c ends the others */
 }

@@ -1,11 +1,12 @@
 /* A job that tests the transport alone, started by tests/faults/test_transport.py: transport_main WHAT [SEED].
  *
- * With a seed (not 0) the messages are cut, delayed and mixed (chaos.h).
+ * With a seed (not 0) the messages are delayed and mixed (chaos.h).
  *
  * Every rank checks what it receives and whether each buffer came back, and rank 0 prints "fine" after all agreed.
  */
 #define _GNU_SOURCE
 #include "board.h"
+#include "mpi_process.h"
 #include "transport.h"
 
 #include <mpi.h>
@@ -62,7 +63,7 @@ static void broken(void *context, const char *text)
 {
     (void)context;
     fprintf(stderr, "broken: %s\n", text);
-    transport_abort(3);
+    mpi_process_abort(3);
 }
 
 /* ---- parts: what is sent from one place and received in another ------------------------------------------------- */
@@ -156,7 +157,7 @@ static void open_on(MPI_Comm comm, struct pool *pool)
     if (board)
         transport_copy_by(pool->transport, board);
     if (seed_of_chaos)
-        REQUIRE(transport_disturb(pool->transport, seed_of_chaos) == 0);
+        REQUIRE(transport_start_chaos(pool->transport, seed_of_chaos) == 0);
 }
 
 static void close_and_check(struct pool *pool)

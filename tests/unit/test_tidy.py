@@ -129,8 +129,18 @@ def test_arrows_point_one_way(file: str) -> None:
         )
 
 
-def test_each_file_of_the_protocol_lies_in_a_layer() -> None:
-    nothing([f for f in SOURCES if folder(f) == "protocol" and layer(f) < 0], f"not in one of {', '.join(LAYERS)}")
+# The layers of the transport that hold requests of MPI, and what is asked of MPI about this process.
+CALL_MPI = {"communicator", "sends", "receives", "parts", "mpi_process", "mpi_identity"}
+INCLUDE_MPI = {"communicator.h", "mpi_process.c", "mpi_identity.c"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_mpi_is_named_in_few_files(path: Path) -> None:
+    ours, theirs = includes(path)
+    assert ("mpi_known.h" in ours) == (path.name in INCLUDE_MPI)
+    assert ("mpi.h" in theirs) == (path.name == "mpi_known.h")
+    calls = re.findall(r"\bMPI_[A-Z][a-z]\w*\s*\(", without_comments(path.read_text()))
+    assert bool(calls) == (path.suffix == ".c" and path.stem in CALL_MPI) or path.name == "mpi_known.h"
 
 
 def test_no_include_goes_up() -> None:

@@ -1,0 +1,37 @@
+/* parts - messages whose envelope is here and whose parts may not be.
+ *
+ * States of a message: placed (the caller has said where its parts go) -> begun (its receives are posted; an offered
+ * part is copied at once) -> complete -> taken.
+ *
+ * Invariants
+ *  1. Messages are placed, and begun, in the order of their source: MPI matches parts by their order only.
+ *  2. A message is taken only when no older one of its source is left, and so are messages without parts behind it.
+ *  3. waiting[source] counts the messages of that source.
+ */
+#ifndef MACHINE_PARTS_H
+#define MACHINE_PARTS_H
+
+#include "communicator.h"
+#include "offers.h"
+
+struct chaos;
+
+struct parts {
+    const struct communicator *comm;
+    struct offers *offers;
+    struct chaos *chaos; /* begins parts late; NULL: at once */
+    unsigned count;
+    struct arrival *first, **end;
+    unsigned *waiting;
+};
+
+/* 0, or -1 where there is no memory. */
+int parts_open(struct parts *parts, const struct communicator *comm, struct offers *offers);
+void parts_close(struct parts *parts);
+
+/* Keep the envelope until its parts, and all messages of its source before it, are complete. */
+void parts_await(struct parts *parts, const struct envelope *envelope);
+/* The first message that is complete, with the token of `place`; false: there is none. */
+bool parts_take(struct parts *parts, struct envelope *envelope, void **token);
+
+#endif
