@@ -264,18 +264,18 @@ static void handle(unsigned generation, int signal, siginfo_t *info, void *conte
     errno = saved_errno;
 }
 
+/* clang-format off */
 #define ENTRY(k)                                                      \
     static void entry_##k(int signal, siginfo_t *info, void *context) \
     {                                                                 \
         handle(k, signal, info, context);                             \
     }
-/* clang-format off */
 ENTRY(0) ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
-/* clang-format on */
 
 static fault_entry *const entries[GENERATIONS] = {
     entry_0, entry_1, entry_2, entry_3, entry_4, entry_5, entry_6, entry_7,
 };
+/* clang-format on */
 
 static bool is_entry(const struct sigaction *action)
 {
