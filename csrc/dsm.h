@@ -126,8 +126,6 @@ int dsm_finalize(bool at_exit, double slice_s);
  * and one that the service thread holds in that moment is an error of MPI_Finalize (one run in a hundred).  Collective. */
 void dsm_end(void);
 
-int dsm_rank(void);
-int dsm_size(void);
 bool dsm_active(void);  /* started and not finalized */
 uint64_t dsm_job(void); /* drawn by chance at the start, the same on all ranks */
 const char *dsm_last_error(void);
@@ -205,9 +203,6 @@ int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
 int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
 int dsm_stats_reset(void); /* totals, regions and locks */
 
-/* One line for what threads of this rank wait for inside dsm, to standard error. */
-void dsm_print_waits(void);
-
 /* The stacks of these threads, for those lines.  A signal, or 0: whoever gets it is to write its stack to *file and then
  * call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files whose paths begin with one
  * of the two texts are not shown. */
@@ -219,7 +214,6 @@ const char *dsm_mpi_header(void);
 int dsm_mpi_library(char *text, int capacity);
 int dsm_mpi_handle_bytes(void); /* sizeof(MPI_Comm) */
 bool dsm_mpi_initialized(void);
-int dsm_mpi_thread_level(void); /* as MPI_Query_thread: 3 is MPI_THREAD_MULTIPLE; -1 before MPI_Init */
 
 /* cffi: end */
 

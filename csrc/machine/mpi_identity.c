@@ -60,19 +60,3 @@ bool dsm_mpi_initialized(void)
 
     return MPI_Initialized(&flag) == MPI_SUCCESS && flag != 0;
 }
-
-int dsm_mpi_thread_level(void)
-{
-    int level = MPI_THREAD_SINGLE;
-    int finalized = 0;
-
-    /* MPI_Query_thread outside of MPI's life ends the process. */
-    if (!dsm_mpi_initialized() || MPI_Finalized(&finalized) != MPI_SUCCESS || finalized) {
-        return -1;
-    }
-    if (MPI_Query_thread(&level) != MPI_SUCCESS) {
-        return -1;
-    }
-    /* The values of the constants are MPI's own business; their order is not. */
-    return level >= MPI_THREAD_MULTIPLE ? 3 : level >= MPI_THREAD_SERIALIZED ? 2 : level >= MPI_THREAD_FUNNELED ? 1 : 0;
-}

@@ -44,16 +44,6 @@ int64_t deadline_of(const struct wait *wait, double slice_s)
     return slice_s < 0 ? -1 : atomic_load_explicit(&wait->slice_ns, memory_order_relaxed) + (int64_t)(slice_s * 1e9);
 }
 
-int dsm_rank(void)
-{
-    return runtime_current ? runtime_current->rank : 0;
-}
-
-int dsm_size(void)
-{
-    return runtime_current ? runtime_current->size : 1;
-}
-
 bool dsm_active(void)
 {
     return runtime_state() == RUNTIME_ACTIVE;

@@ -99,9 +99,3 @@ int dsm_stats_reset(void)
     progress_unlock(runtime);
     return DSM_OK;
 }
-
-void dsm_print_waits(void)
-{
-    if (runtime_state() == RUNTIME_ACTIVE)
-        watchdog_print(runtime_current, 0, 0);
-}
