@@ -34,8 +34,8 @@ enum { GENERATIONS = 8, NAME_BYTES = 64 };
 
 typedef void fault_entry(int signal, siginfo_t *info, void *context);
 
-/* A signal that we hold: generation k runs entry k, before[k] is the action it replaced.  hopeless[k]: that action mends
- * nothing; the process dies of what is handed to it. */
+/* A signal that we hold: generation k runs entry k, before[k] is the action it replaced.  hopeless[k]: that action
+ * mends nothing; the process dies of what is handed to it. */
 struct taken_signal {
     int signal;
     unsigned generations;
@@ -119,9 +119,9 @@ static enum fault_access access_told(const ucontext_t *context)
 
 #endif
 
-/* A read that was served does not fault again at once, so a second fault at the same place must be a write.  (Where a
- * peer took the page away in between, one page is opened for writing without need.)  initial-exec: the handler must not
- * make the dynamic linker allocate. */
+/* A read that was served does not fault again at once, so a second fault at the same place must be a write.  (Where
+ * a peer took the page away in between, one page is opened for writing without need.)  initial-exec: the handler
+ * must not make the dynamic linker allocate. */
 static bool access_is_write(const ucontext_t *context, uintptr_t address)
 {
     static _Thread_local volatile uintptr_t last_read __attribute__((tls_model("initial-exec")));
@@ -235,8 +235,8 @@ static bool is_default(int signal)
     return sigaction(signal, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
 }
 
-/* A runtime of another language (WebAssembly, a garbage collector) lives on faults: it jumps out of its handler, or lets
- * the thread go on at another place.  One that knows no way gives the signal back, and returns to be killed. */
+/* A runtime of another language (WebAssembly, a garbage collector) lives on faults: it jumps out of its handler, or
+ * lets the thread go on at another place.  One that knows no way gives the signal back, and returns to be killed. */
 static void not_served(struct fault *fault, unsigned generation, siginfo_t *info, void *context)
 {
     uintptr_t pc, pc_after, caller;

@@ -1,72 +1,61 @@
-/* Faults: how they are served, what becomes of those that are not, and what could take them away from us. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "runtime/faults.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime/runtime.h"
+#include "machine/clock.h"
+#include "machine/fault.h"
+#include "runtime/death.h"
+#include "runtime/error.h"
+#include "runtime/print.h"
 
-enum { TEXT_BYTES = 400 };
-
-/* An address in the range that belongs to no array: the program's own mistake, and it deserves to know which. */
+/* An address in the range that belongs to no array: a mistake of the program. */
 static int touched_outside(struct runtime *runtime, uint64_t offset)
 {
     const struct region_grave *grave = region_grave_at(runtime->node->regions, offset);
-    char text[TEXT_BYTES];
     if (grave)
-        snprintf(text, sizeof text, "array %u '%s' was touched after dsm.free()", grave->id, grave->name);
+        print_warning(runtime, "array %u '%s' was touched after dsm.free()", grave->id, grave->name);
     else
-        snprintf(text, sizeof text,
-                 "an address outside of every shared array was touched (offset %llu of the shared range)",
-                 (unsigned long long)offset);
-    runtime_warn(runtime, text);
+        print_warning(runtime, "an address outside of every shared array was touched (offset %llu of the shared range)",
+                      (unsigned long long)offset);
     return 0;
 }
 
-/* A thread that the program left running (a daemon thread that computes without the interpreter's lock) has nobody to
- * tell a mistake to: it stops, as the interpreter stops those that need its lock. */
+/* A thread that the program left running (a daemon thread that computes without the interpreter's lock) stops, as the
+ * interpreter stops those that need its lock: no one reads its message any more. */
 static int touched_after_end(struct runtime *runtime, uint64_t offset)
 {
     while (runtime->at_exit && gettid() != getpid())
         pause();
     const struct region *region = region_at(runtime->node->regions, offset);
-    char text[TEXT_BYTES];
     if (!region)
         return touched_outside(runtime, offset);
-    snprintf(text, sizeof text, "array %u '%s' was touched after dsm.finalize()", region->id, region->name);
-    runtime_warn(runtime, text);
+    print_warning(runtime, "array %u '%s' was touched after dsm.finalize()", region->id, region->name);
     return 0;
 }
 
-struct fault_question {
-    uint64_t offset;
-    bool write, first, by_mpi;
-    enum access_answer answer;
-};
-
-/* At such an access one MPI ends the job, one hangs, and sometimes it goes well; none says why.  So it is said before MPI
- * is called again.  Once: where it goes well it does so all the time. */
-static void tell_unpinned(const struct runtime *runtime, const struct fault_question *question)
+/* At such an access one MPI ends the job, one hangs, and sometimes it goes well; none gives the reason.  So the
+ * warning comes before MPI is called again.  Once: where it goes well it does so all the time. */
+static void warn_unpinned(const struct runtime *runtime, const struct question *question)
 {
-    static atomic_bool told;
-    const struct region *region = region_at(runtime->node->regions, question->offset);
-    char text[TEXT_BYTES];
-    if (!region || atomic_exchange(&told, true))
+    static atomic_bool warned;
+    const struct region *region = region_at(runtime->node->regions, question->page.offset);
+    if (!region || atomic_exchange(&warned, true))
         return;
-    snprintf(text, sizeof text,
-             "an MPI call %s array %u '%s' (byte %llu), whose page is not here; it may hang or end the job now. "
-             "Put `with dsm.pinned(view, \"%s\"):` around the call",
-             question->write ? "writes" : "reads", region->id, region->name,
-             (unsigned long long)(question->offset - region->offset), question->write ? "w" : "r");
-    runtime_warn(runtime, text);
+    print_warning(runtime,
+                  "an MPI call %s array %u '%s' (byte %llu), whose page is not here; it may hang or end the job now. "
+                  "Put `with dsm.pinned(view, \"%s\"):` around the call",
+                  question->page.write ? "writes" : "reads", region->id, region->name,
+                  (unsigned long long)(question->page.offset - region->offset), question->page.write ? "w" : "r");
 }
 
-/* Whoever has the mutex may wait for MPI, whose own lock the thread that faulted has. */
+/* The owner of the mutex may wait for MPI, whose own lock the faulting thread has. */
 static bool is_locked_out(struct runtime *runtime)
 {
     enum { TRIES = 100, TRY_NS = 1000 * 1000 };
@@ -80,23 +69,30 @@ static bool is_locked_out(struct runtime *runtime)
     return true;
 }
 
-static bool fault_done(struct runtime *runtime, void *context)
+static bool page_answered(struct runtime *runtime, struct question *question)
 {
-    struct fault_question *question = context;
-    question->answer = access_fault(runtime->node, question->offset, question->write, question->first);
-    question->first = false;
-    if (question->answer == ACCESS_WAIT && question->by_mpi)
-        tell_unpinned(runtime, question);
-    return question->answer != ACCESS_WAIT;
+    question->page.answer =
+        access_fault(runtime->node, question->page.offset, question->page.write, question->page.first);
+    question->page.first = false;
+    if (question->page.answer == ACCESS_WAIT && question->page.by_mpi)
+        warn_unpinned(runtime, question);
+    if (question->page.answer == ACCESS_DONE && question->page.pins)
+        access_pin(runtime->node, question->page.offset, question->page.write);
+    return question->page.answer != ACCESS_WAIT;
+}
+
+struct question faults_question(uint64_t offset, bool write)
+{
+    return (struct question){.answered = page_answered, .page = {.offset = offset, .write = write, .first = true}};
 }
 
 /* Python cannot look at its signals before the access ends, and it may never end: Ctrl-C ends the job after a while. */
-bool faults_await_pages(struct runtime *runtime, bool (*done)(struct runtime *runtime, void *context), void *context)
+bool faults_await(struct runtime *runtime, struct question *question)
 {
     enum { SLICE_NS = 100 * 1000 * 1000, PATIENCE_NS = 1000 * 1000 * 1000 };
     unsigned interrupts = fault_interrupts();
     int64_t interrupted_ns = 0;
-    while (!progress_wait(runtime, done, context, clock_now_ns() + SLICE_NS)) {
+    while (!progress_wait(runtime, question, clock_now_ns() + SLICE_NS)) {
         if (runtime_state() != RUNTIME_ACTIVE)
             return false;
         if (fault_interrupts() == interrupts)
@@ -104,9 +100,22 @@ bool faults_await_pages(struct runtime *runtime, bool (*done)(struct runtime *ru
         int64_t now = clock_now_ns();
         interrupted_ns = interrupted_ns ? interrupted_ns : now;
         if (now - interrupted_ns > PATIENCE_NS)
-            runtime_die(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
+            death_end_all(runtime, "KeyboardInterrupt (Ctrl-C) in a page fault that does not end", 130, false);
     }
     return true;
+}
+
+static bool caught_up(struct runtime *runtime, struct question *question)
+{
+    (void)question;
+    return access_caught_up(runtime->node);
+}
+
+void faults_catch_up(struct runtime *runtime)
+{
+    struct question question = {.answered = caught_up};
+    if (runtime->node->pins->first || !update_done(runtime->node))
+        faults_await(runtime, &question);
 }
 
 static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
@@ -128,153 +137,68 @@ static void leave_to_end(struct runtime *runtime)
 static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
 {
     struct runtime *runtime = context;
-    struct fault_question question = {.offset = offset, .write = write, .first = true, .by_mpi = by_mpi};
+    struct question question = faults_question(offset, write);
+    question.page.by_mpi = by_mpi;
     if (by_mpi && is_locked_out(runtime))
-        tell_unpinned(runtime, &question);
+        warn_unpinned(runtime, &question);
     if (!progress_enter(runtime, RUNTIME_ENDING))
         return touched_after_end(runtime, offset);
-    struct wait *wait = watchdog_begin(runtime, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, offset);
-    while (!faults_await_pages(runtime, fault_done, &question))
+    struct wait *wait = waits_begin(&runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, offset);
+    while (!faults_await(runtime, &question))
         leave_to_end(runtime);
     runtime->expected_count = 0;
-    count_fault_wait(runtime, offset, watchdog_end(wait, true));
+    count_fault_wait(runtime, offset, waits_end(wait, true));
     progress_leave(runtime);
-    return question.answer == ACCESS_DONE ? 1 : touched_outside(runtime, offset);
+    return question.page.answer == ACCESS_DONE ? 1 : touched_outside(runtime, offset);
 }
 
 /* ---- death ---------------------------------------------------------------------------------------------------- */
 
-static void tell_forked(const struct runtime *runtime, uint64_t offset)
+static void warn_forked(const struct runtime *runtime, uint64_t offset)
 {
     const struct region *region = region_at(runtime->node->regions, offset);
-    char text[TEXT_BYTES];
-    snprintf(text, sizeof text,
-             "array %u '%s' (byte %llu) was touched in process %d, a forked child, which has no shared memory: use "
-             "multiprocessing.get_context(\"spawn\"), and pass private copies",
-             region ? region->id : 0, region ? region->name : "that was freed",
-             (unsigned long long)(region ? offset - region->offset : offset), getpid());
-    runtime_warn(runtime, text);
+    print_warning(
+        runtime,
+        "array %u '%s' (byte %llu) was touched in process %d, a forked child, which has no shared memory: use "
+        "multiprocessing.get_context(\"spawn\"), and pass private copies",
+        region ? region->id : 0, region ? region->name : "that was freed",
+        (unsigned long long)(region ? offset - region->offset : offset), getpid());
 }
 
-static void tell_sent(const struct runtime *runtime, int sender)
+static void warn_sent(const struct runtime *runtime, int sender)
 {
-    char text[TEXT_BYTES];
     if (sender == getpid())
-        runtime_warn(runtime,
-                     "this process dies of a SIGSEGV that it has sent to itself (by raise, or from a handler)");
-    else {
-        snprintf(text, sizeof text, "this process dies of a SIGSEGV that process %d has sent", sender);
-        runtime_warn(runtime, text);
-    }
+        print_warning(runtime,
+                      "this process dies of a SIGSEGV that it has sent to itself (by raise, or from a handler)");
+    else
+        print_warning(runtime, "this process dies of a SIGSEGV that process %d has sent", sender);
 }
 
-/* The program's own mistake; what dies of it, or prints a traceback, does not know its rank. */
-static void tell_death(enum fault_death how, uintptr_t value)
+/* A mistake of the program.  The traceback that may follow does not name the rank. */
+static void warn_of_death(enum fault_death how, uintptr_t value)
 {
     const struct runtime *runtime = runtime_current;
-    char text[TEXT_BYTES];
     if (runtime->dying)
-        runtime_stand_aside(runtime);
+        death_stand_aside(runtime);
     switch (how) {
-    case FAULT_FORKED: tell_forked(runtime, value); break;
-    case FAULT_SENT: tell_sent(runtime, (int)value); break;
+    case FAULT_FORKED: warn_forked(runtime, value); break;
+    case FAULT_SENT: warn_sent(runtime, (int)value); break;
     case FAULT_CRASH:
-        snprintf(text, sizeof text, "segmentation fault at address %#llx, outside of shared memory",
-                 (unsigned long long)value);
-        runtime_warn(runtime, text);
+        print_warning(runtime, "segmentation fault at address %#llx, outside of shared memory",
+                      (unsigned long long)value);
         break;
     }
-}
-
-/* ---- what takes faults away ------------------------------------------------------------------------------------ */
-
-/* A library that takes it again and again is told of a few times. */
-static void take_signal_back(struct runtime *runtime, bool stack)
-{
-    enum { TOLD_MAX = 4 };
-    char text[TEXT_BYTES];
-    if (!fault_stolen())
-        return;
-    fault_retake(stack);
-    /* At its end the interpreter gives back what faulthandler had taken. */
-    if (runtime->at_exit || runtime->thefts++ >= TOLD_MAX)
-        return;
-    snprintf(
-        text, sizeof text,
-        "SIGSEGV was taken after dsm.init() (by %s), as signal.signal(), faulthandler.enable() and its disable() do; "
-        "dsm has taken it back and passes real segmentation faults on. Do so before dsm.init()",
-        fault_thief());
-    runtime_warn(runtime, text);
-}
-
-static void take_mask_back(struct runtime *runtime)
-{
-    static atomic_bool told;
-    if (masks_unblock() && !atomic_exchange(&told, true))
-        runtime_warn(runtime,
-                     "a thread of the program has blocked SIGSEGV, and would have ended this process without a "
-                     "word when it touched a page that is not here; dsm has unblocked it. Leave SIGSEGV and SIGBUS "
-                     "out of pthread_sigmask(), or start with `python -m dsm run`");
-}
-
-/* At all threads, or only when there are more or fewer than at the last time.  Only said: nobody can change the mask of
- * another thread. */
-static void look_at_threads(struct runtime *runtime, bool all)
-{
-    struct masks *masks = &runtime->masks;
-    char text[TEXT_BYTES], name[MASKS_NAME_BYTES], others[32] = "";
-    if (!all && !masks_threads_changed(masks))
-        return;
-    unsigned found = masks_look(masks, name);
-    if (found == 0)
-        return;
-    if (found > 1)
-        snprintf(others, sizeof others, ", and so do %u more", found - 1);
-    snprintf(
-        text, sizeof text,
-        "thread %d ('%s') blocks SIGSEGV%s: this process dies without a word when such a thread touches a page that "
-        "is not here. Start with `python -m dsm run`, or set LD_PRELOAD as `python -m dsm info` says",
-        (int)masks->told[masks->told_count - 1], name, others);
-    runtime_warn(runtime, text);
-}
-
-void faults_look(struct runtime *runtime, bool stale)
-{
-    struct timespec tick;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &tick);
-    int64_t now = (int64_t)tick.tv_sec * 1000000000 + tick.tv_nsec;
-    bool moved = now != runtime->looked_ns;
-    runtime->looked_ns = now;
-    if (stale || moved)
-        take_signal_back(runtime, true);
-    if (moved) {
-        take_mask_back(runtime);
-        look_at_threads(runtime, false);
-    }
-}
-
-void faults_look_from_outside(struct runtime *runtime)
-{
-    enum { LOOKS_OF_COUNT = 25 };
-    static unsigned looks;
-    if (pthread_mutex_trylock(&runtime->mutex) != 0)
-        return;
-    take_signal_back(runtime, false);
-    look_at_threads(runtime, ++looks % LOOKS_OF_COUNT == 0);
-    pthread_mutex_unlock(&runtime->mutex);
 }
 
 /* ---- start ---------------------------------------------------------------------------------------------------- */
 
 int faults_begin(struct runtime *runtime)
 {
-    masks_open(&runtime->masks);
     int error = fault_install(runtime->memory.application, runtime->memory.bytes, serve_fault, runtime);
     if (error)
-        return runtime_error(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
+        return error_set(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
     fault_explain_view(runtime->memory.system);
-    fault_tell_death(tell_death);
+    fault_tell_death(warn_of_death);
     fault_watch_interrupt();
-    look_at_threads(runtime, true);
     return DSM_OK;
 }

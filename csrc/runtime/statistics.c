@@ -1,7 +1,8 @@
 /* One table of names joins what the node counts to what dsm.h shows, so that no field can be forgotten in one place. */
 #include <string.h>
 
-#include "runtime/runtime.h"
+#include "runtime/error.h"
+#include "runtime/progress.h"
 
 /* clang-format off */
 #define OF_REGION(X) \
@@ -22,7 +23,7 @@
 static struct runtime *started(void)
 {
     if (runtime_state() == RUNTIME_NEW)
-        runtime_error(DSM_E_STATE, "statistics before init");
+        error_set(DSM_E_STATE, "statistics before init");
     return runtime_state() == RUNTIME_NEW ? NULL : runtime_current;
 }
 
@@ -61,7 +62,7 @@ int dsm_stats_of_region(uint32_t id, struct dsm_stats *stats)
 #undef COPY
     }
     progress_unlock(runtime);
-    return region ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "no array %u", id);
+    return region ? DSM_OK : error_set(DSM_E_ARGUMENT, "no array %u", id);
 }
 
 int dsm_stats_of_lock(uint32_t id, struct dsm_stats *stats)
@@ -79,7 +80,7 @@ int dsm_stats_of_lock(uint32_t id, struct dsm_stats *stats)
         stats->wait_lock_ns = lock->stats.wait_ns;
     }
     progress_unlock(runtime);
-    return lock ? DSM_OK : runtime_error(DSM_E_ARGUMENT, "no lock %u", id);
+    return lock ? DSM_OK : error_set(DSM_E_ARGUMENT, "no lock %u", id);
 }
 
 int dsm_stats_reset(void)

@@ -9,7 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "machine/clock.h"
+#include "runtime/death.h"
+#include "runtime/error.h"
 #include "runtime/runtime.h"
+#include "runtime/trace.h"
 
 enum { TRACE_BYTES = 4096, LINE_BYTES = 128, PATH_BYTES = 1024 };
 
@@ -37,7 +41,7 @@ int trace_open(struct runtime *runtime)
     snprintf(path, sizeof path, "%s.%d", runtime->options.trace_path, runtime->rank);
     runtime->trace = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (runtime->trace < 0 || write_whole(runtime->trace, head, sizeof head - 1) != 0)
-        return runtime_error(DSM_E_ARGUMENT, "DSM_TRACE: cannot write %s: %s", path, strerror(errno));
+        return error_set(DSM_E_ARGUMENT, "DSM_TRACE: cannot write %s: %s", path, strerror(errno));
     return 0;
 }
 
@@ -64,7 +68,7 @@ void trace_write(struct runtime *runtime)
         used += put_line(text + used, &node->events[runtime->traced++ % EVENTS_KEPT], now_ns);
         if (used > sizeof text - LINE_BYTES || runtime->traced == node->event_count) {
             if (write_whole(runtime->trace, text, used) != 0)
-                runtime_die(runtime, "the trace cannot be written: is the disk full?", 1, false);
+                death_end_all(runtime, "the trace cannot be written: is the disk full?", 1, false);
             used = 0;
         }
     }

@@ -15,7 +15,7 @@ NAME = "_dsm_machine"
 
 # Handed to cffi: what the headers declare, without preprocessor lines; cffi does not know function types.
 HEADERS = ("memory.h", "fault.h", "doorbell.h", "board.h")
-USED = ("code.c", "masks.c")  # by these
+USED = ("clock.c", "code.c", "masks.c")  # by these
 HELP_FACE = """
 struct help {
     struct memory *memory;

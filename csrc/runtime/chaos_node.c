@@ -1,6 +1,7 @@
-/* What DSM_CHAOS does to a node; what it does to messages is machine/chaos.c.  All of it is allowed at any time: a page may
- * be less accessible than its state allows (page.h), and a collection may begin whenever a node wants one. */
+#include "runtime/chaos_node.h"
+
 #include "machine/chaos.h"
+#include "machine/clock.h"
 #include "runtime/runtime.h"
 
 enum { COLLECT_US_MAX = 30 * 1000, PAGES_ONE_IN = 16, BLOCKS_MAX = 64 };
@@ -10,7 +11,7 @@ static uint64_t roll(struct runtime *runtime, uint64_t limit)
     return chaos_roll(&runtime->dice, limit);
 }
 
-void disturb_options(struct runtime *runtime, struct node_options *options)
+void chaos_node_choose(struct runtime *runtime, struct node_options *options)
 {
     static const uint64_t budgets[] = {1, 16 << 10, 256 << 10, 64 << 20}, windows[] = {0, 64 << 10, 4 << 20};
     static const uint32_t permilles[] = {0, 50, 500};
@@ -56,15 +57,15 @@ static void take_access_somewhere(struct runtime *runtime)
     protection_flush(runtime->node);
 }
 
-void disturb(struct runtime *runtime)
+bool chaos_node_step(struct runtime *runtime)
 {
     int64_t now = clock_now_ns();
     if (roll(runtime, PAGES_ONE_IN) == 0)
         take_access_somewhere(runtime);
     if (now < runtime->collect_ns)
-        return;
+        return false;
     runtime->collect_ns = now + 1000 * (int64_t)roll(runtime, COLLECT_US_MAX);
     collection_request(runtime->node);
     node_settle(runtime->node);
-    progress_flush(runtime);
+    return true;
 }

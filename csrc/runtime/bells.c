@@ -1,0 +1,151 @@
+#include "runtime/bells.h"
+
+#include <stdlib.h>
+
+#include "machine/clock.h"
+#include "runtime/runtime.h"
+
+enum {
+    RING_FETCH_AFTER_NS = 30 * 1000, /* about two round trips between waiting ranks */
+    RING_LOCK_AFTER_NS = 100 * 1000, /* the holder polls when it releases */
+    RING_BUSY_AFTER_NS = 100 * 1000, /* more, for a peer that was heard of a moment ago: it sends large answers */
+    RECENT_NS = 500 * 1000,
+    RINGS_MAX = 4
+};
+
+/* How a peer answers. */
+struct bell_state {
+    bool by_service;    /* its last answer came from its service thread: it computes */
+    bool for_page;      /* a page was asked for: a holder of locks is rung, too */
+    uint8_t rung;       /* how often since the request */
+    int64_t heard_ns;   /* when it last sent something */
+    int64_t ring_at_ns; /* a request went out that it may sleep through; 0: none */
+};
+
+int bells_open(struct runtime *runtime)
+{
+    runtime->bells = calloc((size_t)runtime->size, sizeof *runtime->bells);
+    return runtime->bells ? 0 : -1;
+}
+
+void bells_show(struct runtime *runtime)
+{
+    bool polls = runtime->waiting > runtime->asleep || runtime->serving;
+    board_say(runtime->board, polls ? BOARD_POLLS : runtime->held ? BOARD_HOLDS : BOARD_COMPUTES);
+}
+
+static void stop_ringing(struct runtime *runtime, struct bell_state *state)
+{
+    if (state->ring_at_ns)
+        runtime->rings_due--;
+    state->ring_at_ns = 0;
+    state->rung = 0;
+    state->for_page = false;
+}
+
+/* A peer that was asked and will not look by itself.  One that holds a lock looks when it releases it, which is
+ * soon enough for a request of a lock: it is often the same one. */
+static bool sleeps(const struct runtime *runtime, int peer)
+{
+    switch (board_read(runtime->board, peer)) {
+    case BOARD_UNKNOWN: return runtime->bells[peer].by_service;
+    case BOARD_COMPUTES: return true;
+    case BOARD_HOLDS: return runtime->bells[peer].for_page;
+    case BOARD_POLLS: break;
+    }
+    return false;
+}
+
+static void ring(struct runtime *runtime, int peer)
+{
+    runtime->stats.bells_rung++;
+    doorbell_ring(runtime->doorbell, peer);
+}
+
+/* The time of a bell has come.  It is repeated some times, ever later: a datagram may get lost, or come before MPI
+ * shows the message. */
+static void ring_peer(struct runtime *runtime, int peer)
+{
+    static const int64_t again_ns[RINGS_MAX] = {50 * 1000, 2000 * 1000, 10 * 1000 * 1000, 40 * 1000 * 1000};
+    struct bell_state *state = &runtime->bells[peer];
+    ring(runtime, peer);
+    if (state->rung == RINGS_MAX) {
+        stop_ringing(runtime, state);
+        return;
+    }
+    if (!state->ring_at_ns)
+        runtime->rings_due++;
+    state->ring_at_ns = clock_now_ns() + again_ns[state->rung++];
+}
+
+static void ring_later(struct runtime *runtime, int peer, int64_t after_ns, bool for_page)
+{
+    struct bell_state *state = &runtime->bells[peer];
+    state->for_page = state->for_page || for_page;
+    if (sleeps(runtime, peer)) {
+        state->rung = 0;
+        ring_peer(runtime, peer);
+    } else if (!state->ring_at_ns) {
+        int64_t now = clock_now_ns();
+        if (now - state->heard_ns < RECENT_NS)
+            after_ns += RING_BUSY_AFTER_NS;
+        state->ring_at_ns = now + after_ns;
+        runtime->rings_due++;
+    }
+}
+
+void bells_sending(struct runtime *runtime, int peer, uint8_t kind, uint8_t when)
+{
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+        return;
+    bool for_page = kind == MESSAGE_FETCH;
+    int64_t after = for_page ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
+    switch ((enum ring)when) {
+    case RING_NEVER: break;
+    case RING_LATER: ring_later(runtime, peer, after, for_page); break;
+    case RING_NOW: ring(runtime, peer); break;
+    }
+}
+
+/* A peer that polled when it was asked may have gone back to its computation before it could see the message. */
+static bool is_due(const struct runtime *runtime, int peer, int64_t now_ns)
+{
+    const struct bell_state *state = &runtime->bells[peer];
+    if (!state->ring_at_ns || board_read(runtime->board, peer) == BOARD_POLLS)
+        return false;
+    return state->ring_at_ns <= now_ns || (state->rung == 0 && sleeps(runtime, peer));
+}
+
+void bells_ring_receivers(struct runtime *runtime)
+{
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+        return;
+    for (const struct message *message = runtime->node->bulk->sending; message; message = message->bulk_next)
+        ring_later(runtime, message->peer, RING_FETCH_AFTER_NS, true);
+}
+
+void bells_ring_due(struct runtime *runtime, int64_t now_ns)
+{
+    for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++)
+        if (is_due(runtime, peer, now_ns))
+            ring_peer(runtime, peer);
+}
+
+void bells_ring_once(struct runtime *runtime, int64_t now_ns)
+{
+    for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++) {
+        struct bell_state *state = &runtime->bells[peer];
+        bool due = is_due(runtime, peer, now_ns);
+        if (due && state->rung == 0)
+            ring(runtime, peer);
+        if (due || state->rung)
+            stop_ringing(runtime, state);
+    }
+}
+
+void bells_heard_from(struct runtime *runtime, int peer, bool by_service)
+{
+    runtime->bells[peer].by_service = by_service;
+    runtime->bells[peer].heard_ns = clock_now_ns();
+    stop_ringing(runtime, &runtime->bells[peer]);
+}

@@ -1,0 +1,41 @@
+/* bells - when to wake a peer that computes while a message lies there for it.
+ *
+ * A bell costs the sender a system call and the peer's core a switch.  A peer of this host shows on its board whether
+ * it polls: it is rung as soon as it does not, and never while it does.  Of other peers only the past is known: a peer
+ * is rung at once if its last answer came from its service thread; else it probably waits in a loop, and is rung when
+ * it has not answered for about two round trips.  Replies, grants and departures are never rung: their receiver waits.
+ *
+ * States of a peer: nothing to ring -> due at ring_at_ns -> rung 1 to 4 times, ever later -> nothing to ring.  A
+ * message of the peer ends all that.
+ *
+ * Invariant: runtime->rings_due counts the peers with ring_at_ns.
+ */
+#ifndef RUNTIME_BELLS_H
+#define RUNTIME_BELLS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct runtime;
+struct message;
+
+/* 0, or -1 where there is no memory. */
+int bells_open(struct runtime *runtime);
+
+/* A message of this kind and urgency (enum ring) goes to the peer. */
+void bells_sending(struct runtime *runtime, int peer, uint8_t kind, uint8_t ring);
+/* A thread here waits until pages have been sent, and their receivers may compute. */
+void bells_ring_receivers(struct runtime *runtime);
+/* A message of the peer has come. */
+void bells_heard_from(struct runtime *runtime, int peer, bool by_service);
+
+/* Ring the peers whose time has come: by a thread that waits for the answers. */
+void bells_ring_due(struct runtime *runtime, int64_t now_ns);
+/* The same where no thread waits for the answers: no bell is repeated, and a peer that polls is not rung.  It may
+ * miss the message, but then the next thread that comes to wait sees that it computes. */
+void bells_ring_once(struct runtime *runtime, int64_t now_ns);
+
+/* Show on the board what this rank does. */
+void bells_show(struct runtime *runtime);
+
+#endif

@@ -1,0 +1,17 @@
+/* call - how a call of dsm.h enters the runtime and leaves it.
+ *
+ * A call checks its arguments before anything is sent.  Then it acts on the node, and waits with a question
+ * (progress.h) until that is answered, or its slice is over.
+ */
+#ifndef RUNTIME_CALL_H
+#define RUNTIME_CALL_H
+
+#include "runtime/progress.h"
+
+/* progress_enter, and progress_lock, for a call of the program; NULL, with the error set, when dsm is not active. */
+struct runtime *call_enter(const char *call);
+struct runtime *call_lock(const char *call);
+/* The code for a wait that was given up: DSM_AGAIN, or an error because dsm has ended meanwhile. */
+int call_not_yet(const char *call);
+
+#endif

@@ -1,0 +1,77 @@
+#include "runtime/collective.h"
+
+#include "runtime/call.h"
+#include "runtime/error.h"
+#include "runtime/faults.h"
+#include "runtime/guard.h"
+#include "runtime/inquiry.h"
+
+static bool has_departed(struct runtime *runtime, struct question *question)
+{
+    (void)question;
+    return meeting_take(runtime->node, MEETING_THREADS);
+}
+
+static int meeting_error(const struct meeting *meeting)
+{
+    switch (meeting->outcome) {
+    case MEETING_AGREED: return DSM_OK;
+    case MEETING_KINDS_DIFFER:
+        return error_set(DSM_E_MEETING,
+                         "ranks met in different collective calls: %s; all ranks make the same "
+                         "collective calls in the same order",
+                         meeting->text);
+    case MEETING_BALLOTS_DIFFER:
+        return error_set(DSM_E_ARGUMENT, "the arguments of a collective call differ between ranks: %s", meeting->text);
+    case MEETING_REFUSED: return error_set(DSM_E_VIEWS, "%s", meeting->text);
+    case MEETING_NO_SPACE:
+        return error_set(DSM_E_MEMORY, "the shared address range has no gap that is large enough (DSM_RANGE_BYTES sets "
+                                       "its size)");
+    }
+    return error_set(DSM_E_MEETING, "unknown outcome");
+}
+
+int collective_meet(const char *call, const struct ballot *ballot, double slice_s, uint32_t *result)
+{
+    struct runtime *runtime = call_enter(call);
+    if (!runtime)
+        return DSM_E_STATE;
+    bool own = runtime->meeting == ballot->kind && pthread_equal(runtime->meeting_thread, pthread_self());
+    if (runtime->meeting && !own) {
+        enum meeting_kind other = runtime->meeting;
+        progress_leave(runtime);
+        return error_set(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
+                         ballot->what ? ballot->what : ballot_kind_name(ballot->kind), ballot_kind_name(other));
+    }
+    struct wait *wait = waits_begin(&runtime->waits, WAIT_FOR_MEETING, (uint64_t)ballot->kind);
+    inquiry_ask_for_absent(runtime, wait);
+    if (!runtime->meeting) {
+        runtime->meeting = ballot->kind;
+        runtime->meeting_thread = pthread_self();
+        meeting_arrive(runtime->node, MEETING_THREADS, ballot);
+        node_settle(runtime->node);
+        progress_flush(runtime);
+        guard_look(runtime, true); /* a system call, while the arrival travels */
+    }
+    int error = DSM_AGAIN;
+    struct question question = {.answered = has_departed};
+    bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
+    if (done) {
+        const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
+        runtime->meeting = 0;
+        error = meeting_error(meeting);
+        if (result)
+            *result = meeting->result;
+        /* After the last meeting no other rank may be left to answer. */
+        if (ballot->kind != MEETING_FINALIZE)
+            faults_catch_up(runtime);
+    }
+    runtime->stats.wait_barrier_ns += waits_end(wait, done);
+    progress_leave(runtime);
+    return error;
+}
+
+int dsm_barrier(double slice_s)
+{
+    return collective_meet("barrier()", &(struct ballot){.kind = MEETING_BARRIER}, slice_s, NULL);
+}

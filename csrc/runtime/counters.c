@@ -1,0 +1,102 @@
+/* Calls of dsm.h about counters. */
+#include "machine/clock.h"
+#include "runtime/call.h"
+#include "runtime/collective.h"
+#include "runtime/error.h"
+#include "runtime/guard.h"
+
+int dsm_counter_new(int64_t start, const char *what, const char *name, double slice_s, uint32_t *counter)
+{
+    struct ballot ballot = {.kind = MEETING_COUNTER_NEW, .numbers = {(uint64_t)start}, .what = what, .name = name};
+    return collective_meet("the creation of a counter", &ballot, slice_s, counter);
+}
+
+static bool sum_answered(struct runtime *runtime, struct question *question)
+{
+    return counter_poll(runtime->node, question->sum.ticket, &question->sum.before);
+}
+
+int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before)
+{
+    struct runtime *runtime = call_enter("a counter");
+    if (!runtime)
+        return DSM_E_STATE;
+    if (counter >= runtime->node->counters->count) {
+        progress_leave(runtime);
+        return error_set(DSM_E_ARGUMENT, "no counter %u", counter);
+    }
+    if (*ticket == 0) {
+        *ticket = counter_add(runtime->node, counter, delta);
+        node_settle(runtime->node);
+        progress_flush(runtime);
+    }
+    struct question question = {.answered = sum_answered, .sum = {.ticket = *ticket}};
+    struct wait *wait = waits_begin(&runtime->waits, WAIT_FOR_COUNTER, counter);
+    bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
+    runtime->stats.wait_counter_ns += waits_end(wait, done);
+    guard_look(runtime, false);
+    if (done) {
+        *ticket = 0;
+        *before = question.sum.before;
+    }
+    progress_leave(runtime);
+    if (done && !counter_fits(*before, delta))
+        return error_set(DSM_E_OVERFLOW, "counter %u holds %lld: %lld more do not fit 64 bits", counter,
+                         (long long)*before, (long long)delta);
+    return done ? DSM_OK : call_not_yet("a counter's next()");
+}
+
+/* ---- notifications ------------------------------------------------------------------------------------------- */
+
+static bool change_answered(struct runtime *runtime, struct question *question)
+{
+    return runtime->node->counters->items[question->change.counter].value != question->change.seen;
+}
+
+/* Leave the core to others: the service thread receives what comes. */
+static void sleep_until_changed(struct runtime *runtime, const struct question *question, int64_t deadline_ns)
+{
+    struct awaiting own = {.next = runtime->awaiting,
+                           .link = &runtime->awaiting,
+                           .counter = question->change.counter,
+                           .seen = question->change.seen};
+    if (own.next)
+        own.next->link = &own.next;
+    runtime->awaiting = &own;
+    progress_sleep(runtime, &own.sleeper, deadline_ns);
+    *own.link = own.next;
+    if (own.next)
+        own.next->link = own.link;
+}
+
+/* A thread that polls sees a change soonest; but a wait for a notification may take minutes, so later it sleeps. */
+static bool await_change(struct runtime *runtime, struct question *question, int64_t deadline_ns)
+{
+    enum { POLL_NS = 1000 * 1000 };
+    int64_t soon = clock_now_ns() + POLL_NS;
+    bool last = deadline_ns >= 0 && deadline_ns <= soon;
+    bool done = progress_wait(runtime, question, last ? deadline_ns : soon);
+    if (!done && !last && runtime_state() == RUNTIME_ACTIVE)
+        sleep_until_changed(runtime, question, deadline_ns);
+    return done || change_answered(runtime, question);
+}
+
+int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value)
+{
+    struct runtime *runtime = call_enter("a wait for a counter");
+    if (!runtime)
+        return DSM_E_STATE;
+    if (counter >= runtime->node->counters->count || counter % (uint32_t)runtime->size != (uint32_t)runtime->rank) {
+        progress_leave(runtime);
+        return error_set(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
+    }
+    struct question question = {.answered = change_answered, .change = {.counter = counter, .seen = seen}};
+    struct wait *wait = waits_begin(&runtime->waits, WAIT_FOR_COUNTER, counter);
+    wait->beside = beside;
+    bool done = await_change(runtime, &question, waits_deadline_ns(wait, slice_s));
+    *value = runtime->node->counters->items[counter].value;
+    runtime->stats.wait_counter_ns += waits_end(wait, done);
+    guard_look(runtime, false);
+    progress_leave(runtime);
+    return done ? DSM_OK : call_not_yet("a wait for a counter");
+}

@@ -1,0 +1,22 @@
+/* faults - how a thread waits for pages, in a fault or in a call, and what the program reads of faults that are not
+ * served. */
+#ifndef RUNTIME_FAULTS_H
+#define RUNTIME_FAULTS_H
+
+#include "runtime/progress.h"
+
+/* From here on accesses to the range are served, and signals that end this process are explained.  0, or an error
+ * with its text. */
+int faults_begin(struct runtime *runtime);
+
+/* The page at `offset` is to be accessible. */
+struct question faults_question(uint64_t offset, bool write);
+/* Wait for pages: a fault has no caller that could look at its signals in between.  False when dsm ends.  Under the
+ * mutex. */
+bool faults_await(struct runtime *runtime, struct question *question);
+/* After an acquire: pinned pages must show what was acquired without a fault (README, pinned).  Pages of the update
+ * set come before the thread goes on: ranks that request each other's answer each other at once, and no fault is
+ * left.  Under the mutex. */
+void faults_catch_up(struct runtime *runtime);
+
+#endif

@@ -1,0 +1,114 @@
+#include "runtime/node_port.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/death.h"
+#include "runtime/runtime.h"
+
+enum { GRANULE_BYTES = 4096 };
+
+static int protect(void *context, uint64_t offset, uint64_t bytes, enum access access)
+{
+    struct runtime *runtime = context;
+    int error = memory_protect(&runtime->memory, offset, bytes, (enum memory_access)access);
+    if (error && error != -ENOMEM)
+        death_end_all(runtime, strerror(-error), 1, true);
+    return error;
+}
+
+static void discard(void *context, uint64_t offset, uint64_t bytes)
+{
+    struct runtime *runtime = context;
+    int error = memory_discard(&runtime->memory, offset, bytes);
+    runtime->expected_count = 0;
+    if (error)
+        death_end_all(runtime, strerror(-error), 1, true);
+}
+
+static uint64_t touched(void *context, uint64_t offset)
+{
+    const struct runtime *runtime = context;
+    return memory_touched(&runtime->memory, offset);
+}
+
+static void expect(void *context, uint64_t offset, uint64_t bytes)
+{
+    struct runtime *runtime = context;
+    unsigned count = runtime->expected_count;
+    if (count && runtime->expected[count - 1].end == offset)
+        runtime->expected[count - 1].end += bytes;
+    else if (count < EXPECTED_MAX)
+        runtime->expected[runtime->expected_count++] = (struct expected){offset, offset + bytes};
+}
+
+static bool copied_by(void *context, node_id peer)
+{
+    const struct runtime *runtime = context;
+    return board_copied_by(runtime->board, peer);
+}
+
+static void put(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count)
+{
+    struct runtime *runtime = context;
+    memory_put(&runtime->memory, offset, bytes, count);
+}
+
+static enum wait_kind waits(void *context, uint32_t thread, uint64_t *object)
+{
+    const struct runtime *runtime = context;
+    return waits_of(&runtime->waits, thread, object);
+}
+
+static void *chunk(void *context, size_t bytes)
+{
+    void *made = memory_chunk(bytes);
+    if (!made)
+        death_end_all(context, "the memory of this machine is exhausted (twins, diffs or messages)", 1, false);
+    return made;
+}
+
+static void chunk_free(void *context, void *chunk, size_t bytes)
+{
+    (void)context;
+    memory_chunk_free(chunk, bytes);
+}
+
+static void panic(void *context, const char *text)
+{
+    death_end_all(context, text, 1, true);
+}
+
+struct port node_port(struct runtime *runtime)
+{
+    return (struct port){
+        .context = runtime,
+        .view = runtime->memory.system,
+        .range_bytes = runtime->memory.bytes,
+        .granule_bytes = GRANULE_BYTES,
+        .huge_bytes = MEMORY_HUGE_BYTES,
+        .edges_max = memory_mappings_max() / 2,
+        .protect = protect,
+        .discard = discard,
+        .touched = touched,
+        .expect = expect,
+        .put = put,
+        .copied_by = copied_by,
+        .waits = waits,
+        .chunk = chunk,
+        .chunk_free = chunk_free,
+        .panic = panic,
+    };
+}
+
+void node_port_prepare(struct runtime *runtime)
+{
+    if (runtime->expected_count == 0) {
+        pool_touch(&runtime->node->pool);
+        return;
+    }
+    struct expected *last = &runtime->expected[runtime->expected_count - 1];
+    last->end = memory_prepare(&runtime->memory, last->offset, last->end);
+    if (last->end == last->offset)
+        runtime->expected_count--;
+}

@@ -1,0 +1,66 @@
+#include "runtime/range.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/error.h"
+#include "runtime/runtime.h"
+
+#define RANGE_BYTES ((uint64_t)16 << 40)
+#define RANGE_BYTES_MIN ((uint64_t)1 << 30)
+
+/* All ranks map the range at the same place, or none does.  `refused` starts as EEXIST and becomes the reason why
+ * it is not done: 0 when it could be done here, at some place; that something else lies at one place says nothing
+ * of the next. */
+static bool map_at(struct runtime *runtime, uint64_t bytes, int *refused)
+{
+    for (unsigned k = 0;; k++) {
+        void *address = memory_candidate(k, bytes);
+        if (!address)
+            return false;
+        int error = memory_map(&runtime->memory, address, bytes);
+        bool all = transport_agree_min(runtime->transport, error == 0) == 1;
+        if (all)
+            return true;
+        if (error == 0)
+            memory_unmap(&runtime->memory);
+        if (error != -EEXIST)
+            *refused = -error;
+    }
+}
+
+static const char *remedy_of(int error)
+{
+    switch (error) {
+    case 0: return "another rank refuses, and says why";
+    case EFBIG:
+        return "files may not be so large, and shared memory is one to the kernel; `ulimit -f unlimited` in the job "
+               "script, or a smaller DSM_RANGE_BYTES";
+    case EPERM:
+    case EACCES:
+    case ENOSYS:
+        return "a sandbox forbids memfd_create, which shared memory comes from; let the container's seccomp profile "
+               "allow it";
+    case ENOMEM:
+        return "the address space is limited, and they are needed twice; `ulimit -v unlimited` in the job script, or a "
+               "smaller DSM_RANGE_BYTES";
+    case EEXIST: return "something else lies at each of the places; ask for less with DSM_RANGE_BYTES";
+    default: return "`python -m dsm doctor` looks at the limits of this machine";
+    }
+}
+
+int range_map(struct runtime *runtime)
+{
+    uint64_t asked = runtime->options.range_bytes;
+    uint64_t bytes = asked ? asked : RANGE_BYTES;
+    int refused = EEXIST;
+    for (; bytes >= RANGE_BYTES_MIN || bytes == asked; bytes /= 2)
+        if (map_at(runtime, bytes, &refused)) {
+            runtime->memory.huge = !(runtime->options.without & DSM_WITHOUT_HUGE);
+            return DSM_OK;
+        } else if (asked)
+            break;
+    return error_set(DSM_E_ENVIRONMENT, "%llu bytes of addresses cannot be had at the same place on all ranks: %s%s%s",
+                     (unsigned long long)(asked ? asked : RANGE_BYTES_MIN), refused ? strerror(refused) : "",
+                     refused ? ": " : "", remedy_of(refused));
+}

@@ -1,0 +1,10 @@
+/* range - the shared range of addresses, which all ranks map at the same place when dsm starts. */
+#ifndef RUNTIME_RANGE_H
+#define RUNTIME_RANGE_H
+
+struct runtime;
+
+/* Collective.  0, or an error with its text. */
+int range_map(struct runtime *runtime);
+
+#endif

@@ -1,0 +1,270 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "runtime/report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine/clock.h"
+#include "runtime/runtime.h"
+#include "runtime/stacks.h"
+
+enum { TRIES = 100, LINE_BYTES = 4096, THREADS_MAX = 8 };
+
+/* ---- words --------------------------------------------------------------------------------------------------- */
+
+struct line {
+    char text[LINE_BYTES];
+    size_t used;
+};
+
+static void say(struct line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct line *line, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vsnprintf(line->text + line->used, sizeof line->text - line->used, format, arguments);
+    va_end(arguments);
+    if (n > 0)
+        line->used += (size_t)n < sizeof line->text - line->used ? (size_t)n : sizeof line->text - line->used - 1;
+}
+
+static void say_page(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t offset, bool known)
+{
+    say(line, "in a %s fault", kind == WAIT_FOR_READ ? "read" : "write");
+    struct region *region = known ? region_at(runtime->node->regions, offset) : NULL;
+    if (!region) {
+        say(line, " at offset %llu of the shared range", (unsigned long long)offset);
+        return;
+    }
+    uint64_t index = (offset - region->offset) / region->page_bytes;
+    say(line, " on array %u '%s', page %llu (bytes %llu to %llu)", region->id, region->name, (unsigned long long)index,
+        (unsigned long long)(index * region->page_bytes), (unsigned long long)((index + 1) * region->page_bytes - 1));
+}
+
+static void say_page_source(struct line *line, const struct runtime *runtime, uint64_t offset)
+{
+    struct region *region = region_at(runtime->node->regions, offset);
+    struct page *page = region ? region_page_if(region, (offset - region->offset) / region->page_bytes) : NULL;
+    if (page && page_fetch(page) && page_fetch(page)->awaited)
+        say(line, ", for an answer of rank %d", page_fetch(page)->peer);
+    else if (region && context_holds(runtime->node))
+        say(line, ", for the end of a garbage collection");
+}
+
+static void say_name(struct line *line, const char *name)
+{
+    if (name[0])
+        say(line, " '%s'", name);
+}
+
+static void say_lock(struct line *line, const struct runtime *runtime, uint64_t id, bool known)
+{
+    say(line, "for lock %llu", (unsigned long long)id);
+    const struct lock *lock = known ? lock_find(runtime->node, (uint32_t)id) : NULL;
+    if (lock)
+        say_name(line, lock->name);
+}
+
+static void say_meeting(struct line *line, uint64_t kind)
+{
+    say(line, "in %s", ballot_kind_name((enum meeting_kind)kind));
+}
+
+/* At its home a counter is raised at once: who waits there waits until another thread or rank raises it. */
+static void say_counter(struct line *line, const struct runtime *runtime, int rank, uint64_t counter, bool known)
+{
+    int home = (int)(counter % (uint64_t)runtime->size);
+    if (home == rank)
+        say(line, "to be notified (counter %llu", (unsigned long long)counter);
+    else
+        say(line, "for the sum of a counter of rank %d (counter %llu", home, (unsigned long long)counter);
+    if (known && counter < runtime->node->counters->count)
+        say_name(line, runtime->node->counters->items[counter].name);
+    say(line, ")");
+}
+
+static void say_what(struct line *line, const struct runtime *runtime, int rank, enum wait_kind kind, uint64_t object,
+                     bool known)
+{
+    switch (kind) {
+    case WAIT_FOR_READ:
+    case WAIT_FOR_WRITE: say_page(line, runtime, kind, object, known); return;
+    case WAIT_FOR_LOCK: say_lock(line, runtime, object, known); return;
+    case WAIT_FOR_MEETING: say_meeting(line, object); return;
+    case WAIT_FOR_COUNTER: say_counter(line, runtime, rank, object, known); return;
+    case WAIT_NONE:
+    case WAIT_KINDS: break;
+    }
+    say(line, "no more");
+}
+
+static void say_holders(struct line *line, const struct runtime *runtime, uint64_t id)
+{
+    const struct lock *lock = lock_find(runtime->node, (uint32_t)id);
+    struct trail trail = {0};
+    if (lock)
+        trail_follow(runtime->node, lock, &trail);
+    if (lock && trail.count == 0)
+        say(line, ", asked of its manager, rank %u", lock->id % (uint32_t)runtime->size);
+    for (uint32_t i = 0; i < trail.count; i++) {
+        const struct hop *hop = &trail.hops[i];
+        say(line, ", held by thread %u of rank %d", hop->thread, hop->node);
+        if (hop->site[0])
+            say(line, ", which took it at %s", hop->site);
+        if (hop->waits == WAIT_NONE)
+            continue;
+        say(line, " and waits ");
+        say_what(line, runtime, hop->node, (enum wait_kind)hop->waits, hop->object, true);
+    }
+    if (!trail_is_circle(&trail))
+        return;
+    if (trail.count == 1)
+        say(line, ": a deadlock, since that thread has the lock itself; dsm.RLock is one that it may take again");
+    else
+        say(line, ": a deadlock, unless one of them gives up; take these locks in the same order everywhere");
+}
+
+static void sort(node_id *nodes, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++)
+        for (uint32_t k = i; k > 0 && nodes[k - 1] > nodes[k]; k--) {
+            node_id larger = nodes[k - 1];
+            nodes[k - 1] = nodes[k];
+            nodes[k] = larger;
+        }
+}
+
+/* Who has not arrived has said so itself, if it answers at all; else the arrivals that this rank lacks are what is
+ * known. */
+static void say_missing(struct line *line, const struct runtime *runtime)
+{
+    const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
+    struct roll roll = *runtime->node->roll;
+    if (meeting->state != MEETING_ARRIVED) {
+        say(line, ", which is over: for pages that are to be up to date after it");
+        return;
+    }
+    uint32_t named = roll.absent < ROLL_NAMED_MAX ? roll.absent : ROLL_NAMED_MAX;
+    bool missing = roll_known(runtime->node);
+    sort(roll.named, named);
+    for (uint32_t i = 0; i < named && missing; i++)
+        say(line, "%s%d", i ? ", " : roll.absent == 1 ? ", for rank " : ", for ranks ", roll.named[i]);
+    if (missing && roll.absent > named)
+        say(line, " and %u more", roll.absent - named);
+    for (int k = 0; k < TREE_CHILDREN && !roll_known(runtime->node); k++) {
+        node_id child = tree_child(runtime->rank, k, runtime->size);
+        if (child != NODE_NONE && meeting->own && !meeting->children[k]) {
+            say(line, missing ? ", rank %d" : ", for rank %d", child);
+            missing = true;
+        }
+    }
+    if (!missing && runtime->rank)
+        say(line, ", for ranks that tell rank %d", tree_parent(runtime->rank));
+}
+
+static void say_for_whom(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)
+{
+    switch (kind) {
+    case WAIT_FOR_READ:
+    case WAIT_FOR_WRITE: say_page_source(line, runtime, object); break;
+    case WAIT_FOR_LOCK: say_holders(line, runtime, object); break;
+    case WAIT_FOR_MEETING: say_missing(line, runtime); break;
+    default: break;
+    }
+}
+
+/* ---- lines --------------------------------------------------------------------------------------------------- */
+
+/* Threads that wait for the same. */
+struct group {
+    int kind;
+    uint64_t object;
+    int64_t since_ns, reported_ns; /* the first of them; the last line about one of them */
+    unsigned count;
+    uint32_t threads[THREADS_MAX];
+};
+
+static struct group group_of(struct runtime *runtime, const struct wait *first, int64_t now)
+{
+    struct group group = {.kind = first->kind, .object = first->object, .since_ns = now};
+    int used = atomic_load(&runtime->waits.used);
+    for (int i = 0; i < used; i++) {
+        const struct wait *wait = &runtime->waits.records[i];
+        if (wait->kind != group.kind || wait->object != group.object)
+            continue;
+        if (group.count < THREADS_MAX)
+            group.threads[group.count] = wait->thread;
+        group.count += 1 + wait->beside;
+        group.since_ns = wait->since_ns < group.since_ns ? wait->since_ns : group.since_ns;
+        group.reported_ns = wait->reported_ns > group.reported_ns ? wait->reported_ns : group.reported_ns;
+    }
+    return group;
+}
+
+static void mark_told(struct runtime *runtime, const struct group *group, int64_t reported_ns)
+{
+    int used = atomic_load(&runtime->waits.used);
+    for (int i = 0; i < used; i++)
+        if (runtime->waits.records[i].kind == group->kind && runtime->waits.records[i].object == group->object)
+            runtime->waits.records[i].reported_ns = reported_ns;
+}
+
+static bool try_lock(struct runtime *runtime)
+{
+    for (int k = 0; k < TRIES; k++) {
+        if (pthread_mutex_trylock(&runtime->mutex) == 0)
+            return true;
+        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+    }
+    return false;
+}
+
+static void tell(struct runtime *runtime, const struct group *group, int64_t now, bool *stuck)
+{
+    struct line line = {.used = 0};
+    bool known = !*stuck && try_lock(runtime);
+    *stuck = !known; /* it is not tried for each line */
+    say(&line, "dsm: rank %d of %d has waited %.1f s ", runtime->rank, runtime->size,
+        (double)(now - group->since_ns) * 1e-9);
+    say_what(&line, runtime, runtime->rank, (enum wait_kind)group->kind, group->object, known);
+    if (known)
+        say_for_whom(&line, runtime, (enum wait_kind)group->kind, group->object);
+    if (group->count > 1)
+        say(&line, "; so %s %u other thread%s of this rank", group->count > 2 ? "do" : "does", group->count - 1,
+            group->count > 2 ? "s" : "");
+    if (known)
+        pthread_mutex_unlock(&runtime->mutex);
+    else
+        say(&line, "; the runtime is held by a thread inside MPI: was unpinned shared memory given to an MPI call? "
+                   "Use dsm.pinned(view) around the call");
+    say(&line, "\n");
+    char stack[STACKS_BYTES];
+    for (unsigned i = 0; i < THREADS_MAX && i < group->count && group->threads[i]; i++)
+        if (stacks_of(group->threads[i], stack, sizeof stack) && !strstr(line.text, stack)) /* each place once */
+            say(&line, "dsm: rank %d of %d: thread %u is %s\n", runtime->rank, runtime->size, group->threads[i], stack);
+    ssize_t written = write(STDERR_FILENO, line.text, line.used);
+    (void)written;
+}
+
+void report_waits(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns)
+{
+    int64_t now = clock_now_ns();
+    int used = atomic_load(&runtime->waits.used);
+    bool stuck = false;
+    for (int i = 0; i < used; i++) {
+        const struct wait *wait = &runtime->waits.records[i];
+        if (atomic_load(&wait->kind) <= WAIT_NONE || now - wait->since_ns < longer_than_ns ||
+            wait->reported_ns == now || (wait->reported_ns && now - wait->reported_ns < again_after_ns))
+            continue;
+        struct group group = group_of(runtime, wait, now);
+        bool tells = group.count && (!group.reported_ns || now - group.reported_ns >= again_after_ns);
+        mark_told(runtime, &group, tells ? now : group.reported_ns);
+        if (tells)
+            tell(runtime, &group, now, &stuck);
+    }
+}

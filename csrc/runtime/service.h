@@ -1,0 +1,12 @@
+/* service - the thread that answers other ranks while all threads of this one compute.
+ *
+ * States: asleep on the doorbell -> awake, polling until nothing is under way -> asleep.  It does not poll while a
+ * thread of the program does.
+ */
+#ifndef RUNTIME_SERVICE_H
+#define RUNTIME_SERVICE_H
+
+/* The thread's function; it ends when runtime->stopping is set and the doorbell rings. */
+void *service_thread(void *runtime);
+
+#endif

@@ -1,0 +1,340 @@
+/* What all ranks must agree on before the protocol can run (thread level, address range, options, bells) is settled
+ * here with plain MPI collectives; afterwards the protocol's own meetings take over. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine/clock.h"
+#include "machine/fault.h"
+#include "machine/mpi_process.h"
+#include "runtime/bells.h"
+#include "runtime/chaos_node.h"
+#include "runtime/delivery.h"
+#include "runtime/end.h"
+#include "runtime/error.h"
+#include "runtime/faults.h"
+#include "runtime/guard.h"
+#include "runtime/neighbour.h"
+#include "runtime/node_port.h"
+#include "runtime/print.h"
+#include "runtime/range.h"
+#include "runtime/service.h"
+#include "runtime/thread.h"
+#include "runtime/trace.h"
+#include "runtime/watchdog.h"
+
+#define BUDGET_BYTES ((uint64_t)64 << 20)
+#define READAHEAD_BYTES ((uint64_t)4 << 20)
+#define REFETCH_BYTES ((uint64_t)4 << 20)
+#define PUSH_BYTES ((uint64_t)1 << 20)
+#define OPEN_BYTES ((uint64_t)4 << 20)
+
+enum { BELL_TEST_NS = 500 * 1000 * 1000 };
+
+static struct runtime *starting; /* dsm_init was called, and some rank has not called it yet */
+
+/* ---- what all ranks agree on ---------------------------------------------------------------------------------- */
+
+static int check_same(struct runtime *runtime, const char *what, uint64_t value)
+{
+    uint64_t low = transport_agree_min(runtime->transport, value),
+             high = transport_agree_max(runtime->transport, value);
+    if (low == high)
+        return DSM_OK;
+    return error_set(DSM_E_ARGUMENT, "%s differs between ranks: %llu here, from %llu to %llu; set it alike on all",
+                     what, (unsigned long long)value, (unsigned long long)low, (unsigned long long)high);
+}
+
+/* A rank that cannot go on must not leave the others waiting for it. */
+static int agreed(struct runtime *runtime, int error)
+{
+    bool all = transport_agree_min(runtime->transport, error == 0) == 1;
+    if (!all && !error)
+        return error_set(DSM_E_ENVIRONMENT, "another rank could not start; its own message says why");
+    return error;
+}
+
+static int check_options(struct runtime *runtime)
+{
+    const struct dsm_options *options = &runtime->options;
+    int error = check_same(runtime, "the way of progress (DSM_PROGRESS)", (uint64_t)options->progress);
+    if (!error)
+        error = check_same(runtime, "the size of the address range (DSM_RANGE_BYTES)", options->range_bytes);
+    if (!error)
+        error = check_same(runtime, "the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes);
+    if (!error)
+        error = check_same(runtime, "the seed of chaos (DSM_CHAOS)", options->chaos_seed);
+    if (!error)
+        error = check_same(runtime, "the format of messages (another version of dsm?)", MESSAGE_MAGIC);
+    return error;
+}
+
+static int open_bells(struct runtime *runtime)
+{
+    size_t size = (size_t)runtime->size;
+    struct doorbell_address mine, *all = calloc(size, sizeof *all);
+    uint64_t drawn[2] = {0}; /* the token, with which any process can ring, and the job's name, which is public */
+    int error = doorbell_open(&runtime->doorbell, &mine);
+    if (getrandom(drawn, sizeof drawn, 0) != sizeof drawn)
+        drawn[0] = drawn[1] = (uint64_t)clock_now_ns();
+    bool all_open = transport_agree_min(runtime->transport, error == 0 && all) == 1;
+    if (!all_open) {
+        free(all);
+        return error_set(DSM_E_ENVIRONMENT,
+                         "a rank cannot open a datagram socket for its doorbell%s%s; "
+                         "DSM_PROGRESS=poll works without",
+                         error ? ": " : "", error ? strerror(-error) : "");
+    }
+    transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
+    transport_broadcast(runtime->transport, drawn, (int)sizeof drawn);
+    runtime->job = drawn[1];
+    error = doorbell_connect(runtime->doorbell, all, runtime->rank, runtime->size, drawn[0]);
+    free(all);
+    if (transport_agree_min(runtime->transport, error == 0) != 1)
+        return error_set(DSM_E_ENVIRONMENT, "a rank cannot use the addresses of the doorbells; DSM_PROGRESS=poll works "
+                                            "without");
+    return DSM_OK;
+}
+
+static int open_boards(struct runtime *runtime)
+{
+    struct board_card mine, *all = calloc((size_t)runtime->size, sizeof *all);
+    bool copies = !(runtime->options.without & DSM_WITHOUT_COPY);
+    runtime->board = board_open(&mine, runtime->rank, runtime->size, copies ? runtime->memory.file : -1);
+    if (runtime->options.without & DSM_WITHOUT_BOARD)
+        mine.process = -1;
+    bool made = runtime->board && all;
+    if (transport_agree_min(runtime->transport, made) == 1) {
+        transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
+        /* Hosts that are namespaces of one machine see each other's processes, and are to be as far apart as others
+         * are. */
+        for (int peer = 0; peer < runtime->size; peer++)
+            if (!doorbell_same_host(runtime->doorbell, peer))
+                all[peer].process = -1;
+        made = board_connect(runtime->board, all) == 0;
+    }
+    free(all);
+    int error = agreed(runtime, made ? DSM_OK : error_set(DSM_E_MEMORY, "no memory for %d ranks", runtime->size));
+    bool seen = !error;
+    for (int peer = 0; peer < runtime->size && seen; peer++)
+        seen = board_read(runtime->board, peer) != BOARD_UNKNOWN;
+    runtime->all_seen = transport_agree_min(runtime->transport, seen) == 1;
+    if (!error)
+        transport_copy_by(runtime->transport, runtime->board);
+    return error;
+}
+
+/* Where a firewall swallows datagrams, polling is slow but works. */
+static void test_bells(struct runtime *runtime)
+{
+    if (transport_agree_min(runtime->transport, runtime->one_host) == 1)
+        return;
+    doorbell_test_ring(runtime->doorbell);
+    uint64_t missing = (uint64_t)doorbell_test_missing(runtime->doorbell, BELL_TEST_NS);
+    missing = transport_agree_max(runtime->transport, missing);
+    if (missing == 0)
+        return;
+    runtime->options.progress = DSM_PROGRESS_POLL;
+    if (runtime->rank == 0)
+        print_text(
+            "dsm: datagrams do not pass between the hosts (a firewall?), so ranks poll every 100 us instead of being "
+            "woken: allow UDP between them, or set DSM_PROGRESS=poll to silence this\n");
+}
+
+static int ranks_here(const struct runtime *runtime)
+{
+    int here = 0;
+    for (int peer = 0; peer < runtime->size; peer++)
+        here += doorbell_same_host(runtime->doorbell, peer);
+    return here;
+}
+
+static int cores_here(void)
+{
+    cpu_set_t cores;
+    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : INT_MAX;
+}
+
+static void make_node(struct runtime *runtime)
+{
+    struct port port = node_port(runtime);
+    uint32_t without = runtime->options.without;
+    struct node_options options = {
+        .rank = runtime->rank,
+        .size = runtime->size,
+        .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
+        .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : READAHEAD_BYTES,
+        .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : REFETCH_BYTES,
+        .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
+        .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
+        .policy.check_all = runtime->options.check >= 2,
+        .policy.check_meetings = runtime->options.check >= 1,
+    };
+    if (runtime->options.chaos_seed)
+        chaos_node_choose(runtime, &options);
+    runtime->node = node_new(&options, &port);
+}
+
+static int start_threads(struct runtime *runtime)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    int error = pthread_create(&runtime->service, NULL, service_thread, runtime);
+    if (!error)
+        error = pthread_create(&runtime->watchdog, NULL, watchdog_thread, runtime);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error ? error_set(DSM_E_ENVIRONMENT, "cannot start a thread: %s", strerror(error)) : DSM_OK;
+}
+
+/* ---- init ---------------------------------------------------------------------------------------------------- */
+
+static void print_waits(void)
+{
+    struct runtime *runtime = runtime_current;
+    if (runtime)
+        atomic_store(&runtime->print_waits, true);
+}
+
+static void init_mutex(struct runtime *runtime)
+{
+    pthread_mutexattr_t mutex;
+    pthread_mutexattr_init(&mutex);
+    pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(&runtime->mutex, &mutex);
+    pthread_mutexattr_destroy(&mutex);
+    thread_make_condition(&runtime->changed);
+}
+
+/* Ask all ranks to start.  From here on a death, and a question (SIGUSR1), know this rank. */
+static int begin(const void *mpi_comm, const struct dsm_options *options)
+{
+    char text[512];
+    struct runtime *runtime = calloc(1, sizeof *runtime);
+    if (!runtime)
+        return error_set(DSM_E_MEMORY, "no memory for the runtime");
+    struct transport_buffers buffers = delivery_buffers(runtime);
+    if (transport_open(&runtime->transport, mpi_comm, &buffers, text, (int)sizeof text) != 0) {
+        free(runtime);
+        return error_set(DSM_E_ENVIRONMENT, "%s", text);
+    }
+    runtime->options = *options;
+    if (options->trace_path)
+        runtime->options.trace_path = strdup(options->trace_path);
+    runtime->rank = transport_rank(runtime->transport);
+    runtime->size = transport_size(runtime->transport);
+    runtime->process = getpid();
+    runtime->neighbour_file = -1;
+    init_mutex(runtime);
+    starting = runtime_current = runtime;
+    fault_watch_usr1(print_waits);
+    return DSM_OK;
+}
+
+static void report_late(struct runtime *runtime, int64_t now)
+{
+    static int64_t began_ns, reported_ns;
+    int64_t longest = (int64_t)(runtime->options.watchdog_s * 1e9);
+    began_ns = began_ns ? began_ns : now;
+    bool late = longest > 0 && now - began_ns > longest && (!reported_ns || now - reported_ns > 10 * longest);
+    if (!atomic_exchange(&runtime->print_waits, false) && !late)
+        return;
+    reported_ns = now;
+    char line[320];
+    snprintf(
+        line, sizeof line,
+        "dsm: rank %d of %d has waited %.1f s for all ranks to start dsm: some rank has not made its first collective "
+        "call (dsm.init(), dsm.zeros() ...), which all ranks make, in the same order\n",
+        runtime->rank, runtime->size, (double)(now - began_ns) * 1e-9);
+    print_text(line);
+}
+
+/* Wait until all ranks have begun.  Not inside of MPI: the caller looks at its signals between the slices. */
+static int await_all(struct runtime *runtime, double slice_s)
+{
+    enum { LOOKS = 1000, SOON_NS = 20 * 1000, LATER_NS = 1000 * 1000 };
+    int64_t now = clock_now_ns(), end_ns = slice_s < 0 ? INT64_MAX : now + (int64_t)(slice_s * 1e9);
+    for (int looks = 0;; looks++) {
+        char text[512];
+        int opened = transport_opened(runtime->transport, text, (int)sizeof text);
+        if (opened < 0) {
+            runtime->transport = NULL;
+            return error_set(DSM_E_ENVIRONMENT, "%s", text);
+        }
+        if (opened)
+            return DSM_OK;
+        now = clock_now_ns();
+        report_late(runtime, now);
+        if (now >= end_ns)
+            return DSM_AGAIN;
+        nanosleep(&(struct timespec){.tv_nsec = looks < LOOKS ? SOON_NS : LATER_NS}, NULL);
+    }
+}
+
+static int start(struct runtime *runtime)
+{
+    if (bells_open(runtime) != 0)
+        return error_set(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
+    int error = check_options(runtime);
+    if (!error && runtime->options.chaos_seed &&
+        transport_start_chaos(runtime->transport, runtime->options.chaos_seed) != 0)
+        error = error_set(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
+    if (!error)
+        error = agreed(runtime, trace_open(runtime));
+    if (!error)
+        error = range_map(runtime);
+    if (!error)
+        error = open_bells(runtime);
+    if (!error)
+        error = open_boards(runtime);
+    if (error)
+        return error;
+    int here = ranks_here(runtime);
+    runtime->one_host = here == runtime->size;
+    if (runtime->options.progress == DSM_PROGRESS_DOORBELL)
+        test_bells(runtime);
+    if (runtime->options.oversubscribed < 0)
+        runtime->options.oversubscribed = here > cores_here();
+    neighbour_choose(runtime);
+    make_node(runtime);
+    error = faults_begin(runtime);
+    if (error)
+        return error;
+    guard_begin(runtime);
+    if (mpi_process_before_finalize(end_with_mpi) != 0)
+        return error_set(DSM_E_ENVIRONMENT, "MPI takes no call for its end");
+    return start_threads(runtime);
+}
+
+int dsm_init(const void *mpi_comm, const struct dsm_options *options, double slice_s)
+{
+    if (runtime_state() == RUNTIME_ACTIVE)
+        return error_set(DSM_E_STATE, "dsm has been started already");
+    if (runtime_state() != RUNTIME_NEW)
+        return error_set(DSM_E_STATE, "dsm was finalized; it starts once per process");
+    int error = starting ? DSM_OK : begin(mpi_comm, options);
+    if (!error)
+        error = await_all(starting, slice_s);
+    if (error == DSM_AGAIN)
+        return DSM_AGAIN;
+    if (!error)
+        error = start(starting);
+    starting = NULL;
+    if (error)
+        runtime_current = NULL; /* its parts are left as they are: ranks that fail alike end, or go on without dsm */
+    else
+        runtime_enter_state(RUNTIME_ACTIVE);
+    return error;
+}
