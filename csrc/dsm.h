@@ -2,10 +2,11 @@
  *
  * The part between the two markers is handed verbatim to cffi, so it holds declarations and integer macros only.
  *
- * Conventions.  A function returns DSM_OK or a negative `enum dsm_error`; dsm_last_error() then tells, for the calling
- * thread, what went wrong, where, and the cure.  Output parameters come last.  A function with `slice_s` may wait: it
- * returns DSM_AGAIN when that many seconds have passed (negative: never), and the same call with the same arguments goes
- * on waiting; so a caller can look at its own signals in between.  "Collective": all ranks call it in the same order.
+ * Conventions.  A function returns DSM_OK or a negative `enum dsm_error`; dsm_last_error() then returns, for the
+ * calling thread, what went wrong, where, and the remedy.  Output parameters come last.  A function with `slice_s` may
+ * wait: it returns DSM_AGAIN when that many seconds have passed (negative: never), and the same call with the same
+ * arguments goes on waiting; so a caller can look at its own signals in between.  "Collective": all ranks call it in
+ * the same order.
  */
 #ifndef DSM_H
 #define DSM_H
@@ -38,7 +39,7 @@ enum dsm_progress { DSM_PROGRESS_DOORBELL = 0, DSM_PROGRESS_SPIN = 1, DSM_PROGRE
 /* Bits of what can be switched off, to see what it gains (docs/performance.md). */
 enum dsm_without {
     DSM_WITHOUT_READAHEAD = 1, /* read-ahead along streams */
-    DSM_WITHOUT_REFETCH = 2,   /* bringing pages whose last versions were used */
+    DSM_WITHOUT_REFETCH = 2,   /* fetching pages again whose last versions were used */
     DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
     DSM_WITHOUT_BOARD = 16,    /* seeing whether a rank of this host computes, and ringing it at once */
@@ -68,11 +69,11 @@ struct dsm_region {
 };
 
 struct dsm_page_info {
-    int32_t owner; /* rank that is asked for the page when no copy is here; -1: nobody wrote it yet */
+    int32_t owner; /* rank that a reader without a copy asks for the page; -1: no rank has written it yet */
     bool copy;     /* some version of the page is here */
     bool valid;    /* the version that this rank must see is here */
     bool writable; /* writing it needs no fault, but for a stricter protection */
-    bool twin;     /* has writes that nobody was sent yet */
+    bool twin;     /* has writes that no other rank has yet */
     bool pinned;
 };
 
@@ -92,7 +93,7 @@ struct dsm_stats {
     uint64_t notices_received;           /* pages named in intervals of other ranks */
     uint64_t invalidations;              /* copies that became stale */
     uint64_t pages_readahead;            /* fetched ahead along streams */
-    uint64_t pages_refetched;            /* brought without a fault, because the last versions were used: */
+    uint64_t pages_refetched;            /* fetched without a fault, because the last versions were used: */
     uint64_t probes, probes_unused;      /* of these, watched to see whether they still are; and were not */
     uint64_t pushes_sent;                /* diffs of a page that were sent before they were asked for */
     uint64_t pushes_used, pushes_unused; /* and received */
@@ -117,13 +118,14 @@ struct dsm_stats {
 /* Start on a duplicate of *mpi_comm (a pointer to an MPI_Comm).  Collective.  The options must be the same everywhere. */
 int dsm_init(const void *mpi_comm, const struct dsm_options *options, double slice_s);
 
-/* End; waits for all ranks and goes on answering them meanwhile.  `at_exit`: the program is over, but what the interpreter
- * runs after it may read and write shared memory; so dsm stays active until dsm_end.  Collective. */
+/* End; waits for all ranks and goes on answering them meanwhile.  `at_exit`: the program is over, but what the
+ * interpreter runs after it may read and write shared memory; so dsm stays active until dsm_end.  Collective. */
 int dsm_finalize(bool at_exit, double slice_s);
 
-/* The interpreter is through as well: end, if that has not been done.  Waits for all ranks, and ends them all where it
- * cannot.  To be called before MPI_Finalize, which calls it, too, if need be; but MPICH 5 gives up its locks before it does,
- * and one that the service thread holds in that moment is an error of MPI_Finalize (one run in a hundred).  Collective. */
+/* The interpreter is through as well: end, if that has not been done.  Waits for all ranks, and ends them all where
+ * it cannot.  Call it before MPI_Finalize, which calls it, too, if need be; but MPICH 5 gives up its locks before
+ * it does, and a lock that the service thread holds in that moment is an error of MPI_Finalize (one run in a
+ * hundred).  Collective. */
 void dsm_end(void);
 
 bool dsm_active(void);  /* started and not finalized */
@@ -131,22 +133,23 @@ uint64_t dsm_job(void); /* drawn by chance at the start, the same on all ranks *
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 
-/* Print `dsm: rank R of N: TEXT` and end all ranks with `status`, those of MPI_COMM_WORLD where dsm is not started.  Does
- * not return.  Safe in a signal handler as far as MPI_Abort is. */
+/* Print `dsm: rank R of N: TEXT` and end all ranks with `status`, those of MPI_COMM_WORLD where dsm is not started.
+ * Does not return.  Safe in a signal handler as far as MPI_Abort is. */
 void dsm_abort(const char *text, int status);
 
 /* ---- memory -------------------------------------------------------------------------------------------------- */
 
-/* Allocate a region whose pages all begin with `initial` repeated (NULL: zeros; initial_bytes divides the smallest page).
- * `what` is the call as the user wrote it, compared between ranks and shown where they differ.  Collective. */
+/* Allocate a region whose pages all begin with `initial` repeated (NULL: zeros; initial_bytes divides the smallest
+ * page). `what` is the call as the user wrote it, compared between ranks and shown where they differ.  Collective. */
 int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint32_t initial_bytes, const char *name,
                  const char *what, double slice_s, struct dsm_region *region);
 
-/* Give a region back.  `refusal` tells why this rank cannot (NULL: it can); one refusal keeps the region everywhere and
- * returns DSM_E_VIEWS on all ranks.  Afterwards the addresses are inaccessible.  Collective. */
+/* Give a region back.  `refusal` is the reason why this rank cannot (NULL: it can); one refusal keeps the region
+ * everywhere and returns DSM_E_VIEWS on all ranks.  Afterwards the addresses are inaccessible.  Collective. */
 int dsm_free(uint32_t region, const char *refusal, const char *what, double slice_s);
 
-/* No pointer into a freed region is left on this rank.  When all ranks have said so its addresses are used again.  Local. */
+/* No pointer into a freed region is left on this rank.  When all ranks have said so its addresses are used again.
+ * Local. */
 int dsm_forget(uint32_t region);
 
 /* The region that holds this address.  Local. */
@@ -171,16 +174,16 @@ int dsm_barrier(double slice_s);
 int dsm_lock_new(const char *what, const char *name, double slice_s, uint32_t *lock);
 
 /* Wait for the lock.  `site` says where in the program, for others that wait too long: a text that stays, or NULL.
- * *ticket is 0 at first; after DSM_AGAIN it keeps the thread's place in the queue: wait on with it, or leave the queue with
- * dsm_acquire_cancel. */
+ * *ticket is 0 at first; after DSM_AGAIN it keeps the thread's place in the queue: wait on with it, or leave the
+ * queue with dsm_acquire_cancel. */
 int dsm_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s);
 int dsm_acquire_cancel(uint32_t lock, uint64_t *ticket);
 
-/* Take the lock if it rests here and nobody is in line, without a ticket; else DSM_AGAIN. */
+/* Take the lock if it rests here and no thread is in line, without a ticket; else DSM_AGAIN. */
 int dsm_acquire_here(uint32_t lock, const char *site);
 
-/* Take the lock if it is free: asks its holder once.  DSM_AGAIN: it is not, or the answer takes longer than the slice (the
- * same rules for *ticket as above; 0 afterwards means that the answer was no). */
+/* Take the lock if it is free: asks its holder once.  DSM_AGAIN: it is not, or the answer takes longer than the
+ * slice (the same rules for *ticket as above; 0 afterwards means that the answer was no). */
 int dsm_try_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_s);
 int dsm_release(uint32_t lock);
 bool dsm_locked(uint32_t lock); /* held by a thread of this rank */
@@ -188,12 +191,13 @@ bool dsm_locked(uint32_t lock); /* held by a thread of this rank */
 /* A number that is atomic at its manager.  Carries no write notices and orders nothing.  Collective. */
 int dsm_counter_new(int64_t start, const char *what, const char *name, double slice_s, uint32_t *counter);
 
-/* Add `delta`; *before is the value it had.  Where the sum would not fit, nothing is added: DSM_E_OVERFLOW.  *ticket as in
- * dsm_acquire. */
+/* Add `delta`; *before is the value it had.  Where the sum would not fit, nothing is added: DSM_E_OVERFLOW.
+ * *ticket as in dsm_acquire. */
 int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before);
 
-/* Wait until a counter whose home is this rank (its number modulo the size) is no longer `seen`; *value is what it is then.
- * Nothing is sent: who adds to the counter wakes the waiters.  `beside`: threads that this one waits for, too.  Local. */
+/* Wait until a counter whose home is this rank (its number modulo the size) is no longer `seen`; *value is what it
+ * is then. Nothing is sent: an addition to the counter wakes the waiters.  `beside`: threads that this one waits
+ * for, too.  Local. */
 int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value);
 
 /* ---- insight ------------------------------------------------------------------------------------------------- */
@@ -203,9 +207,9 @@ int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
 int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
 int dsm_stats_reset(void); /* totals, regions and locks */
 
-/* The stacks of these threads, for those lines.  A signal, or 0: whoever gets it is to write its stack to *file and then
- * call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files whose paths begin with one
- * of the two texts are not shown. */
+/* The stacks of these threads, for those lines.  A signal, or 0: the thread that gets it is to write its stack to
+ * *file and then call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files whose
+ * paths begin with one of the two texts are not shown. */
 int dsm_stack_signal(int *file);
 void dsm_stack_ready(int file, const char *skip, const char *skip_too);
 

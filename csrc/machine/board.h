@@ -1,11 +1,11 @@
-/* board - what each rank shows to the other ranks of its host: words that they can read, and the memory of its arrays.
+/* board - what a rank shows to the other ranks of its host: words that they read, and the memory of its arrays.
  *
- * Does it look for messages itself?  Who has asked a rank that computes rings at once, and need not find out by
- * waiting; a rank that polls, or is about to release a lock, is left in peace.  It is a hint: a state may be old when
- * it is read, so nothing may depend on it but when a bell is rung.
+ * The state says whether the rank looks for messages itself.  A sender rings a rank that computes at once; it leaves a
+ * rank alone that polls, or is about to release a lock.  The state may be old when it is read: only the time of a bell
+ * may depend on it.
  *
- * Its memory is read by whoever was told by a message that bytes lie ready there.  How many of such messages of each
- * rank it has done with it says here, too, so that they need no answer.
+ * A message may offer bytes of the sender's memory (offers.h).  The receiver copies them, and counts on its own board
+ * how many such messages of each rank it is done with, so that they need no answer.
  */
 #ifndef MACHINE_BOARD_H
 #define MACHINE_BOARD_H
@@ -28,7 +28,7 @@ struct board_card {
     int32_t process, file, memory;
 };
 
-/* A board for one of `size` ranks, which says BOARD_COMPUTES, with its card.  The others may read the file `memory`
+/* A board for one of `size` ranks, which shows BOARD_COMPUTES, with its card.  The others may read the file `memory`
  * (-1: none).  Where the system has no memory to share the others do not know this rank.  NULL: no memory at all. */
 struct board *board_open(struct board_card *card, int rank, int size, int memory);
 
@@ -43,7 +43,7 @@ enum board_state board_read(const struct board *board, int peer);
 bool board_copied_by(const struct board *board, int peer);
 /* Copy from the memory of a peer that board_copied_by holds for, there.  0 or -errno. */
 int board_copy(const struct board *board, int peer, uint64_t offset, void *to, uint64_t bytes);
-/* This rank has copied what one more message of the peer told of; */
+/* This rank has copied the parts of one more message of the peer; */
 void board_took(struct board *board, int peer);
 /* of how many messages of this rank the peer has. */
 uint64_t board_taken(const struct board *board, int peer);

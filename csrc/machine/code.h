@@ -1,5 +1,5 @@
-/* code - where the code of MPI, and of what MPI calls, lies in this process: so that an access to shared memory from
- * inside of an MPI call can be told from one of the program.
+/* code - where the code of MPI, and of the libraries that MPI calls, lies in this process: it distinguishes an access
+ * to shared memory inside an MPI call from an access of the program.
  *
  * Libraries are known by the names of their files.  Those that MPI loads are there when it has been initialised.
  */
@@ -16,7 +16,7 @@ struct code {
     _Atomic unsigned count;
     struct code_range {
         uintptr_t from, end;
-        bool copies; /* the C library: memcpy is a leaf there, and its caller says whose access it is */
+        bool copies; /* the C library: memcpy is a leaf there, and its caller makes the access */
     } ranges[CODE_RANGES_MAX];
 };
 

@@ -1,5 +1,5 @@
-/* Why datagrams: ringing must never block, and a sleeper in recv() costs nothing while nobody asks.  Why two sockets:
- * an abstract unix socket is 5 us cheaper than UDP on one host and leaves no file; UDP reaches the others.
+/* Why datagrams: ringing must never block, and a sleeper in recv() costs nothing while no request comes.  Why two
+ * sockets: an abstract unix socket is 5 us cheaper than UDP on one host and leaves no file; UDP reaches the others.
  *
  * How a rank sleeps was measured (wake-up to sender's clock, 2 cores): recv() with a time limit on one socket 12 us,
  * ppoll and recv() 14 us, UDP over loopback 17 us.  So a job on one host sleeps in recv(), others in ppoll() over
@@ -58,8 +58,8 @@ struct card {
 
 _Static_assert(sizeof(struct card) <= DOORBELL_ADDRESS_BYTES, "the card must fit into the address");
 
-/* The bell proper is the token alone; the self-test adds who rings, since addresses change on the way through some
- * nets. */
+/* The bell proper is the token alone; the self-test adds the ringing rank, since addresses change on the way
+ * through some nets. */
 struct test_bell {
     uint64_t token;
     uint32_t rank;
@@ -79,7 +79,7 @@ struct bell_peer {
 
 /* Invariant: peers has `size` entries from doorbell_connect on; before, it is NULL. */
 struct doorbell {
-    int local, remote; /* sockets; remote is -1 where nobody is to be reached by it */
+    int local, remote; /* sockets; remote is -1 where it would reach no rank */
     struct card card;
     uint64_t token;
     int rank, size;
@@ -88,7 +88,7 @@ struct doorbell {
     int64_t limit_ns;     /* the time limit that `local` has now */
 };
 
-/* ---- who we are ------------------------------------------------------------------------------------------------ */
+/* ---- own address ------------------------------------------------------------------------------------------------ */
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo: the constants are theirs). */
 static uint64_t mix(uint64_t hash, const void *data, size_t bytes)
@@ -363,7 +363,7 @@ static bool is_bell(struct doorbell *bell, const struct test_bell *datagram, ssi
     return true;
 }
 
-/* MSG_TRUNC tells the true length, so that a longer datagram is not taken for one of ours. */
+/* MSG_TRUNC returns the true length, so that a longer datagram is not taken for one of ours. */
 static bool drain(struct doorbell *bell, int file)
 {
     bool rung = false;
@@ -409,7 +409,7 @@ bool doorbell_wait(struct doorbell *bell, int64_t wait_ns)
 
 /* ---- self-test ------------------------------------------------------------------------------------------------- */
 
-/* Everybody rings at once: each rank begins with its neighbour and empties its own queue meanwhile, and rings twice,
+/* All ranks ring at once: each rank begins with its neighbour and empties its own queue meanwhile, and rings twice,
  * so that a queue that overflows is not taken for a firewall. */
 void doorbell_test_ring(struct doorbell *bell)
 {

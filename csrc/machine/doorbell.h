@@ -1,8 +1,10 @@
-/* doorbell - a datagram that says "there is a message for you" to a rank that computes.
+/* doorbell - a datagram that wakes a rank which computes: a message lies there for it.
  *
- * MPI carries every message; the bell carries only the job's token, and whatever else arrives on the socket is
- * ignored. A bell may get lost: whoever sleeps on it sleeps with a time limit.  Ranks of one host ring over an
- * abstract unix datagram socket (no file is left behind), others over UDP.
+ * MPI carries every message; the bell carries only the job's token, and the receiver ignores every other datagram.  A
+ * bell may get lost, so a rank sleeps with a time limit.  Ranks of one host ring over an abstract unix datagram socket
+ * (no file is left behind), others over UDP.
+ *
+ * States: open (own address known) -> connected (all addresses known) -> closed.
  */
 #ifndef MACHINE_DOORBELL_H
 #define MACHINE_DOORBELL_H
@@ -22,7 +24,7 @@ struct doorbell_address {
 /* A bell for this rank, with its address.  0 or -errno. */
 int doorbell_open(struct doorbell **bell, struct doorbell_address *address);
 
-/* Learn everybody's address (size entries, in rank order) and the job's token.  0 or -errno. */
+/* Take the addresses of all ranks (size entries, in rank order) and the job's token.  0 or -errno. */
 int doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int rank, int size, uint64_t token);
 void doorbell_close(struct doorbell *bell);
 
@@ -35,7 +37,7 @@ void doorbell_ring(struct doorbell *bell, int peer);
 /* Sleep until rung or until the time is over.  True when rung.  Takes all bells that lie there. */
 bool doorbell_wait(struct doorbell *bell, int64_t wait_ns);
 
-/* Tell a rank of this host that this one ends, and why has been said; and whether any rank has told so. */
+/* Send a farewell to a rank of this host: this rank ends, and has printed the reason.  Has any rank sent one? */
 void doorbell_farewell(struct doorbell *bell, int peer);
 bool doorbell_farewell_heard(const struct doorbell *bell);
 

@@ -1,4 +1,4 @@
-/* Why there are several entry points: somebody who takes SIGSEGV after us (faulthandler.enable()) remembers our
+/* Why there are several entry points: code that takes SIGSEGV after us (faulthandler.enable()) remembers our
  * handler as the one before it, and puts it back when it is done with a signal.  With one entry point we would hand
  * the signal to the thief again, and it to us, for ever.  So each time the signal is (re)taken another function is
  * installed, each with the handler that was there before *it*, and a chain of handlers ends as it would between
@@ -51,15 +51,15 @@ struct fault {
     uint64_t bytes;
     pid_t process; /* a child of fork() runs the handler, too */
     struct code code;
-    void (*tell)(enum fault_death how, uintptr_t value);
-    atomic_bool told;
+    void (*explain)(enum fault_death how, uintptr_t value);
+    atomic_bool explained;
     struct taken_signal segv, bus;
     char thief[NAME_BYTES];
     struct sigaction interrupt_before, usr1_before;
     bool interrupt_watched, usr1_watched;
     atomic_uint interrupts;
     void (*print)(void);
-    void *stack; /* the alternate stack of thread `stack_owner`, who was given one last */
+    void *stack; /* the alternate stack of thread `stack_owner`, which got one last */
     pid_t stack_owner;
     stack_t stack_before;
 };
@@ -68,11 +68,11 @@ static struct fault *_Atomic the_fault;
 
 /* ---- what the signal says ------------------------------------------------------------------------------------- */
 
-enum fault_access { FAULT_READ, FAULT_WRITE, FAULT_EXECUTE, FAULT_UNTOLD };
+enum fault_access { FAULT_READ, FAULT_WRITE, FAULT_EXECUTE, FAULT_UNKNOWN };
 
-#if defined(__x86_64__) && !defined(FAULT_ACCESS_UNTOLD)
+#if defined(__x86_64__) && !defined(FAULT_ACCESS_UNKNOWN)
 
-static enum fault_access access_told(const ucontext_t *context)
+static enum fault_access access_kind(const ucontext_t *context)
 {
     enum { PF_WRITE = 2, PF_INSTRUCTION = 16 }; /* Intel SDM 3A, "Page-Fault Exception", error code */
     unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
@@ -81,11 +81,11 @@ static enum fault_access access_told(const ucontext_t *context)
     return code & PF_WRITE ? FAULT_WRITE : FAULT_READ;
 }
 
-#elif defined(__aarch64__) && !defined(FAULT_ACCESS_UNTOLD)
+#elif defined(__aarch64__) && !defined(FAULT_ACCESS_UNKNOWN)
 
 /* The kernel puts records of {magic, size} into the reserved area; one of them holds the syndrome register
  * (arch/arm64/include/uapi/asm/sigcontext.h; fields as in the Arm ARM, "ESR_EL1"). */
-static enum fault_access access_told(const ucontext_t *context)
+static enum fault_access access_kind(const ucontext_t *context)
 {
     enum { SYNDROME_MAGIC = 0x45535201, EC_SHIFT = 26, EC_MASK = 0x3f, EC_INSTRUCTION_ABORT = 0x20 };
     enum { WRITE_NOT_READ = 1 << 6, CACHE_MAINTENANCE = 1 << 8 };
@@ -106,15 +106,15 @@ static enum fault_access access_told(const ucontext_t *context)
             break;
         at += size;
     }
-    return FAULT_UNTOLD;
+    return FAULT_UNKNOWN;
 }
 
 #else
 
-static enum fault_access access_told(const ucontext_t *context)
+static enum fault_access access_kind(const ucontext_t *context)
 {
     (void)context;
-    return FAULT_UNTOLD;
+    return FAULT_UNKNOWN;
 }
 
 #endif
@@ -125,8 +125,8 @@ static enum fault_access access_told(const ucontext_t *context)
 static bool access_is_write(const ucontext_t *context, uintptr_t address)
 {
     static _Thread_local volatile uintptr_t last_read __attribute__((tls_model("initial-exec")));
-    enum fault_access kind = access_told(context);
-    if (kind != FAULT_UNTOLD)
+    enum fault_access kind = access_kind(context);
+    if (kind != FAULT_UNKNOWN)
         return kind == FAULT_WRITE;
     bool again = last_read == address;
     last_read = again ? 0 : address;
@@ -192,7 +192,7 @@ static bool serve(struct fault *fault, const siginfo_t *info, const ucontext_t *
     uintptr_t address = (uintptr_t)info->si_addr;
     if (!server || info->si_code != SEGV_ACCERR || address - fault->range >= fault->bytes)
         return false;
-    if (access_told(context) == FAULT_EXECUTE)
+    if (access_kind(context) == FAULT_EXECUTE)
         return false;
     uintptr_t pc, caller;
     access_made_at(context, &pc, &caller);
@@ -214,19 +214,20 @@ static void explain_bus_error(const struct fault *fault, const siginfo_t *info)
 }
 
 /* Once: a crash that is handed on comes back. */
-static void tell_death(struct fault *fault, const siginfo_t *info)
+static void explain_death(struct fault *fault, const siginfo_t *info)
 {
     uintptr_t address = (uintptr_t)info->si_addr;
     bool sent = info->si_code <= 0, in_range = !sent && address - fault->range < fault->bytes;
     bool forked = getpid() != fault->process;
-    if (!fault->tell || !atomic_load(&fault->server) || (in_range && !forked) || atomic_exchange(&fault->told, true))
+    if (!fault->explain || !atomic_load(&fault->server) || (in_range && !forked) ||
+        atomic_exchange(&fault->explained, true))
         return;
     if (sent)
-        fault->tell(FAULT_SENT, (uintptr_t)info->si_pid);
+        fault->explain(FAULT_SENT, (uintptr_t)info->si_pid);
     else if (in_range)
-        fault->tell(FAULT_FORKED, address - fault->range);
+        fault->explain(FAULT_FORKED, address - fault->range);
     else
-        fault->tell(FAULT_CRASH, address);
+        fault->explain(FAULT_CRASH, address);
 }
 
 static bool is_default(int signal)
@@ -242,11 +243,11 @@ static void not_served(struct fault *fault, unsigned generation, siginfo_t *info
     uintptr_t pc, pc_after, caller;
     access_made_at(context, &pc, &caller);
     if (fault->segv.hopeless[generation] || (uintptr_t)info->si_addr - fault->range < fault->bytes)
-        tell_death(fault, info);
+        explain_death(fault, info);
     hand_on(&fault->segv.before[generation], SIGSEGV, info, context);
     access_made_at(context, &pc_after, &caller);
     if (pc == pc_after && is_default(SIGSEGV))
-        tell_death(fault, info);
+        explain_death(fault, info);
 }
 
 static void handle(unsigned generation, int signal, siginfo_t *info, void *context)
@@ -345,7 +346,7 @@ static int take(struct taken_signal *held)
     return 0;
 }
 
-/* Who has taken the signal since will call our entries for ever, so they stay as they are. */
+/* A thief that has taken the signal since will call our entries for ever, so they stay as they are. */
 static void give_back(struct taken_signal *held)
 {
     struct sigaction now;
@@ -495,11 +496,11 @@ void fault_explain_view(const void *view)
         fault->view = (uintptr_t)view;
 }
 
-void fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value))
+void fault_explain_death(void (*explain)(enum fault_death how, uintptr_t value))
 {
     struct fault *fault = atomic_load(&the_fault);
     if (fault)
-        fault->tell = tell;
+        fault->explain = explain;
 }
 
 /* ---- SIGINT and SIGUSR1 ---------------------------------------------------------------------------------------- */

@@ -1,12 +1,18 @@
 /* fault - turns SIGSEGV inside a range of addresses into a call, and leaves every other one as it was.
  *
- * The handler runs on the thread's own stack, but for threads that have an alternate signal stack: the thread that
- * calls fault_install gets one large enough for MPI, so that a stack overflow there still ends in its traceback.
+ * The handler runs on the thread's own stack, except in threads that have an alternate signal stack.  The thread that
+ * calls fault_install gets an alternate stack that is large enough for MPI, so that a stack overflow there still ends
+ * in its traceback.
+ *
+ * States of the process: nothing installed -> installed (fault_install) -> removed.  In between a thief may hold
+ * SIGSEGV (fault_stolen), until fault_retake.
  *
  * Invariants
  *  1. A signal whose address lies outside the range, or that was sent by kill(), goes to the handler that was there
- *     before, with the same arguments; where there was none, the process dies of it as it would have without dsm.
- *     It is told of when the process is about to die of it, and not when somebody handles it.
+ *     before,
+ *     with the same arguments; where there was none, the process dies of it as it would have without dsm.  A line
+ *     about it is
+ *     printed when the process is about to die of it, and not when a handler mends it.
  *  2. errno is the same after a served fault as before.
  */
 #ifndef MACHINE_FAULT_H
@@ -20,7 +26,7 @@
  * `by_mpi`: the access is made inside of an MPI call (code.h). */
 typedef int fault_server(void *context, uint64_t offset, bool write, bool by_mpi);
 
-/* One range per process.  `write` is told from the signal context on x86-64 and AArch64, elsewhere it is false the
+/* One range per process.  `write` comes from the signal context on x86-64 and AArch64; elsewhere it is false the
  * first time and true when the same thread faults at the same address again.  The calling thread, and those that it
  * makes from then on, do not block SIGSEGV and SIGBUS any more.  0 or -errno. */
 int fault_install(void *range, uint64_t bytes, fault_server *server, void *context);
@@ -36,15 +42,15 @@ enum fault_death {
     FAULT_FORKED /* in a child of fork(), which has no range; value: the offset */
 };
 
-/* Call `tell` (async-signal-safe) on the first SIGSEGV that the process is about to die of. */
-void fault_tell_death(void (*tell)(enum fault_death how, uintptr_t value));
+/* Call `explain` (async-signal-safe) on the first SIGSEGV that the process is about to die of. */
+void fault_explain_death(void (*explain)(enum fault_death how, uintptr_t value));
 
-/* Somebody (faulthandler.enable()) has taken SIGSEGV since: true. */
+/* True: other code (faulthandler.enable()) has taken SIGSEGV since. */
 bool fault_stolen(void);
 /* Take it back; the thief becomes the handler that was there before.  One thread at a time.  `stack`: the calling
  * thread runs the program, and the thief may have given it another alternate stack. */
 void fault_retake(bool stack);
-/* Who took it last: the name of a file, or "SIG_DFL" or "SIG_IGN". */
+/* The file of the code that took it last, or "SIG_DFL" or "SIG_IGN". */
 const char *fault_thief(void);
 
 /* SIGINT is counted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can

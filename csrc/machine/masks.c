@@ -36,8 +36,8 @@ bool masks_unblock(void)
 
 static nlink_t count(const struct masks *masks)
 {
-    struct stat told;
-    return masks->threads && fstat(dirfd(masks->threads), &told) == 0 ? told.st_nlink : 0;
+    struct stat status;
+    return masks->threads && fstat(dirfd(masks->threads), &status) == 0 ? status.st_nlink : 0;
 }
 
 bool masks_threads_changed(const struct masks *masks)
@@ -70,10 +70,10 @@ static bool blocks(const struct masks *masks, const char *thread, char name[MASK
     return !is_of_the_library(mask) && mask & (1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1));
 }
 
-static bool is_told(const struct masks *masks, pid_t thread)
+static bool was_found(const struct masks *masks, pid_t thread)
 {
-    for (unsigned i = 0; i < masks->told_count; i++)
-        if (masks->told[i] == thread)
+    for (unsigned i = 0; i < masks->found_count; i++)
+        if (masks->found[i] == thread)
             return true;
     return false;
 }
@@ -85,12 +85,12 @@ unsigned masks_look(struct masks *masks, char name[MASKS_NAME_BYTES])
         return 0;
     masks->seen = count(masks);
     rewinddir(masks->threads);
-    for (struct dirent *entry; (entry = readdir(masks->threads)) && masks->told_count < MASKS_TOLD_MAX;) {
+    for (struct dirent *entry; (entry = readdir(masks->threads)) && masks->found_count < MASKS_FOUND_MAX;) {
         char own_name[MASKS_NAME_BYTES];
         pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
-        if (thread <= 0 || is_told(masks, thread) || !blocks(masks, entry->d_name, own_name))
+        if (thread <= 0 || was_found(masks, thread) || !blocks(masks, entry->d_name, own_name))
             continue;
-        masks->told[masks->told_count++] = thread;
+        masks->found[masks->found_count++] = thread;
         memcpy(name, own_name, sizeof own_name);
         found++;
     }

@@ -1,8 +1,8 @@
-/* masks - which threads of this process block SIGSEGV or SIGBUS: the kernel ends a process, without a word, when one
- * of them faults.
+/* masks - which threads of this process block SIGSEGV or SIGBUS: when one of them faults, the kernel ends the process
+ * without a word.
  *
- * The mask of another thread can be read (/proc/self/task) and not changed; whoever starts a rank can prevent it
- * (csrc/preload).  One thread at a time calls what takes a `struct masks`.
+ * The mask of another thread can be read (/proc/self/task) and not changed; the launcher can prevent it
+ * (csrc/preload).  Only one thread at a time may call functions that take a `struct masks`.
  */
 #ifndef MACHINE_MASKS_H
 #define MACHINE_MASKS_H
@@ -12,14 +12,14 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum { MASKS_TOLD_MAX = 64, MASKS_NAME_BYTES = 32 };
+enum { MASKS_FOUND_MAX = 64, MASKS_NAME_BYTES = 32 };
 
-/* Invariant: told[] are the first told_count threads that were found, each once. */
+/* Invariant: found[] are the first found_count threads that were found, each once. */
 struct masks {
     DIR *threads; /* NULL: /proc cannot be read */
-    nlink_t seen; /* says how many threads there were at the last look */
-    pid_t told[MASKS_TOLD_MAX];
-    unsigned told_count;
+    nlink_t seen; /* stands for the number of threads at the last look */
+    pid_t found[MASKS_FOUND_MAX];
+    unsigned found_count;
 };
 
 void masks_open(struct masks *masks);
@@ -32,7 +32,7 @@ bool masks_unblock(void);
 bool masks_threads_changed(const struct masks *masks);
 
 /* Look at all threads.  The number of those that block one of both and were not found before; their numbers are the
- * last ones of told[], `name` is that of the last. */
+ * last ones of found[], `name` is that of the last. */
 unsigned masks_look(struct masks *masks, char name[MASKS_NAME_BYTES]);
 
 #endif

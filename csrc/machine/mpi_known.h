@@ -1,15 +1,15 @@
-/* MPI as this core sees it: mpi.h, or the binary interface that a family of MPIs promises to keep.
+/* mpi_known - MPI as this core sees it: mpi.h, or the binary interface that a family of MPIs promises to keep.
  *
  * A core of the package must run with an MPI that was not there when it was compiled.  Two families keep their binary
- * interface from version to version: MPICH with what derives from it (Intel MPI, MVAPICH, Cray MPICH; libmpi.so.12),
- * and Open MPI (libmpi.so.40).  Here is the part of each that dsm calls, no more; so nobody needs an mpi.h to compile,
- * and one wheel holds a core for each.  Which library answers is decided when the core is loaded: by then mpi4py has
- * one of that name in the process (dsm/_mpi.py).
+ * interface from version to version: MPICH with its derivatives (Intel MPI, MVAPICH, Cray MPICH; libmpi.so.12), and
+ * Open MPI (libmpi.so.40).  This file declares the part of each that dsm calls, so compiling needs no mpi.h, and one
+ * wheel holds a core for each.  The loader decides which library answers: by then mpi4py has loaded one of that name
+ * (dsm/_mpi.py).
  *
  * A core for any other MPI is compiled by its own mpicc (MPICC), which defines neither macro and takes mpi.h.
  *
- * Whoever calls one more function of MPI declares it below.  tests/unit/test_build.py compares everything here with
- * the mpi.h of the MPI that it runs with.
+ * A function of MPI that is called for the first time must be declared below.  tests/unit/test_build.py compares
+ * everything here with the mpi.h of the MPI that it runs with.
  */
 #ifndef MPI_KNOWN_H
 #define MPI_KNOWN_H

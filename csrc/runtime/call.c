@@ -6,7 +6,7 @@ static struct runtime *running(const char *call)
 {
     if (runtime_state() == RUNTIME_ACTIVE)
         return runtime_current;
-    error_set(DSM_E_STATE, runtime_state() == RUNTIME_NEW ? "%s before init" : "%s after finalize", call);
+    error_set(DSM_E_STATE, runtime_state() == RUNTIME_NEW ? "%s before dsm.init()" : "%s after dsm.finalize()", call);
     return NULL;
 }
 

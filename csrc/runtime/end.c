@@ -25,12 +25,11 @@ static void close_all(struct runtime *runtime)
     memory_discard(&runtime->memory, 0, runtime->memory.bytes);
 }
 
-/* Some ranks are over, others have called finalize() or MPI_Finalize: dsm ends when no rank wants it any more,
- * which one refusal prevents. */
 int dsm_finalize(bool at_exit, double slice_s)
 {
     struct ballot ballot = {.kind = MEETING_FINALIZE, .refusal = at_exit ? "the interpreter is not through" : NULL};
-    int error = collective_meet("finalize()", &ballot, slice_s, NULL);
+    int error =
+        collective_meet(at_exit ? "the end of the program (dsm.finalize())" : "dsm.finalize()", &ballot, slice_s, NULL);
     if (error == DSM_E_VIEWS) {
         runtime_current->at_exit = runtime_current->at_exit || at_exit;
         return DSM_OK;
@@ -51,8 +50,7 @@ void end_with_mpi(void)
         if (error && error != DSM_AGAIN)
             death_end_all(runtime, dsm_last_error(), 1, false);
         if (fault_interrupts() != interrupts)
-            death_end_all(runtime, "interrupted (Ctrl-C) at its end, while other ranks had not come to theirs", 130,
-                          false);
+            death_end_all(runtime, "interrupted (Ctrl-C) at its end, before other ranks came to theirs", 130, false);
     }
 }
 

@@ -1,6 +1,6 @@
 /* end - how dsm ends in this process: by dsm.finalize(), at the end of the program, or in MPI_Finalize.
  *
- * dsm ends when no rank wants it any more: some ranks may be at the end of their programs, where one refusal keeps dsm
+ * dsm ends when no rank needs it any more: some ranks may be at the end of their programs, where one refusal keeps dsm
  * active for what the interpreter still runs, while others have called dsm.finalize() or MPI_Finalize.
  */
 #ifndef RUNTIME_END_H

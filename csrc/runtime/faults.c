@@ -198,7 +198,7 @@ int faults_begin(struct runtime *runtime)
     if (error)
         return error_set(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
     fault_explain_view(runtime->memory.system);
-    fault_tell_death(warn_of_death);
+    fault_explain_death(warn_of_death);
     fault_watch_interrupt();
     return DSM_OK;
 }

@@ -57,7 +57,7 @@ static void look_at_masks(struct runtime *runtime, bool all)
         runtime,
         "thread %d ('%s') blocks SIGSEGV%s: this process dies without a word when such a thread touches a page that "
         "is not here. Start with `python -m dsm run`, or set LD_PRELOAD as `python -m dsm info` says",
-        (int)masks->told[masks->told_count - 1], name, others);
+        (int)masks->found[masks->found_count - 1], name, others);
 }
 
 void guard_look(struct runtime *runtime, bool stale)

@@ -54,7 +54,7 @@ void neighbour_watch(struct runtime *runtime, int wait_ms)
     doorbell_wait(runtime->doorbell, 0);
     if (!doorbell_farewell_heard(runtime->doorbell) && !atomic_load(&runtime->stopping)) {
         char text[160];
-        snprintf(text, sizeof text, "rank %d is gone without finalize: it was killed, crashed, or left by os._exit",
+        snprintf(text, sizeof text, "rank %d ended without dsm.finalize(): it was killed, crashed, or called os._exit",
                  runtime->neighbour);
         death_end_all(runtime, text, 1, false);
     }

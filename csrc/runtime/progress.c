@@ -30,7 +30,7 @@ enum {
 
 static _Thread_local bool is_service;
 
-/* Give the core to another rank or thread of this host, if there is one that wants it. */
+/* Give the core to another rank or thread of this host, if there is one that is ready to run. */
 static void relax_core(const struct runtime *runtime, unsigned spins)
 {
     if (runtime->options.oversubscribed || spins > SPINS)
@@ -164,7 +164,7 @@ static void sleep_on(struct runtime *runtime, pthread_cond_t *condition, int64_t
     pthread_cond_timedwait(condition, &runtime->mutex, &until);
 }
 
-/* Another thread polls: sleep until it tells, or hands over when it leaves.  Should that get lost, not for ever. */
+/* Another thread polls: sleep until it signals a change, or leaves.  Not for ever, should the signal get lost. */
 static void sleep_beside(struct runtime *runtime, int64_t now_ns, int64_t deadline_ns)
 {
     int64_t until = now_ns + SLEEP_NS;

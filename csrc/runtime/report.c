@@ -46,7 +46,7 @@ static void say_page(struct line *line, const struct runtime *runtime, enum wait
         (unsigned long long)(index * region->page_bytes), (unsigned long long)((index + 1) * region->page_bytes - 1));
 }
 
-static void say_page_source(struct line *line, const struct runtime *runtime, uint64_t offset)
+static void say_fetch(struct line *line, const struct runtime *runtime, uint64_t offset)
 {
     struct region *region = region_at(runtime->node->regions, offset);
     struct page *page = region ? region_page_if(region, (offset - region->offset) / region->page_bytes) : NULL;
@@ -72,15 +72,18 @@ static void say_lock(struct line *line, const struct runtime *runtime, uint64_t 
 
 static void say_meeting(struct line *line, uint64_t kind)
 {
-    say(line, "in %s", ballot_kind_name((enum meeting_kind)kind));
+    if (kind == MEETING_FINALIZE)
+        say(line, "at the end of the program (dsm.finalize())");
+    else
+        say(line, "in %s", meeting_kind_name((enum meeting_kind)kind));
 }
 
-/* At its home a counter is raised at once: who waits there waits until another thread or rank raises it. */
+/* At its home a counter is raised at once: a thread that waits there waits for a notification, by a thread or a rank. */
 static void say_counter(struct line *line, const struct runtime *runtime, int rank, uint64_t counter, bool known)
 {
     int home = (int)(counter % (uint64_t)runtime->size);
     if (home == rank)
-        say(line, "to be notified (counter %llu", (unsigned long long)counter);
+        say(line, "for a notification (counter %llu", (unsigned long long)counter);
     else
         say(line, "for the sum of a counter of rank %d (counter %llu", home, (unsigned long long)counter);
     if (known && counter < runtime->node->counters->count)
@@ -110,7 +113,7 @@ static void say_holders(struct line *line, const struct runtime *runtime, uint64
     if (lock)
         trail_follow(runtime->node, lock, &trail);
     if (lock && trail.count == 0)
-        say(line, ", asked of its manager, rank %u", lock->id % (uint32_t)runtime->size);
+        say(line, ", requested from its manager, rank %u", lock->id % (uint32_t)runtime->size);
     for (uint32_t i = 0; i < trail.count; i++) {
         const struct hop *hop = &trail.hops[i];
         say(line, ", held by thread %u of rank %d", hop->thread, hop->node);
@@ -139,14 +142,13 @@ static void sort(node_id *nodes, uint32_t count)
         }
 }
 
-/* Who has not arrived has said so itself, if it answers at all; else the arrivals that this rank lacks are what is
- * known. */
+/* A rank that is absent has reported it, if it answers at all; else only the arrivals that this rank lacks are known. */
 static void say_missing(struct line *line, const struct runtime *runtime)
 {
     const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
     struct roll roll = *runtime->node->roll;
     if (meeting->state != MEETING_ARRIVED) {
-        say(line, ", which is over: for pages that are to be up to date after it");
+        say(line, ", which is over, for pages that it made stale");
         return;
     }
     uint32_t named = roll.absent < ROLL_NAMED_MAX ? roll.absent : ROLL_NAMED_MAX;
@@ -164,14 +166,14 @@ static void say_missing(struct line *line, const struct runtime *runtime)
         }
     }
     if (!missing && runtime->rank)
-        say(line, ", for ranks that tell rank %d", tree_parent(runtime->rank));
+        say(line, ", for ranks that report to rank %d", tree_parent(runtime->rank));
 }
 
-static void say_for_whom(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)
+static void say_source(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)
 {
     switch (kind) {
     case WAIT_FOR_READ:
-    case WAIT_FOR_WRITE: say_page_source(line, runtime, object); break;
+    case WAIT_FOR_WRITE: say_fetch(line, runtime, object); break;
     case WAIT_FOR_LOCK: say_holders(line, runtime, object); break;
     case WAIT_FOR_MEETING: say_missing(line, runtime); break;
     default: break;
@@ -206,7 +208,7 @@ static struct group group_of(struct runtime *runtime, const struct wait *first, 
     return group;
 }
 
-static void mark_told(struct runtime *runtime, const struct group *group, int64_t reported_ns)
+static void mark_reported(struct runtime *runtime, const struct group *group, int64_t reported_ns)
 {
     int used = atomic_load(&runtime->waits.used);
     for (int i = 0; i < used; i++)
@@ -224,19 +226,19 @@ static bool try_lock(struct runtime *runtime)
     return false;
 }
 
-static void tell(struct runtime *runtime, const struct group *group, int64_t now, bool *stuck)
+static void report(struct runtime *runtime, const struct group *group, int64_t now, bool *stuck)
 {
     struct line line = {.used = 0};
     bool known = !*stuck && try_lock(runtime);
-    *stuck = !known; /* it is not tried for each line */
+    *stuck = !known; /* then it is not tried again for the next line */
     say(&line, "dsm: rank %d of %d has waited %.1f s ", runtime->rank, runtime->size,
         (double)(now - group->since_ns) * 1e-9);
     say_what(&line, runtime, runtime->rank, (enum wait_kind)group->kind, group->object, known);
     if (known)
-        say_for_whom(&line, runtime, (enum wait_kind)group->kind, group->object);
+        say_source(&line, runtime, (enum wait_kind)group->kind, group->object);
     if (group->count > 1)
-        say(&line, "; so %s %u other thread%s of this rank", group->count > 2 ? "do" : "does", group->count - 1,
-            group->count > 2 ? "s" : "");
+        say(&line, "; %u more thread%s of this rank wait%s for the same", group->count - 1, group->count > 2 ? "s" : "",
+            group->count > 2 ? "" : "s");
     if (known)
         pthread_mutex_unlock(&runtime->mutex);
     else
@@ -258,13 +260,14 @@ void report_waits(struct runtime *runtime, int64_t longer_than_ns, int64_t again
     bool stuck = false;
     for (int i = 0; i < used; i++) {
         const struct wait *wait = &runtime->waits.records[i];
-        if (atomic_load(&wait->kind) <= WAIT_NONE || now - wait->since_ns < longer_than_ns ||
-            wait->reported_ns == now || (wait->reported_ns && now - wait->reported_ns < again_after_ns))
+        bool waits = atomic_load(&wait->kind) > WAIT_NONE && now - wait->since_ns >= longer_than_ns;
+        bool reported = wait->reported_ns && (wait->reported_ns == now || now - wait->reported_ns < again_after_ns);
+        if (!waits || reported)
             continue;
         struct group group = group_of(runtime, wait, now);
-        bool tells = group.count && (!group.reported_ns || now - group.reported_ns >= again_after_ns);
-        mark_told(runtime, &group, tells ? now : group.reported_ns);
-        if (tells)
-            tell(runtime, &group, now, &stuck);
+        bool due = group.count && (!group.reported_ns || now - group.reported_ns >= again_after_ns);
+        mark_reported(runtime, &group, due ? now : group.reported_ns);
+        if (due)
+            report(runtime, &group, now, &stuck);
     }
 }

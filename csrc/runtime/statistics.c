@@ -23,7 +23,7 @@
 static struct runtime *started(void)
 {
     if (runtime_state() == RUNTIME_NEW)
-        error_set(DSM_E_STATE, "statistics before init");
+        error_set(DSM_E_STATE, "statistics before dsm.init()");
     return runtime_state() == RUNTIME_NEW ? NULL : runtime_current;
 }
 

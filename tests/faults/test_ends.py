@@ -59,7 +59,7 @@ else:
 PHASES = ("computing", "faulting", "lock", "barrier")
 TOLD_BY_DSM = r"dsm: rank 1 of 3: "
 
-GONE = r"dsm: rank \d of 3: rank 1 is gone"
+GONE = r"dsm: rank \d of 3: rank 1 ended without"
 CRASHED = r"segmentation fault at address 0x8(.|\n)*Fatal Python error: Segmentation fault(.|\n)*in crash_in_user_code"
 
 # How it ends: the signal that makes it, what must be said of it, the statuses that the job may have (none: any but 0).

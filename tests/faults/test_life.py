@@ -211,7 +211,7 @@ def test_threads_that_wait_at_the_end(run, ranks, end):
 def test_threads_that_wait_when_dsm_ends_are_told(run, ranks, end):
     job = run(ranks, THREADS, end, *WAITS, seconds=20)
     assert job.status == 0, job
-    assert len(re.findall("told: (dsm ended while|acquire.. after finalize)", job.out)) == ranks * len(WAITS), job
+    assert len(re.findall("told: (dsm ended while|acquire.. after dsm.finalize)", job.out)) == ranks * len(WAITS), job
 
 
 @pytest.mark.parametrize("ranks", [0, 1, 2, 3])
@@ -273,7 +273,7 @@ def test_mpi_that_nobody_finalizes(run):
     """
     job = run(2, ["-c", "\n".join(line[4:] for line in program.splitlines())], seconds=20)
     assert job.out.count("2.0") == 2, job  # what the launcher says of it is its own affair
-    assert "is gone" not in job.err, job
+    assert "ended without" not in job.err, job
 
 
 def test_callbacks_and_garbage_read_what_other_ranks_wrote(run):

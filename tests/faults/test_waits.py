@@ -215,7 +215,7 @@ def test_one_line_for_all_threads_that_wait_alike(run, make, wait, end):
     lines = re.findall(r"rank 0 of 1 has waited .*", job.err)
     assert len(lines) == 1, job
     assert "'ready'" in lines[0]
-    assert re.search(r"so do \d\d+ other threads of this rank", lines[0]), job
+    assert re.search(r"; \d\d+ more threads of this rank wait for the same", lines[0]), job
     assert len(re.findall(r"is at \S+:8 in work\n", job.err)) == 1, "the place of all of them, once"
 
 

@@ -50,14 +50,14 @@ def _declarations(header):
     return "\n".join(line for line in lines if not re.match(r"#define \w+_H$", line))
 
 
-def load(directory, *, access_untold=False):
+def load(directory, *, access_unknown=False):
     """Compile into `directory` and return cffi's (ffi, lib).
 
-    `access_untold` builds the fault handler as for a processor that does not tell reads from writes.
+    `access_unknown` builds the fault handler as for a processor that does not tell reads from writes.
     """
     names = [*USED, *(name.replace(".h", ".c") for name in HEADERS)]
     sources = sorted(MACHINE / name for name in names) + [HELP]
-    name = f"{NAME}{'_untold' if access_untold else ''}"
+    name = f"{NAME}{'_unknown' if access_unknown else ''}"
     if name not in sys.modules:
         builder = cffi.FFI()
         builder.cdef("\n".join(_declarations(header) for header in HEADERS) + HELP_FACE)
@@ -67,7 +67,7 @@ def load(directory, *, access_untold=False):
             sources=[str(source) for source in sources],
             include_dirs=[str(MACHINE)],
             extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter"],
-            define_macros=[("FAULT_ACCESS_UNTOLD", "1")] if access_untold else [],
+            define_macros=[("FAULT_ACCESS_UNKNOWN", "1")] if access_unknown else [],
             libraries=["pthread"],
         )
         built = builder.compile(tmpdir=str(directory))
@@ -87,9 +87,9 @@ def directory():
     return ROOT / "build" / "tests" / f"machine-{digest.hexdigest()[:16]}-{sys.implementation.cache_tag}"
 
 
-def load_built(*, access_untold=False):
+def load_built(*, access_unknown=False):
     """Load what an earlier process has compiled (a subprocess of a test)."""
-    name = f"{NAME}{'_untold' if access_untold else ''}"
+    name = f"{NAME}{'_unknown' if access_unknown else ''}"
     (path,) = directory().glob(f"{name}.*.so")
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)

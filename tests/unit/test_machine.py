@@ -288,9 +288,9 @@ def test_thousands_of_faults_of_several_threads_lose_no_write(ffi, lib):
 
 
 def test_where_the_processor_does_not_tell_a_second_fault_is_a_write(machine):
-    machine_build.load(machine_build.directory(), access_untold=True)
+    machine_build.load(machine_build.directory(), access_unknown=True)
     run = script("""
-        ffi, lib = machine_build.load_built(access_untold=True)
+        ffi, lib = machine_build.load_built(access_unknown=True)
         memory, help, install = ready(ffi, lib)
         install()
         memory.application[0] = 3
