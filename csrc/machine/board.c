@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CACHE_LINE_BYTES = 64, PATH_BYTES = 64 };
+enum { CACHE_LINE_BYTES = 64, PROC_PATH_BYTES = 64 };
 
 #define CANNOT_COPY UINT64_MAX
 
@@ -92,7 +92,7 @@ struct board *board_open(struct board_card *card, int rank, int size, int memory
 /* -1: it cannot be read, or is no file. */
 static int open_file(const struct board_card *card, int number)
 {
-    char path[PATH_BYTES];
+    char path[PROC_PATH_BYTES];
     struct stat status;
     if (card->process <= 0 || number < 0)
         return -1;

@@ -35,7 +35,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { NETWORKS_MAX = 12, NAME_BYTES = 20 };
+enum { NETWORKS_MAX = 12, SOCKET_NAME_BYTES = 20 };
 
 #define SECOND_NS INT64_C(1000000000)
 
@@ -50,8 +50,8 @@ struct network {
 /* What is in the bytes of a struct doorbell_address. */
 struct card {
     uint64_t host;
-    char name[NAME_BYTES]; /* of the abstract socket, without the leading zero */
-    uint16_t port;         /* in network byte order */
+    char name[SOCKET_NAME_BYTES]; /* of the abstract socket, without the leading zero */
+    uint16_t port;                /* in network byte order */
     uint16_t networks_count;
     struct network networks[NETWORKS_MAX];
 };
@@ -153,8 +153,8 @@ static void find_networks(struct card *card)
 static socklen_t local_address(const char *name, struct sockaddr_un *address)
 {
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(address->sun_path + 1, name, NAME_BYTES);
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + NAME_BYTES);
+    memcpy(address->sun_path + 1, name, SOCKET_NAME_BYTES);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + SOCKET_NAME_BYTES);
 }
 
 static int open_local(struct card *card)
@@ -164,11 +164,11 @@ static int open_local(struct card *card)
         return -errno;
     for (int tries = 0; tries < 8; tries++) {
         uint64_t number;
-        char name[NAME_BYTES + 1];
+        char name[SOCKET_NAME_BYTES + 1];
         if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number)
             break;
         snprintf(name, sizeof name, "dsm-%016llx", (unsigned long long)number);
-        memcpy(card->name, name, NAME_BYTES);
+        memcpy(card->name, name, SOCKET_NAME_BYTES);
         struct sockaddr_un address;
         socklen_t bytes = local_address(card->name, &address);
         if (bind(file, (const struct sockaddr *)&address, bytes) == 0)
@@ -413,13 +413,13 @@ bool doorbell_wait(struct doorbell *bell, int64_t wait_ns)
  * so that a queue that overflows is not taken for a firewall. */
 void doorbell_test_ring(struct doorbell *bell)
 {
-    enum { PORTION = 32 };
+    enum { DRAIN_EVERY = 32 };
     struct test_bell datagram = {.token = bell->token, .rank = (uint32_t)bell->rank};
     for (int k = 1; k < 2 * bell->size; k++) {
         const struct bell_peer *peer = &bell->peers[(bell->rank + k) % bell->size];
         if (!peer->same_host)
             send_to(bell, peer, &datagram, sizeof datagram);
-        if (k % PORTION == 0)
+        if (k % DRAIN_EVERY == 0)
             drain(bell, bell->remote);
     }
 }

@@ -28,7 +28,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { GENERATIONS = 8, NAME_BYTES = 64 };
+enum { GENERATIONS = 8, THIEF_BYTES = 64 };
 
 #define STACK_BYTES ((size_t)512 * 1024)
 
@@ -54,7 +54,7 @@ struct fault {
     void (*explain)(enum fault_death how, uintptr_t value);
     atomic_bool explained;
     struct taken_signal segv, bus;
-    char thief[NAME_BYTES];
+    char thief[THIEF_BYTES];
     struct sigaction interrupt_before, usr1_before;
     bool interrupt_watched, usr1_watched;
     atomic_uint interrupts;
@@ -324,7 +324,7 @@ static void remember_thief(struct fault *fault, const struct sigaction *action)
         name = action->sa_handler == SIG_DFL ? "SIG_DFL" : "SIG_IGN";
     else if (code_holds(action->sa_sigaction, &file))
         name = strrchr(file.dli_fname, '/') ? strrchr(file.dli_fname, '/') + 1 : file.dli_fname;
-    strncpy(fault->thief, name, NAME_BYTES - 1);
+    strncpy(fault->thief, name, THIEF_BYTES - 1);
 }
 
 /* After GENERATIONS thefts the last entry is used again: only a thief that never gives up could then loop with us. */

@@ -72,8 +72,8 @@ static void sleep_until_changed(struct runtime *runtime, const struct question *
 /* A thread that polls sees a change soonest; but a wait for a notification may take minutes, so later it sleeps. */
 static bool await_change(struct runtime *runtime, struct question *question, int64_t deadline_ns)
 {
-    enum { POLL_NS = 1000 * 1000 };
-    int64_t soon = clock_now_ns() + POLL_NS;
+    enum { POLL_FIRST_NS = 1000 * 1000 };
+    int64_t soon = clock_now_ns() + POLL_FIRST_NS;
     bool last = deadline_ns >= 0 && deadline_ns <= soon;
     bool done = progress_wait(runtime, question, last ? deadline_ns : soon);
     if (!done && !last && runtime_state() == RUNTIME_ACTIVE)

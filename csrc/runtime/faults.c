@@ -89,10 +89,10 @@ struct question faults_question(uint64_t offset, bool write)
 /* Python cannot look at its signals before the access ends, and it may never end: Ctrl-C ends the job after a while. */
 bool faults_await(struct runtime *runtime, struct question *question)
 {
-    enum { SLICE_NS = 100 * 1000 * 1000, PATIENCE_NS = 1000 * 1000 * 1000 };
+    enum { SIGNALS_EVERY_NS = 100 * 1000 * 1000, PATIENCE_NS = 1000 * 1000 * 1000 };
     unsigned interrupts = fault_interrupts();
     int64_t interrupted_ns = 0;
-    while (!progress_wait(runtime, question, clock_now_ns() + SLICE_NS)) {
+    while (!progress_wait(runtime, question, clock_now_ns() + SIGNALS_EVERY_NS)) {
         if (runtime_state() != RUNTIME_ACTIVE)
             return false;
         if (fault_interrupts() == interrupts)

@@ -79,7 +79,7 @@ static void panic(void *context, const char *text)
     death_end_all(context, text, 1, true);
 }
 
-struct port node_port(struct runtime *runtime)
+struct port node_port_make(struct runtime *runtime)
 {
     return (struct port){
         .context = runtime,

@@ -6,7 +6,7 @@
 
 struct runtime;
 
-struct port node_port(struct runtime *runtime);
+struct port node_port_make(struct runtime *runtime);
 
 /* While nothing arrives: do what the next message would have to wait for, a little at a time, about as long as an
  * answer takes; several times that where the machine is a virtual one that gave its free memory back. */

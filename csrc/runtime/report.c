@@ -13,12 +13,12 @@
 #include "runtime/runtime.h"
 #include "runtime/stacks.h"
 
-enum { TRIES = 100, LINE_BYTES = 4096, THREADS_MAX = 8 };
+enum { TRIES = 100, REPORT_BYTES = 4096, THREADS_MAX = 8 };
 
 /* ---- words --------------------------------------------------------------------------------------------------- */
 
 struct line {
-    char text[LINE_BYTES];
+    char text[REPORT_BYTES];
     size_t used;
 };
 
@@ -75,7 +75,7 @@ static void say_meeting(struct line *line, uint64_t kind)
     if (kind == MEETING_FINALIZE)
         say(line, "at the end of the program (dsm.finalize())");
     else
-        say(line, "in %s", meeting_kind_name((enum meeting_kind)kind));
+        say(line, "in %s", ballot_kind_name((enum meeting_kind)kind));
 }
 
 /* At its home a counter is raised at once: a thread that waits there waits for a notification, by a thread or a rank. */

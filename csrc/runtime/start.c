@@ -167,7 +167,7 @@ static int cores_here(void)
 
 static void make_node(struct runtime *runtime)
 {
-    struct port port = node_port(runtime);
+    struct port port = node_port_make(runtime);
     uint32_t without = runtime->options.without;
     struct node_options options = {
         .rank = runtime->rank,
