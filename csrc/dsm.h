@@ -115,7 +115,7 @@ struct dsm_stats {
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */
 
-/* Start on a duplicate of *mpi_comm (a pointer to an MPI_Comm).  Collective.  The options must be the same everywhere. */
+/* Start on a duplicate of *mpi_comm (a pointer to an MPI_Comm).  All ranks pass the same options.  Collective. */
 int dsm_init(const void *mpi_comm, const struct dsm_options *options, double slice_s);
 
 /* End; waits for all ranks and goes on answering them meanwhile.  `at_exit`: the program is over, but what the
@@ -140,7 +140,7 @@ void dsm_abort(const char *text, int status);
 /* ---- memory -------------------------------------------------------------------------------------------------- */
 
 /* Allocate a region whose pages all begin with `initial` repeated (NULL: zeros; initial_bytes divides the smallest
- * page). `what` is the call as the user wrote it, compared between ranks and shown where they differ.  Collective. */
+ * page).  `what` is the call as the user wrote it, compared between ranks and shown where they differ.  Collective. */
 int dsm_allocate(uint64_t bytes, uint64_t page_bytes, const void *initial, uint32_t initial_bytes, const char *name,
                  const char *what, double slice_s, struct dsm_region *region);
 
@@ -196,7 +196,7 @@ int dsm_counter_new(int64_t start, const char *what, const char *name, double sl
 int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before);
 
 /* Wait until a counter whose home is this rank (its number modulo the size) is no longer `seen`; *value is what it
- * is then. Nothing is sent: an addition to the counter wakes the waiters.  `beside`: threads that this one waits
+ * is then.  Nothing is sent: an addition to the counter wakes the waiters.  `beside`: threads that this one waits
  * for, too.  Local. */
 int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value);
 
@@ -207,9 +207,9 @@ int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
 int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
 int dsm_stats_reset(void); /* totals, regions and locks */
 
-/* The stacks of these threads, for those lines.  A signal, or 0: the thread that gets it is to write its stack to
- * *file and then call the handler that was there before (faulthandler.register).  Then dsm_stack_ready; files whose
- * paths begin with one of the two texts are not shown. */
+/* The stacks of threads that wait, for the lines of the watchdog.  A signal, or 0: the thread that gets it is to
+ * write its stack to *file and then call the handler that was there before (faulthandler.register).  Then
+ * dsm_stack_ready; files whose paths begin with one of the two texts are not shown. */
 int dsm_stack_signal(int *file);
 void dsm_stack_ready(int file, const char *skip, const char *skip_too);
 

@@ -41,7 +41,7 @@ static int place(void *context, int source, void *buffer, uint64_t bytes, struct
     return message->segment_count;
 }
 
-/* MPI fails when a rank dies, often before its name is known: the dead rank's neighbour, or mpiexec, reports it first. */
+/* MPI fails when a rank dies, often before its name is known: its neighbour, or mpiexec, reports it first. */
 static void broken(void *context, const char *text)
 {
     enum { BROKEN_S = 2 };

@@ -78,7 +78,7 @@ static void say_meeting(struct line *line, uint64_t kind)
         say(line, "in %s", ballot_kind_name((enum meeting_kind)kind));
 }
 
-/* At its home a counter is raised at once: a thread that waits there waits for a notification, by a thread or a rank. */
+/* At its home a counter is raised at once, so a thread that waits there waits for a notification. */
 static void say_counter(struct line *line, const struct runtime *runtime, int rank, uint64_t counter, bool known)
 {
     int home = (int)(counter % (uint64_t)runtime->size);
@@ -142,7 +142,7 @@ static void sort(node_id *nodes, uint32_t count)
         }
 }
 
-/* A rank that is absent has reported it, if it answers at all; else only the arrivals that this rank lacks are known. */
+/* An absent rank has reported it, if it answers at all; else only the arrivals that this rank lacks are known. */
 static void say_missing(struct line *line, const struct runtime *runtime)
 {
     const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];

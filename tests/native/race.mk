@@ -16,9 +16,9 @@ RUN ?=
 
 # All but what is made of MPI (race_transport.c is in its place), and what is a library of its own.
 RACE_WITHOUT := communicator sends receives parts transport mpi_process mpi_identity preload
-RACE_SOURCES := $(filter-out $(addprefix %/,$(addsuffix .c,$(RACE_WITHOUT))),$(wildcard $(RACE_CSRC)/*/*.c)) $(RACE_DIR)race_main.c \
+RACE_SOURCES := $(filter-out $(addprefix %/,$(addsuffix .c,$(RACE_WITHOUT))),$(wildcard $(RACE_CSRC)/*/*.c $(RACE_CSRC)/*/*/*.c)) $(RACE_DIR)race_main.c \
     $(RACE_DIR)race_transport.c
-RACE_HEADERS := $(wildcard $(RACE_CSRC)/*.h $(RACE_CSRC)/*/*.h) $(RACE_DIR)race.h
+RACE_HEADERS := $(wildcard $(RACE_CSRC)/*.h $(RACE_CSRC)/*/*.h $(RACE_CSRC)/*/*/*.h) $(RACE_DIR)race.h
 RACE_FLAGS := -std=gnu11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra -Wconversion -Wshadow -Wno-tsan -pthread \
     -I$(RACE_CSRC) -I$(RACE_DIR)
 SHARE = $(shell echo $$(( ($(SECONDS) + 4) / 5 )))
