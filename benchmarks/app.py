@@ -16,7 +16,7 @@ from mpi4py import MPI
 
 import dsm
 from benchmarks.counting import CountedComm
-from dsm import _arrays
+from dsm import _regions
 
 SIZES = ("tiny", "small", "paper", "large")
 VERSIONS = ("serial", "mpi4py", "dsm")
@@ -144,7 +144,7 @@ def private(result: Result | None) -> dict[str, np.ndarray]:
 
 def regions() -> set[int]:
     """Return which shared arrays there are, by the numbers of their regions.  Local."""
-    return set(_arrays._regions)
+    return _regions.numbers()
 
 
 def free_others(kept: set[int]) -> None:
@@ -152,6 +152,6 @@ def free_others(kept: set[int]) -> None:
     dsm.barrier()
     gc.collect()
     for number in sorted(regions() - kept):
-        root = _arrays.root_of_region(number)
+        root = _regions.root_of_region(number)
         if root is not None:
-            _arrays.discard(root, "free_others")
+            _regions.discard(root, "free_others")

@@ -14,26 +14,15 @@ and what any rank wrote before a barrier that both passed.  Nothing else publish
 or a `Counter` does not.  Two ranks may write different bytes of one page at the same time.
 """
 
-from dsm._arrays import (
-    Info,
-    array,
-    empty,
-    empty_like,
-    free,
-    full,
-    info,
-    is_shared,
-    local,
-    ones,
-    pinned,
-    split,
-    zeros,
-    zeros_like,
-)
+from dsm._blocks import local, split
 from dsm._broadcast import broadcast
 from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
+from dsm._creation import array, empty, empty_like, full, ones, zeros, zeros_like
 from dsm._errors import DSMError
 from dsm._files import load, save
+from dsm._free import free
+from dsm._info import Info, info, is_shared
+from dsm._pin import pinned
 from dsm._prefetch import prefetch
 from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size

@@ -25,7 +25,10 @@ from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 
-from dsm import _arrays, _runtime
+from dsm import _runtime
+from dsm._creation import zeros
+from dsm._named import check_name
+from dsm._numpy import AnyArray
 from dsm._settings import PAGE_BYTES_MIN
 from dsm._sync import Counter, Lock, RLock, call_text, seconds_of, shown
 
@@ -73,7 +76,7 @@ class _Queue:
     def __init__(self, label: str, words: int) -> None:
         self._size = _runtime.started().size
         self._rank = _runtime.rank()
-        memory = _arrays.zeros(self._size + 1 + words, np.int64, page_size=PAGE_BYTES_MIN, name=label)
+        memory = zeros(self._size + 1 + words, np.int64, page_size=PAGE_BYTES_MIN, name=label)
         self._waiting, self._turn, self.words = np.split(memory, [self._size, self._size + 1])
         self._counters: dict[int, Counter] = {}  # by the rank where they are at home
         while len(self._counters) < self._size:
@@ -210,7 +213,7 @@ class Condition:
     def __init__(self, lock: Lock | None = None, *, name: str | None = None) -> None:
         if lock is not None and not isinstance(lock, Lock):
             raise TypeError(f"lock must be a dsm.Lock or dsm.RLock, not {type(lock).__name__}")
-        _arrays.check_name(name)
+        check_name(name)
         own = RLock._of(call_text("Condition", name), name) if lock is None else lock
         label = f"Condition({type(own).__name__} {own._number})"
         if lock is not None:
@@ -228,7 +231,7 @@ class Condition:
         return cls.__new__(cls)._make(Lock._of(what, name), name or what, name, words)
 
     @property
-    def _words(self) -> _arrays.AnyArray:
+    def _words(self) -> AnyArray:
         return self._queue.words
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -387,7 +390,7 @@ class Semaphore:
         self._first = operator.index(value)
         if self._first < 0:
             raise ValueError("semaphore initial value must be >= 0")
-        _arrays.check_name(name)
+        check_name(name)
         self._condition = Condition._of(call_text(type(self).__name__, name, str(self._first)), name, 1)
         self._given = self._condition._words  # more than taken; 0 at first, so that nobody has to write it
 
@@ -515,7 +518,7 @@ class Event:
     """
 
     def __init__(self, *, name: str | None = None) -> None:
-        _arrays.check_name(name)
+        check_name(name)
         self._condition = Condition._of(call_text("Event", name), name, 1)
         self._flag = self._condition._words
 
@@ -602,7 +605,7 @@ class Barrier:
         if action is not None and not callable(action):
             raise TypeError(f"action must be callable, not {type(action).__name__}")
         _end_s(timeout)
-        _arrays.check_name(name)
+        check_name(name)
         self._parties = _runtime.started().size if number is None else number
         self._action, self._timeout = action, timeout
         self._condition = Condition._of(call_text("Barrier", name, str(self._parties)), name, 5)

@@ -21,9 +21,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from dsm import _arrays, _runtime
-from dsm._arrays import AnyArray
+from dsm import _runtime
+from dsm._blocks import local, split
+from dsm._creation import make
 from dsm._exchange import ANSWER_BYTES_MAX, Exchange
+from dsm._layout import bytes_of_layout, check_keywords
+from dsm._numpy import AnyArray
+from dsm._pin import pinned
+from dsm._regions import discard, place_of
 
 PIN_BYTES = 64 << 20  # pinned, and given to the kernel, at a time
 COPY_BYTES = 16 << 20  # copied at a time
@@ -42,8 +47,8 @@ def _in_file_order(a: AnyArray) -> AnyArray:
 def _own_rows(a: AnyArray) -> tuple[AnyArray, int]:
     """Return this rank's block of the file, and where it begins, in bytes."""
     rows = _in_file_order(a)
-    block = _arrays.local(rows)
-    first: int = _arrays.split(len(rows)).start
+    block = local(rows)
+    first: int = split(len(rows)).start
     return block, first * (rows.nbytes // len(rows) if len(rows) else 0)
 
 
@@ -131,7 +136,7 @@ def _write_own_rows(a: AnyArray, temporary: str, at: int) -> None:
         for part in _side_by_side(block):
             if part.flags.c_contiguous:
                 for some in _bytes_of(part):
-                    with _arrays.pinned(some, "r"):
+                    with pinned(some, "r"):
                         at = _write(file, some.data, at)
             else:
                 for some in _bytes_of(part.copy(order="C")):
@@ -180,7 +185,7 @@ def save(path: str | os.PathLike[str], a: AnyArray) -> None:
     name = os.fsdecode(path)
     if not name.endswith(".npy"):
         name += ".npy"
-    region, offset = _arrays.place_of(a, "save")
+    region, offset = place_of(a, "save")
     header = _header(a)
     runtime = _runtime.active()
     what = (
@@ -253,7 +258,7 @@ def _look_at(path: str) -> _Found:
             raise ValueError(f"{path} is damaged: its header cannot be read: {error}") from None
         found = _Found(os.path.abspath(path), shape, dtype, "F" if columns_first else "C", file.tell())
         there = os.fstat(file.fileno()).st_size
-    needed = found.at + _arrays.bytes_of_layout(shape, dtype)
+    needed = found.at + bytes_of_layout(shape, dtype)
     if there < needed:
         raise ValueError(f"{path} is damaged: it has {there} bytes, and its header promises {needed}")
     return found
@@ -276,7 +281,7 @@ def _read_own_rows(a: AnyArray, found: _Found) -> None:
     file = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for some in _bytes_of(block):
-            with _arrays.pinned(some, "w"):
+            with pinned(some, "w"):
                 at = _read(file, some.data, at)
     finally:
         os.close(file)
@@ -316,16 +321,16 @@ def load(path: str | os.PathLike[str], *, page_size: int | None = None, name: st
     What is wrong on one rank is raised on every rank, and then nothing stays allocated.
     """
     file = os.fsdecode(path)
-    _arrays.check_keywords(page_size, name)
+    check_keywords(page_size, name)
     runtime = _runtime.started()
     label = f"load({file!r})"
     what = f"load({file!r}, page_size={page_size!r}, name={name!r})"
     with Exchange(runtime, label, what) as exchange:
         found = exchange.first(lambda: _look_at(file))
-        made = _arrays.make("load", found.shape, found.dtype, found.order, page_size, name)
+        made = make("load", found.shape, found.dtype, found.order, page_size, name)
         try:
             exchange.all(lambda: _read_own_rows(made, found))
         except Exception:
-            _arrays.discard(made, label)
+            discard(made, label)
             raise
     return made

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from dsm import _arrays, _runtime
+from dsm import _runtime
+from dsm._numpy import AnyArray
+from dsm._regions import page_bytes_of
 
 
 def runs_of(
@@ -39,7 +41,7 @@ def runs_of(
     return offset, run, axes
 
 
-def prefetch(view: _arrays.AnyArray) -> None:
+def prefetch(view: AnyArray) -> None:
     """Start to fetch what other ranks wrote of a view, in the background.  Local.
 
     A hint: it returns at once, and whoever touches a page meanwhile waits for that page as always.  It pays where this
@@ -66,7 +68,7 @@ def prefetch(view: _arrays.AnyArray) -> None:
     >>> a = dsm.zeros((1000, 1000))
     >>> dsm.prefetch(a[::2])
     """
-    page_bytes = _arrays.page_bytes_of(view, "prefetch")
+    page_bytes = page_bytes_of(view, "prefetch")
     if view.size == 0 or view.itemsize == 0:
         return
     runtime = _runtime.active()

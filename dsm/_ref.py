@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from dsm import _arrays, _runtime
+from dsm import _runtime
+from dsm._numpy import AnyArray
+from dsm._regions import place_of, root_of_region
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Ref:
     dtype: np.dtype[Any]
     writeable: bool
 
-    def open(self) -> _arrays.AnyArray:
+    def open(self) -> AnyArray:
         """Return the view, of the same memory as on the rank that made this.  Local.
 
         Returns
@@ -66,7 +68,7 @@ class Ref:
         runtime = _runtime.active()
         if self.job != runtime.lib.dsm_job():
             raise ValueError("this dsm.ref is from another job, whose memory is not here")
-        root = _arrays.root_of_region(self.region)
+        root = root_of_region(self.region)
         if root is None:
             raise ValueError(f"the array of this dsm.ref was freed (allocation {self.region} is not here)")
         if not 0 <= self.offset <= root.nbytes:
@@ -78,7 +80,7 @@ class Ref:
         return view
 
 
-def ref(a: _arrays.AnyArray) -> Ref:
+def ref(a: AnyArray) -> Ref:
     """Make a small token for a view of shared memory, to send to another rank.  Local.
 
     `Ref.open` there returns an array over the same memory.  Pickling the array itself would send a private copy.
@@ -106,7 +108,7 @@ def ref(a: _arrays.AnyArray) -> Ref:
     >>> pickle.loads(token).open().shape
     (10,)
     """
-    number, offset = _arrays.place_of(a, "ref")
+    number, offset = place_of(a, "ref")
     return Ref(
         job=int(_runtime.active().lib.dsm_job()),
         region=number,

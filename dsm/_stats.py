@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dsm import _arrays, _runtime, _sync
+from dsm import _regions, _runtime, _sync
 from dsm._runtime import Runtime
 
 
@@ -95,7 +95,7 @@ def stats(reset: bool = False) -> Stats:
         totals=_numbers(runtime, lib.dsm_stats),
         arrays={
             label: _numbers(runtime, lib.dsm_stats_of_region, number)
-            for number, label in _arrays.region_labels().items()
+            for number, label in _regions.region_labels().items()
         },
         locks={
             label: _numbers(runtime, lib.dsm_stats_of_lock, number) for number, label in _sync.lock_labels().items()

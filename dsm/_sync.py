@@ -16,7 +16,8 @@ from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any, SupportsIndex
 
-from dsm import _arrays, _frames, _runtime
+from dsm import _frames, _runtime
+from dsm._named import check_name
 from dsm._runtime import SLICE_S
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
@@ -94,7 +95,7 @@ class Lock:
     """
 
     def __init__(self, *, name: str | None = None) -> None:
-        _arrays.check_name(name)
+        check_name(name)
         self._make(call_text(type(self).__name__, name), name, name or "")
 
     def _make(self, what: str, name: str | None, label: str) -> None:
@@ -342,7 +343,7 @@ class Counter:
         first = operator.index(start)
         if not _INT64_MIN <= first <= _INT64_MAX:
             raise ValueError(f"start must fit 64 bits: {first}")
-        _arrays.check_name(name)
+        check_name(name)
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
         what = call_text("Counter", name, f"start={first}")

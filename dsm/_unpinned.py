@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from types import TracebackType
 
-from dsm import _arrays, _runtime
+from dsm import _regions, _runtime
 
 # What NumPy's tofile says, what MPI and HDF5 put into their texts, the function of MPICH that copies by a system call,
 # and what is left of its texts where they are cut off before that.
@@ -34,7 +34,7 @@ def note(error: BaseException | None) -> None:
         seen.add(id(error))
         with contextlib.suppress(Exception):  # a program that is about to end must do so with its own error
             if _may_be_of_memory(error) and _runtime.is_active():
-                found = sorted(set(_in_reach(error.__traceback__))) or sorted(_arrays.region_labels().values())
+                found = sorted(set(_in_reach(error.__traceback__))) or sorted(_regions.region_labels().values())
                 if found:
                     error.add_note(_words(found))
         error = error.__context__ if error.__cause__ is None else error.__cause__
@@ -80,6 +80,6 @@ def _in_reach(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def _named(name: str, value: object) -> Iterator[str]:
-    label = _arrays.label_of(value)
+    label = _regions.label_of(value)
     if label is not None:
         yield f"{name} ({label})"

@@ -1,0 +1,195 @@
+"""Regions of the core that arrays lie in, and which arrays over each are alive.
+
+NumPy makes the base of a view of a view the array at the end of the chain.  So every region has one hidden array, its
+root, which becomes the base of every array over the region, and the reference count of the root counts those arrays:
+that is how `free` knows that others are alive, and how the core learns that the last one is gone (the root's own end).
+The root has the size and dtype of what `zeros` returns, in one dimension: there are libraries that compare an array
+with its base (scipy.sparse copies an array of less than half the size).  Some holders hide behind an array that is
+counted already: views of another class (recarray, masked arrays) and whatever took the buffer (memoryview, DLPack,
+as_strided).  They keep the addresses from being used again, but do not stop `free`.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dsm import _runtime
+from dsm._exchange import allocate_region
+from dsm._layout import Layout
+from dsm._numpy import AnyArray, byte_bounds
+
+
+@dataclass
+class Region:
+    """A region that zeros and the like made: until it is freed, and then until no array over it is left here."""
+
+    id: int
+    address: int
+    bytes: int
+    page_bytes: int
+    pages: int
+    name: str | None
+    label: str
+    items: int
+    dtype: np.dtype[Any]
+    root: weakref.ref[AnyArray] = field(init=False)
+    freed: bool = False
+
+
+_regions: dict[int, Region] = {}
+
+
+def _root_references(root: weakref.ref[AnyArray]) -> int:
+    array = root()
+    return 0 if array is None else sys.getrefcount(array)
+
+
+def _measure_idle_references() -> int:
+    root = np.zeros(1, np.uint8)
+    weak, views = weakref.ref(root), [root[:]]
+    del root
+    return _root_references(weak) - len(views)
+
+
+_IDLE_REFERENCES = _measure_idle_references()  # what the interpreter adds; differs between its versions
+
+
+def arrays_alive(region: Region) -> int:
+    """Count the arrays over a region on this rank."""
+    return max(0, _root_references(region.root) - _IDLE_REFERENCES)
+
+
+def _forget(region: Region) -> None:
+    """Called at the end of a root: the last array over the region is gone."""
+    if region.freed and _regions.pop(region.id, None) is not None and _runtime.is_active():
+        runtime = _runtime.active()
+        runtime.check(runtime.lib.dsm_forget(region.id))
+
+
+def allocate(layout: Layout, what: str, function: str, initial: bytes | None = None) -> AnyArray:
+    """Make a region, and the array over all of it.  Collective.
+
+    Parameters
+    ----------
+    layout : Layout
+        The array.
+    what : str
+        The call with the arguments that must be the same on every rank.
+    function : str
+        The function that the user called, for the label of an array without a name.
+    initial : bytes, optional
+        The pattern that fresh pages hold; its length divides the page size.  Default: zeros.
+    """
+    runtime = _runtime.active()
+    label = layout.name
+    if label is None:
+        label = f"{function}({layout.shape}, {layout.dtype})"
+        what = runtime.made_here(what)
+    made = allocate_region(runtime, layout.bytes, layout.page_bytes, what, label, initial)
+    region = Region(
+        id=int(made.id),
+        address=int(runtime.ffi.cast("uintptr_t", made.address)),
+        bytes=layout.bytes,
+        page_bytes=int(made.page_bytes),
+        pages=int(made.pages),
+        name=layout.name,
+        label=label,
+        items=layout.items,
+        dtype=layout.dtype,
+    )
+    _regions[region.id] = region
+    order: Any = layout.order
+    return _new_root(region).reshape(layout.shape, order=order)
+
+
+def _new_root(region: Region) -> AnyArray:
+    runtime = _runtime.active()
+    memory = runtime.ffi.buffer(runtime.ffi.cast("char *", region.address), max(region.bytes, 1))
+    root: AnyArray = np.ndarray(region.items, region.dtype, memory)
+    region.root = weakref.ref(root)
+    weakref.finalize(root, _forget, region).atexit = False
+    return root
+
+
+def numbers() -> set[int]:
+    """Return the numbers of all regions that are not forgotten.  Local."""
+    return set(_regions)
+
+
+def root_of_region(number: int) -> AnyArray | None:
+    """Return the base of all arrays over a region, or None if it is not here or was freed.  Local."""
+    region = _regions.get(number)
+    if region is None or region.freed:
+        return None
+    root = region.root()
+    return _new_root(region) if root is None else root  # no array is left here, and it lives on
+
+
+def place_of(a: AnyArray, function: str) -> tuple[int, int]:
+    """Return the number of an array's region, and the offset of its first element there, in bytes.  Local."""
+    region = shared_region(a, function)
+    return region.id, int(a.__array_interface__["data"][0]) - region.address
+
+
+def region_labels() -> dict[int, str]:
+    """Name every region that is not freed, each name once.  Local."""
+    living = [region for region in list(_regions.values()) if not region.freed]
+    labels = [region.label for region in living]
+    return {
+        region.id: region.label if labels.count(region.label) == 1 else f"{region.label} #{region.id}"
+        for region in living
+    }
+
+
+def _root_of(a: AnyArray) -> AnyArray:
+    while isinstance(a.base, np.ndarray):
+        a = a.base
+    return a
+
+
+def region_of(a: object) -> Region | None:
+    """Find the region that an array lies in."""
+    if not isinstance(a, np.ndarray) or not _regions:
+        return None
+    # Of no elements, it may begin one past the end of its region.
+    address = byte_bounds(_root_of(a) if a.size == 0 else a)[0]
+    runtime = _runtime.active()
+    found = runtime.ffi.new("struct dsm_region *")
+    if runtime.lib.dsm_region_of(runtime.ffi.cast("void *", address), found) != runtime.lib.DSM_OK:
+        return None
+    region = _regions.get(int(found.id))
+    return None if region is None or region.freed else region
+
+
+def label_of(a: object) -> str | None:
+    """Return what messages call the shared array that `a` is a part of; None when it is no such thing.  Local."""
+    region = region_of(a) if _runtime.is_active() else None
+    return None if region is None else region.label
+
+
+def shared_region(a: object, function: str) -> Region:
+    _runtime.refuse_if_ended()
+    region = region_of(a)
+    if region is None:
+        what = f"an array of shape {a.shape}" if isinstance(a, np.ndarray) else f"an object of type {type(a).__name__}"
+        raise ValueError(f"dsm.{function}: {what} is not in shared memory (or was freed)")
+    return region
+
+
+def page_bytes_of(a: AnyArray, function: str) -> int:
+    """Return the page size of the array that a shared array is a part of, in bytes.  Local."""
+    return shared_region(a, function).page_bytes
+
+
+def discard(a: AnyArray, what: str) -> None:
+    """Give memory back that the program has not seen yet, whatever looks at it (an exception's frames).  Collective."""
+    region = shared_region(a, what)
+    runtime = _runtime.active()
+    done = runtime.ffi.new("char[]", what.encode(errors="replace"))
+    runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, runtime.ffi.NULL, done, slice_s))
+    region.freed = True
