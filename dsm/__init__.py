@@ -14,20 +14,24 @@ and what any rank wrote before a barrier that both passed.  Nothing else publish
 or a `Counter` does not.  Two ranks may write different bytes of one page at the same time.
 """
 
+from dsm._barrier import Barrier
 from dsm._blocks import local, split
 from dsm._broadcast import broadcast
-from dsm._condition import Barrier, BoundedSemaphore, Condition, Event, Semaphore
+from dsm._condition import Condition
+from dsm._counter import Counter
 from dsm._creation import array, empty, empty_like, full, ones, zeros, zeros_like
 from dsm._errors import DSMError
+from dsm._event import Event
 from dsm._files import load, save
 from dsm._free import free
 from dsm._info import Info, info, is_shared
+from dsm._lock import Lock, RLock
 from dsm._pin import pinned
 from dsm._prefetch import prefetch
 from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size
+from dsm._semaphore import BoundedSemaphore, Semaphore
 from dsm._stats import Stats, stats
-from dsm._sync import Counter, Lock, RLock
 
 __all__ = [
     "Barrier",

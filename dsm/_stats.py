@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dsm import _regions, _runtime, _sync
+from dsm import _lock, _regions, _runtime
 from dsm._runtime import Runtime
 
 
@@ -98,7 +98,7 @@ def stats(reset: bool = False) -> Stats:
             for number, label in _regions.region_labels().items()
         },
         locks={
-            label: _numbers(runtime, lib.dsm_stats_of_lock, number) for number, label in _sync.lock_labels().items()
+            label: _numbers(runtime, lib.dsm_stats_of_lock, number) for number, label in _lock.lock_labels().items()
         },
         rank=runtime.rank,
         size=runtime.size,
