@@ -14,6 +14,7 @@ and what any rank wrote before a barrier that both passed.  Nothing else publish
 or a `Counter` does not.  Two ranks may write different bytes of one page at the same time.
 """
 
+from dsm import _exit, _runtime, _stats, _unpinned
 from dsm._barrier import Barrier
 from dsm._blocks import local, split
 from dsm._broadcast import broadcast
@@ -32,6 +33,11 @@ from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._semaphore import BoundedSemaphore, Semaphore
 from dsm._stats import Stats, stats
+
+# The start and the end of dsm use modules that are built upon them.
+_exit.before_traceback.append(_unpinned.note)
+_runtime.after_start.append(_unpinned.watch_threads)
+_runtime.before_end.append(_stats.print_summary)
 
 __all__ = [
     "Barrier",

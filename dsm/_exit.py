@@ -29,6 +29,7 @@ _LAST_WORDS_S = 0.2  # ranks that all fail, as under pytest, print what they hav
 
 _Abort = Callable[[str, int], None]
 
+before_traceback: list[Callable[[BaseException], None]] = []  # of modules above this one, as dsm/__init__.py fills it
 
 # In Python 3.11 the exception of `sys.exit` is made when somebody catches it, and never where nobody does.  What the
 # program has put in its place stays: its memory is not that of a built-in function.
@@ -105,10 +106,9 @@ class _Hooks:
     def _end_by_exception(
         self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        from dsm import _unpinned  # which itself needs this module
-
         try:
-            _unpinned.note(error)
+            for call in before_traceback:
+                call(error)
             self._excepthook(kind, error, traceback)
         finally:  # also when a second Ctrl-C comes while the first is printed
             if self.abort is not None and not hasattr(sys, "ps1") and not sys.flags.interactive:

@@ -1,11 +1,11 @@
-"""The MPI of this process: is it the one that the core was compiled for, and did its own mpiexec start us?
+"""Checks that the MPI of this process fits the core, and that its own mpiexec started the process.
 
-Both mistakes are silent in MPI itself.  A core compiled for another MPI reads handles of one library with the other,
-and under another MPI's ``mpiexec`` every rank believes that it is alone.  So both are looked for here, once, before
-any handle is used, and end in a `DSMError` that names the two sides and the cure.
+MPI itself reports neither mistake.  A core compiled for another MPI would pass handles of one library to the other, and
+under another MPI's ``mpiexec`` every rank believes that it is alone.  This module checks both once, before dsm uses a
+handle, and raises a `DSMError` that names the two sides and the remedy.
 
-mpi4py is imported first, always: its MPI library is then in the process, and says which core is to be taken, the one
-for MPICH or the one for Open MPI.  The core asks for that library by its name; where it lies does not matter.
+dsm always imports mpi4py first.  Then the MPI library of mpi4py is in the process, and decides which core dsm loads:
+the one for MPICH or the one for Open MPI.  The core finds that library by its name, wherever its file is.
 """
 
 from __future__ import annotations

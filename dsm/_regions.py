@@ -1,12 +1,15 @@
-"""Regions of the core that arrays lie in, and which arrays over each are alive.
+"""Regions of the core that arrays lie in, and the arrays over each that are alive.
 
-NumPy makes the base of a view of a view the array at the end of the chain.  So every region has one hidden array, its
-root, which becomes the base of every array over the region, and the reference count of the root counts those arrays:
-that is how `free` knows that others are alive, and how the core learns that the last one is gone (the root's own end).
-The root has the size and dtype of what `zeros` returns, in one dimension: there are libraries that compare an array
-with its base (scipy.sparse copies an array of less than half the size).  Some holders hide behind an array that is
-counted already: views of another class (recarray, masked arrays) and whatever took the buffer (memoryview, DLPack,
-as_strided).  They keep the addresses from being used again, but do not stop `free`.
+In NumPy the base of a view of a view is the array at the end of the chain.  So each region has one hidden array, its
+root, which is the base of every array over the region.  The reference count of the root counts these arrays: `free`
+looks at it, and the end of the root itself tells the core that the last array is gone.
+
+The root is one-dimensional and has the size and dtype of the array that `zeros` returns, because some libraries compare
+an array with its base (scipy.sparse copies an array of less than half its size).
+
+The count misses holders behind an array that is counted already: views of another class (recarray, masked arrays) and
+consumers of the buffer (memoryview, DLPack, as_strided).  They keep the addresses from being used again, but do not
+stop `free`.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from dsm._numpy import AnyArray, byte_bounds
 
 @dataclass
 class Region:
-    """A region that zeros and the like made: until it is freed, and then until no array over it is left here."""
+    """A region with an array in it.  It is known here until it is freed and no array over it is left on this rank."""
 
     id: int
     address: int
@@ -56,16 +59,16 @@ def _measure_idle_references() -> int:
     return _root_references(weak) - len(views)
 
 
-_IDLE_REFERENCES = _measure_idle_references()  # what the interpreter adds; differs between its versions
+_IDLE_REFERENCES = _measure_idle_references()  # the interpreter adds these; versions differ
 
 
 def arrays_alive(region: Region) -> int:
-    """Count the arrays over a region on this rank."""
+    """Count the arrays over a region on this rank.  Local."""
     return max(0, _root_references(region.root) - _IDLE_REFERENCES)
 
 
 def _forget(region: Region) -> None:
-    """Called at the end of a root: the last array over the region is gone."""
+    """Tell the core at the end of a root that the last array over a freed region is gone."""
     if region.freed and _regions.pop(region.id, None) is not None and _runtime.is_active():
         runtime = _runtime.active()
         runtime.check(runtime.lib.dsm_forget(region.id))
@@ -122,12 +125,12 @@ def numbers() -> set[int]:
 
 
 def root_of_region(number: int) -> AnyArray | None:
-    """Return the base of all arrays over a region, or None if it is not here or was freed.  Local."""
+    """Return the base of all arrays over a region; None if the region does not exist or was freed.  Local."""
     region = _regions.get(number)
     if region is None or region.freed:
         return None
     root = region.root()
-    return _new_root(region) if root is None else root  # no array is left here, and it lives on
+    return _new_root(region) if root is None else root  # without an array here a region lives on
 
 
 def place_of(a: AnyArray, function: str) -> tuple[int, int]:
@@ -137,7 +140,7 @@ def place_of(a: AnyArray, function: str) -> tuple[int, int]:
 
 
 def region_labels() -> dict[int, str]:
-    """Name every region that is not freed, each name once.  Local."""
+    """Return a label for every region that is not freed; no two are the same.  Local."""
     living = [region for region in list(_regions.values()) if not region.freed]
     labels = [region.label for region in living]
     return {
@@ -153,10 +156,10 @@ def _root_of(a: AnyArray) -> AnyArray:
 
 
 def region_of(a: object) -> Region | None:
-    """Find the region that an array lies in."""
+    """Return the region that an array lies in; None if it is not shared, or was freed.  Local."""
     if not isinstance(a, np.ndarray) or not _regions:
         return None
-    # Of no elements, it may begin one past the end of its region.
+    # An array without elements may begin one past the end of its region.
     address = byte_bounds(_root_of(a) if a.size == 0 else a)[0]
     runtime = _runtime.active()
     found = runtime.ffi.new("struct dsm_region *")
@@ -167,17 +170,18 @@ def region_of(a: object) -> Region | None:
 
 
 def label_of(a: object) -> str | None:
-    """Return what messages call the shared array that `a` is a part of; None when it is no such thing.  Local."""
+    """Return the label of the shared array that `a` is a part of; None if `a` is not shared.  Local."""
     region = region_of(a) if _runtime.is_active() else None
     return None if region is None else region.label
 
 
 def shared_region(a: object, function: str) -> Region:
+    """Return the region that an array lies in, or raise ValueError in the name of `dsm.function`.  Local."""
     _runtime.refuse_if_ended()
     region = region_of(a)
     if region is None:
-        what = f"an array of shape {a.shape}" if isinstance(a, np.ndarray) else f"an object of type {type(a).__name__}"
-        raise ValueError(f"dsm.{function}: {what} is not in shared memory (or was freed)")
+        thing = f"an array of shape {a.shape}" if isinstance(a, np.ndarray) else f"an object of type {type(a).__name__}"
+        raise ValueError(f"dsm.{function}: {thing} is not in shared memory (or was freed)")
     return region
 
 
@@ -187,7 +191,7 @@ def page_bytes_of(a: AnyArray, function: str) -> int:
 
 
 def discard(a: AnyArray, what: str) -> None:
-    """Give memory back that the program has not seen yet, whatever looks at it (an exception's frames).  Collective."""
+    """Free an array that the program has not seen yet, even if frames of an exception refer to it.  Collective."""
     region = shared_region(a, what)
     runtime = _runtime.active()
     done = runtime.ffi.new("char[]", what.encode(errors="replace"))

@@ -103,6 +103,8 @@ class _Life:
 
 
 _life = _Life()
+after_start: list[Callable[[], None]] = []  # of modules above this one; dsm/__init__.py fills both lists
+before_end: list[Callable[[], None]] = []
 os.register_at_fork(after_in_child=_life.forked)
 
 
@@ -220,9 +222,8 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
             raise
         del kept  # the core has copied the texts that the options point to
         _life.runtime, _life.starting = runtime, False
-        from dsm import _unpinned  # which itself needs this module
-
-        _unpinned.watch_threads()
+        for call in after_start:
+            call()
         _show_stacks(ffi, lib)
         _end_before_mpi(ffi, lib, mpi)
         _watch_os_exit()
@@ -295,13 +296,6 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
     return options, trace
 
 
-def _print_stats(runtime: Runtime) -> None:
-    if runtime.settings.stats:
-        from dsm import _stats  # which itself needs this module
-
-        _stats.print_summary()
-
-
 def finalize() -> None:
     """End dsm.  Collective.
 
@@ -316,7 +310,8 @@ def finalize() -> None:
         Another rank is in a different collective call, a barrier say; the text names both.
     """
     runtime = active()
-    _print_stats(runtime)
+    for call in before_end:
+        call()
     while runtime.lib.dsm_active():  # again where another rank is at the end of its program only
         runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(False, slice_s))
     _exit.disarm()
@@ -349,7 +344,8 @@ def _at_exit() -> None:
     if runtime is None or not runtime.lib.dsm_active():  # or the program has called MPI.Finalize()
         return
     try:
-        _print_stats(runtime)
+        for call in before_end:
+            call()
         runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(True, slice_s))
     except BaseException as error:
         # Python would print this and go on to MPI_Finalize, which waits for the others for ever.

@@ -109,9 +109,10 @@ def stats(reset: bool = False) -> Stats:
 
 
 def print_summary() -> None:
-    """Print one line with this rank's totals to standard error, for ``DSM_STATS=1``.  Local."""
-    sys.stderr.write(f"{stats()}\n")  # in one piece, because all ranks write to one terminal
-    sys.stderr.flush()
+    """Print one line with this rank's totals to standard error, if ``DSM_STATS=1``.  Local."""
+    if _runtime.active().settings.stats:
+        sys.stderr.write(f"{stats()}\n")  # in one piece, because all ranks write to one terminal
+        sys.stderr.flush()
 
 
 def _numbers(runtime: Runtime, call: Any, *arguments: int) -> dict[str, int]:
