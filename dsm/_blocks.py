@@ -1,4 +1,4 @@
-"""Blocks: how the items of an array are shared out among the ranks."""
+"""Blocks: the ranks share out the items of an array, one block for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsm._numpy import AnyArray
 def split(n: SupportsIndex, parts: SupportsIndex | None = None, index: SupportsIndex | None = None) -> slice:
     """Return the block of ``range(n)`` that belongs to one of several parts.  Local.
 
-    Blocks are contiguous, in order, and differ by at most one in length; the longer ones come first.
+    Blocks are contiguous and in order.  Their lengths differ by at most one; longer blocks come first.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def split(n: SupportsIndex, parts: SupportsIndex | None = None, index: SupportsI
     parts : int, optional
         Number of blocks.  Default `size`.
     index : int, optional
-        Which block, from 0.  Default `rank`.
+        The number of the block, from 0.  Default `rank`.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def local(a: AnyArray, axis: int = 0) -> AnyArray:
     a : numpy.ndarray
         Shared or not.
     axis : int, optional
-        The dimension that is split among the ranks, as `split` does; negative counts from the last.
+        The dimension that `split` divides among the ranks; negative counts from the last.
 
     Returns
     -------

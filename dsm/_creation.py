@@ -1,4 +1,4 @@
-"""Functions that make shared arrays, with the names and arguments that NumPy has for them."""
+"""Functions that make shared arrays, with the names and arguments of NumPy's own."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def zeros(
 ) -> AnyArray:
     """Make a shared array of zeros, at the same address on every rank.  Collective.
 
-    The result is a plain `numpy.ndarray`; so are its views, and what NumPy computes from it is private as usual.  Pages
-    are made where they are touched, so the array may be larger than the memory of one rank.  Its memory lasts until
-    `free` or `finalize`, whatever becomes of the array object.
+    The result is a plain `numpy.ndarray`, and so are its views; NumPy's results of computations with it are private as
+    usual.  A rank has memory only for pages that it touches, so the array may be larger than the memory of one rank.
+    The memory lasts until `free` or `finalize`, even if the array object ends before.
 
     Parameters
     ----------
     shape : int or sequence of int
         Lengths of the dimensions; () and lengths of 0 are allowed.
     dtype : data-type, optional
-        Anything without Python objects in it.
+        Any dtype without Python objects in it.
     order : {"C", "F"}, optional
         Row-major or column-major.
     page_size : int, optional
         Unit of coherence in bytes: a power of two from 4096 to 64 MiB.  Default: that of `init`.
     name : str, optional
-        For messages and statistics.
+        Shown in messages and statistics.
 
     Returns
     -------
@@ -70,8 +70,8 @@ def zeros(
     Raises
     ------
     ValueError
-        The shape is negative or too large, the page size or order is not possible; or ranks differ in any argument, in
-        which case every rank raises and nothing is allocated.
+        The shape is negative or too large, or the page size or order is not possible.  Or ranks differ in any argument;
+        then every rank raises, and nothing is allocated.
     TypeError
         The dtype holds Python objects.
     MemoryError
@@ -95,9 +95,9 @@ def empty(
     page_size: int | None = None,
     name: str | None = None,
 ) -> AnyArray:
-    """Make a shared array whose content does not matter.  Collective.
+    """Make a shared array without content.  Collective.
 
-    It is zero all the same: fresh pages cost nothing.
+    It holds zeros, because fresh pages cost nothing.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def full(
     shape, order, page_size, name
         As for `zeros`.
     fill_value : scalar
-        The value, or a tuple of fields for a structured dtype.  An array is not taken; see `array`.
+        The value, or a tuple of fields for a structured dtype.  For an array, see `array`.
     dtype : data-type, optional
         Default: that of `fill_value`, as in `numpy.full`.
 
@@ -181,9 +181,9 @@ def full(
 
     Notes
     -----
-    The value is what fresh pages hold, so no page is written and nothing is sent.  Items whose size is not a power of
-    two up to 4096 bytes (a structured dtype of 24 bytes, say) do not repeat from page to page; then every rank writes
-    its block, `dsm.split` of all items.
+    Fresh pages hold the value, so no rank writes a page or sends anything.  That needs items whose size is a power of
+    two up to 4096 bytes, because all pages must be the same.  For other items (of a structured dtype of 24 bytes, say)
+    every rank writes its block, `dsm.split` of all items.
 
     Examples
     --------
@@ -240,7 +240,7 @@ def zeros_like(
     order : {"K", "C", "F"}, optional
         "K" keeps column-major order where `prototype` has it.
     page_size, name
-        As for `zeros`; those of `prototype` are not taken over.
+        As for `zeros`; not those of `prototype`.
 
     Returns
     -------
@@ -263,7 +263,7 @@ def empty_like(
     page_size: int | None = None,
     name: str | None = None,
 ) -> AnyArray:
-    """Make a shared array with the shape and dtype of another, whose content does not matter.  Collective.
+    """Make a shared array without content, with the shape and dtype of another array.  Collective.
 
     Parameters
     ----------
@@ -305,12 +305,12 @@ def array(
     page_size: int | None = None,
     name: str | None = None,
 ) -> AnyArray:
-    """Make a shared array with the content that rank 0 gives.  Collective.
+    """Make a shared array with the content that rank 0 passes.  Collective.
 
     Parameters
     ----------
     obj : array_like
-        Looked at on rank 0 only; the other ranks may pass None.
+        The content.  Only rank 0 looks at it; other ranks may pass None.
     dtype : data-type, optional
         Default: that of `obj`.
     order : {"K", "C", "F"}, optional

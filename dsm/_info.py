@@ -1,4 +1,4 @@
-"""What can be asked about a shared array."""
+"""Facts about a shared array: its name, its pages and their owners."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dsm import _runtime
 from dsm._numpy import AnyArray, byte_bounds
 from dsm._regions import Region, region_of, shared_region
 
-OWNER_PAGES_MAX = 1 << 16  # looked at by info(); about 50 ms
+OWNER_PAGES_MAX = 1 << 16  # info() takes about 50 ms for these
 
 
 @dataclass(frozen=True)
 class Info:
-    """What is known about a shared array, or a view of one, on this rank.
+    """Facts about a shared array, or a view of one, as this rank knows them.
 
     Attributes
     ----------
@@ -22,15 +22,15 @@ class Info:
     nbytes : int
         Bytes of the whole allocation.
     page_size : int
-        Its unit of coherence, bytes.
+        The unit of coherence, in bytes.
     pages : int
         Pages of the whole allocation.
     first_page, last_page : int
-        Pages that the view reaches, both included, counted from the start of the allocation.  An empty view
-        has ``last_page == first_page - 1``.
+        First and last page that the view reaches, from 0 at the start of the allocation.  An empty view has
+        ``last_page == first_page - 1``.
     owners : tuple of (int, int, int or None)
-        Runs (first page, last page, rank) over the view's pages: the rank that is asked for a page when no copy is
-        here, None where nobody wrote yet.  At most the first 65,536 pages of the view.
+        Runs (first page, last page, rank) over the view's pages: this rank fetches a page that it lacks from that rank;
+        None if no rank has written to the page.  Covers the first 65,536 pages of the view at most.
     """
 
     name: str | None
@@ -43,7 +43,7 @@ class Info:
 
 
 def info(a: AnyArray) -> Info:
-    """Tell what is known about a shared array.  Local.
+    """Return the facts about a shared array.  Local.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def is_shared(a: object) -> bool:
     Parameters
     ----------
     a : object
-        Any array; whatever is not a `numpy.ndarray` is not shared.
+        Any object; only a `numpy.ndarray` can be shared.
 
     Returns
     -------

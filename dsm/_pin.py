@@ -1,4 +1,4 @@
-"""Pins: pages that stay accessible to those who cannot fault, the kernel and MPI."""
+"""Pins: pages that stay accessible while the kernel or MPI, which cannot fault them in, use them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from dsm._regions import shared_region
 def pinned(view: ArrayT, mode: str = "r") -> AbstractContextManager[ArrayT]:
     """Keep a view resident and accessible to the kernel and to MPI.  Local.
 
-    Protected pages fault when the program touches them, but fail when the kernel does: read, write, `numpy.save`,
-    `tofile`, sockets and MPI return EFAULT or short counts.  Within the block they do not.
+    When the program touches a protected page, dsm fetches it.  When the kernel does, the system call fails: read,
+    write, `numpy.save`, `tofile`, sockets and MPI return EFAULT or short counts.  With a pinned view they succeed.
 
     Parameters
     ----------
     view : numpy.ndarray
-        A shared array or a part of one.  All bytes from its first to its last are pinned, the gaps of a strided view
-        included.
+        A shared array or a part of one.  The pin covers all bytes from the first to the last, including the gaps of a
+        strided view.
     mode : {"r", "w", "rw"}
-        "r" when it will only be read, "w" or "rw" when it will be written.
+        "r" if the call only reads the view, "w" or "rw" if it writes.
 
     Returns
     -------
     context manager
-        Whose value is `view`.
+        Its value is `view`.
 
     Raises
     ------
