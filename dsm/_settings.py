@@ -1,6 +1,7 @@
-"""What is in force: keywords of `init`, then the environment, then the defaults below.
+"""The settings of a run: keywords of `init`, then the environment, then the defaults below.
 
-Every variable is read here and nowhere else, so that a malformed one is named in the error that it causes.
+Only this module reads variables of the environment that begin with DSM_.  Its errors name the malformed variable and
+show the value as the user wrote it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_UNITS = {"k": 10, "M": 20, "G": 30, "T": 40}
-_SHIFTS = {"": 0} | {unit.lower(): shift for unit, shift in _UNITS.items()}
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 PAGE_BYTES_MIN = 4096
 PAGE_BYTES_MAX = 64 << 20
+_INT64_MAX = 2**63 - 1
 PAGE_BYTES_DEFAULT = 4096
 WATCHDOG_S_DEFAULT = 10.0
 _OURS = "DSM_"
@@ -47,7 +48,7 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one run; zero stands for the core's own default in `range_bytes` and `collect_bytes`."""
+    """The settings of one run.  In `range_bytes` and `collect_bytes` zero stands for the core's own default."""
 
     page_bytes: int
     progress: str
@@ -62,7 +63,7 @@ class Settings:
 
 
 def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
-    """Find variables that look like dsm's and are not, each with the known one that it resembles.  Local."""
+    """Return variables that only look like dsm's, each with the known variable that it resembles.  Local."""
     ours = {name for name in environ if name.startswith(_OURS) and not name.startswith(FOR_TESTS)}
     names = sorted(ours.difference(VARIABLES, OF_OTHERS))
     known = [name.removeprefix(_OURS) for name in VARIABLES]
@@ -70,25 +71,24 @@ def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
     return {name: _OURS + found[0] if found else None for name, found in close.items()}
 
 
-def in_units(count: int) -> str:
-    """Write a number of bytes as a variable may hold it: 4096 is 4k.  Local."""
-    for unit, shift in reversed(_UNITS.items()):
-        if count and count % (1 << shift) == 0:
-            return f"{count >> shift}{unit}"
-    return str(count)
+def page_bytes_checked(value: object, source: str, written: str | None = None) -> int:
+    """Return a page size in bytes, or raise ValueError if it is not a power of two within the limits.  Local.
 
-
-def page_bytes_checked(value: object, source: str) -> int:
-    """Return a page size in bytes, or raise ValueError when it is not a power of two in the range that works.
-
-    Local.  `source` is where the value comes from, for the message.
+    Parameters
+    ----------
+    value : int
+        The page size.
+    source : str
+        The keyword or variable that it comes from, for the message.
+    written : str, optional
+        The value as the user wrote it, for the message.  Default: `value`.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{source} must be a whole number of bytes, not {value!r}")
     size: int = value.__index__()
     if not PAGE_BYTES_MIN <= size <= PAGE_BYTES_MAX or size & (size - 1):
-        least, most = (f"{in_units(bound)} ({bound})" for bound in (PAGE_BYTES_MIN, PAGE_BYTES_MAX))
-        raise ValueError(f"{source} must be a power of two from {least} to {most} bytes, not {in_units(size)}")
+        given = size if written is None else repr(written)
+        raise ValueError(f"{source} must be a power of two from 4096 bytes (4k) to 64 MiB (64M), not {given}")
     return size
 
 
@@ -102,7 +102,7 @@ def progress_checked(value: object, source: str) -> str:
 def settings(
     page_size: int | None = None, progress: str | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
-    """Put keywords, environment and defaults together.  Local.
+    """Combine keywords, environment and defaults.  Local.
 
     Parameters
     ----------
@@ -123,7 +123,8 @@ def settings(
     if page_size is not None:
         page_bytes = page_bytes_checked(page_size, "page_size")
     else:
-        page_bytes = page_bytes_checked(_bytes(environ, "DSM_PAGE_SIZE", PAGE_BYTES_DEFAULT), "DSM_PAGE_SIZE")
+        given = _bytes(environ, "DSM_PAGE_SIZE", PAGE_BYTES_DEFAULT)
+        page_bytes = page_bytes_checked(given, "DSM_PAGE_SIZE", environ.get("DSM_PAGE_SIZE"))
     if progress is not None:
         way = progress_checked(progress, "progress")
     else:
@@ -142,12 +143,13 @@ def settings(
     )
 
 
-def _whole(environ: Mapping[str, str], name: str, default: int, most: int = 2**63 - 1) -> int:
+def _whole(environ: Mapping[str, str], name: str, default: int, most: int = _INT64_MAX) -> int:
     text = environ.get(name, "").strip()
     if not text:
         return default
     if not (text.isascii() and text.isdecimal()) or int(text) > most:
-        raise ValueError(f"{name} must be a whole number from 0 to {most}, not {text!r}")
+        limit = "2**63 - 1" if most == _INT64_MAX else most
+        raise ValueError(f"{name} must be a whole number from 0 to {limit}, not {text!r}")
     return int(text)
 
 
@@ -156,11 +158,10 @@ def _bytes(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     found = re.fullmatch(r"([0-9]+)\s*(?:([kmgt])(?:i?b)?|b?)", text, flags=re.IGNORECASE)
-    count = int(found[1]) << _SHIFTS[(found[2] or "").lower()] if found else 1 << 63
-    if count >= 1 << 63:
-        raise ValueError(
-            f"{name} must be a number of bytes, as in 65536, 64k, 1M or 2G (at most 8388607T), not {text!r}"
-        )
+    count = int(found[1]) << _SHIFTS[(found[2] or "").lower()] if found else None
+    if count is None or count > _INT64_MAX:
+        limit = "" if count is None else " below 8 EiB"
+        raise ValueError(f"{name} must be a number of bytes{limit}, as in 65536, 64k, 1M or 2G, not {text!r}")
     return count
 
 
