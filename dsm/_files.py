@@ -1,8 +1,8 @@
-"""Shared arrays in .npy files, which every rank writes or reads a part of.
+"""Shared arrays in .npy files; every rank writes or reads a part.
 
-The kernel fails on pages that are not accessible, so what it touches is pinned, a part at a time; of a view whose bytes
-do not lie side by side small parts are copied first.  A file that is saved gets its name when all of it is written: who
-opens it, or loses the job meanwhile, finds the old file or the new one.
+The kernel cannot fault pages in, so a rank pins the part that it gives to the kernel, a piece at a time.  A view whose
+bytes are not contiguous is copied first, in small parts.  A saved file gets its name when it is complete.  A reader
+finds the old file or the new one, also after a job that ended too early.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dsm._numpy import AnyArray
 from dsm._pin import pinned
 from dsm._regions import discard, place_of
 
-PIN_BYTES = 64 << 20  # pinned, and given to the kernel, at a time
+PIN_BYTES = 64 << 20  # pinned and given to the kernel at a time
 COPY_BYTES = 16 << 20  # copied at a time
 LENGTH_BYTES = 4  # of the header, in versions 2.0 and 3.0 of the format
 
@@ -39,32 +39,32 @@ LENGTH_BYTES = 4  # of the header, in versions 2.0 and 3.0 of the format
 
 
 def _in_file_order(a: AnyArray) -> AnyArray:
-    """Return the view of an array whose rows follow each other in the file: NumPy writes columns first if they do."""
+    """Return the view whose rows follow each other in the file; NumPy writes a Fortran-ordered array by columns."""
     columns_first = a.flags.f_contiguous and not a.flags.c_contiguous
     return np.atleast_1d(a.T if columns_first else a)
 
 
 def _own_rows(a: AnyArray) -> tuple[AnyArray, int]:
-    """Return this rank's block of the file, and where it begins, in bytes."""
+    """Return this rank's block, and its offset in the data of the file, in bytes."""
     rows = _in_file_order(a)
     block = local(rows)
     first: int = split(len(rows)).start
     return block, first * (rows.nbytes // len(rows) if len(rows) else 0)
 
 
-def _side_by_side(block: AnyArray) -> Iterator[AnyArray]:
-    """Cut a block, in order, into parts whose bytes lie side by side, or that are small."""
+def _contiguous_or_small(block: AnyArray) -> Iterator[AnyArray]:
+    """Divide a block, in order, into parts that are contiguous, or small enough for a copy."""
     if block.flags.c_contiguous or block.nbytes <= COPY_BYTES:
         yield block
     elif len(block) == 1:
-        yield from _side_by_side(block[0])
+        yield from _contiguous_or_small(block[0])
     else:
-        yield from _side_by_side(block[: len(block) // 2])
-        yield from _side_by_side(block[len(block) // 2 :])
+        yield from _contiguous_or_small(block[: len(block) // 2])
+        yield from _contiguous_or_small(block[len(block) // 2 :])
 
 
 def _bytes_of(part: AnyArray) -> Iterator[AnyArray]:
-    """Give the bytes of an array whose bytes lie side by side, as much as is pinned at a time."""
+    """Divide the bytes of a contiguous array into pieces of the size that is pinned at a time."""
     if part.nbytes:
         all_bytes = part.reshape(-1).view(np.uint8)
         for at in range(0, len(all_bytes), PIN_BYTES):
@@ -80,7 +80,7 @@ def _header(a: AnyArray) -> bytes:
         text = io.BytesIO()
         try:
             write(text, fields)
-        except UnicodeEncodeError:  # version 3.0 is for those
+        except UnicodeEncodeError:  # only version 3.0 can hold such names
             return _header_3_0(fields)
         except ValueError:  # too long for this version
             continue
@@ -89,33 +89,41 @@ def _header(a: AnyArray) -> bytes:
 
 
 def _header_3_0(fields: dict[str, Any]) -> bytes:
-    """Write what NumPy has no public function for: as 2.0, but in UTF-8."""
+    """Write a header of version 3.0, for which NumPy has no public function: as 2.0, but in UTF-8."""
     text = repr(dict(sorted(fields.items()))).encode()
     text += b" " * (-(npy.MAGIC_LEN + LENGTH_BYTES + len(text) + 1) % npy.ARRAY_ALIGN) + b"\n"
     return npy.magic(3, 0) + len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
-def _begin_file(path: str, header: bytes, bytes_: int) -> tuple[str, str]:
-    """Make the file under another name beside its own; return where it is to go, and where it is."""
-    target = os.path.realpath(path)
-    mode = None
-    if os.path.lexists(target):
-        mode = os.stat(target).st_mode
-        if not stat.S_ISREG(mode):
-            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(number, "there is something else than a file", path)
-    temporary = os.path.join(os.path.dirname(target), f".dsm-{secrets.token_hex(8)}.npy")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+@contextlib.contextmanager
+def _errors_name(path: str) -> Iterator[None]:
+    """Let errors of the system name the file that the user asked for, not the temporary one."""
     try:
-        if mode is not None:
-            os.fchmod(file, stat.S_IMODE(mode))
-        _write(file, header, 0)
-        os.ftruncate(file, len(header) + bytes_)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(file)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _begin_file(path: str, header: bytes, bytes_: int) -> tuple[str, str]:
+    """Make the file under a temporary name beside its own; return its future path and its present one."""
+    with _errors_name(path):
+        target = os.path.realpath(path)
+        mode = os.stat(target).st_mode if os.path.lexists(target) else None
+        if mode is not None and not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(number, "the path exists and is not a file")
+        temporary = os.path.join(os.path.dirname(target), f".dsm-{secrets.token_hex(8)}.npy")
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            if mode is not None:
+                os.fchmod(file, stat.S_IMODE(mode))
+            _write(file, header, 0)
+            os.ftruncate(file, len(header) + bytes_)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(file)
     return target, temporary
 
 
@@ -128,50 +136,59 @@ def _write(file: int, data: memoryview | bytes, at: int) -> int:
     return at
 
 
-def _write_own_rows(a: AnyArray, temporary: str, at: int) -> None:
+def _write_own_rows(a: AnyArray, temporary: str, at: int, path: str) -> None:
     block, offset = _own_rows(a)
-    at += offset
-    file = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        for part in _side_by_side(block):
-            if part.flags.c_contiguous:
-                for some in _bytes_of(part):
-                    with pinned(some, "r"):
-                        at = _write(file, some.data, at)
-            else:
-                for some in _bytes_of(part.copy(order="C")):
-                    at = _write(file, some.data, at)
-        os.fsync(file)  # what a network or quota refuses is known now at the latest
-    finally:
-        os.close(file)
+    with _errors_name(path):
+        file = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _write_block(file, block, at + offset)
+            os.fsync(file)  # the last chance for errors of a network or a quota
+        finally:
+            os.close(file)
+
+
+def _write_block(file: int, block: AnyArray, at: int) -> None:
+    for part in _contiguous_or_small(block):
+        if part.flags.c_contiguous:
+            for piece in _bytes_of(part):
+                with pinned(piece, "r"):
+                    at = _write(file, piece.data, at)
+        else:
+            for piece in _bytes_of(part.copy(order="C")):
+                at = _write(file, piece.data, at)
+
+
+def _rename(temporary: str, target: str, path: str) -> None:
+    with _errors_name(path):
+        os.replace(temporary, target)
 
 
 def save(path: str | os.PathLike[str], a: AnyArray) -> None:
     """Write a shared array to a standard .npy file.  Collective.
 
-    Each rank writes its block of the first axis (of the last, of a Fortran-ordered array), as all ranks wrote it before
-    this call.  The file is written beside `path` under another name, and renamed when it is whole: `path` holds what it
-    held before, or all of `a`.  `numpy.load` reads it.
+    Each rank writes its block of the first axis (of the last axis, if the array is Fortran-ordered), with all that any
+    rank wrote to it before this call.  The ranks write a file beside `path` under another name, and rename it when it
+    is complete: `path` keeps its old content, or has all of `a`.  `numpy.load` reads the file.
 
     Parameters
     ----------
     path : str or path-like
-        In a directory that all ranks see.  As `numpy.save`, adds ".npy" to a name that does not end so.
+        A file in a directory that all ranks see.  ".npy" is added if the name does not end so, as by `numpy.save`.
     a : numpy.ndarray
         A shared array or a view of one, the same on every rank; of any shape, strides and dtype.
 
     Raises
     ------
     ValueError
-        `a` is not shared, its dtype cannot be told in an .npy file, or ranks differ in an argument.
+        `a` is not shared, an .npy file cannot describe its dtype, or ranks differ in an argument.
     TypeError
         `path` is not a path.
     OSError
-        A rank cannot write its part; raised on every rank, and `path` holds what it held before.
+        A rank cannot write its part.  Every rank raises, and `path` keeps its old content.
 
     Notes
     -----
-    A job that ends in the middle leaves a file ``.dsm-*.npy`` beside `path`.
+    A job that ends during the call leaves a file ``.dsm-*.npy`` beside `path`.
 
     Examples
     --------
@@ -195,8 +212,8 @@ def save(path: str | os.PathLike[str], a: AnyArray) -> None:
     with Exchange(runtime, f"save({name!r})", what) as exchange:
         target, temporary = exchange.first(lambda: _begin_file(name, header, a.nbytes))
         try:
-            exchange.all(lambda: _write_own_rows(a, temporary, len(header)))
-            exchange.all((lambda: os.replace(temporary, target)) if runtime.rank == 0 else None)
+            exchange.all(lambda: _write_own_rows(a, temporary, len(header), name))
+            exchange.all((lambda: _rename(temporary, target, name)) if runtime.rank == 0 else None)
         except BaseException:
             if runtime.rank == 0:
                 with contextlib.suppress(FileNotFoundError):
@@ -208,7 +225,7 @@ def save(path: str | os.PathLike[str], a: AnyArray) -> None:
 
 
 def _read_header_3_0(file: IO[bytes], max_header_size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read what NumPy has no public function for: as 2.0, when letters outside of ASCII are written as in Python."""
+    """Read a header of version 3.0, for which NumPy has no public function: as 2.0, with non-ASCII letters escaped."""
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if length > max_header_size:
         raise ValueError(f"a header of {length} bytes is larger than {max_header_size}")
@@ -233,7 +250,7 @@ HEADER_READERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool,
 
 @dataclass(frozen=True)
 class _Found:
-    """What a file holds, and where."""
+    """The array in a file, and the offset of its data there."""
 
     path: str
     shape: tuple[int, ...]
@@ -243,7 +260,7 @@ class _Found:
 
 
 def _look_at(path: str) -> _Found:
-    """Read the header, and refuse what cannot be loaded."""
+    """Read the header; raise an error for a file that cannot be loaded."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
@@ -254,7 +271,7 @@ def _look_at(path: str) -> _Found:
             raise ValueError(f"{path} has version {version} of the .npy format; 1.0, 2.0 and 3.0 are understood")
         try:
             shape, columns_first, dtype = HEADER_READERS[version](file, max_header_size=ANSWER_BYTES_MAX)
-        except (SyntaxError, tokenize.TokenError) as error:  # NumPy lets them through
+        except (SyntaxError, tokenize.TokenError) as error:  # NumPy does not turn these into a ValueError
             raise ValueError(f"{path} is damaged: its header cannot be read: {error}") from None
         found = _Found(os.path.abspath(path), shape, dtype, "F" if columns_first else "C", file.tell())
         there = os.fstat(file.fileno()).st_size
@@ -280,18 +297,18 @@ def _read_own_rows(a: AnyArray, found: _Found) -> None:
     at = found.at + offset
     file = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for some in _bytes_of(block):
-            with pinned(some, "w"):
-                at = _read(file, some.data, at)
+        for piece in _bytes_of(block):
+            with pinned(piece, "w"):
+                at = _read(file, piece.data, at)
     finally:
         os.close(file)
 
 
 def load(path: str | os.PathLike[str], *, page_size: int | None = None, name: str | None = None) -> AnyArray:
-    """Make a shared array of a standard .npy file.  Collective.
+    """Make a shared array from a standard .npy file.  Collective.
 
-    Each rank reads its block of the first axis (of the last, of a Fortran-ordered array).  Files of `save` and of
-    `numpy.save` are read.
+    Each rank reads its block of the first axis (of the last axis, if the array is Fortran-ordered).  The file may come
+    from `save` or from `numpy.save`.
 
     Parameters
     ----------
@@ -303,7 +320,7 @@ def load(path: str | os.PathLike[str], *, page_size: int | None = None, name: st
     Returns
     -------
     numpy.ndarray
-        With the shape, dtype and order of the file; its content is visible to every rank.
+        With the shape, dtype and order of the file; every rank sees the content.
 
     Raises
     ------
@@ -318,7 +335,7 @@ def load(path: str | os.PathLike[str], *, page_size: int | None = None, name: st
 
     Notes
     -----
-    What is wrong on one rank is raised on every rank, and then nothing stays allocated.
+    Every rank raises an error of any rank, and then nothing stays allocated.
     """
     file = os.fsdecode(path)
     check_keywords(page_size, name)
