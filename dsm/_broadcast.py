@@ -1,4 +1,4 @@
-"""One rank's content for all, brought before anybody touches it."""
+"""A barrier that also fetches one rank's content to all other ranks, before they touch it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dsm._regions import place_of
 
 
 def broadcast(a: AnyArray, root: int = 0) -> None:
-    """Let every rank have what `root` has in a view, without a page fault.  Collective.
+    """Fetch the content of a view from `root` to every rank, without page faults.  Collective.
 
-    A barrier, after which the other ranks bring all pages of the view that they lack before the call returns.  It
-    changes no value: after a barrier all ranks see the same in any case.  It pays where every rank reads most of it.
+    The call is a barrier, after which the other ranks fetch all pages of the view that they lack.  It changes no value,
+    because all ranks see the same after any barrier.  It saves time if every rank reads most of the view.
 
     Parameters
     ----------
     a : numpy.ndarray
         A shared array or a part of one; the same one on every rank.
     root : int, optional
-        The rank whose content it is; it brings nothing itself.
+        The rank that has the content; it fetches nothing itself.
 
     Raises
     ------
@@ -29,14 +29,14 @@ def broadcast(a: AnyArray, root: int = 0) -> None:
 
     Notes
     -----
-    The pages travel in the runtime's own messages, from the ranks that wrote them.  With many ranks the one that wrote
-    all of them sends them to each of the others.
+    The ranks that wrote the pages send them in the runtime's own messages.  A rank that wrote all pages sends them to
+    each of the others.
     """
     number, offset = place_of(a, "broadcast")
     if not 0 <= root < _runtime.size():
         raise ValueError(f"broadcast: root must be a rank from 0 to {_runtime.size() - 1}, not {root}")
     what = f"broadcast(array {number} at byte {offset}, {a.shape}, {a.strides}, {a.dtype.str}, root={root})"
-    with Exchange(_runtime.active(), "broadcast", what):  # its first meeting publishes, its last ends the call
+    with Exchange(_runtime.active(), "broadcast", what):  # entering publishes; leaving waits for all ranks
         if _runtime.rank() != root:
             with pinned(a, "r"):
-                pass  # the pages stay when the pin is gone
+                pass  # the pages stay after the pin

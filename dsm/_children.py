@@ -1,11 +1,11 @@
-"""Processes that multiprocessing starts from a rank: they are no ranks, and must not start MPI in its name.
+"""Processes that multiprocessing starts from a rank: they are no ranks, and must not start MPI in the rank's name.
 
-Such a child has the environment of the rank, the launcher's variables included, and imports the main program again
-unless it was forked.  What that does outside of ``if __name__ == "__main__":`` it does in the child, too: it would
-start MPI, be killed by it, and a `Pool` would start the next child, for ever.
+Such a child has the environment of the rank, including the launcher's variables.  Unless it was forked, it imports the
+main program again, and runs all code outside of ``if __name__ == "__main__":``.  Calls of dsm there would start MPI,
+which would kill the child, and a `Pool` would start the next child, for ever.
 
-A child of a program that is no rank of a job is left alone once it runs what it was made for: it may be a world of one
-rank of its own.
+If the parent is not a rank of a job, the child may use dsm after it has imported the main program: it is then the only
+rank of a world of its own.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_CURE = (
+_REMEDY = (
     'Put the program under `if __name__ == "__main__":`, with all its calls of dsm, and give the child private copies '
     "of what it needs"
 )
 
 
 def _processes() -> Any:
-    return sys.modules.get("multiprocessing.process")  # whoever is a child of it has loaded it
+    return sys.modules.get("multiprocessing.process")  # every child of multiprocessing has loaded it
 
 
 def _imports_main() -> bool:
@@ -39,7 +39,7 @@ def is_child(in_job: bool) -> bool:
     Parameters
     ----------
     in_job : bool
-        Its environment is that of a rank of a job.
+        The environment is that of a rank of a job.
     """
     processes = _processes()
     return processes is not None and (_imports_main() or (in_job and processes.parent_process() is not None))
@@ -48,20 +48,24 @@ def is_child(in_job: bool) -> bool:
 def refuse(in_job: bool) -> None:
     """Raise RuntimeError in a child that may not start MPI.  Local.
 
-    While it imports the main program, a worker of a `Pool` also interrupts the process that the pool belongs to, which
-    would start another one for each that ends, and never ask why.
+    A worker of a `Pool` that still imports the main program also interrupts the owner of the pool.  Otherwise the owner
+    would start a new worker for each one that ends.
     """
     if not is_child(in_job):
         return
     name = _processes().current_process().name
-    text = f"dsm: process {os.getpid()} ({name}) is a child that multiprocessing has started, and no rank"
+    text = f"dsm: process {os.getpid()} ({name}) is a child that multiprocessing started, not a rank"
     if not _imports_main():
-        raise RuntimeError(f"{text}: it has no shared memory. {_CURE}")
-    text = f"{text}: it was about to call dsm while importing the main program. {_CURE}"
+        raise RuntimeError(f"{text}: it has no shared memory. {_REMEDY}")
+    text = f"{text}: it was about to call dsm while importing the main program. {_REMEDY}"
     if "PoolWorker" in name:
-        print(f"{text}. Its pool would start the next one: interrupted", file=sys.stderr, flush=True)
+        print(
+            f"{text}. Its pool would start the next one for ever, so the owner of the pool is interrupted",
+            file=sys.stderr,
+            flush=True,
+        )
         owner = _owner_of_pool(name)
-        if owner > 1:  # it is there still
+        if owner > 1:  # else the owner has ended
             with contextlib.suppress(OSError):
                 os.kill(owner, signal.SIGINT)
     raise RuntimeError(text)

@@ -1,5 +1,5 @@
-"""The one exception that is dsm's own."""
+"""The only exception type of dsm's own."""
 
 
 class DSMError(RuntimeError):
-    """The machine, the MPI or the launcher does not allow what was asked; the message says the cure."""
+    """The machine, the MPI or the launcher does not allow the call.  The message says the remedy."""

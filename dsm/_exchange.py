@@ -1,7 +1,8 @@
-"""How ranks that do one thing together tell each other how it went, through a region that lives as long as that.
+"""Collective work whose errors reach all ranks, through a region that lives as long as the work.
 
-Not through MPI: a rank that is in another collective call would leave the others in a broadcast that looks at no signal
-and that the watchdog does not know.  What goes wrong on one rank is raised on all of them, so that they stay in step.
+An error on one rank is raised on every rank, so that the ranks stay in step.  The ranks do not use MPI for this: if one
+of them were in another collective call, the others would wait in an MPI broadcast, which serves no signals and which
+the watchdog does not see.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ _KINDS = {kind.__name__: kind for kind in (TypeError, ValueError, MemoryError, E
 def allocate_region(
     runtime: Runtime, bytes_: int, page_bytes: int, what: str, label: str, initial: bytes | None = None
 ) -> Any:
-    """Make a region of the core, in which `what` is the same on every rank.  Collective."""
+    """Make a region of the core; ValueError if the text `what` differs between ranks.  Collective."""
     ffi, lib = runtime.ffi, runtime.lib
     made = ffi.new("struct dsm_region *")
     pattern = ffi.NULL if initial is None else ffi.new("char[]", initial)
     pattern_bytes = 0 if initial is None else len(initial)
     label_c, what_c = ffi.new("char[]", label.encode()), ffi.new("char[]", what.encode())
     runtime.wait(
-        # NumPy has arrays of no bytes; the core has no regions of none.
+        # NumPy has arrays of no bytes, but the core has no regions of none.
         lambda slice_s: lib.dsm_allocate(
             max(bytes_, 1), page_bytes, pattern, pattern_bytes, label_c, what_c, slice_s, made
         )
@@ -43,22 +44,22 @@ def allocate_region(
 
 
 class Exchange:
-    """What ranks do together: `first` and `all` run work and raise what goes wrong on any rank.  Collective.
+    """Runs work on one rank (`first`) or on all (`all`), and raises an error of any rank on every rank.  Collective.
 
     Parameters
     ----------
     runtime : Runtime
         The core.
     label : str
-        Names the call.
+        The call, for messages.
     what : str
-        The call with all arguments that must be the same on every rank; ValueError where they are not.
+        The call with all arguments that must be the same on every rank; ValueError if they are not.
     """
 
     def __init__(self, runtime: Runtime, label: str, what: str) -> None:
         self._runtime = runtime
         self._label = label
-        self._answer_at = -(-runtime.size // PAGE_BYTES_MIN) * PAGE_BYTES_MIN  # before it a byte for each rank: failed
+        self._answer_at = -(-runtime.size // PAGE_BYTES_MIN) * PAGE_BYTES_MIN  # the bytes before say which ranks failed
         self._failures_at = self._answer_at + ANSWER_BYTES_MAX
         bytes_ = self._failures_at + runtime.size * FAILURE_BYTES
         region = allocate_region(runtime, bytes_, PAGE_BYTES_MIN, what, label)
@@ -66,20 +67,20 @@ class Exchange:
         self._memory = runtime.ffi.buffer(region.address, bytes_)
 
     def first(self, work: Callable[[], T]) -> T:
-        """Run `work` on rank 0, and return what it returns on every rank.  At most once.  Collective."""
+        """Run `work` on rank 0, and return its result on every rank.  At most once.  Collective."""
 
-        def tell() -> None:
+        def answer_all() -> None:
             text = pickle.dumps(work())
             if len(text) + 8 > ANSWER_BYTES_MAX:
                 raise ValueError(f"{self._label}: the dtype takes {len(text)} bytes to describe")
             self._put(self._answer_at, text)
 
-        self.all(tell if self._runtime.rank == 0 else None)
+        self.all(answer_all if self._runtime.rank == 0 else None)
         answer: T = pickle.loads(self._get(self._answer_at))
         return answer
 
     def all(self, work: Callable[[], object] | None) -> None:
-        """Run `work`, and wait for the others.  Collective."""
+        """Run `work`, if there is any, and wait for the other ranks.  Collective."""
         failure = None
         try:
             if work is not None:
@@ -88,8 +89,8 @@ class Exchange:
             failure = error
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             kind = next((base.__name__ for base in type(error).__mro__ if base.__name__ in _KINDS), "")
-            told = (kind, getattr(error, "errno", None), text[:TEXT_CHARACTERS_MAX])
-            self._put(self._failures_at + self._runtime.rank * FAILURE_BYTES, pickle.dumps(told))
+            report = (kind, getattr(error, "errno", None), text[:TEXT_CHARACTERS_MAX])
+            self._put(self._failures_at + self._runtime.rank * FAILURE_BYTES, pickle.dumps(report))
             self._memory[self._runtime.rank : self._runtime.rank + 1] = b"\1"
         _runtime.barrier()
         failed = bytes(self._memory[: self._runtime.size]).find(1)
@@ -114,7 +115,7 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, Exception):
-            return  # this rank leaves, and the others are still at it
+            return  # an interrupt, say: the other ranks go on, and still use the region
         runtime = self._runtime
         done = runtime.ffi.new("char[]", self._label.encode(errors="replace"))
         runtime.wait(lambda slice_s: runtime.lib.dsm_free(self._region, runtime.ffi.NULL, done, slice_s))

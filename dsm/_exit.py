@@ -1,15 +1,15 @@
-"""How a program ends when it does not end well.
+"""Programs that end by an error: the rank ends all other ranks, which would wait for it for ever.
 
-A rank that dies of an exception leaves the others waiting for it for ever.  Python ends in three ways: by an uncaught
-exception, which `sys.excepthook` sees; by `SystemExit` with a status, which no hook sees; and by reaching its end.  The
-first two end all ranks here, with one line that says which rank and why; the third finalizes.  So both are watched from
-the import of dsm on: other ranks may wait in the call that starts dsm.
+A Python program ends in three ways: by an uncaught exception, which `sys.excepthook` sees; by `SystemExit` with a
+status, which no hook sees; and by reaching its end.  In the first two cases this module ends all ranks and prints one
+line that says which rank failed, and why.  In the third, dsm is finalized.  The module watches from the import of dsm
+on, because other ranks may wait in the call that starts dsm.
 
-SystemExit comes in many spellings (`sys.exit`, `exit`, `raise SystemExit`, argparse, a wrapper such as coverage), but
-the interpreter does one thing with all of them: it reads the attribute `code` of the exception that nobody caught, when
-no Python frame is left.  So the attribute is made to notice that.
+SystemExit comes in many spellings (`sys.exit`, `exit`, `raise SystemExit`, argparse, a wrapper such as coverage).  In
+every case the interpreter reads the attribute `code` of the uncaught exception when no Python frame is left.  So this
+module replaces that attribute by one that notices.
 
-What Python cannot see (SIGKILL, a crash) is the launcher's to notice, and it does.
+Python cannot see an end by SIGKILL or a crash.  The launcher does.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
-STATUS_INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
+STATUS_INTERRUPTED = 130  # the status by which a shell reports an end by SIGINT
 
-_LAST_WORDS_S = 0.2  # ranks that all fail, as under pytest, print what they have to say
+_LAST_WORDS_S = 0.2  # for ranks that all fail, as under pytest, to print their errors
 
 _Abort = Callable[[str, int], None]
 
 before_traceback: list[Callable[[BaseException], None]] = []  # of modules above this one, as dsm/__init__.py fills it
 
-# In Python 3.11 the exception of `sys.exit` is made when somebody catches it, and never where nobody does.  What the
-# program has put in its place stays: its memory is not that of a built-in function.
+# Python 3.11 makes the exception of an uncaught `sys.exit` only if something catches it.  A function that the program
+# has put into the place of `sys.exit` stays: its memory is not that of a built-in function.
 _builtin_exit = sys.exit
 _EXIT_LEAVES_NO_INSTANCE = sys.version_info < (3, 12) and type(_builtin_exit) is BuiltinFunctionType
 
 
 class _Code:
-    """The attribute `code` of SystemExit, which notices when the interpreter, not the program, asks for it.
+    """The attribute `code` of SystemExit, which notices that the interpreter, not the program, reads it.
 
-    `SystemExit` may be caught and the program may go on, so raising it means nothing.  Whoever in the program reads
-    `code` has a Python frame of its own; the interpreter, at the end, has none left.
+    A program may catch `SystemExit` and go on, so raising it means nothing.  The program has a Python frame when it
+    reads `code`; the interpreter, at the end, has none left.
     """
 
     def __init__(self, member: Any) -> None:
@@ -66,7 +66,7 @@ class _Code:
 
 
 def _watch_system_exit() -> None:
-    # A built-in type has no other way in than the dictionary behind its read-only view.
+    # The attributes of a built-in type can be replaced only in the dictionary behind its read-only view.
     (members,) = gc.get_referents(SystemExit.__dict__)
     if not isinstance(members["code"], _Code):
         members["code"] = _Code(members["code"])
@@ -78,18 +78,17 @@ def _exit_by_instance(status: object = None, /) -> NoReturn:
 
 
 def _replace_exit() -> None:
-    """Until the core is loaded: in `sys`, and where a module has taken it from there."""
+    """Replace `sys.exit` until the core is loaded: in `sys`, and in modules that imported it from there."""
     for module in list(sys.modules.values()):
-        if (
-            type(module) is ModuleType and module is not sys.modules[__name__]
-        ):  # another kind loads when it is looked at
+        # A module of another type might load something when it is looked at.
+        if type(module) is ModuleType and module is not sys.modules[__name__]:
             for name, value in list(vars(module).items()):
                 if value is _builtin_exit:
                     setattr(module, name, _exit_by_instance)
 
 
 class _Hooks:
-    """What was put in place of Python's own."""
+    """The hooks in the place of Python's own, and what they noticed."""
 
     def __init__(self) -> None:
         self.abort: _Abort | None = None
@@ -110,7 +109,7 @@ class _Hooks:
             for call in before_traceback:
                 call(error)
             self._excepthook(kind, error, traceback)
-        finally:  # also when a second Ctrl-C comes while the first is printed
+        finally:  # a second Ctrl-C may come while the first one is printed
             if self.abort is not None and not hasattr(sys, "ps1") and not sys.flags.interactive:
                 self.abort_by(error)  # at a prompt an exception does not end the program
 
@@ -126,12 +125,12 @@ _hooks = _Hooks()
 
 
 def install(abort: _Abort) -> None:
-    """From now on an uncaught exception calls `abort` with a text and a status.  Local."""
+    """Install the hooks: an uncaught exception calls `abort` with a text and a status.  Local."""
     _hooks.install(abort)
 
 
 def watch_builtin(lib: Any) -> None:
-    """See `sys.exit` also where the program had looked it up before dsm was imported, as a launcher does.  Local."""
+    """Notice calls of a `sys.exit` that was looked up before the import of dsm, as a launcher does.  Local."""
     if _EXIT_LEAVES_NO_INSTANCE and sys.exit == _exit_by_instance:
         lib.dsm_exit_by_instance(id(_builtin_exit))
         sys.exit = _builtin_exit
@@ -143,18 +142,18 @@ def disarm() -> None:
 
 
 def _uncaught() -> BaseException | None:
-    """Return what ended the program, if it has put a hook of its own in place of ours."""
+    """Return the exception that ended the program, if the program has replaced our hook by its own."""
     error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     if not isinstance(error, BaseException) or error.__traceback__ is None or hasattr(sys, "ps1"):
         return None
-    # Debuggers, shells and test runners leave theirs there as well, but it begins in a function of their own.
+    # Debuggers, shells and test runners leave exceptions there as well, which begin in a function of their own.
     outermost = error.__traceback__.tb_frame.f_code
     is_program = outermost.co_name in ("<module>", "_run_module_as_main") and outermost.co_filename != "<console>"
     return error if is_program else None
 
 
 def abort_if_failed() -> None:
-    """At exit: end all ranks when the program ended by an exception that no hook of ours has seen.  Local."""
+    """End all ranks at exit if the program ended by an exception that no hook of ours has seen.  Local."""
     status = _hooks.status
     if _hooks.abort is None:
         return
@@ -162,20 +161,20 @@ def abort_if_failed() -> None:
         _hooks.abort_by(error)
     if status is None or status == 0:
         return
-    # As the interpreter does: what is no number is a message that it has printed, and counts as 1.
+    # As the interpreter: a status that is not a number is a message, which it has printed, and counts as 1.
     number = (int(status) & 0xFF) or 1 if isinstance(status, int) else 1
     time.sleep(_LAST_WORDS_S)
     _hooks.abort(f"sys.exit({int(status) if isinstance(status, int) else repr(status)})", number)
 
 
 def flush() -> None:
-    """Print what the program has written so far; MPI_Abort does not.  Local."""
+    """Flush the program's output; MPI_Abort does not.  Local."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
 
 
 def describe(error: BaseException) -> str:
-    """Say an exception in one line.  Local."""
+    """Describe an exception in one line.  Local."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

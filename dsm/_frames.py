@@ -1,4 +1,4 @@
-"""Frames of the program that uses dsm, told from dsm's own."""
+"""Frames of the program that calls dsm, as opposed to frames of dsm itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from types import FrameType
 
-_OWN_FOLDER = os.path.dirname(sys._getframe().f_code.co_filename)  # as every frame of dsm says it
+_OWN_FOLDER = os.path.dirname(sys._getframe().f_code.co_filename)  # in the spelling of dsm's frames
 
 
 def is_own(frame: FrameType) -> bool:

@@ -1,9 +1,9 @@
-"""Where objects are held, as far as Python can tell: for the error of a `free` that other arrays stand in the way of.
+"""Variables through which Python reaches an object: for the error of `free` when other arrays are alive.
 
-The garbage collector does not know NumPy's arrays, so it cannot be asked what refers to one.  What does is found from
-the other end: from all modules, and the functions that run in any thread, through all that the collector sees in them.
-The shortest way gives the name.  No code of the program runs meanwhile: no attribute is asked for, and no `repr` but
-that of plain keys.
+The garbage collector does not track NumPy arrays, so `gc.get_referrers` cannot find their holders.  The search goes the
+other way: it starts at all modules and at the functions that run in any thread, and follows every reference that the
+collector sees.  The shortest path becomes the name.  The search runs no code of the program: it reads no attributes,
+and calls `repr` for plain keys only.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from dsm._frames import is_own, place_of
 
 SEARCHED_MAX = 1 << 20  # objects; about a second
 NAME_CHARACTERS_MAX = 200
-HOLDS = 1 << 14  # Py_TPFLAGS_HAVE_GC: what has it not, a number say, leads nowhere
-ONLY_THE_FRAME = 3  # references to a dict that nobody else has: its own, the variable, the argument
+HOLDS = 1 << 14  # Py_TPFLAGS_HAVE_GC: an object without it, such as a number, refers to nothing
+ONLY_THE_FRAME = 3  # references to a dict that only a frame has: its own, the variable, the argument
 
 
-def holders(wanted: Callable[[object], bool], most: int) -> list[str]:
-    """Say by which way at most so many objects are reached.  Local.
+def holders(is_sought: Callable[[object], bool], most: int) -> list[str]:
+    """Name the variables that lead to some objects.  Local.
 
     Parameters
     ----------
-    wanted : callable
-        Tells whether it is one of the objects.
+    is_sought : callable
+        Tells whether an object is one of those to find.
     most : int
-        Ends the search.
+        The search ends after so many objects.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def holders(wanted: Callable[[object], bool], most: int) -> list[str]:
     found: list[str] = []
     modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
     roots = [*modules, *_running({id(_namespace(module)) for module in modules})]
-    reached_from: dict[int, object] = dict.fromkeys(map(id, roots))  # also keeps what is under way from ending
+    reached_from: dict[int, object] = dict.fromkeys(map(id, roots))  # also keeps objects under way alive
     queue = deque[object](roots)
     while queue and len(found) < most and len(reached_from) < SEARCHED_MAX:
         holder = queue.popleft()
@@ -50,7 +50,7 @@ def holders(wanted: Callable[[object], bool], most: int) -> list[str]:
         for thing in held:
             if id(thing) in reached_from:
                 continue
-            if wanted(thing):
+            if is_sought(thing):
                 reached_from[id(thing)] = holder
                 found.append(_way_to(thing, reached_from)[:NAME_CHARACTERS_MAX])
             elif type(thing).__flags__ & HOLDS:
@@ -69,13 +69,13 @@ def _running(namespaces_of_modules: set[int]) -> list[FrameType]:
             if not is_own(frame) and (function or id(frame.f_locals) not in namespaces_of_modules):
                 frames.append(frame)
             frame = frame.f_back
-    return frames  # and this function's own frame, which would keep itself and its callers, is in no variable
+    return frames  # this function's own frame must stay out: it would keep itself and its callers alive
 
 
 def _variables(frame: FrameType) -> Mapping[str, object]:
     seen = frame.f_locals
     variables = dict(seen)
-    # Until Python 3.12 the frame of a function keeps what was made for this question, and so all that is in it.
+    # Until Python 3.12 the frame of a function keeps the dict made by f_locals, and so all objects in it.
     if type(seen) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.getrefcount(seen) == ONLY_THE_FRAME:
         seen.clear()
     return variables
