@@ -3,15 +3,16 @@
     import dsm
 
     a = dsm.zeros((n, m))           # the same array on every rank
-    dsm.local(a)[...] = compute()   # plain NumPy; any part may be written
-    dsm.barrier()                   # now everybody sees everything
+    dsm.local(a)[...] = compute()   # plain NumPy; a rank may write any part
+    dsm.barrier()                   # now every rank sees everything
 
-Importing dsm starts nothing.  Functions marked "Collective." are called by all ranks in the same order; the first one
-starts dsm on ``MPI.COMM_WORLD``, or `init` does on another communicator.
+Importing dsm starts nothing.  All ranks call functions marked "Collective." in the same order.  The first of these
+calls starts dsm on ``MPI.COMM_WORLD``; `init` starts it on another communicator.
 
-A rank sees what another rank wrote (and all that it had seen) before it released the lock that this rank then acquired,
-and what any rank wrote before a barrier that both passed.  Nothing else publishes: an MPI message, ``comm.Barrier()``
-or a `Counter` does not.  Two ranks may write different bytes of one page at the same time.
+A write becomes visible to another rank in two ways only.  The writer releases a lock, and the other rank acquires it:
+then the other rank also sees all that the writer had seen.  Or both ranks pass a barrier.  Nothing else publishes a
+write: not an MPI message, ``comm.Barrier()`` or a `Counter`.  Two ranks may write different bytes of one page at the
+same time.
 """
 
 from dsm import _exit, _runtime, _stats, _unpinned

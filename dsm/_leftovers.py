@@ -1,9 +1,9 @@
-"""The files that an MPI leaves in /dev/shm when its job is aborted, and their removal when the job has ended.
+"""The files that an MPI leaves in /dev/shm when its job is aborted, and their removal after the job.
 
 MPICH makes a file of some megabytes for the ranks of a host and removes it in MPI_Finalize, which an aborted job does
-not reach.  Its name tells nothing of the job.  But the kernel tells whether anybody, in whatever container, has a file
-open or mapped: it gives a lease to nobody else then.  What appeared while the job ran, belongs to this user and is used
-by nobody any more is of no use to anybody.
+not reach.  The name of the file does not say which job made it.  But the kernel knows whether any process, in whatever
+container, has the file open or mapped: then it refuses a lease.  So a file is removed that appeared while the job ran,
+belongs to this user, and is not used by any process.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import time
 
 FOLDER = "/dev/shm"
 NAMES = ("mpich_shm_", "sm_segment.", "vader_segment.", "Intel_MPI_")
-_ENDED_S = 5.0  # the longest that ranks outlive their mpiexec
+_ENDED_S = 5.0  # ranks may outlive their mpiexec for so long
 
 
 def files(folder: str = FOLDER) -> set[str]:
-    """Return the files of MPIs that there are now.  Local."""
+    """Return the files of MPIs that exist now.  Local."""
     with contextlib.suppress(OSError):
         return {os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(NAMES)}
     return set()
 
 
 def remove_unused(found: set[str]) -> set[str]:
-    """Remove those of these files that nobody uses, and return the others.  Local."""
+    """Remove those files that no process uses, and return the others.  Local."""
     return {file for file in found if not _removed(file)}
 
 
@@ -43,7 +43,7 @@ def _removed(file: str) -> bool:
     try:
         if os.fstat(opened).st_uid != os.geteuid():
             return False
-        fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # refused while any other process has the file
+        fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # fails while any other process has the file open
         os.unlink(file)
     except OSError:
         return False
@@ -53,10 +53,10 @@ def _removed(file: str) -> bool:
 
 
 def remove_afterwards() -> None:
-    """Start a process that removes what this one's job leaves, whatever this one becomes.  Local.
+    """Start a process that removes the files of this process's job after the job, however it ends.  Local.
 
-    It belongs to nobody, hears no signal of the terminal and holds no descriptor of this one.  Where the kernel cannot
-    tell of the end of a process (before Linux 5.3) it ends at once.
+    The new process has no parent, gets no signals of the terminal and holds no descriptor of this process.  It ends at
+    once on kernels that cannot report the end of a process (before Linux 5.3).
     """
     nothing = subprocess.DEVNULL
     words = [sys.executable, "-I", "-S", __file__, str(os.getpid()), FOLDER]
@@ -70,7 +70,7 @@ def _main() -> None:
     first = os.pidfd_open(int(sys.argv[1]))
     os.setsid()
     if os.fork() > 0:
-        return  # what was there before is known, and so the job may begin
+        return  # the files from before the job are known, so the job may begin
     select.select([first], [], [])
     left, end = files(folder) - before, time.monotonic() + _ENDED_S
     while (left := remove_unused(left)) and time.monotonic() < end:

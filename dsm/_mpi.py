@@ -22,8 +22,8 @@ from dsm._errors import DSMError
 
 THREAD_LEVELS = ("MPI_THREAD_SINGLE", "MPI_THREAD_FUNNELED", "MPI_THREAD_SERIALIZED", "MPI_THREAD_MULTIPLE")
 
-# Who says how many ranks it started, and in which variable.  SLURM_NTASKS is not among them: it also stands in the
-# environment of a batch script, which is one process; SLURM_STEP_NUM_TASKS is set by srun alone.
+# The variables in which launchers give the number of ranks.  SLURM_NTASKS is not among them, because a batch script,
+# which is one process, has it too; only srun sets SLURM_STEP_NUM_TASKS.
 LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpiexec"),
     ("PMI_SIZE", "an mpiexec of MPICH's kind"),
@@ -32,7 +32,7 @@ LAUNCHERS = (
     ("SLURM_STEP_NUM_TASKS", "srun"),
 )
 _OWN_LAUNCHER = {"MPICH": "PMI_SIZE", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
-PROCESS_OF_RANK = "_DSM_PROCESS_OF_RANK"  # for processes that a rank starts: they inherit what the launcher has set
+PROCESS_OF_RANK = "_DSM_PROCESS_OF_RANK"  # marks the rank: processes that it starts inherit the launcher's variables
 _KNOWN_CORES = {"MPICH": "dsm._core_mpich", "Open MPI": "dsm._core_openmpi"}
 _CORE_OF_MPICC = "dsm._core"
 _LIBRARY_FILES = (("libmpi.so.12", "MPICH"), ("libmpich.so.12", "MPICH"), ("libmpi.so.40", "Open MPI"))
@@ -40,7 +40,7 @@ _LIBRARY_CAPACITY = 16384
 
 
 class Identity(NamedTuple):
-    """What one side sees of the MPI of this process."""
+    """The MPI of this process as one side sees it."""
 
     initialized: bool
     library: str
@@ -48,9 +48,12 @@ class Identity(NamedTuple):
 
 
 def family(text: str) -> str:
-    """Tell which MPIs share handles and library name with the one that calls itself `text`.
+    """Return the name of the family of MPIs that share handles and library name.  Local.
 
-    Local.  `text` is what MPI_Get_library_version, ``mpiexec --version`` or the core's header says.
+    Parameters
+    ----------
+    text : str
+        The answer of MPI_Get_library_version or ``mpiexec --version``, or the core's header.
     """
     words = text.lower()
     if "open mpi" in words or "openmpi" in words or "openrte" in words or "prrte" in words:
@@ -61,13 +64,13 @@ def family(text: str) -> str:
 
 
 def short(library: str) -> str:
-    """Shorten what MPI_Get_library_version says to its name and version.  Local."""
+    """Return name and version out of the answer of MPI_Get_library_version.  Local."""
     first = library.strip("\0\n ").split("\n", 1)[0].split(",", 1)[0]
     return " ".join(re.sub(r"\bVersion:|\bv(?=\d)", " ", first).split())
 
 
 def mismatch(header: str, core: Identity, mpi4py: Identity) -> str | None:
-    """Compare what the core and mpi4py see; None when it is one MPI.  Local.
+    """Compare the MPIs that the core and mpi4py see; return an error text, None for one MPI.  Local.
 
     Parameters
     ----------
@@ -86,14 +89,14 @@ def mismatch(header: str, core: Identity, mpi4py: Identity) -> str | None:
             f"its core was compiled for communicators of {core.handle_bytes} bytes instead of {mpi4py.handle_bytes}"
         )
     elif core.initialized != mpi4py.initialized:
-        reason = "its core calls another copy of that library, one that nobody initialised"
+        reason = "its core calls another copy of that library, one that is not initialised"
     else:
         return None
-    return f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but {reason}. {rebuild_cure()}"
+    return f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but {reason}. {rebuild_remedy()}"
 
 
-def rebuild_cure() -> str:
-    """Say how to compile dsm for the MPI that mpi4py loads.  Local."""
+def rebuild_remedy() -> str:
+    """Return the remedy for a core that does not fit the MPI that mpi4py loads.  Local."""
     return (
         "Either compile dsm for that MPI, with its mpicc: "
         "`MPICC=/path/to/mpicc python -m pip install --force-reinstall --no-deps --no-cache-dir PATH-OF-DSM` "
@@ -104,14 +107,14 @@ def rebuild_cure() -> str:
 
 
 def launcher_problem(environ: Mapping[str, str], library: str) -> str | None:
-    """Explain why a process that is alone in its MPI world should not be; None when the environment agrees.  Local.
+    """Explain why a process should not be alone in its MPI world; None if it may be.  Local.
 
     Parameters
     ----------
     environ : mapping
         The environment that the process was started with.
     library : str
-        What the loaded MPI calls itself.
+        The name and version of the loaded MPI.
     """
     if environ.get(_OWN_LAUNCHER.get(family(library), "")) == "1":
         return None  # mpiexec -n 1 of the right MPI, perhaps inside a larger job step
@@ -120,30 +123,30 @@ def launcher_problem(environ: Mapping[str, str], library: str) -> str | None:
         if not ranks.isdecimal() or int(ranks) < 2:
             continue
         if variable == "SLURM_STEP_NUM_TASKS":
-            cure = (
+            remedy = (
                 "srun and this MPI do not understand each other. Try `srun --mpi=pmi2` (MPICH, Intel MPI) or "
-                "`srun --mpi=pmix` (Open MPI); `srun --mpi=list` shows what there is; "
+                "`srun --mpi=pmix` (Open MPI); `srun --mpi=list` lists the alternatives; "
                 "or use that MPI's own mpiexec inside the batch script"
             )
         else:
-            cure = f"Start it with `python -m dsm run -n {ranks} prog.py`, which takes the mpiexec of the loaded MPI"
+            remedy = f"Start it with `python -m dsm run -n {ranks} prog.py`, which takes the mpiexec of the loaded MPI"
         return (
             f"this process was started as one of {ranks} ({variable}={ranks}: {launcher}) but is alone in the world of "
-            f"{short(library)}, so each rank would compute everything by itself. {cure}."
+            f"{short(library)}, so each rank would compute everything by itself. {remedy}."
         )
     return None
 
 
 def in_job(environ: Mapping[str, str]) -> bool:
-    """Tell whether this environment is that of a rank that a launcher has started.  Local."""
+    """Tell whether a launcher has started the process with this environment as a rank.  Local."""
     return any(environ.get(variable, "").isdecimal() for variable, _ in LAUNCHERS)
 
 
 def ranks_wait_for_mpi() -> bool:
-    """Tell whether other ranks would wait for this one in MPI_Init for ever if it ended before its own.  Local.
+    """Tell whether other ranks would wait in MPI_Init for ever if this rank ended before its own MPI_Init.  Local.
 
-    MPICH's launcher takes the end of a process that has not called MPI_Init for a good one, whatever its status; Open
-    MPI's may wait for its ranks for ever.
+    MPICH's launcher regards the end of a process that has not called MPI_Init as a success, whatever its status.  Open
+    MPI's launcher may wait for its ranks for ever.
     """
     ranks = os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or ""
     me = str(os.getpid())
@@ -151,14 +154,14 @@ def ranks_wait_for_mpi() -> bool:
 
 
 def threads_problem(level: int, library: str) -> str | None:
-    """Explain why dsm cannot run at this thread level; None when it can.  Local.
+    """Explain why dsm cannot run at this thread level; None if it can.  Local.
 
     Parameters
     ----------
     level : int
-        Index into `THREAD_LEVELS`, or -1 outside of MPI's life.
+        Index into `THREAD_LEVELS`; -1 before MPI is initialised and after it is finalized.
     library : str
-        What the loaded MPI calls itself.
+        The name and version of the loaded MPI.
     """
     if level >= 3:
         return None
@@ -176,7 +179,7 @@ def threads_problem(level: int, library: str) -> str | None:
 
 
 def check_launcher(comm: Any) -> None:
-    """Raise `DSMError` when the ranks of this job do not see each other.  Local.
+    """Raise `DSMError` if the ranks of this job do not see each other.  Local.
 
     Parameters
     ----------
@@ -192,7 +195,7 @@ def check_launcher(comm: Any) -> None:
 
 
 def check_threads() -> None:
-    """Raise `DSMError` when MPI does not allow calls from several threads at once.  Local."""
+    """Raise `DSMError` if MPI does not allow calls from several threads at once.  Local."""
     mpi = import_mpi4py()
     if not mpi.Is_initialized() or mpi.Is_finalized():
         level = -1
@@ -222,16 +225,16 @@ def import_mpi4py() -> Any:
 
 
 def _import_under_open_mpi() -> Any:
-    # MPICH 5 ends the process in MPI_Init under Open MPI's mpiexec, with an internal error.  So MPI is initialised
-    # here, as mpi4py would have done, after the two have been compared.
+    # Under Open MPI's mpiexec MPICH 5 ends the process in MPI_Init with an internal error.  So this function compares
+    # the two first, and then initialises MPI as mpi4py would have done.
     rc = importlib.import_module("mpi4py").rc
-    wanted, rc.initialize = rc.initialize, False
+    initialize, rc.initialize = rc.initialize, False
     if rc.finalize is None:
-        rc.finalize = wanted
+        rc.finalize = initialize
     try:
         mpi = importlib.import_module("mpi4py.MPI")
     finally:
-        rc.initialize = wanted
+        rc.initialize = initialize
     library = mpi.Get_library_version()
     if family(library) != "Open MPI":
         ranks = os.environ["OMPI_COMM_WORLD_SIZE"]
@@ -240,7 +243,7 @@ def _import_under_open_mpi() -> Any:
             f"mpi4py has loaded {short(library)}, which cannot start under it. Start it with `python -m dsm run -n "
             f"{ranks} prog.py`, which takes the mpiexec of the loaded MPI."
         )
-    if wanted and not mpi.Is_initialized():
+    if initialize and not mpi.Is_initialized():
         levels = {
             "single": mpi.THREAD_SINGLE,
             "funneled": mpi.THREAD_FUNNELED,
@@ -267,7 +270,7 @@ def import_core() -> Any:
         )
     chosen = next((name for name in there if name in (_CORE_OF_MPICC, known)), None)
     if chosen is None:
-        raise DSMError(f"mpi4py has loaded {loaded}, and dsm has no core for that MPI. {rebuild_cure()}")
+        raise DSMError(f"mpi4py has loaded {loaded}, and dsm has no core for that MPI. {rebuild_remedy()}")
     try:
         return importlib.import_module(chosen)
     except ImportError as error:
@@ -275,28 +278,29 @@ def import_core() -> Any:
         maker = next((name for file, name in _LIBRARY_FILES if file in reason), "another MPI or Python")
         raise DSMError(
             f"dsm does not fit the MPI of this process: mpi4py has loaded {loaded}, but its core was compiled for "
-            f"{maker} ({reason}). {rebuild_cure()}"
+            f"{maker} ({reason}). {rebuild_remedy()}"
         ) from error
 
 
 def identities(core: Any, mpi: Any) -> tuple[Identity, Identity]:
-    """See the MPI of this process through the core and through mpi4py.  Local."""
+    """Return the MPI of this process as the core sees it, and as mpi4py does.  Local."""
     text = core.ffi.new("char[]", _LIBRARY_CAPACITY)
     if core.lib.dsm_mpi_library(text, _LIBRARY_CAPACITY) != core.lib.DSM_OK:
-        raise DSMError(f"the MPI library does not say which one it is. {rebuild_cure()}")
+        raise DSMError(f"the MPI library does not answer MPI_Get_library_version. {rebuild_remedy()}")
     library = core.ffi.string(text).decode(errors="replace")
     seen = Identity(bool(core.lib.dsm_mpi_initialized()), library, int(core.lib.dsm_mpi_handle_bytes()))
     return seen, Identity(mpi.Is_initialized(), mpi.Get_library_version(), int(mpi._sizeof(mpi.Comm)))
 
 
 def load() -> tuple[Any, Any, Any]:
-    """Load MPI and the core and make sure that they fit.  Local.
+    """Load MPI and the core, and check that they fit.  Local.
 
     Returns
     -------
-    ffi, lib : the cffi module's two faces
+    ffi, lib : object
+        The two parts of the core's cffi module.
     MPI : module
-        ``mpi4py.MPI``
+        ``mpi4py.MPI``.
 
     Raises
     ------

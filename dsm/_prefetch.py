@@ -1,4 +1,4 @@
-"""The hint that pages will be wanted: which bytes a view reaches, as few runs."""
+"""The hint that this rank will soon read a view: its bytes, as few runs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dsm._regions import page_bytes_of
 def runs_of(
     shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, gap_bytes: int
 ) -> tuple[int, int, list[tuple[int, int]]]:
-    """Tell where the bytes of a view lie, as runs with gaps of at least `gap_bytes` between them.  Local.
+    """Return the bytes of a view as runs with gaps of at least `gap_bytes` between them.  Local.
 
     Parameters
     ----------
     shape, strides : tuple of int
-        Of the view, which has elements; strides in bytes.
+        Of the view, which is not empty; strides in bytes.
     itemsize : int
         Bytes of an element.
     gap_bytes : int
-        Of a shorter gap between two runs no whole page is passed over, so they are one.
+        The page size: a shorter gap between two runs contains no whole page, so they become one run.
 
     Returns
     -------
     offset, length, axes : int, int, list of (int, int)
-        Where the first run begins, in bytes from the first element; the bytes of a run; and how the others follow:
-        (stride, number) for each dimension that is left, the longest stride first.
+        The offset of the first run from the first element, in bytes; the bytes of a run; and the other runs as
+        (stride, number) for each remaining dimension, the longest stride first.
     """
     offset = sum(min(0, stride * (length - 1)) for stride, length in zip(strides, shape, strict=True))
     run, axes = itemsize, list[tuple[int, int]]()
@@ -42,15 +42,15 @@ def runs_of(
 
 
 def prefetch(view: AnyArray) -> None:
-    """Start to fetch what other ranks wrote of a view, in the background.  Local.
+    """Start to fetch the writes of other ranks to a view, in the background.  Local.
 
-    A hint: it returns at once, and whoever touches a page meanwhile waits for that page as always.  It pays where this
-    rank has something else to do first, or touches pages in an order that cannot be foreseen.
+    The call is a hint and returns at once.  A thread that touches a page meanwhile waits for that page as always.  It
+    saves time if this rank has other work to do first, or touches pages in an order that cannot be predicted.
 
     Parameters
     ----------
     view : numpy.ndarray
-        A shared array or a part of one.  Of a strided view the pages that it has elements in are fetched.
+        A shared array or a part of one.  Of a strided view only pages that contain elements are fetched.
 
     Raises
     ------
@@ -59,8 +59,8 @@ def prefetch(view: AnyArray) -> None:
 
     Notes
     -----
-    Call it after the lock or barrier that publishes what is to be read: what becomes stale later is not fetched again.
-    At most about 1 MiB is under way at a time, so that others do not wait long behind it.
+    Call it after the lock or barrier that publishes the writes: a page that becomes stale later is not fetched again.
+    At most about 1 MiB is under way at a time, so that other requests do not wait long behind it.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Tokens that name shared memory to another rank, for programs that send work by messages.
 
-A view is the number of its region, which all ranks know it by, and where in the region it lies.  The job's name, drawn
-by chance at the start, tells a token that was kept in a file, or sent to another job, from one of this job.
+A token has the number of the region, which is the same on all ranks, and the place of the view in it.  It also has the
+job's random number, so that a token from a file or from another job is recognized.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dsm._regions import place_of, root_of_region
 class Ref:
     """The name of a view of shared memory, which other ranks of the job can open.  Local.
 
-    Made by `ref`; it holds no data, and pickles into some hundred bytes.
+    Made by `ref`.  It holds no data, and pickles into some hundred bytes.
 
     Attributes
     ----------
     job : int
-        Names the job; 64 bits.
+        Random number of the job; 64 bits.
     region : int
         Number of the allocation.
     offset : int
@@ -35,7 +35,7 @@ class Ref:
     dtype : numpy.dtype
         Of the view.
     writeable : bool
-        Whether the view could be written.
+        Whether the view was writeable.
     """
 
     job: int
@@ -47,7 +47,7 @@ class Ref:
     writeable: bool
 
     def open(self) -> AnyArray:
-        """Return the view, of the same memory as on the rank that made this.  Local.
+        """Return the view, over the same memory as on the rank that made the token.  Local.
 
         Returns
         -------
@@ -57,13 +57,13 @@ class Ref:
         Raises
         ------
         ValueError
-            The array was freed, or this is from another job, or it does not lie in the allocation.
+            The array was freed, or the token is from another job, or the view does not lie in the allocation.
         RuntimeError
             dsm is not started.
 
         Notes
         -----
-        As a message publishes nothing, what is in the memory is what a lock or a barrier has brought to this rank.
+        A message publishes no write.  The view shows the writes that a lock or a barrier has published to this rank.
         """
         runtime = _runtime.active()
         if self.job != runtime.lib.dsm_job():
@@ -75,7 +75,7 @@ class Ref:
             raise ValueError(
                 f"this dsm.ref lies outside of its allocation: offset {self.offset} of {root.nbytes} bytes"
             )
-        view = np.ndarray(self.shape, self.dtype, root, self.offset, self.strides)  # refuses what does not lie in it
+        view = np.ndarray(self.shape, self.dtype, root, self.offset, self.strides)  # raises if it does not fit
         view.flags.writeable = self.writeable
         return view
 
@@ -83,7 +83,7 @@ class Ref:
 def ref(a: AnyArray) -> Ref:
     """Make a small token for a view of shared memory, to send to another rank.  Local.
 
-    `Ref.open` there returns an array over the same memory.  Pickling the array itself would send a private copy.
+    There `Ref.open` returns an array over the same memory.  A pickle of the array itself would be a private copy.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def ref(a: AnyArray) -> Ref:
     Returns
     -------
     Ref
-        Can be pickled; sent by mpi4py's ``comm.send``, say.
+        Can be pickled, for example by mpi4py's ``comm.send``.
 
     Raises
     ------

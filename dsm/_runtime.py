@@ -1,9 +1,10 @@
-"""The life of dsm in this process, and the one way into the core.
+"""The start and end of dsm in this process, and the way into the core.
 
-Nothing starts at import: mpi4py initialises MPI when it is imported, and a program must be able to import dsm without
-that.  `started` is called by everything collective and starts if need be; `active` by everything that makes sense only
-afterwards.  The core waits in slices, so that between them Python serves signals (`wait`); cffi has released the GIL
-meanwhile.  Its error codes become exceptions in one place (`check`).
+The import of dsm starts nothing, not even mpi4py, which initialises MPI when it is imported.  Collective functions call
+`started`, which starts dsm if need be.  Functions that make sense only afterwards call `active`.
+
+A call of the core waits in slices (`Runtime.wait`), so that Python serves signals between them; within a slice cffi has
+released the GIL.  `Runtime.check` turns error codes into exceptions.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from dsm._settings import PROGRESS, Settings, settings, unknown
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-SLICE_S = 0.1  # the longest that Ctrl-C waits
+SLICE_S = 0.1  # Ctrl-C waits for so long at most
 _OTHER_SLICE_S = 0.5  # in threads that serve no signals
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The core, started."""
+    """The started core, with MPI and the settings of this run."""
 
     ffi: Any
     lib: Any
@@ -44,21 +45,22 @@ class Runtime:
     settings: Settings
 
     def check(self, code: int) -> None:
-        """Raise the exception that stands for a code of the core.  Local."""
+        """Raise the exception for an error code of the core.  Local."""
         if code != self.lib.DSM_OK:
             self._raise(code)
 
     def wait(self, call: Callable[[float], int]) -> None:
-        """Call `call(slice_s)` until it has an answer, and raise what is wrong with it.  Local."""
+        """Call `call(slice_s)` until the core has an answer; raise the exception for an error.  Local."""
         code = call(SLICE_S)
         while code == self.lib.DSM_AGAIN:  # here, between two slices, Python runs its signal handlers
             code = call(slice_s())
         self.check(code)
 
     def made_here(self, what: str) -> str:
-        """Return the call that makes something without a name, as ranks compare it.  Local.
+        """Return the call that makes a thing without a name, as the ranks compare it.  Local.
 
-        Things that ranks make in different order may look alike; with DSM_CHECK the lines that make them must, too.
+        Without names, calls in different order on two ranks may look alike.  With DSM_CHECK the ranks therefore compare
+        the lines of the program, too.
         """
         return f"{what} at {place_of_caller()}" if self.settings.check else what
 
@@ -77,22 +79,22 @@ class Runtime:
         raise kinds.get(code, DSMError)(text)
 
     def abort(self, text: str, status: int) -> None:
-        """Print which rank and why, and end all ranks.  Does not return.  Local."""
+        """Print the rank and the reason, and end all ranks; does not return.  Local."""
         _exit.flush()
         self.lib.dsm_abort(text.encode(errors="replace"), status)
 
 
 class _Life:
-    """Where this process stands: not started, active, finalized, or a fork without shared memory."""
+    """The state of this process: not started, active, finalized, or a fork without shared memory."""
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
-        self.starting = False  # the other ranks may be waiting for this one to go on
+        self.starting = False  # then other ranks may wait for this one
         self.ended: str | None = None
         self.guard = threading.RLock()
 
     def forked(self) -> None:
-        # The child has neither the memory nor the service thread, and must not speak MPI in its parent's name.
+        # The child has neither the memory nor the service thread, and must not use MPI in its parent's name.
         self.guard = threading.RLock()
         self.starting = False
         mpi = sys.modules.get("mpi4py.MPI")
@@ -109,10 +111,10 @@ os.register_at_fork(after_in_child=_life.forked)
 
 
 def _abort(text: str, status: int) -> None:
-    """End all ranks of this job, started or not; return where this process is alone.  Local."""
+    """End all ranks of this job, whether dsm is started or not; return if there is only one.  Local."""
     runtime, mpi = _life.runtime, sys.modules.get("mpi4py.MPI")
     if runtime is not None:
-        if runtime.size > 1 and runtime.lib.dsm_active():  # it ends with MPI.Finalize()
+        if runtime.size > 1 and runtime.lib.dsm_active():  # dsm_active() ends with MPI.Finalize()
             runtime.abort(text, status)
         return
     if mpi is None and _mpi.ranks_wait_for_mpi():
@@ -122,7 +124,7 @@ def _abort(text: str, status: int) -> None:
         _exit.flush()
         try:
             _mpi.load()[1].dsm_abort(text.encode(errors="replace"), status)
-        except DSMError:  # the core does not fit this MPI, which is why the program ends, perhaps
+        except DSMError:  # the core does not fit this MPI, which may be the reason for the abort
             world = mpi.COMM_WORLD
             print(f"dsm: rank {world.Get_rank()} of {world.Get_size()}: {text}", file=sys.stderr, flush=True)
             world.Abort(status)
@@ -133,17 +135,17 @@ def _text(ffi: Any, pointer: Any) -> str:
 
 
 def slice_s() -> float:
-    """Return for how long this thread may wait at a stretch: Python serves signals in the main thread only.  Local."""
+    """Return the longest slice of a wait in this thread; only the main thread serves signals.  Local."""
     return SLICE_S if threading.current_thread() is threading.main_thread() else _OTHER_SLICE_S
 
 
 def is_active() -> bool:
-    """Tell whether dsm is started and not finalized.  Local."""
+    """Tell whether dsm is started, and not finalized.  Local."""
     return _life.runtime is not None and bool(_life.runtime.lib.dsm_active())
 
 
 def refuse_if_ended() -> None:
-    """Raise RuntimeError after `finalize`, and in a child of a rank.  Local."""
+    """Raise RuntimeError after `finalize` and in a child process of a rank.  Local."""
     if _life.ended is not None:
         raise RuntimeError(f"dsm: {_life.ended}")
     if _life.runtime is None:
@@ -151,7 +153,7 @@ def refuse_if_ended() -> None:
 
 
 def active() -> Runtime:
-    """Return the core, or raise RuntimeError when it is not started.  Local."""
+    """Return the core, or raise RuntimeError if it is not started.  Local."""
     if _life.runtime is None:
         refuse_if_ended()
         raise RuntimeError("dsm is not started: call dsm.init(), or any collective function, first")
@@ -159,35 +161,35 @@ def active() -> Runtime:
 
 
 def started() -> Runtime:
-    """Return the core; start it on MPI.COMM_WORLD if that has not been done.  Collective."""
+    """Return the core; start it on MPI.COMM_WORLD if it is not started yet.  Collective."""
     return _life.runtime or _start(None, None, None, implicit=True)
 
 
 def init(comm: MPI.Intracomm | None = None, *, page_size: int | None = None, progress: str | None = None) -> None:
     """Start dsm on the ranks of a communicator.  Collective.
 
-    Everything collective starts dsm by itself, on ``MPI.COMM_WORLD``; so a program needs `init` only for another
-    communicator or other settings.  A process can start dsm once.  A program runs without mpiexec too, on one rank.
+    Any collective call starts dsm on ``MPI.COMM_WORLD``, so a program needs `init` only for another communicator or
+    other settings.  A process can start dsm once.  Without mpiexec a program runs on one rank.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm, optional
-        Ranks that take part; it is duplicated.  Ranks outside of it do not call dsm.
+        The ranks that take part; dsm duplicates it.  Ranks outside of it do not call dsm.
     page_size : int, optional
-        Unit of coherence of the arrays that name none, in bytes: a power of two from 4096 to 64 MiB.
+        Default page size of arrays, the unit of coherence, in bytes: a power of two from 4096 to 64 MiB.
         Default ``DSM_PAGE_SIZE``, then 4096.
     progress : {"doorbell", "spin", "poll"}, optional
-        How a rank that computes learns of a request: asleep until a datagram comes, polling all the time, or every
-        100 microseconds.  Default ``DSM_PROGRESS``, then "doorbell".
+        How a rank notices requests while it computes: its service thread sleeps until a datagram arrives, polls all the
+        time, or polls every 100 microseconds.  Default ``DSM_PROGRESS``, then "doorbell".
 
     Raises
     ------
     RuntimeError
-        dsm is started already, or was finalized.
+        dsm is started already, or is finalized.
     ValueError, TypeError
         A keyword or an environment variable is malformed, or `comm` is not an intracommunicator.
     DSMError
-        The machine, the MPI or the launcher does not allow it; the text says the cure.
+        The machine, the MPI or the launcher does not allow it; the text says the remedy.
 
     Examples
     --------
@@ -201,7 +203,7 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
     with _life.guard:
         refuse_if_ended()
         if _life.runtime is not None:
-            if implicit:  # another thread was faster
+            if implicit:  # by another thread, meanwhile
                 return _life.runtime
             raise RuntimeError("dsm is already started (dsm.init() or an earlier collective call did it)")
         chosen = settings(page_size, progress)
@@ -215,9 +217,9 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         communicator = ffi.cast("void *", mpi._addressof(comm))
         _life.starting = True
         try:
-            if not lib.dsm_active():  # else Ctrl-C came when it had just been started, and this is the call made again
+            if not lib.dsm_active():  # else Ctrl-C came just after the start, and this call repeats it
                 runtime.wait(lambda slice_s: lib.dsm_init(communicator, options, slice_s))
-        except Exception:  # not an interrupt, after which the call goes on in the other ranks
+        except Exception:  # after an interrupt the other ranks are still in the call
             _life.starting = False
             raise
         del kept  # the core has copied the texts that the options point to
@@ -228,12 +230,12 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         _end_before_mpi(ffi, lib, mpi)
         _watch_os_exit()
         if runtime.rank == 0:
-            _tell_unknown(runtime)
+            _warn_of_unknown(runtime)
         return runtime
 
 
 def _watch_os_exit() -> None:
-    """See `os._exit`, which leaves nobody time to say a word; some launchers take it for a good end.  Local."""
+    """Abort the job at `os._exit`, which prints nothing and which some launchers regard as a success.  Local."""
     leave = os._exit
 
     @functools.wraps(leave)
@@ -246,8 +248,8 @@ def _watch_os_exit() -> None:
     os._exit = end_and_leave
 
 
-def _tell_unknown(runtime: Runtime) -> None:
-    """Tell of variables that do nothing, perhaps because of a slip.  Local."""
+def _warn_of_unknown(runtime: Runtime) -> None:
+    """Warn of variables that dsm does not know, which may be misspelt.  Local."""
     for name, near in unknown(os.environ).items():
         meant = f"; did you mean {near}?" if near else ""
         text = f"dsm: rank 0 of {runtime.size}: {name} is in the environment, but dsm knows no such variable{meant}\n"
@@ -255,7 +257,7 @@ def _tell_unknown(runtime: Runtime) -> None:
 
 
 def _show_stacks(ffi: Any, lib: Any) -> None:
-    """Let the watchdog find out where in the program a thread waits, even one that holds the GIL in a page fault."""
+    """Let the watchdog find the line in which a thread waits, even a thread in a page fault, which holds the GIL."""
     file = ffi.new("int *")
     number = lib.dsm_stack_signal(file)
     if number:
@@ -299,20 +301,20 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
 def finalize() -> None:
     """End dsm.  Collective.
 
-    Waits until every rank has called it, and answers the others meanwhile.  Called by itself when the program ends.
-    Arrays may not be touched afterwards, and dsm cannot be started again in this process.
+    Waits until every rank has called it, and answers the other ranks meanwhile.  dsm calls it by itself when a program
+    ends.  The program may not touch arrays afterwards, and cannot start dsm again in the same process.
 
     Raises
     ------
     RuntimeError
-        dsm was not started, or is finalized already.
+        dsm is not started, or is finalized already.
     DSMError
-        Another rank is in a different collective call, a barrier say; the text names both.
+        Another rank is in a different collective call, such as a barrier; the text names both.
     """
     runtime = active()
     for call in before_end:
         call()
-    while runtime.lib.dsm_active():  # again where another rank is at the end of its program only
+    while runtime.lib.dsm_active():  # once more if another rank has only reached the end of its program
         runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(False, slice_s))
     _exit.disarm()
     _life.ended = "it is finalized, and starts once per process"
@@ -320,8 +322,8 @@ def finalize() -> None:
 
 
 def _end_before_mpi(ffi: Any, lib: Any, mpi: Any) -> None:
-    """See to it that dsm ends before MPI: at the end of the interpreter, and in a call of MPI.Finalize.  Local."""
-    # What is registered last is called first, and mpi4py has registered its MPI_Finalize when it was imported.
+    """Make dsm end before MPI: at the end of the interpreter, and in a call of MPI.Finalize.  Local."""
+    # The last registered function is called first, and mpi4py registered its MPI_Finalize when it was imported.
     end = int(ffi.cast("uintptr_t", ffi.addressof(lib, "dsm_end")))
     ctypes.pythonapi.Py_AtExit(ctypes.c_void_p(end))
     mpi_finalize = mpi.Finalize
@@ -336,26 +338,26 @@ def _end_before_mpi(ffi: Any, lib: Any, mpi: Any) -> None:
 
 
 def _at_exit() -> None:
-    """Wait for the end of all ranks.  What the interpreter still runs may use arrays: dsm ends with MPI, after it."""
+    """Wait for the end of all ranks.  Later code of the interpreter may still use arrays: dsm ends with MPI."""
     _exit.abort_if_failed()
     if _life.starting:
         _abort("it ended while dsm was being started", 1)
     runtime = _life.runtime
-    if runtime is None or not runtime.lib.dsm_active():  # or the program has called MPI.Finalize()
+    if runtime is None or not runtime.lib.dsm_active():  # not started, or ended by MPI.Finalize()
         return
     try:
         for call in before_end:
             call()
         runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(True, slice_s))
     except BaseException as error:
-        # Python would print this and go on to MPI_Finalize, which waits for the others for ever.
+        # Python would print the error and go on to MPI_Finalize, which would wait for the other ranks for ever.
         if runtime.size == 1:
             raise
         runtime.abort(f"at the end of the program: {_exit.describe(error)}", 1)
 
 
-_mpi.ranks_wait_for_mpi()  # marks this process as the rank, before it starts others
-# Callbacks that the program registers from here on come before it.
+_mpi.ranks_wait_for_mpi()  # marks this process as the rank, before it starts other processes
+# Callbacks that the program registers later run earlier.
 if not _children.is_child(_mpi.in_job(os.environ)):
     _exit.install(_abort)
 atexit.register(_at_exit)
@@ -364,8 +366,8 @@ atexit.register(_at_exit)
 def rank() -> int:
     """Return this process's number among the ranks, from 0.  Local.
 
-    Before `init` it is the rank in ``MPI.COMM_WORLD``, and dsm is not started by asking; MPI is, if mpi4py had not been
-    imported.
+    Before `init` it is the rank in ``MPI.COMM_WORLD``.  The call does not start dsm, but imports mpi4py, which starts
+    MPI.
     """
     return _life.runtime.rank if _life.runtime is not None else int(_world().Get_rank())
 
@@ -373,8 +375,8 @@ def rank() -> int:
 def size() -> int:
     """Return the number of ranks.  Local.
 
-    Before `init` it is the size of ``MPI.COMM_WORLD``, and dsm is not started by asking; MPI is, if mpi4py had not been
-    imported.
+    Before `init` it is the size of ``MPI.COMM_WORLD``.  The call does not start dsm, but imports mpi4py, which starts
+    MPI.
     """
     return _life.runtime.size if _life.runtime is not None else int(_world().Get_size())
 
@@ -387,10 +389,10 @@ def _world() -> Any:
 
 
 def barrier() -> None:
-    """Wait for all ranks, and see all that they wrote before.  Collective.
+    """Wait for all ranks; afterwards every rank sees all earlier writes.  Collective.
 
-    One thread of each rank calls it; it publishes what all threads of that rank wrote.  Nothing else does but the
-    hand-over of a lock: neither an MPI message nor ``comm.Barrier()``.
+    One thread of each rank calls it; it publishes the writes of all threads of that rank.  Only the hand-over of a lock
+    publishes writes, too: an MPI message or ``comm.Barrier()`` does not.
 
     Raises
     ------

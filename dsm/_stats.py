@@ -1,4 +1,4 @@
-"""What the runtime counted, as the core counts it: the names of the numbers are the fields of `struct dsm_stats`."""
+"""The statistics of the core; the names of the numbers are the fields of `struct dsm_stats`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dsm._runtime import Runtime
 
 
 class Stats(Mapping[str, int]):
-    """What one rank counted: a mapping from names to numbers, which prints as one line.
+    """The numbers that one rank counted: a mapping from names to totals, which prints as one line.
 
-    The mapping holds the totals.  Times are in nanoseconds (names end in ``_ns``), sizes in bytes.
+    Times are in nanoseconds (names end in ``_ns``), sizes in bytes.
 
     Attributes
     ----------
     rank, size : int
-        Whose numbers these are, and of how many ranks.
+        The rank that counted, and the number of ranks.
     arrays : dict of str to dict
         The same numbers for each array, by its name or the call that made it.
     locks : dict of str to dict
@@ -65,7 +65,7 @@ class Stats(Mapping[str, int]):
 
 
 def stats(reset: bool = False) -> Stats:
-    """Return what this rank counted since the start or the last reset.  Local.
+    """Return the statistics of this rank since the start or the last reset.  Local.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def stats(reset: bool = False) -> Stats:
 def print_summary() -> None:
     """Print one line with this rank's totals to standard error, if ``DSM_STATS=1``.  Local."""
     if _runtime.active().settings.stats:
-        sys.stderr.write(f"{stats()}\n")  # in one piece, because all ranks write to one terminal
+        sys.stderr.write(f"{stats()}\n")  # in one call, because all ranks write to one terminal
         sys.stderr.flush()
 
 

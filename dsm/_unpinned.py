@@ -1,7 +1,8 @@
-"""Words for an exception that the kernel or MPI causes when it meets shared memory that is not here.
+"""Notes on exceptions that the kernel or MPI causes when it touches shared memory that is not on this rank.
 
-The processor faults and the page is fetched; a system call, and an MPI that copies by one, fails instead: EFAULT, or
-fewer bytes than were asked for.  The error says nothing of dsm, so a note is added to one that nobody catches.
+If the program touches such a page, the page is fetched.  A system call, and an MPI that copies by one, fails instead:
+with EFAULT, or with fewer bytes than expected.  The error does not mention dsm, so this module adds a note to an error
+that the program does not catch.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from types import TracebackType
 
 from dsm import _regions, _runtime
 
-# What NumPy's tofile says, what MPI and HDF5 put into their texts, the function of MPICH that copies by a system call,
-# and what is left of its texts where they are cut off before that.
+# Words in the errors of NumPy's tofile, of MPI and of HDF5; functions of MPICH that copy by a system call; and the
+# beginning of MPICH's texts, which may be truncated before the name of the function.
 _TELLS = re.compile(
     rf"\b\d+ requested and \d+ written|\berrno\W{{1,4}}{errno.EFAULT}\b|\bBad address\b"
     r"|CMA_copy_data|process_vm_|\bOther MPI error\b",
@@ -28,11 +29,11 @@ _NAMED_MAX = 8
 
 
 def note(error: BaseException | None) -> None:
-    """Add a note to an exception, and to those that it came of, that unpinned shared memory may have caused.  Local."""
+    """Add a note to an exception, or to one of its causes, if unpinned shared memory may have caused it.  Local."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        with contextlib.suppress(Exception):  # a program that is about to end must do so with its own error
+        with contextlib.suppress(Exception):  # the program must end by its own error
             if _may_be_of_memory(error) and _runtime.is_active():
                 found = sorted(set(_in_reach(error.__traceback__))) or sorted(_regions.region_labels().values())
                 if found:
@@ -41,7 +42,7 @@ def note(error: BaseException | None) -> None:
 
 
 def watch_threads() -> None:
-    """Do so for exceptions that end a thread.  Local."""
+    """Add notes to exceptions that end a thread, too.  Local."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs, /) -> None:
@@ -54,9 +55,9 @@ def watch_threads() -> None:
 def _words(found: list[str]) -> str:
     more = f" and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
     return (
-        "dsm: the kernel, and MPI, fail at a page of shared memory that is not here, where the program would fetch it. "
-        f"Shared arrays that may be meant: {', '.join(found[:_NAMED_MAX])}{more}. Pin what a call is to touch: "
-        '`with dsm.pinned(view, "r"):` around it ("w" for what it fills)'
+        "dsm: the kernel and MPI cannot fetch a page of shared memory that is not on this rank, so their call fails. "
+        f"Shared arrays that the call may have touched: {', '.join(found[:_NAMED_MAX])}{more}. Pin the array during "
+        'the call: `with dsm.pinned(view, "r"):` ("w" if the call fills it)'
     )
 
 
@@ -73,7 +74,7 @@ def _in_reach(traceback: TracebackType | None) -> Iterator[str]:
             if isinstance(value, (list, tuple)):
                 for index, item in enumerate(value[:_ITEMS_MAX]):
                     yield from _named(f"{name}[{index}]", item)
-            elif not isinstance(value, type(contextlib)):  # a module is in reach of everybody
+            elif not isinstance(value, type(contextlib)):  # every function can reach a module
                 for attribute, item in list(getattr(value, "__dict__", {}).items())[:_ITEMS_MAX]:
                     yield from _named(f"{name}.{attribute}", item)
         traceback = traceback.tb_next

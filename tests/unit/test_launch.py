@@ -271,14 +271,14 @@ def test_what_runs_under_this_python(tmp_path):
     assert _launch.rank_command(["-m", "pytest"], ["-X", "dev"]) == [sys.executable, "-X", "dev", "-m", "pytest"]
     assert _launch.rank_command(["-cpass"]) == [sys.executable, "-cpass"]
     assert _launch.rank_command(["env", "x"]) == ["env", "x"]
-    with pytest.raises(DSMError, match="-u is for python, but 'env' is a program by itself"):
+    with pytest.raises(DSMError, match="-u is an option of python, but 'env' is not a Python program"):
         _launch.rank_command(["env", "x"], ["-u"])
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ([], "which program"),
+        ([], "no program to run"),
         (["-m"], "a word after it"),
         (["no_such_file.py"], "no file 'no_such_file.py'"),
         (["no-such-program"], "no program 'no-such-program'"),
@@ -296,7 +296,7 @@ def test_a_program_that_is_not_there(words, text):
         (["run", "--hostfile", "no-such-file", "env"], "no host file"),
         (["run", "--hosts", "a", "--hostfile", "b", "env"], "not both"),
         (["run", "no_such_file.py"], "no file"),
-        (["run", "-z", "env"], "-z is an option neither of dsm run nor of python"),
+        (["run", "-z", "env"], "-z is not an option of dsm run or of python"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, text, capsys):
@@ -375,7 +375,7 @@ def test_dry_run_prints_the_command():
 def test_the_doctor_finds_nothing_or_names_a_cure(capsys):
     checks = [check for checks in _doctor.CHECKS for check in checks()]
     assert {check.status for check in checks} <= {_doctor.OK, _doctor.ADVICE, _doctor.FAIL}
-    assert all(check.cure for check in checks if check.status != _doctor.OK)
+    assert all(check.remedy for check in checks if check.status != _doctor.OK)
     by_name = {check.name: check.status for check in checks}
     assert by_name["thread level"] == _doctor.OK
     assert by_name["dsm starts on one rank"] == _doctor.OK
@@ -389,14 +389,14 @@ def test_the_doctor_sees_a_limited_address_space(monkeypatch):
     monkeypatch.setattr(_doctor.resource, "getrlimit", lambda which: (1 << 32, 1 << 32))
     check = _doctor.check_address_space()[0]
     assert check.status == _doctor.FAIL
-    assert "ulimit -v unlimited" in check.cure
+    assert "ulimit -v unlimited" in check.remedy
 
 
 def test_the_doctor_sees_few_mappings(monkeypatch):
     monkeypatch.setattr(_doctor, "_kernel_number", lambda name: 1000)
     check = _doctor.check_map_count()[0]
     assert check.status == _doctor.FAIL
-    assert "sysctl" in check.cure
+    assert "sysctl" in check.remedy
 
 
 def test_the_doctor_sees_the_wrong_pytest_plugin_and_two_wheels(monkeypatch):
@@ -421,7 +421,7 @@ def test_the_doctor_counts_the_ranks_that_shared_memory_has_room_for(monkeypatch
     check = _doctor.check_sessions()[0]
     assert (check.status, check.name) == (_doctor.ADVICE, "/dev/shm")
     assert "room for 4 ranks" in check.found
-    assert "--shm-size" in check.cure
+    assert "--shm-size" in check.remedy
     monkeypatch.setattr(_launch, "loaded_mpi", lambda: MPICH)
     check = _doctor.check_sessions()[0]
     assert check.status == _doctor.OK
@@ -445,7 +445,7 @@ def test_the_doctor_sees_a_bell_that_cannot_be_rung(monkeypatch):
 
 def test_the_doctor_sees_a_core_that_does_not_load(monkeypatch):
     monkeypatch.setattr(_doctor, "probe", lambda: {"library": MPICH.library, "threads": 1, "error": "the core is ill"})
-    failed = {check.name: check.cure for check in _doctor.check_core() if check.status == _doctor.FAIL}
+    failed = {check.name: check.remedy for check in _doctor.check_core() if check.status == _doctor.FAIL}
     assert "FUNNELED" in failed["thread level"]
     assert failed["dsm starts on one rank"] == "the core is ill"
 
