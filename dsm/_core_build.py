@@ -62,7 +62,7 @@ def find_mpicc(environ: Mapping[str, str]) -> list[str] | None:
     """Return the compiler command in `MPICC`; None if there is none.  Local."""
     named = shlex.split(environ.get("MPICC", ""))
     if named and shutil.which(named[0], path=environ.get("PATH")) is None:
-        raise BuildError(f"MPICC={environ['MPICC']} in the environment is no program that can be run")
+        raise BuildError(f"MPICC={environ['MPICC']} in the environment is not an executable program")
     return named or None
 
 

@@ -72,7 +72,9 @@ class Exchange:
         def answer_all() -> None:
             text = pickle.dumps(work())
             if len(text) + 8 > ANSWER_BYTES_MAX:
-                raise ValueError(f"{self._label}: the dtype takes {len(text)} bytes to describe")
+                raise ValueError(
+                    f"{self._label}: the description of the dtype takes {len(text)} bytes, more than 1 MiB"
+                )
             self._put(self._answer_at, text)
 
         self.all(answer_all if self._runtime.rank == 0 else None)

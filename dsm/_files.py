@@ -228,14 +228,14 @@ def _read_header_3_0(file: IO[bytes], max_header_size: int) -> tuple[tuple[int, 
     """Read a header of version 3.0, for which NumPy has no public function: as 2.0, with non-ASCII letters escaped."""
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if length > max_header_size:
-        raise ValueError(f"a header of {length} bytes is larger than {max_header_size}")
+        raise ValueError(f"the header has {length} bytes, more than the limit of {max_header_size}")
     text = file.read(length)
     if len(text) < length:
-        raise ValueError(f"EOF in the header, which has {len(text)} bytes of {length}")
+        raise ValueError(f"EOF in the header, after {len(text)} of {length} bytes")
     try:
         text = text.decode().encode("ascii", "backslashreplace")
     except UnicodeDecodeError as error:
-        raise ValueError(f"the header is no text: {error}") from None
+        raise ValueError(f"the header is not text: {error}") from None
     as_2_0 = io.BytesIO(len(text).to_bytes(LENGTH_BYTES, "little") + text)
     shape, columns_first, dtype = npy.read_array_header_2_0(as_2_0, max_header_size=len(text))
     return shape, columns_first, dtype
@@ -268,7 +268,7 @@ def _look_at(path: str) -> _Found:
     with open(path, "rb") as file:
         version = npy.read_magic(file)
         if version not in HEADER_READERS:
-            raise ValueError(f"{path} has version {version} of the .npy format; 1.0, 2.0 and 3.0 are understood")
+            raise ValueError(f"{path} has version {version} of the .npy format; dsm reads versions 1.0, 2.0 and 3.0")
         try:
             shape, columns_first, dtype = HEADER_READERS[version](file, max_header_size=ANSWER_BYTES_MAX)
         except (SyntaxError, tokenize.TokenError) as error:  # NumPy does not turn these into a ValueError
@@ -277,7 +277,7 @@ def _look_at(path: str) -> _Found:
         there = os.fstat(file.fileno()).st_size
     needed = found.at + bytes_of_layout(shape, dtype)
     if there < needed:
-        raise ValueError(f"{path} is damaged: it has {there} bytes, and its header promises {needed}")
+        raise ValueError(f"{path} is damaged: it has {there} bytes, but its header describes {needed}")
     return found
 
 

@@ -247,13 +247,9 @@ def plan(
     env |= {default.name: default.value for default in missing}
     words, settings = [mpiexec], []
     if family(mpi.library) == "Open MPI":
-        # Two busy threads per rank, its own and the service thread, must not be bound to one core.
-        if not any("bind-to" in word for word in extra):
-            words += ["--bind-to", "none"]
-            settings.append("--bind-to none")
-        if oversubscribe and not any("map-by" in word or "oversubscribe" in word for word in extra):
-            words += ["--map-by", ":OVERSUBSCRIBE"]
-            settings.append(f"--map-by :OVERSUBSCRIBE ({ranks} ranks on {cores()} cores)")
+        options = _open_mpi_options(extra, f"{ranks} ranks on {cores()} cores" if oversubscribe else "")
+        words += [part for option in options for part in option]
+        settings += [" ".join(option) + (f" ({why})" if why else "") for option, why in options.items()]
         words += ["--host", hosts] if hosts else ["--hostfile", hostfile] if hostfile else []
         if names:  # MPICH's mpiexec passes the whole environment to other hosts by itself
             known = {default.name for default in defaults if not default.name.startswith("OMPI_")}
@@ -264,6 +260,17 @@ def plan(
     for why, group in itertools.groupby(missing, key=lambda default: default.why):
         settings.append(f"{', '.join(f'{default.name}={default.value}' for default in group)} ({why})")
     return Plan([*words, *extra, "-n", str(ranks), *program], env, settings)
+
+
+def _open_mpi_options(extra: Sequence[str], crowd: str) -> dict[tuple[str, str], str]:
+    """Return options that Open MPI's mpiexec needs and the user has not given, each with its reason or ""."""
+    options = {}
+    # Two busy threads per rank, its own and the service thread, must not be bound to one core.
+    if not any("bind-to" in word for word in extra):
+        options["--bind-to", "none"] = ""
+    if crowd and not any("map-by" in word or "oversubscribe" in word for word in extra):
+        options["--map-by", ":OVERSUBSCRIBE"] = crowd
+    return options
 
 
 def command(ranks: int, program: Sequence[str], **options: object) -> tuple[list[str], dict[str, str]]:
@@ -286,7 +293,7 @@ def rank_command(program: Sequence[str], python_options: Sequence[str] = ()) -> 
     first = program[0]
     if first.startswith(("-m", "-c")):
         if len(program) < 2 and len(first) == 2:
-            raise DSMError(f"dsm run: {first} needs a word after it")
+            raise DSMError(f"dsm run: {first} needs an argument")
         return [sys.executable, *python_options, *program]
     if os.path.isdir(first) or first.endswith(".py") or (os.path.isfile(first) and not os.access(first, os.X_OK)):
         if not os.path.exists(first):
@@ -381,7 +388,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.ranks < 1:
         raise DSMError(f"dsm run: -n must be at least 1, not {options.ranks}")
     if options.hosts and options.hostfile:
-        raise DSMError("dsm run: --hosts or --hostfile, not both")
+        raise DSMError("dsm run: --hosts and --hostfile exclude each other")
     if options.hostfile and not os.path.isfile(options.hostfile):
         raise DSMError(f"dsm run: there is no host file {options.hostfile!r}")
     made = plan(

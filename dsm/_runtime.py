@@ -242,7 +242,9 @@ def _watch_os_exit() -> None:
     def end_and_leave(status: int) -> NoReturn:
         runtime = _life.runtime
         if runtime is not None and runtime.size > 1 and is_active():
-            runtime.abort(f"os._exit({status!r}) before finalize", status & 0xFF or 1 if isinstance(status, int) else 1)
+            runtime.abort(
+                f"os._exit({status!r}) before dsm.finalize()", status & 0xFF or 1 if isinstance(status, int) else 1
+            )
         leave(status)
 
     os._exit = end_and_leave
@@ -391,8 +393,8 @@ def _world() -> Any:
 def barrier() -> None:
     """Wait for all ranks; afterwards every rank sees all earlier writes.  Collective.
 
-    One thread of each rank calls it; it publishes the writes of all threads of that rank.  Only the hand-over of a lock
-    publishes writes, too: an MPI message or ``comm.Barrier()`` does not.
+    One thread of each rank calls it; it publishes the writes of all threads of that rank.  Besides barriers only the
+    hand-over of a lock publishes writes; an MPI message or ``comm.Barrier()`` does not.
 
     Raises
     ------

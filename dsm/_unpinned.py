@@ -12,7 +12,7 @@ import errno
 import re
 import threading
 from collections.abc import Iterator
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 from dsm import _regions, _runtime
 
@@ -71,13 +71,17 @@ def _in_reach(traceback: TracebackType | None) -> Iterator[str]:
             return
         for name, value in list(traceback.tb_frame.f_locals.items())[:_ITEMS_MAX]:
             yield from _named(name, value)
-            if isinstance(value, (list, tuple)):
-                for index, item in enumerate(value[:_ITEMS_MAX]):
-                    yield from _named(f"{name}[{index}]", item)
-            elif not isinstance(value, type(contextlib)):  # every function can reach a module
-                for attribute, item in list(getattr(value, "__dict__", {}).items())[:_ITEMS_MAX]:
-                    yield from _named(f"{name}.{attribute}", item)
+            for suffix, item in _inside(value):
+                yield from _named(f"{name}{suffix}", item)
         traceback = traceback.tb_next
+
+
+def _inside(value: object) -> list[tuple[str, object]]:
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", item) for index, item in enumerate(value[:_ITEMS_MAX])]
+    if isinstance(value, ModuleType):  # every function can reach a module
+        return []
+    return [(f".{name}", item) for name, item in list(getattr(value, "__dict__", {}).items())[:_ITEMS_MAX]]
 
 
 def _named(name: str, value: object) -> Iterator[str]:

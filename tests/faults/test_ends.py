@@ -247,4 +247,4 @@ def test_leaving_at_once_with_0_is_no_good_end(run):
     """MPICH's mpiexec ends the other ranks, and takes it for a success."""
     job = run(2, "dsm.barrier()\nif dsm.rank() == 1: os._exit(0)\ndsm.barrier()", seconds=20)
     assert job.status == 1, job
-    assert "dsm: rank 1 of 2: os._exit(0) before finalize" in job.err, job
+    assert "dsm: rank 1 of 2: os._exit(0) before dsm.finalize()" in job.err, job

@@ -279,7 +279,7 @@ def test_what_runs_under_this_python(tmp_path):
     ("words", "text"),
     [
         ([], "no program to run"),
-        (["-m"], "a word after it"),
+        (["-m"], "needs an argument"),
         (["no_such_file.py"], "no file 'no_such_file.py'"),
         (["no-such-program"], "no program 'no-such-program'"),
     ],
@@ -294,7 +294,7 @@ def test_a_program_that_is_not_there(words, text):
     [
         (["run", "-n", "0", "env"], "at least 1"),
         (["run", "--hostfile", "no-such-file", "env"], "no host file"),
-        (["run", "--hosts", "a", "--hostfile", "b", "env"], "not both"),
+        (["run", "--hosts", "a", "--hostfile", "b", "env"], "exclude each other"),
         (["run", "no_such_file.py"], "no file"),
         (["run", "-z", "env"], "-z is not an option of dsm run or of python"),
     ],
