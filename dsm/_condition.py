@@ -139,7 +139,7 @@ class Condition(MadeByAllRanks):
         Returns
         -------
         object
-            What `predicate` returned last; false if the time was over first.
+            The last result of `predicate`; false if the time was over first.
 
         Raises
         ------

@@ -95,9 +95,9 @@ def empty(
     page_size: int | None = None,
     name: str | None = None,
 ) -> AnyArray:
-    """Make a shared array without content.  Collective.
+    """Make a shared array of unspecified content.  Collective.
 
-    It holds zeros, because fresh pages cost nothing.
+    In fact it holds zeros, because fresh pages cost nothing.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def empty_like(
     page_size: int | None = None,
     name: str | None = None,
 ) -> AnyArray:
-    """Make a shared array without content, with the shape and dtype of another array.  Collective.
+    """Make a shared array of unspecified content, with the shape and dtype of another array.  Collective.
 
     Parameters
     ----------
