@@ -45,6 +45,13 @@ def comm():
     return MPI.COMM_WORLD
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _imports_are_not_searched():
+    """Keep what the imports have made out of later collections: each looks at half a million objects of libraries."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def shared():
     dsm.barrier()
