@@ -16,13 +16,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # last: what is measured is the dsm that is installed, or named by PYTHONPATH
 
-from benchmarks import apps, counting, lines, results, run  # noqa: E402
+from benchmarks import apps, cli, counting, lines, results, run  # noqa: E402
 from benchmarks.app import SIZES, VERSIONS, Team, WrongResultError, private  # noqa: E402
 
 APPS = apps.load()
 
 
 def call(*words, timeout=100):
+    """Run the command as users do, in a process of its own, which takes a second to import the libraries."""
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *map(str, words)],
         cwd=ROOT,
@@ -30,6 +31,23 @@ def call(*words, timeout=100):
         text=True,
         timeout=timeout,
     )
+
+
+@pytest.fixture
+def call_here(capsys):
+    """Run the command in this process; returns what `call` does."""
+
+    def run_here(*words):
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        capsys.readouterr()
+        try:
+            status = cli.main(list(map(str, words)), "")
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
+
+    return run_here
 
 
 def record(version="dsm", times=(1.0, 1.0, 1.0), **more):
@@ -165,13 +183,13 @@ def test_what_is_appended_is_read_again(tmp_path):
         (json.dumps(record(times=[1.0, -1.0])), "line 2: times_s holds something that is not a time"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_line_and_stays_as_it_is(tmp_path, line, told):
+def test_a_damaged_file_is_named_with_its_line_and_stays_as_it_is(call_here, tmp_path, line, told):
     path = write(tmp_path / "results.jsonl", record())
     before = path.read_text() + line + "\n"
     path.write_text(before)
     with pytest.raises(results.ResultsError, match=told):
         results.load(path)
-    made = call("run", "jacobi", "--size", "tiny", "--results", path)
+    made = call_here("run", "jacobi", "--size", "tiny", "--results", path)
     assert (made.returncode, path.read_text()) == (2, before)
     assert told in made.stderr
     assert made.stderr.count("\n") == 1
@@ -193,19 +211,19 @@ def test_the_interval_holds_the_median_and_is_the_same_each_time():
     assert ratio.low < 2.0 < ratio.high
 
 
-def test_runs_of_different_machines_are_not_compared(tmp_path):
+def test_runs_of_different_machines_are_not_compared(call_here, tmp_path):
     old = write(tmp_path / "old", record())
     new = write(tmp_path / "new", record(machine={"host": "z", "cpu": "b", "cores": 4}))
-    made = call("compare", old, new)
+    made = call_here("compare", old, new)
     assert made.returncode == 2
     assert made.stderr.count("\n") == 1
     assert "runs of different machines cannot be compared: a (b, 2 cores) and z (b, 4 cores)" in made.stderr
 
 
-def test_a_change_is_told_where_the_interval_leaves_no_doubt(tmp_path):
+def test_a_change_is_told_where_the_interval_leaves_no_doubt(call_here, tmp_path):
     old = write(tmp_path / "old", record(times=[2.0, 2.01, 2.02]), record("mpi4py", [1.0, 1.5, 2.0]))
     new = write(tmp_path / "new", record(times=[1.0, 1.01, 1.02]), record("mpi4py", [1.1, 1.4, 2.1]))
-    made = call("compare", old, new)
+    made = call_here("compare", old, new)
     assert made.returncode == 0
     assert "faster" in made.stdout
     assert "slower" not in made.stdout
@@ -231,25 +249,25 @@ def test_a_change_is_told_where_the_interval_leaves_no_doubt(tmp_path):
         (["fly"], "invalid choice: 'fly'"),
     ],
 )
-def test_bad_input_is_told_in_a_line(words, told, tmp_path):
+def test_bad_input_is_told_in_a_line(call_here, words, told, tmp_path):
     path = tmp_path / "results.jsonl"
-    made = call(*words, *(["--results", path] if words[0] in ("run", "sweep") else []))
+    made = call_here(*words, *(["--results", path] if words[0] in ("run", "sweep") else []))
     assert (made.returncode, made.stdout) == (2, "")
     assert told in made.stderr
     assert made.stderr.count("\n") == 1
     assert not path.exists()
 
 
-def test_a_host_that_is_not_known_is_named(tmp_path):
+def test_a_host_that_is_not_known_is_named(call_here, tmp_path):
     hosts = tmp_path / "hosts"
     hosts.write_text("# ours\nlocalhost slots=2\nno-such-host.invalid:4\n")
-    made = call("run", "--hostfile", hosts, "--results", tmp_path / "results.jsonl")
+    made = call_here("run", "--hostfile", hosts, "--results", tmp_path / "results.jsonl")
     assert (made.returncode, made.stderr.count("\n")) == (2, 1)
     assert "there is no host 'no-such-host.invalid'" in made.stderr
 
 
-def test_list_shows_every_application():
-    shown = call("list").stdout
+def test_list_shows_every_application(call_here):
+    shown = call_here("list").stdout
     assert all(name in shown for name in APPS)
 
 
