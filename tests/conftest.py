@@ -6,6 +6,7 @@ job of several ranks the first failure is printed by the rank that has it, and e
 
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,8 @@ def pytest_configure(config):
     world = _world(config)
     hypothesis.settings.load_profile("dsm" if world is None else "dsm-ranks")
     config.stash[_WORLD] = world
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background jobs have it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the jobs that tests start must hear Ctrl-C
     if world is None:
         _leftovers.remove_afterwards()  # what the jobs leave that the tests start and abort
     if world is not None and world.Get_rank() > 0:
