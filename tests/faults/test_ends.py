@@ -77,10 +77,14 @@ ENDS = {
 }
 
 
+QUICK = {"raise": "computing", "exit": "faulting", "interrupt": "lock", "crash": "barrier", "kill": "faulting"}
+SLOW = [(how, phase) for how in QUICK for phase in PHASES if phase != QUICK[how]]
+
+
 @pytest.mark.parametrize(
     ("how", "phase"),
-    [(how, phase) for how in ("raise", "exit", "interrupt", "crash", "kill") for phase in PHASES]
-    + [("exit with text", "lock"), ("vanish", "computing")],
+    [*QUICK.items(), ("exit with text", "lock"), ("vanish", "computing")]
+    + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW],
 )
 def test_one_rank_ends(start, how, phase):
     by, words, statuses = ENDS[how]

@@ -79,12 +79,14 @@ def test_threads_keep_the_nice_level(run):
     assert "2 {3}" in job.out, job
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(260)
 def test_all_again_with_collections_all_the_time(run_again):
     settings = {"DSM_COLLECT_BYTES": "1", "DSM_CHECK": "2", "DSM_TEST_PROGRAMS": "15", "DSM_TEST_HANDOVERS": "600"}
     run_again(3, ("sharing", "locks", "pinned", "random"), settings)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(260)
 @pytest.mark.parametrize(
     "without", ["ahead", "again", "push", "early", "board", "huge", "copy", "ahead again push early"]

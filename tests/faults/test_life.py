@@ -126,6 +126,7 @@ def test_an_end_in_the_middle_of_the_start_ends_all(run):
 # ---- the end ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [3, 4])
 def test_no_rank_catches_up_after_the_last_meeting(run, ranks):
     """Each rank has used the last versions of the page, and would fetch the next one: from ranks that have gone."""

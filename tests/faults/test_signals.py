@@ -434,6 +434,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, 2])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("call", ["dsm.rank()", "dsm.zeros(3)", "dsm.barrier()"])

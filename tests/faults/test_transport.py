@@ -63,6 +63,7 @@ def test_messages_come_out_whole_in_order_and_every_buffer_comes_back(program, w
     assert (code, out) == (0, "fine\n"), err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "ranks"), [("random", 4), ("copied", 4), ("flood", 2), ("unreceived", 3), ("overtaking", 3)]
 )

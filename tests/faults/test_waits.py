@@ -36,6 +36,7 @@ def test_watchdog_at_a_lock(run):
     assert re.search(WAIT + r"for lock 0", job.err), job
 
 
+@pytest.mark.slow
 def test_the_line_names_the_rank_that_has_not_arrived(start):
     """On every rank that waits, though arrivals travel by way of others; the late one does not look at dsm."""
     program = """
@@ -76,6 +77,7 @@ def test_the_line_names_all_ranks_that_have_not_arrived(start):
     job.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", ["time.sleep(3)", "MPI.COMM_WORLD.recv(source=2)", "spin(3)"])
 def test_the_line_at_a_lock_names_the_holder(run, busy):
     job = run(
@@ -110,6 +112,7 @@ def test_the_line_at_a_lock_names_the_holder(run, busy):
     assert re.search(r"dsm: rank 0 of 3: thread \d+ is at \S+:21 in <module>", job.err), job
 
 
+@pytest.mark.slow
 def test_the_line_at_a_lock_says_what_its_holder_waits_for(run):
     """Rank 1 waits for a barrier that rank 0 does not reach, because it waits for a lock of rank 1."""
     job = run(
@@ -131,7 +134,7 @@ def test_the_line_at_a_lock_says_what_its_holder_waits_for(run):
     assert re.search(r"rank 1 of 2 has waited .* s in barrier\(\), for rank 0\n", job.err), job
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [2, *(pytest.param(ranks, marks=pytest.mark.slow) for ranks in (1, 3))])
 def test_a_circle_of_locks_is_told(run, ranks):
     """Each rank takes its lock and wants that of the next one; alone, two threads do."""
     job = run(
@@ -167,6 +170,7 @@ def test_a_circle_of_locks_is_told(run, ranks):
         assert re.search(rf"rank {rank} of {ranks} has waited \d+\.\d s {text}", job.err), job
 
 
+@pytest.mark.slow
 def test_a_lock_that_changes_hands_is_no_circle(run):
     """Two locks, always taken in the same order, are waited for a while."""
     job = run(
@@ -184,6 +188,7 @@ def test_a_lock_that_changes_hands_is_no_circle(run):
     assert "circle" not in job.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "wait", "end"),
     [
@@ -219,6 +224,7 @@ def test_one_line_for_all_threads_that_wait_alike(run, make, wait, end):
     assert len(re.findall(r"is at \S+:8 in work\n", job.err)) == 1, "the place of all of them, once"
 
 
+@pytest.mark.slow
 def test_a_signal_handler_of_the_program_is_left_alone(run):
     """All signals are the program's if it wants them: then the lines have no stacks."""
     job = run(
@@ -287,6 +293,7 @@ def test_sigusr1_prints_the_waits(run, watchdog):
     assert "rank 2 of 3 has waited" not in job.err
 
 
+@pytest.mark.slow
 def test_no_watchdog_when_nothing_is_late(run):
     job = run(3, "for _ in range(20):\n    dsm.barrier()\n    time.sleep(0.1)", env=WATCHED)
     assert job.status == 0, job

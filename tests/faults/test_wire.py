@@ -95,6 +95,7 @@ def sender_of(kind):
     return 0 if kind in ("depart", "collect") else 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_message_of_every_kind_that_ends_early(start, damaged, kind):
     """The last byte of the body is missing; where there is no body, of the header."""

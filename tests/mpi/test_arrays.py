@@ -242,6 +242,7 @@ def test_page_sizes(shared, page_size):
         dsm.barrier()
 
 
+@pytest.mark.slow
 def test_many_allocations_and_frees(comm):
     """Addresses and memory are used again, and a new array never shows what an old one held."""
     random = np.random.default_rng(5)
@@ -286,6 +287,7 @@ def test_freed_memory_is_given_back():
     assert process.memory_info().rss - before < 24 << 20
 
 
+@pytest.mark.slow
 def test_200_000_pages_with_alternating_protections(shared, quick_steps):
     """More runs of protection than the kernel has mappings to give (vm.max_map_count, 65,530)."""
     pages = np.arange(200_000 if quick_steps else 2_000)

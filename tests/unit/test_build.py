@@ -254,6 +254,7 @@ def test_a_build_without_any_mpi_makes_a_core_for_each_family_and_no_other(built
         assert all(os.path.isdir(folder) for folder in (paths.group(1).split(":") if paths else []))
 
 
+@pytest.mark.slow
 def test_a_build_with_mpicc_makes_one_core_that_finds_that_mpi(tmp_path, mpicc):
     environ = {**os.environ, "MPICC": mpicc}
     words = [sys.executable, "setup.py", "-q", "build_ext", f"--build-lib={tmp_path}/lib", f"--build-temp={tmp_path}"]

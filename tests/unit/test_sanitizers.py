@@ -65,6 +65,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", {root!r}, {fi
 PARTS = "diff or vector or message or reader or log or addresses or departure or sizes or bodies"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_unit_tests_of_the_protocol_under_the_address_sanitizer(tmp_path):
     """Python is not compiled for it, so its library is loaded first; leaks are Python's own, and not looked for."""
@@ -128,6 +129,7 @@ def test_the_runtime_has_no_data_race(race, arguments):
     assert all(int(number) > 5 for rank in ranks for number in rank), done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_lock_that_is_taken_out_is_found(tmp_path):
     """A look at the statistics without the mutex, in a copy of the sources."""

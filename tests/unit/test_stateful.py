@@ -293,6 +293,7 @@ TestProtocol = Protocol.TestCase
 # --- it can fail -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_planted_fault_is_found_and_shrunk(tmp_path):
     """In a copy of the sources a grant does not close the interval; a short example shows it."""

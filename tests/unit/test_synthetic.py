@@ -46,7 +46,11 @@ def test_a_sum_is_that_of_what_is_filled_in():
 @pytest.mark.timeout(240)  # a few seconds of computing, which a busy machine stretches
 @pytest.mark.parametrize(
     ("ranks", "options"),
-    [(1, ["--grains", "8,8192", "--computes", "0"]), (2, []), (3, ["--grains", "8,8192", "--computes", "0"])],
+    [
+        (1, ["--grains", "8,8192", "--computes", "0"]),
+        pytest.param(2, [], marks=pytest.mark.slow),
+        pytest.param(3, ["--grains", "8,8192", "--computes", "0"], marks=pytest.mark.slow),
+    ],
 )
 def test_every_pattern_is_right_and_measured(ranks, options, tmp_path):
     results = tmp_path / "results"

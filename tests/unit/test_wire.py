@@ -768,6 +768,7 @@ def test_random_messages_end_in_words_or_do_nothing(fuzz):
         assert most_bytes < 24 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "line", "instead", "word"),
     [
