@@ -11,9 +11,9 @@
     X(notices_received) X(invalidations)
 
 #define OF_NODE(X) \
-    OF_REGION(X) X(intervals_closed) X(barriers) X(collections) X(lock_acquires) X(lock_acquires_local) \
-    X(lock_grants) X(counter_operations) X(protects) X(pages_readahead) X(pages_refetched) X(probes) \
-    X(probes_unused) X(pushes_sent) X(pushes_used) X(pushes_unused) X(pages_preopened) X(pages_preopened_unused)
+    X(intervals_closed) X(barriers) X(collections) X(counter_operations) X(protects) X(pages_readahead) \
+    X(pages_refetched) X(probes) X(probes_unused) X(pushes_sent) X(pushes_used) X(pushes_unused) X(pages_preopened) \
+    X(pages_preopened_unused)
 
 #define OF_RUNTIME(X) \
     X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bytes_copied) X(bells_rung) \
@@ -37,6 +37,14 @@ int dsm_stats(struct dsm_stats *stats)
         .memory_bytes = runtime->node->pool.bytes_used,
         .memory_bytes_max = runtime->node->pool.bytes_used_max,
     };
+    const struct region_stats regions = regions_total(runtime->node->regions);
+    const struct lock_stats locks = lock_total(runtime->node);
+    stats->lock_acquires = locks.acquires;
+    stats->lock_acquires_local = locks.acquires_local;
+    stats->lock_grants = locks.grants;
+#define COPY(field) stats->field = regions.field;
+    OF_REGION(COPY)
+#undef COPY
 #define COPY(field) stats->field = runtime->node->stats.field;
     OF_NODE(COPY)
 #undef COPY
@@ -92,8 +100,7 @@ int dsm_stats_reset(void)
     struct node *node = runtime->node;
     memset(&node->stats, 0, sizeof node->stats);
     memset(&runtime->stats, 0, sizeof runtime->stats);
-    for (uint32_t i = 0; i < node->regions->count; i++)
-        memset(&node->regions->live[i]->stats, 0, sizeof node->regions->live[i]->stats);
+    regions_reset_stats(node->regions);
     for (uint32_t i = 0; i < node->locks->count; i++)
         memset(&node->locks->items[i]->stats, 0, sizeof node->locks->items[i]->stats);
     node->pool.bytes_used_max = node->pool.bytes_used;

@@ -356,8 +356,8 @@ FAULTS = (
     Fault(
         "protection: a notice leaves the page accessible",
         "coherence/protection.c",
-        "        protection_set(node, page, ACCESS_NONE);\n        node->stats.invalidations++;",
-        "        node->stats.invalidations++;",
+        "        protection_set(node, page, ACCESS_NONE);\n        page_region(page)->stats.invalidations++;",
+        "        page_region(page)->stats.invalidations++;",
     ),
     Fault(
         "protection: a failure to protect is ignored",

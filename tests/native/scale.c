@@ -322,7 +322,7 @@ static void run_thread(struct rank *rank)
 static void receive(struct rank *rank, struct parcel *parcel)
 {
     struct node *node = rank->node;
-    uint64_t notices = node->stats.notices_received;
+    uint64_t notices = regions_total(node->regions).notices_received;
     occupy_to_receive(rank, parcel->bytes, parcel->at_ps);
     rank->messages++;
     rank->bytes += parcel->bytes;
@@ -333,7 +333,7 @@ static void receive(struct rank *rank, struct parcel *parcel)
     void *wire = pool_take_persistent(&node->pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
     node_receive(node, message_wrap(&node->pool, parcel->from, wire, parcel->bytes));
-    notices = node->stats.notices_received - notices;
+    notices = regions_total(node->regions).notices_received - notices;
     rank->world->notices += notices;
     rank->cpu_ps += notices * rank->world->network.notice_ps;
     send_outbox(rank);

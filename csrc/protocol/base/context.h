@@ -36,11 +36,9 @@ struct node_options {
     struct policy policy;
 };
 
+/* What a node counts; regions (page/page.h) and locks (sync/lock.h) count for themselves. */
 struct node_stats {
-    uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
-    uint64_t pages_received, pages_served, diffs_received, diffs_served, diffs_made, diff_bytes_received,
-        diff_bytes_served, twins_made, intervals_closed, notices_received, invalidations, barriers, collections;
-    uint64_t lock_acquires, lock_acquires_local, lock_grants, counter_operations, protects;
+    uint64_t intervals_closed, barriers, collections, counter_operations, protects;
     uint64_t pages_readahead, pages_refetched, pushes_sent, pushes_used, pushes_unused, probes, probes_unused;
     uint64_t pages_preopened, pages_preopened_unused;
 };

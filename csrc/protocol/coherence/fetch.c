@@ -45,7 +45,6 @@ static void ask(struct node *node, struct fetch *fetch, node_id peer, uint32_t f
         node->port.expect(node->port.context, page_offset(page), page_region(page)->page_bytes);
     fetch->awaited++;
     fetch->peer = peer;
-    node->stats.fetch_requests++;
     page_region(page)->stats.fetch_requests++;
     page_event(node, EVENT_FETCH, page, peer);
 }
@@ -148,7 +147,6 @@ static void fetch_free(struct node *node, struct fetch *fetch)
 static void fetch_end(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
-    node->stats.fetches++;
     page_region(page)->stats.fetches++;
     /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the
      * fault, unless its use is to be seen. */

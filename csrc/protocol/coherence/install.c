@@ -28,8 +28,6 @@ void install_take_diffs(struct node *node, struct fetch *fetch, struct message *
         if (part.tag <= context_known(node, &fetch->have, message->peer))
             continue;
         keep_part(node, fetch, part);
-        node->stats.diffs_received++;
-        node->stats.diff_bytes_received += part.bytes;
         page_region(page)->stats.diffs_received++;
         page_region(page)->stats.diff_bytes_received += part.bytes;
     }

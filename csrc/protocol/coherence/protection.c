@@ -132,7 +132,6 @@ void protection_make_stale(struct node *node, struct page *page)
     }
     if (page->access != ACCESS_NONE) {
         protection_set(node, page, ACCESS_NONE);
-        node->stats.invalidations++;
         page_region(page)->stats.invalidations++;
         page_event(node, EVENT_STALE, page, NODE_NONE);
     }

@@ -54,12 +54,6 @@ void seal_shut(struct node *node, struct page *page)
     protection_set(node, page, ACCESS_READ);
 }
 
-static void count_diff(struct node *node, struct page *page)
-{
-    node->stats.diffs_made++;
-    page_region(page)->stats.diffs_made++;
-}
-
 /* A page pinned for writing stays open: what is cut and sent is a snapshot, which becomes the twin (R10). */
 static void seal_pinned(struct node *node, struct page *page, stamp tag)
 {
@@ -68,7 +62,7 @@ static void seal_pinned(struct node *node, struct page *page, stamp tag)
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
         page_encode(page, snapshot, &node->pool, tag);
-        count_diff(node, page);
+        page_region(page)->stats.diffs_made++;
     }
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
@@ -83,7 +77,7 @@ void seal_encode_deferred(struct node *node, struct page *page)
     if (!page->extension || !page->extension->deferred_tag)
         return;
     page->served_whole = page_worth_whole(page, page_encode_deferred(page, &node->pool, &node->port));
-    count_diff(node, page);
+    page_region(page)->stats.diffs_made++;
 }
 
 /* The whole of the page is sent: its diff is for others, if any ask for it, and can wait.  A collection may come
@@ -99,7 +93,7 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
     }
     page_encode(page, node->port.view + page_offset(page), &node->pool, tag);
     page_twin_drop(page, &node->pool);
-    count_diff(node, page);
+    page_region(page)->stats.diffs_made++;
 }
 
 stamp seal_page(struct node *node, struct page *page, bool late)
@@ -140,7 +134,7 @@ void seal_snapshot(struct node *node, struct page *page)
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
     if (page->twin) {
         page_encode(page, snapshot, &node->pool, tag);
-        count_diff(node, page);
+        page_region(page)->stats.diffs_made++;
         const struct diff *last = page->extension ? page->extension->diffs_last : NULL;
         if (page->preopened && last && last->tag == tag)
             writes_mark_dirty(node, page); /* nobody has found it changed before */

@@ -73,7 +73,6 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
     }
     wire_put_have(node, reply->message, page, false);
     reply->pages++;
-    node->stats.pages_served++;
     page_region(page)->stats.pages_served++;
     if (copied) {
         const unsigned char *source = snapshot ? page->twin : node->port.view + page_offset(page);

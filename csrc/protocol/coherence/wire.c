@@ -78,10 +78,8 @@ void wire_put_diffs(struct node *node, struct message *reply, struct page *page,
         message_put_u64(reply, &node->pool, diff->tag);
         message_put_u64(reply, &node->pool, diff->bytes);
         message_put_bytes(reply, &node->pool, diff->body, diff->bytes);
-        node->stats.diff_bytes_served += diff->bytes;
         page_region(page)->stats.diff_bytes_served += diff->bytes;
     }
-    node->stats.diffs_served += count;
     page_region(page)->stats.diffs_served += count;
 }
 

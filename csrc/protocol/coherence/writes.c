@@ -47,7 +47,6 @@ bool writes_open(struct node *node, struct page *page)
     page->writable = true;
     if (!page->twin) {
         page_twin(page, &node->pool, &node->port);
-        node->stats.twins_made++;
         page_region(page)->stats.twins_made++;
     }
     page_event(node, EVENT_OPEN, page, node->rank);

@@ -15,9 +15,6 @@
 static void count_fault(struct node *node, struct page *page, bool write, bool local)
 {
     struct region_stats *stats = &page_region(page)->stats;
-    node->stats.faults_read += !write;
-    node->stats.faults_write += write;
-    node->stats.faults_local += local;
     stats->faults_read += !write;
     stats->faults_write += write;
     stats->faults_local += local;

@@ -198,6 +198,14 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
     return region;
 }
 
+_Static_assert(sizeof(struct region_stats) % sizeof(uint64_t) == 0, "statistics of a region are numbers of 64 bits");
+
+static void add_stats(struct region_stats *to, const struct region_stats *from)
+{
+    for (size_t i = 0; i < sizeof *to / sizeof(uint64_t); i++)
+        ((uint64_t *)to)[i] += ((const uint64_t *)from)[i];
+}
+
 void region_remove(struct regions *regions, struct pool *pool, struct region *region)
 {
     regions->graves =
@@ -209,6 +217,7 @@ void region_remove(struct regions *regions, struct pool *pool, struct region *re
         .bytes = region->pages * region->page_bytes + pool->port->granule_bytes,
     };
     memcpy(grave->name, region->name, REGION_NAME_BYTES);
+    add_stats(&regions->past, &region->stats);
     pool->port->discard(pool->port->context, region->offset, region->pages * region->page_bytes);
     list_remove(regions->by_offset, position_by_offset(regions, region->offset) - 1, regions->count);
     list_remove(regions->live, position_by_id(regions, region->id), regions->count);
@@ -224,6 +233,21 @@ void region_release(struct regions *regions, struct pool *pool, region_id id)
             regions->graves[i] = regions->graves[--regions->grave_count];
             return;
         }
+}
+
+struct region_stats regions_total(const struct regions *regions)
+{
+    struct region_stats total = regions->past;
+    for (uint32_t i = 0; i < regions->count; i++)
+        add_stats(&total, &regions->live[i]->stats);
+    return total;
+}
+
+void regions_reset_stats(struct regions *regions)
+{
+    regions->past = (struct region_stats){0};
+    for (uint32_t i = 0; i < regions->count; i++)
+        regions->live[i]->stats = (struct region_stats){0};
 }
 
 struct region *region_find(const struct regions *regions, region_id id)

@@ -27,7 +27,8 @@ struct regions {
     struct region_grave *graves; /* freed, addresses not yet used again */
     uint32_t grave_count, grave_capacity;
     region_id next_id;
-    unsigned char *zeros; /* one granule */
+    unsigned char *zeros;     /* one granule */
+    struct region_stats past; /* of regions that were freed */
 };
 
 /* A freed region whose addresses some rank may still hold in an array. */
@@ -52,6 +53,10 @@ void region_release(struct regions *regions, struct pool *pool, region_id id);
 struct region *region_find(const struct regions *regions, region_id id);
 struct region *region_at(const struct regions *regions, uint64_t offset);
 const struct region_grave *region_grave_at(const struct regions *regions, uint64_t offset);
+
+/* Of all regions, freed ones included. */
+struct region_stats regions_total(const struct regions *regions);
+void regions_reset_stats(struct regions *regions);
 
 /* The page, made if it has no struct yet. */
 struct page *region_page(struct region *region, struct pool *pool, uint64_t index);

@@ -16,6 +16,17 @@ static node_id manager_of(const struct node *node, const struct lock *lock)
     return (node_id)(lock->id % (uint32_t)node->size);
 }
 
+struct lock_stats lock_total(const struct node *node)
+{
+    struct lock_stats total = {0};
+    for (uint32_t i = 0; i < node->locks->count; i++) {
+        total.acquires += node->locks->items[i]->stats.acquires;
+        total.acquires_local += node->locks->items[i]->stats.acquires_local;
+        total.grants += node->locks->items[i]->stats.grants;
+    }
+    return total;
+}
+
 struct lock *lock_add(struct node *node)
 {
     struct locks *locks = node->locks;
@@ -61,7 +72,6 @@ static void grant(struct node *node, struct lock *lock)
     lock->waiting = NODE_NONE;
     vector_clear(&lock->waiting_vector, &node->pool);
     lock->stats.grants++;
-    node->stats.lock_grants++;
     context_send(node, message);
 }
 
@@ -161,10 +171,8 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
         lock->holder = waiter->user;
         lock->held_long = false;
         lock->stats.acquires++;
-        node->stats.lock_acquires++;
         if (!waiter->asked) {
             lock->stats.acquires_local++;
-            node->stats.lock_acquires_local++;
         }
         context_event(node, EVENT_ACQUIRE, lock->id, node->rank);
         dequeue(node, lock, waiter);

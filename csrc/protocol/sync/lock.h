@@ -98,6 +98,8 @@ struct locks {
 
 enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
 
+/* Of all locks; their waits are not added up. */
+struct lock_stats lock_total(const struct node *node);
 struct lock *lock_find(const struct node *node, uint32_t id);
 /* Get in line.  The ticket is never 0. */
 uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user user, bool trying);

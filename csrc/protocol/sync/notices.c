@@ -119,7 +119,6 @@ static void apply_run(struct node *node, const struct interval *interval, const 
                 protection_make_stale(node, page);
         }
     }
-    node->stats.notices_received += run->pages;
     region->stats.notices_received += run->pages;
 }
 
