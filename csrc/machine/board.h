@@ -7,8 +7,7 @@
  * A message may offer bytes of the sender's memory (offers.h).  The receiver copies them, and counts on its own board
  * how many such messages of each rank it is done with, so that they need no answer.
  */
-#ifndef MACHINE_BOARD_H
-#define MACHINE_BOARD_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,5 +46,3 @@ int board_copy(const struct board *board, int peer, uint64_t offset, void *to, u
 void board_took(struct board *board, int peer);
 /* of how many messages of this rank the peer has. */
 uint64_t board_taken(const struct board *board, int peer);
-
-#endif

@@ -11,8 +11,7 @@
  *  1. Envelopes of one source are taken in the order in which they were kept.
  *  2. `kept` counts the envelopes in all lists.
  */
-#ifndef MACHINE_CHAOS_H
-#define MACHINE_CHAOS_H
+#pragma once
 
 #include "envelope.h"
 
@@ -34,5 +33,3 @@ unsigned chaos_kept(const struct chaos *chaos);
 
 /* The parts of a message are not received at this look. */
 bool chaos_begins_late(struct chaos *chaos);
-
-#endif

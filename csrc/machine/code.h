@@ -3,8 +3,7 @@
  *
  * Libraries are known by the names of their files.  Those that MPI loads are there when it has been initialised.
  */
-#ifndef MACHINE_CODE_H
-#define MACHINE_CODE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,5 +25,3 @@ void code_find(struct code *code);
 /* Does the instruction at `pc` belong to MPI, or to a leaf of the C library that MPI called and that returns to
  * `caller`? Async-signal-safe. */
 bool code_is_mpi(const struct code *code, uintptr_t pc, uintptr_t caller);
-
-#endif

@@ -5,8 +5,7 @@
  *
  * States: asked (the ranks that ask later have not been waited for) -> ready -> freed.
  */
-#ifndef MACHINE_COMMUNICATOR_H
-#define MACHINE_COMMUNICATOR_H
+#pragma once
 
 #include "envelope.h"
 #include "mpi_known.h"
@@ -39,5 +38,3 @@ uint64_t communicator_min(const struct communicator *comm, uint64_t value);
 uint64_t communicator_max(const struct communicator *comm, uint64_t value);
 void communicator_gather(const struct communicator *comm, const void *mine, int bytes, void *all);
 void communicator_broadcast(const struct communicator *comm, void *value, int bytes);
-
-#endif

@@ -6,8 +6,7 @@
  *
  * States: open (own address known) -> connected (all addresses known) -> closed.
  */
-#ifndef MACHINE_DOORBELL_H
-#define MACHINE_DOORBELL_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,5 +44,3 @@ bool doorbell_farewell_heard(const struct doorbell *bell);
  * many of them no bell was heard (0 when all is well; a firewall swallows datagrams). */
 void doorbell_test_ring(struct doorbell *bell);
 int doorbell_test_missing(struct doorbell *bell, int64_t wait_ns);
-
-#endif

@@ -6,8 +6,7 @@
  *   ENVELOPE_COPY    the receiver copies them from the sender's memory (offers.h)
  * The kind is the tag of the envelope's MPI message.
  */
-#ifndef MACHINE_ENVELOPE_H
-#define MACHINE_ENVELOPE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,5 +43,3 @@ struct transport_buffers {
      * *token comes out of transport_receive with the message. */
     int (*place)(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token);
 };
-
-#endif

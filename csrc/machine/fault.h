@@ -15,8 +15,7 @@
  *     printed when the process is about to die of it, and not when a handler mends it.
  *  2. errno is the same after a served fault as before.
  */
-#ifndef MACHINE_FAULT_H
-#define MACHINE_FAULT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,5 +59,3 @@ unsigned fault_interrupts(void);
 
 /* Call `print` (async-signal-safe) on SIGUSR1, and then the handler that was there before, if there was one. */
 int fault_watch_usr1(void (*print)(void));
-
-#endif

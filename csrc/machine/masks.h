@@ -4,8 +4,7 @@
  * The mask of another thread can be read (/proc/self/task) and not changed; the launcher can prevent it
  * (csrc/preload).  Only one thread at a time may call functions that take a `struct masks`.
  */
-#ifndef MACHINE_MASKS_H
-#define MACHINE_MASKS_H
+#pragma once
 
 #include <dirent.h>
 #include <stdbool.h>
@@ -34,5 +33,3 @@ bool masks_threads_changed(const struct masks *masks);
 /* Look at all threads.  The number of those that block one of both and were not found before; their numbers are the
  * last ones of found[], `name` is that of the last. */
 unsigned masks_look(struct masks *masks, char name[MASKS_NAME_BYTES]);
-
-#endif

@@ -8,8 +8,7 @@
  *  1. Both views show the same bytes at the same offset, of the whole range.
  *  2. Neither view is inherited by a child of fork(), nor written to a core file.
  */
-#ifndef MACHINE_MEMORY_H
-#define MACHINE_MEMORY_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -65,5 +64,3 @@ void *memory_chunk_grow(void *chunk, size_t old_bytes, size_t new_bytes);
 
 /* How many mappings a process may have (vm.max_map_count; 65530 where it cannot be read). */
 uint64_t memory_mappings_max(void);
-
-#endif

@@ -11,8 +11,7 @@
  * A function of MPI that is called for the first time must be declared below.  tests/unit/test_build.py compares
  * everything here with the mpi.h of the MPI that it runs with.
  */
-#ifndef MPI_KNOWN_H
-#define MPI_KNOWN_H
+#pragma once
 
 #if !defined(DSM_FOR_MPICH) && !defined(DSM_FOR_OPEN_MPI)
 
@@ -141,5 +140,4 @@ int MPI_Testall(int count, MPI_Request requests[], int *flag, MPI_Status statuse
 int MPI_Testsome(int count, MPI_Request requests[], int *done, int indices[], MPI_Status statuses[]);
 /* functions: end */
 
-#endif
 #endif

@@ -1,6 +1,5 @@
 /* mpi_process - this process among those that were started together, and its end. */
-#ifndef MACHINE_MPI_PROCESS_H
-#define MACHINE_MPI_PROCESS_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -15,5 +14,3 @@ int mpi_process_before_finalize(void (*call)(void));
  * own, the launcher kills those that are late, and joins the statuses (1 | 9 in one job of a hundred on busy
  * cores). */
 void mpi_process_abort(int status) __attribute__((noreturn));
-
-#endif

@@ -5,8 +5,7 @@
  *
  * States of an offer, at the sender: made -> taken, when the receiver's board counts so many messages of this rank.
  */
-#ifndef MACHINE_OFFERS_H
-#define MACHINE_OFFERS_H
+#pragma once
 
 #include "envelope.h"
 
@@ -33,5 +32,3 @@ void offers_poll(struct offers *offers);
 /* Copy the parts that a peer has offered.  In the order of its messages: the peer learns only how many have been
  * copied. */
 void offers_copy(struct offers *offers, int source, const struct transport_part *parts, int count);
-
-#endif

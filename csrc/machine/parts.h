@@ -8,8 +8,7 @@
  *  2. A message is taken only when no older one of its source is left, and so are messages without parts behind it.
  *  3. waiting[source] counts the messages of that source.
  */
-#ifndef MACHINE_PARTS_H
-#define MACHINE_PARTS_H
+#pragma once
 
 #include "communicator.h"
 #include "offers.h"
@@ -33,5 +32,3 @@ void parts_close(struct parts *parts);
 void parts_await(struct parts *parts, const struct envelope *envelope);
 /* The first message that is complete, with the token of `place`; false: there is none. */
 bool parts_take(struct parts *parts, struct envelope *envelope, void **token);
-
-#endif

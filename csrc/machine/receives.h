@@ -9,8 +9,7 @@
  *  2. under_way[source] counts the items of that source.
  *  3. An envelope is handed out only when no older one of its source is left.
  */
-#ifndef MACHINE_RECEIVES_H
-#define MACHINE_RECEIVES_H
+#pragma once
 
 #include "communicator.h"
 
@@ -30,5 +29,3 @@ void receives_close(struct receives *receives);
 
 /* The next envelope that has arrived; false: there is none. */
 bool receives_next(struct receives *receives, struct envelope *envelope);
-
-#endif

@@ -7,8 +7,7 @@
  *  1. items[i] belongs to requests[i].
  *  2. The memory of a message belongs to its sends from sends_post until MPI says that they are complete.
  */
-#ifndef MACHINE_SENDS_H
-#define MACHINE_SENDS_H
+#pragma once
 
 #include "communicator.h"
 
@@ -27,5 +26,3 @@ void sends_post_parts(struct sends *sends, int peer, const struct transport_part
 /* Finish what MPI is done with. */
 void sends_poll(struct sends *sends);
 void sends_close(struct sends *sends);
-
-#endif

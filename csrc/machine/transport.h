@@ -15,8 +15,7 @@
  *     change
  *     until `sent`.
  */
-#ifndef MACHINE_TRANSPORT_H
-#define MACHINE_TRANSPORT_H
+#pragma once
 
 #include "envelope.h"
 
@@ -71,5 +70,3 @@ uint64_t transport_agree_min(struct transport *transport, uint64_t value);
 uint64_t transport_agree_max(struct transport *transport, uint64_t value);
 void transport_gather(struct transport *transport, const void *mine, int bytes, void *all);
 void transport_broadcast(struct transport *transport, void *value, int bytes);
-
-#endif

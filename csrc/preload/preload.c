@@ -53,7 +53,8 @@ static const sigset_t *without_faults(const sigset_t *set, sigset_t *copy)
     return copy;
 }
 
-/* A mask outlives exec, and threads inherit the one of their maker: whoever started this process may have blocked them. */
+/* A mask outlives exec, and threads inherit the one of their maker: whoever started this process may have blocked
+ * them. */
 __attribute__((constructor)) static void begin(void)
 {
     sigset_t faults;

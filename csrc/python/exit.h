@@ -1,11 +1,11 @@
 /* exit - the one piece of the core that knows Python, for Python 3.11 (dsm/_exit.py).
  *
- * There sys.exit(3) sets an exception of which only the type and the 3 exist until somebody catches it.  Where nobody does
- * the interpreter takes the 3, and nobody can see it go by.  From 3.12 on the exception is made at once, as here.  The
- * function object stays the same, since a program may have looked it up before dsm was there: only what it calls changes.
+ * There sys.exit(3) sets an exception of which only the type and the 3 exist until somebody catches it.  Where nobody
+ * does the interpreter takes the 3, and nobody can see it go by.  From 3.12 on the exception is made at once, as here.
+ * The function object stays the same, since a program may have looked it up before dsm was there: only what it calls
+ * changes.
  */
-#ifndef PYTHON_EXIT_H
-#define PYTHON_EXIT_H
+#pragma once
 
 #include <Python.h>
 #include <stdint.h>
@@ -23,8 +23,8 @@ static PyObject *exit_by_instance(PyObject *module, PyObject *const *arguments, 
     return NULL;
 }
 
-/* `function` is the address of the object sys.exit: a built-in function, whose first field is its PyMethodDef (the layout of
- * 3.11, which does not change any more). */
+/* `function` is the address of the object sys.exit: a built-in function, whose first field is its PyMethodDef (the
+ * layout of 3.11, which does not change any more). */
 static void dsm_exit_by_instance(uintptr_t function)
 {
     enum { FASTCALL = 0x80 }; /* METH_FASTCALL, which the headers keep from extensions for several versions */
@@ -32,5 +32,3 @@ static void dsm_exit_by_instance(uintptr_t function)
     if (strcmp(method->ml_name, "exit") == 0 && method->ml_flags == FASTCALL)
         method->ml_meth = (PyCFunction)(void (*)(void))exit_by_instance;
 }
-
-#endif

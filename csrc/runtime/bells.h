@@ -10,8 +10,7 @@
  *
  * Invariant: runtime->rings_due counts the peers with ring_at_ns.
  */
-#ifndef RUNTIME_BELLS_H
-#define RUNTIME_BELLS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,5 +36,3 @@ void bells_ring_once(struct runtime *runtime, int64_t now_ns);
 
 /* Show on the board what this rank does. */
 void bells_show(struct runtime *runtime);
-
-#endif

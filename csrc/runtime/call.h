@@ -3,8 +3,7 @@
  * A call checks its arguments before anything is sent.  Then it acts on the node, and waits with a question
  * (progress.h) until that is answered, or its slice is over.
  */
-#ifndef RUNTIME_CALL_H
-#define RUNTIME_CALL_H
+#pragma once
 
 #include "runtime/progress.h"
 
@@ -13,5 +12,3 @@ struct runtime *call_enter(const char *call);
 struct runtime *call_lock(const char *call);
 /* The code for a wait that was given up: DSM_AGAIN, or an error because dsm has ended meanwhile. */
 int call_not_yet(const char *call);
-
-#endif

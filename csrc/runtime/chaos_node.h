@@ -3,8 +3,7 @@
  * All of it is allowed at any time: a page may be less accessible than its state allows (page.h), and a collection may
  * begin whenever a node wants one.
  */
-#ifndef RUNTIME_CHAOS_NODE_H
-#define RUNTIME_CHAOS_NODE_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -16,5 +15,3 @@ void chaos_node_choose(struct runtime *runtime, struct node_options *options);
 /* Take the protection of pages away, or request a collection.  True: progress_flush has something to send.  Under the
  * mutex. */
 bool chaos_node_step(struct runtime *runtime);
-
-#endif

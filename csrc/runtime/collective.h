@@ -3,8 +3,7 @@
  * States of this rank: in no meeting -> arrived (runtime->meeting) -> departed.  Only the thread that has arrived may
  * wait.
  */
-#ifndef RUNTIME_COLLECTIVE_H
-#define RUNTIME_COLLECTIVE_H
+#pragma once
 
 #include <stdint.h>
 
@@ -12,5 +11,3 @@ struct ballot;
 
 /* Arrive (the first time), and wait for the departure.  *result is what the meeting decided; NULL: of no interest. */
 int collective_meet(const char *call, const struct ballot *ballot, double slice_s, uint32_t *result);
-
-#endif

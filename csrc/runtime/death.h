@@ -4,8 +4,7 @@
  * that dies meanwhile stands aside: MPI_Abort destroys MPI while the service thread uses it, and the signal of that
  * crash would hide the status.
  */
-#ifndef RUNTIME_DEATH_H
-#define RUNTIME_DEATH_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -17,5 +16,3 @@ void death_end_all(const struct runtime *runtime, const char *text, int status, 
 
 /* Leave the last word to the thread that ends all ranks already. */
 void death_stand_aside(const struct runtime *runtime) __attribute__((noreturn));
-
-#endif

@@ -1,12 +1,9 @@
 /* delivery - what the transport asks of this rank: memory for messages from the node's pool, and places for their
  * parts. */
-#ifndef RUNTIME_DELIVERY_H
-#define RUNTIME_DELIVERY_H
+#pragma once
 
 #include "machine/envelope.h"
 
 struct runtime;
 
 struct transport_buffers delivery_buffers(struct runtime *runtime);
-
-#endif

@@ -3,11 +3,8 @@
  * dsm ends when no rank needs it any more: some ranks may be at the end of their programs, where one refusal keeps dsm
  * active for what the interpreter still runs, while others have called dsm.finalize() or MPI_Finalize.
  */
-#ifndef RUNTIME_END_H
-#define RUNTIME_END_H
+#pragma once
 
 /* End with all other ranks, if that has not been done; again where one of them was at the end of its program only.
  * MPI calls it in MPI_Finalize. */
 void end_with_mpi(void);
-
-#endif

@@ -1,7 +1,6 @@
 /* faults - how a thread waits for pages, in a fault or in a call, and what the program reads of faults that are not
  * served. */
-#ifndef RUNTIME_FAULTS_H
-#define RUNTIME_FAULTS_H
+#pragma once
 
 #include "runtime/progress.h"
 
@@ -18,5 +17,3 @@ bool faults_await(struct runtime *runtime, struct question *question);
  * set come before the thread goes on: ranks that request each other's answer each other at once, and no fault is
  * left.  Under the mutex. */
 void faults_catch_up(struct runtime *runtime);
-
-#endif

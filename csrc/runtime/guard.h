@@ -3,8 +3,7 @@
  * The guard takes the handler back, unblocks the signal in the calling thread, and warns of other threads that block
  * it.
  */
-#ifndef RUNTIME_GUARD_H
-#define RUNTIME_GUARD_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -19,5 +18,3 @@ void guard_end(struct runtime *runtime);
 void guard_look(struct runtime *runtime, bool stale);
 /* By the watchdog. */
 void guard_look_from_outside(struct runtime *runtime);
-
-#endif

@@ -4,8 +4,7 @@
  * Only the reports of the watchdog depend on it.  At most one message goes out in a quarter of the time that it takes
  * for a wait to be reported.
  */
-#ifndef RUNTIME_INQUIRY_H
-#define RUNTIME_INQUIRY_H
+#pragma once
 
 struct runtime;
 struct wait;
@@ -15,5 +14,3 @@ void inquiry_ask_for_absent(struct runtime *runtime, struct wait *wait);
 /* By the service thread: report the holders of the locks of this rank to the threads that wait for them.  Under the
  * mutex. */
 void inquiry_report_locks(struct runtime *runtime);
-
-#endif

@@ -2,8 +2,7 @@
  *
  * A rank that is killed cannot report it, and the message of mpiexec names no rank.
  */
-#ifndef RUNTIME_NEIGHBOUR_H
-#define RUNTIME_NEIGHBOUR_H
+#pragma once
 
 struct runtime;
 
@@ -11,5 +10,3 @@ struct runtime;
 void neighbour_choose(struct runtime *runtime);
 /* Sleep for a while, or until the neighbour ends.  One that ends without a farewell ends all ranks. */
 void neighbour_watch(struct runtime *runtime, int wait_ms);
-
-#endif

@@ -1,6 +1,5 @@
 /* print - lines to standard error, by write(2): without malloc and safe in a signal handler. */
-#ifndef RUNTIME_PRINT_H
-#define RUNTIME_PRINT_H
+#pragma once
 
 struct runtime;
 
@@ -8,5 +7,3 @@ void print_text(const char *text);
 /* "dsm: rank R of N: TEXT", and a line's end. */
 void print_line(int rank, int size, const char *text);
 void print_warning(const struct runtime *runtime, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-#endif

@@ -5,8 +5,7 @@
  * States of a thread: outside -> entered (progress_enter) -> polling, or asleep while another thread polls -> outside
  * (progress_leave).
  */
-#ifndef RUNTIME_PROGRESS_H
-#define RUNTIME_PROGRESS_H
+#pragma once
 
 #include "runtime/runtime.h"
 
@@ -80,5 +79,3 @@ void progress_rouse(struct sleeper *sleeper);
 
 /* The end: wake all threads that wait, and answer other ranks until no thread of any rank waits for anything. */
 void progress_end(struct runtime *runtime);
-
-#endif

@@ -1,10 +1,7 @@
 /* range - the shared range of addresses, which all ranks map at the same place when dsm starts. */
-#ifndef RUNTIME_RANGE_H
-#define RUNTIME_RANGE_H
+#pragma once
 
 struct runtime;
 
 /* Collective.  0, or an error with its text. */
 int range_map(struct runtime *runtime);
-
-#endif

@@ -1,6 +1,5 @@
 /* report - one line for what threads of this rank wait for, and why it takes so long, as far as this rank knows. */
-#ifndef RUNTIME_REPORT_H
-#define RUNTIME_REPORT_H
+#pragma once
 
 #include <stdint.h>
 
@@ -9,5 +8,3 @@ struct runtime;
 /* Of the waits that are longer, and were not reported so recently.  Without the mutex, which is only tried: a
  * thread inside MPI may hold it for ever. */
 void report_waits(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns);
-
-#endif

@@ -14,8 +14,7 @@
  *  2. No thread touches the application view while it holds the mutex.
  *  3. At most one thread polls the transport; other waiting threads sleep until it reports a change.
  */
-#ifndef RUNTIME_RUNTIME_H
-#define RUNTIME_RUNTIME_H
+#pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -115,5 +114,3 @@ extern struct runtime *runtime_current;
 
 enum runtime_state runtime_state(void);
 void runtime_enter_state(enum runtime_state state);
-
-#endif

@@ -3,10 +3,7 @@
  * States: asleep on the doorbell -> awake, polling until nothing is under way -> asleep.  It does not poll while a
  * thread of the program does.
  */
-#ifndef RUNTIME_SERVICE_H
-#define RUNTIME_SERVICE_H
+#pragma once
 
 /* The thread's function; it ends when runtime->stopping is set and the doorbell rings. */
 void *service_thread(void *runtime);
-
-#endif

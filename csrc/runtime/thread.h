@@ -1,6 +1,5 @@
 /* thread - the calling thread, as the kernel knows it. */
-#ifndef RUNTIME_THREAD_H
-#define RUNTIME_THREAD_H
+#pragma once
 
 #include <pthread.h>
 #include <stdint.h>
@@ -14,5 +13,3 @@ void thread_make_condition(pthread_cond_t *condition);
 /* Ask the scheduler for short slices (Linux 6.12): a thread that runs briefly and seldom goes before a computation
  * when it wakes. */
 void thread_ask_short_slices(void);
-
-#endif

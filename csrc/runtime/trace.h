@@ -1,6 +1,5 @@
 /* trace - DSM_TRACE: the node's events, one line each, in a file of this rank. */
-#ifndef RUNTIME_TRACE_H
-#define RUNTIME_TRACE_H
+#pragma once
 
 struct runtime;
 
@@ -8,5 +7,3 @@ struct runtime;
 int trace_open(struct runtime *runtime);
 /* Write the node's events since the last call.  Under the mutex. */
 void trace_write(struct runtime *runtime);
-
-#endif

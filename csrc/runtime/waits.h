@@ -6,8 +6,7 @@
  * Readers have no mutex: a wait may end, and another begin in its place, while they look.  Each field is whole, but
  * they may be of two waits.
  */
-#ifndef RUNTIME_WAITS_H
-#define RUNTIME_WAITS_H
+#pragma once
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -43,5 +42,3 @@ int64_t waits_deadline_ns(const struct wait *wait, double slice_s);
 
 /* What a thread waits for. */
 enum wait_kind waits_of(const struct waits *waits, uint32_t thread, uint64_t *object);
-
-#endif

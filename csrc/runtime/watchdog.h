@@ -4,10 +4,7 @@
  * locks stops every thread that calls MPI, the service thread as well.  So it never calls MPI, and only tries the
  * mutex.
  */
-#ifndef RUNTIME_WATCHDOG_H
-#define RUNTIME_WATCHDOG_H
+#pragma once
 
 /* The thread's function; it ends when runtime->stopping is set. */
 void *watchdog_thread(void *runtime);
-
-#endif

@@ -8,8 +8,7 @@
  * messages in the outbox, and `wake`, which says that something changed that a waiting thread may be waiting for.  Many
  * nodes fit in one process, and nothing here can tell simulation from production.
  */
-#ifndef PROTOCOL_BASE_CONTEXT_H
-#define PROTOCOL_BASE_CONTEXT_H
+#pragma once
 
 #include "protocol/base/reader.h"
 
@@ -176,5 +175,3 @@ static inline bool context_silent(const struct node *node)
 
 /* How much of a node's writes is in a copy that has `have`: stamps up to the last collection are implied (R8). */
 stamp context_known(const struct node *node, const struct vector *have, node_id writer);
-
-#endif

@@ -22,8 +22,7 @@
  *   ABSENT              a node that is missing  the caller                     meeting            sync/roll.c
  *   HELD                holder                  the node that waits behind it  lock, trail        sync/trail.c
  */
-#ifndef PROTOCOL_BASE_MESSAGE_H
-#define PROTOCOL_BASE_MESSAGE_H
+#pragma once
 
 #include "protocol/base/vector.h"
 
@@ -122,5 +121,3 @@ struct segment *message_segment(struct message *message, struct pool *pool);
 /* Into a list, and out of it where it is in one. */
 void message_link(struct message **list, struct message *message);
 void message_unlink(struct message *message);
-
-#endif

@@ -8,8 +8,7 @@
  *  2. persistent_bytes is the same of the blocks that no collection frees.
  *  3. A block is given back with the size that it was taken with, or trimmed to.
  */
-#ifndef PROTOCOL_BASE_POOL_H
-#define PROTOCOL_BASE_POOL_H
+#pragma once
 
 #include "protocol/base/port.h"
 
@@ -48,5 +47,3 @@ void pool_give_persistent(struct pool *pool, void *block, size_t bytes);
 
 /* An array that grows by doubling: make room for at least `count` elements of `element_bytes`. */
 void *pool_grow(struct pool *pool, void *array, uint32_t *capacity, uint32_t count, size_t element_bytes);
-
-#endif

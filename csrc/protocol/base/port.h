@@ -3,8 +3,7 @@
  * In production it is mprotect, mmap and death; in the simulator, plain arrays.  Offsets count from the start of the
  * shared range.  `view` is the same range on the side that is always writable.
  */
-#ifndef PROTOCOL_BASE_PORT_H
-#define PROTOCOL_BASE_PORT_H
+#pragma once
 
 #include "protocol/base/types.h"
 
@@ -39,5 +38,3 @@ struct port {
     /* A broken invariant or a malformed message: does not return. */
     void (*panic)(void *context, const char *text);
 };
-
-#endif

@@ -4,8 +4,7 @@
  * `bad`. The caller looks at `bad`, or at reader_ended, before it acts, and dies with the message's kind and sender
  * (context_malformed).
  */
-#ifndef PROTOCOL_BASE_READER_H
-#define PROTOCOL_BASE_READER_H
+#pragma once
 
 #include "protocol/base/message.h"
 
@@ -23,5 +22,3 @@ void reader_vector(struct reader *reader, struct pool *pool, node_id nodes, stam
 uint64_t reader_left(const struct reader *reader);
 /* All of it was read and nothing is left: else a count in it is wrong. */
 bool reader_ended(const struct reader *reader);
-
-#endif

@@ -3,13 +3,10 @@
  * The arrays sorted here are mostly in order already, but nothing may grow with the square of what a program touches,
  * and nothing may allocate: a heap sort, after a look whether there is anything to do.
  */
-#ifndef PROTOCOL_BASE_SORT_H
-#define PROTOCOL_BASE_SORT_H
+#pragma once
 
 #include "protocol/base/types.h"
 
 typedef bool sort_before(const void *a, const void *b);
 
 void sort_pointers(void **items, uint32_t count, sort_before *before);
-
-#endif

@@ -15,8 +15,7 @@
  *   collection      four meetings after which no node needs any diff, twin, vector or log
  *   exclusive       no other node has a copy: no twin and no notices until a node fetches the page
  */
-#ifndef PROTOCOL_BASE_TYPES_H
-#define PROTOCOL_BASE_TYPES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,5 +39,3 @@ enum wait_kind {
 };
 
 enum access { ACCESS_NONE = 0, ACCESS_READ = 1, ACCESS_WRITE = 2 };
-
-#endif

@@ -7,8 +7,7 @@
  *  1. No node occurs twice, no stamp is 0.
  *  2. One entry is `stamp` and `node`; more are the first `count` of `entries`, an array of the pool.
  */
-#ifndef PROTOCOL_BASE_VECTOR_H
-#define PROTOCOL_BASE_VECTOR_H
+#pragma once
 
 #include "protocol/base/pool.h"
 
@@ -39,5 +38,3 @@ void vector_clear(struct vector *vector, struct pool *pool);
 /* Every entry of `low` is at most that of `high`; `except` (or NODE_NONE) is not looked at. */
 bool vector_covers(const struct vector *high, const struct vector *low, node_id except);
 void vector_check(const struct vector *vector, const struct port *port);
-
-#endif

@@ -18,8 +18,7 @@
  *  2. An arriving page has no copy, a fetch that awaits one reply, and no access but that of a page that is refetched
  *     before any thread may see its new version (history_coming): what such a thread may read does not change under it.
  */
-#ifndef PROTOCOL_COHERENCE_BULK_H
-#define PROTOCOL_COHERENCE_BULK_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -41,5 +40,3 @@ bool bulk_uses(const struct node *node, uint64_t offset, uint64_t bytes);
 void bulk_put(struct node *node, struct message *message, uint64_t offset, uint64_t bytes);
 /* The message has room for one more segment of so many bytes, and they are worth it. */
 bool bulk_worth(struct node *node, const struct message *message, uint64_t bytes);
-
-#endif

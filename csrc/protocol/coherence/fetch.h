@@ -6,8 +6,7 @@
  *
  * A request is answered at once, from the state before whatever the server is fetching itself (serve.h).
  */
-#ifndef PROTOCOL_COHERENCE_FETCH_H
-#define PROTOCOL_COHERENCE_FETCH_H
+#pragma once
 
 #include "protocol/coherence/install.h"
 
@@ -32,5 +31,3 @@ void fetch_resume(struct node *node);
 /* The region goes: give up the fetches of its pages. */
 void fetch_remove_region(struct node *node, const struct region *region);
 void fetch_cancel(struct node *node, struct fetch *fetch);
-
-#endif

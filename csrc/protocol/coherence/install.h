@@ -8,8 +8,7 @@
  *                told of; the writer's `have` names those, and they are fetched as well before any is applied
  *   whole page   installed only if its sender has all that the copy here has; this node's own writes go back on top
  */
-#ifndef PROTOCOL_COHERENCE_INSTALL_H
-#define PROTOCOL_COHERENCE_INSTALL_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -49,5 +48,3 @@ void install_diffs(struct node *node, struct fetch *fetch);
 bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have);
 /* Forget what was gathered. */
 void install_drop_parts(struct node *node, struct fetch *fetch);
-
-#endif

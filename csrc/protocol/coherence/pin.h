@@ -3,8 +3,7 @@
  * A pinned page stays accessible to the kernel and to MPI, whatever other nodes write.  An acquire and a barrier bring
  * it up to date before they return.
  */
-#ifndef PROTOCOL_COHERENCE_PIN_H
-#define PROTOCOL_COHERENCE_PIN_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -17,5 +16,3 @@ void pin_insert(struct node *node, struct page *page);
 void pin_remove(struct node *node, struct page *page);
 /* The region goes, with its pages. */
 void pin_remove_region(struct node *node, const struct region *region);
-
-#endif

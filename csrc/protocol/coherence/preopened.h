@@ -11,8 +11,7 @@
  * Invariants
  *  1. A preopened page is listed.  (A listed page may have been served or pinned since, and be preopened no longer.)
  */
-#ifndef PROTOCOL_COHERENCE_PREOPENED_H
-#define PROTOCOL_COHERENCE_PREOPENED_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -36,5 +35,3 @@ void preopened_inspect(struct node *node);
 void preopened_pause(struct node *node);
 void preopened_resume(struct node *node);
 void preopened_remove_region(struct node *node, const struct region *region);
-
-#endif

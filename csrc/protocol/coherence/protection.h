@@ -6,8 +6,7 @@
  * Invariants
  *  1. `edges` is the number of changes of access along the whole range, as recorded in the pages.
  */
-#ifndef PROTOCOL_COHERENCE_PROTECTION_H
-#define PROTOCOL_COHERENCE_PROTECTION_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -23,5 +22,3 @@ void protection_flush(struct node *node);
 void protection_remove_region(struct node *node, struct region *region);
 /* Another node wrote something that this copy lacks: take the access away, as far as pins allow. */
 void protection_make_stale(struct node *node, struct page *page);
-
-#endif

@@ -8,8 +8,7 @@
  * The diffs are encoded before the interval closes, and claim to reach to its stamp: later writes are found by the next
  * inspection (preopened.h) and told by the next interval.
  */
-#ifndef PROTOCOL_COHERENCE_PUSH_H
-#define PROTOCOL_COHERENCE_PUSH_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -17,5 +16,3 @@
  * it. */
 void push_encode(struct node *node, node_id to);
 void push_send(struct node *node, node_id to, stamp closed);
-
-#endif

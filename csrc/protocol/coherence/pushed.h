@@ -4,8 +4,7 @@
  * once if nothing else is missing.  It is used only if it starts at or before what the copy has; what it says of other
  * writers' diffs (R3) counts as in a reply, but not before it is used.
  */
-#ifndef PROTOCOL_COHERENCE_PUSHED_H
-#define PROTOCOL_COHERENCE_PUSHED_H
+#pragma once
 
 #include "protocol/coherence/install.h"
 
@@ -13,5 +12,3 @@
 struct page *pushed_read(struct node *node, struct message *message, struct reader *reader);
 /* Begin a fetch with what was pushed. */
 void pushed_use(struct node *node, struct fetch *fetch);
-
-#endif

@@ -3,12 +3,9 @@
  * Whole pages by bulk transfer come in two steps: their message says where their bytes go (reply_place), and is
  * received (reply_receive) when they are there.
  */
-#ifndef PROTOCOL_COHERENCE_REPLY_H
-#define PROTOCOL_COHERENCE_REPLY_H
+#pragma once
 
 #include "protocol/page/page.h"
 
 void reply_place(struct node *node, struct message *message);
 void reply_receive(struct node *node, struct message *message);
-
-#endif

@@ -3,8 +3,7 @@
  *   OPEN -- seal_shut, protection_flush, seal_page --> VALID     the next write faults, and is noticed again
  *   OPEN -- seal_snapshot                          --> PREOPENED the page stays open; its twin is what was sent
  */
-#ifndef PROTOCOL_COHERENCE_SEAL_H
-#define PROTOCOL_COHERENCE_SEAL_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -17,5 +16,3 @@ stamp seal_page(struct node *node, struct page *page, bool late);
 void seal_snapshot(struct node *node, struct page *page);
 /* Encode what `late` has deferred: before others' writes change the page or its twin, and before its diffs are sent. */
 void seal_encode_deferred(struct node *node, struct page *page);
-
-#endif

@@ -14,8 +14,7 @@
  * that cut, too: notices have told it.  (A diff that was encoded before an interval in a cut closed is named by that
  * interval or by an earlier one, and the cut lists them all.)
  */
-#ifndef PROTOCOL_COHERENCE_WIRE_H
-#define PROTOCOL_COHERENCE_WIRE_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -64,5 +63,3 @@ void wire_put_diffs(struct node *node, struct message *message, struct page *pag
 /* What the page has here; `above_cut`: only what is above the last cut.  So k writers of one page cost their reader k
  * vectors of one entry, not k of k. */
 void wire_put_have(struct node *node, struct message *message, const struct page *page, bool above_cut);
-
-#endif

@@ -3,8 +3,7 @@
  * Invariants
  *  1. A page is listed exactly while it is dirty.
  */
-#ifndef PROTOCOL_COHERENCE_WRITES_H
-#define PROTOCOL_COHERENCE_WRITES_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -21,5 +20,3 @@ bool writes_open(struct node *node, struct page *page);
 /* A page is about to be opened: learn from it whether it should have been left open. */
 void writes_note(struct node *node, struct page *page);
 void writes_remove_region(struct node *node, const struct region *region);
-
-#endif

@@ -1,6 +1,5 @@
 /* access - how threads come to pages: faults, and pins, which promise that no fault will come. */
-#ifndef PROTOCOL_NODE_ACCESS_H
-#define PROTOCOL_NODE_ACCESS_H
+#pragma once
 
 #include "protocol/base/context.h"
 
@@ -19,5 +18,3 @@ void access_unpin(struct node *node, uint64_t offset, bool write);
 /* Before an acquire or a barrier returns: start the fetches that pinned pages need.  True when these are up to date,
  * and the update set is here. */
 bool access_caught_up(struct node *node);
-
-#endif

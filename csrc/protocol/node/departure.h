@@ -1,9 +1,6 @@
 /* departure - what happens on a node when a meeting departs. */
-#ifndef PROTOCOL_NODE_DEPARTURE_H
-#define PROTOCOL_NODE_DEPARTURE_H
+#pragma once
 
 #include "protocol/base/context.h"
 
 void departure_receive(struct node *node, struct message *message);
-
-#endif

@@ -5,8 +5,7 @@
  * Diagnosis      roll.h, trail.h, check.h
  * The rest is read: regions and pages, statistics, what is under way.
  */
-#ifndef PROTOCOL_NODE_FACE_H
-#define PROTOCOL_NODE_FACE_H
+#pragma once
 
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/fetch.h"
@@ -28,5 +27,3 @@
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/roll.h"
 #include "protocol/sync/trail.h"
-
-#endif

@@ -2,11 +2,8 @@
  *
  *   GRANT := uint32 lock, uint64 cuts that the sender has passed, intervals (sync/notices.h)
  */
-#ifndef PROTOCOL_NODE_GRANT_H
-#define PROTOCOL_NODE_GRANT_H
+#pragma once
 
 #include "protocol/base/context.h"
 
 void grant_receive(struct node *node, struct message *message);
-
-#endif

@@ -7,8 +7,7 @@
  * A thread that waits asks again after `wake`: access_fault, lock_poll, counter_poll, meeting_take are all questions
  * that can be repeated.  Messages to itself a node delivers before the call returns.
  */
-#ifndef PROTOCOL_NODE_NODE_H
-#define PROTOCOL_NODE_NODE_H
+#pragma once
 
 #include "protocol/base/context.h"
 
@@ -29,5 +28,3 @@ bool node_take_wake(struct node *node);
 /* Deliver what the node sent to itself, take the next step of a collection, tell the kernel of changed protections.
  * The functions of sync/ that threads call do not do it themselves: call it after them. */
 void node_settle(struct node *node);
-
-#endif

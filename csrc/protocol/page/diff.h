@@ -12,8 +12,7 @@
  *  1. Blocks ascend and lie in the page.
  *  2. The body ends where its last record ends.
  */
-#ifndef PROTOCOL_PAGE_DIFF_H
-#define PROTOCOL_PAGE_DIFF_H
+#pragma once
 
 #include "protocol/base/pool.h"
 
@@ -42,5 +41,3 @@ void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
  * meanwhile. */
 void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
 bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);
-
-#endif

@@ -16,8 +16,7 @@
  *  1. subscribers[i].since is not above what that node has of this node's writes, or will have when the messages that
  *     are under way to it have arrived.
  */
-#ifndef PROTOCOL_PAGE_HISTORY_H
-#define PROTOCOL_PAGE_HISTORY_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -85,5 +84,3 @@ void history_subscribe(struct page *page, struct pool *pool, node_id node, stamp
 void history_unsubscribe(struct page *page, node_id node);
 /* The node was sent everything up to `tag`. */
 void history_sent(struct page *page, node_id node, stamp tag);
-
-#endif

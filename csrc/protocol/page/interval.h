@@ -9,8 +9,7 @@
  * Invariants (interval_check)
  *  1. Stamps in a log ascend, and every one is above the cut of its node.
  */
-#ifndef PROTOCOL_PAGE_INTERVAL_H
-#define PROTOCOL_PAGE_INTERVAL_H
+#pragma once
 
 #include "protocol/base/pool.h"
 
@@ -44,5 +43,3 @@ struct interval *interval_at(const struct interval_log *log, stamp closed);
 /* Position of the first interval above `known`; items[first + position] ... */
 uint32_t interval_after(const struct interval_log *log, stamp known);
 void interval_check(const struct interval_log *log, stamp cut, const struct port *port);
-
-#endif

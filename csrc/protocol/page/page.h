@@ -23,8 +23,7 @@
  *  5. `extension` is not empty; it has `deferred_twin` where it has `deferred_tag`, and then there is a copy.
  *  6. A preopened page has a twin: what others were sent last, or the initial value.
  */
-#ifndef PROTOCOL_PAGE_PAGE_H
-#define PROTOCOL_PAGE_PAGE_H
+#pragma once
 
 #include "protocol/base/context.h"
 #include "protocol/page/diff.h"
@@ -188,5 +187,3 @@ bool page_worth_whole(const struct page *page, uint64_t diff_bytes);
 /* The first of the diffs that were encoded after `tag`, or NULL.  Searches from the latest: a reader lacks few of
  * many. */
 struct diff *page_diffs_after(const struct page *page, stamp tag);
-
-#endif

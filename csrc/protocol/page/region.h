@@ -7,8 +7,7 @@
  *  1. Regions do not overlap, and between two of them lies at least one granule that belongs to nobody.
  *  2. A page that has no struct yet holds the initial value, is readable by nobody, and was never written by anybody.
  */
-#ifndef PROTOCOL_PAGE_REGION_H
-#define PROTOCOL_PAGE_REGION_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -64,5 +63,3 @@ struct page *region_page(struct region *region, struct pool *pool, uint64_t inde
 struct page *region_pages(struct region *region, struct pool *pool, uint64_t index, uint64_t end, uint64_t *count);
 /* The page, or NULL if it has none. */
 struct page *region_page_if(const struct region *region, uint64_t index);
-
-#endif

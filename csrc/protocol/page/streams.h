@@ -17,8 +17,7 @@
  *              stride, each beside the last.  The second is as wide as the first, and each further one twice as wide as
  *              the one before it, up to all of a row.  The next group is guessed to be as wide as this one became
  */
-#ifndef PROTOCOL_PAGE_STREAMS_H
-#define PROTOCOL_PAGE_STREAMS_H
+#pragma once
 
 #include "protocol/base/types.h"
 
@@ -73,5 +72,3 @@ void streams_shorten(struct streams *streams, struct stream_run *run, uint64_t c
 uint64_t streams_guessed(const struct streams *streams);
 /* It was used to its end. */
 void streams_confirm(struct streams *streams);
-
-#endif

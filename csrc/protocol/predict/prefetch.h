@@ -9,8 +9,7 @@
  *  1. While `under_way`, somebody has to receive answers although nobody waits for them.
  *  2. Ranges are started in the order in which they were asked for.
  */
-#ifndef PROTOCOL_PREDICT_PREFETCH_H
-#define PROTOCOL_PREDICT_PREFETCH_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -30,5 +29,3 @@ void prefetch_add(struct node *node, const struct region *region, uint64_t page,
 /* Start what there is room for.  Called at the end of every entry into the node. */
 void prefetch_step(struct node *node);
 void prefetch_fini(struct node *node);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * A page in the middle of what was fetched ahead stays inaccessible: it is a marker, whose first use asks for more.
  */
-#ifndef PROTOCOL_PREDICT_READAHEAD_H
-#define PROTOCOL_PREDICT_READAHEAD_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -12,5 +11,3 @@
 void readahead_read(struct node *node, struct page *page);
 /* A write fault opened the page. */
 void readahead_write(struct node *node, struct page *page);
-
-#endif

@@ -7,8 +7,7 @@
  * A collection, in which nothing may be fetched, takes no page out of the set: that would end the predictions of a
  * whole program.
  */
-#ifndef PROTOCOL_PREDICT_UPDATE_H
-#define PROTOCOL_PREDICT_UPDATE_H
+#pragma once
 
 #include "protocol/page/page.h"
 
@@ -33,5 +32,3 @@ void update_defer(struct node *node);
 /* The copy was dropped, since no thread here looked at it: the next version is refetched all the same. */
 void update_dropped(struct page *page);
 void update_remove_region(struct node *node, const struct region *region);
-
-#endif

@@ -10,8 +10,7 @@
  *
  * The ids are freed regions over which no array is left: a region's addresses are used again when every node names it.
  */
-#ifndef PROTOCOL_SYNC_BALLOT_H
-#define PROTOCOL_SYNC_BALLOT_H
+#pragma once
 
 #include "protocol/base/context.h"
 
@@ -89,5 +88,3 @@ void ballot_decide(struct node *node, struct message *message, const struct tall
 void ballot_read_outcome(struct reader *reader, struct outcome *outcome);
 /* As a string in `room` bytes, cut off where it is longer. */
 void ballot_copy_text(char *to, size_t room, struct ballot_text text);
-
-#endif

@@ -19,8 +19,7 @@
  * names them is not believed (reader_vector's floor).  Nor is it asked for the diffs that it still has from before: the
  * copies that were kept contain them, and what replaced them, which they would take away.
  */
-#ifndef PROTOCOL_SYNC_COLLECTION_H
-#define PROTOCOL_SYNC_COLLECTION_H
+#pragma once
 
 #include "protocol/base/context.h"
 
@@ -34,5 +33,3 @@ void collection_request(struct node *node);
 void collection_departed(struct node *node, stamp stamp);
 void collection_receive_request(struct node *node);
 void collection_receive_collect(struct node *node);
-
-#endif

@@ -1,6 +1,5 @@
 /* counter - a number that is atomic at its home node.  It carries no write notices and orders nothing. */
-#ifndef PROTOCOL_SYNC_COUNTER_H
-#define PROTOCOL_SYNC_COUNTER_H
+#pragma once
 
 #include "protocol/base/context.h"
 
@@ -38,5 +37,3 @@ struct counter *counter_new(struct node *node, int64_t start);
 
 void counter_receive_add(struct node *node, struct message *message);
 void counter_receive_sum(struct node *node, const struct message *message);
-
-#endif

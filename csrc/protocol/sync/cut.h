@@ -1,12 +1,9 @@
 /* cut - a departure is a consistent cut (R7): every node chooses the owners of what was written from the same list of
  * intervals, and forgets the intervals, which all know now.
  */
-#ifndef PROTOCOL_SYNC_CUT_H
-#define PROTOCOL_SYNC_CUT_H
+#pragma once
 
 #include "protocol/base/context.h"
 
 /* The reader stands at the intervals of the departure, which have been applied already. */
 void cut_pass(struct node *node, const struct message *message, struct reader reader);
-
-#endif

@@ -26,8 +26,7 @@
  *     node
  *  and lock is outstanding).  4. withdrawing implies asked, by a thread that tries.
  */
-#ifndef PROTOCOL_SYNC_LOCK_H
-#define PROTOCOL_SYNC_LOCK_H
+#pragma once
 
 #include "protocol/base/context.h"
 
@@ -129,5 +128,3 @@ void lock_take_token(struct node *node, struct lock *lock);
 /* The lock has come, or no thread waits for it any more. */
 void lock_forget_trail(struct node *node, struct lock *lock);
 void lock_fini(struct node *node, struct lock *lock);
-
-#endif

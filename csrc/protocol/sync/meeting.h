@@ -16,8 +16,7 @@
  *  2. A node has an arrival of its own, or of a child, only between its meeting's departures; none once all below
  *     arrived.
  */
-#ifndef PROTOCOL_SYNC_MEETING_H
-#define PROTOCOL_SYNC_MEETING_H
+#pragma once
 
 #include "protocol/sync/ballot.h"
 #include "protocol/sync/tree.h"
@@ -52,5 +51,3 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
 bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next);
 /* Departures that this node has still to receive. */
 uint64_t meeting_under_way(const struct node *node);
-
-#endif

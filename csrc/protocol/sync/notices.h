@@ -6,8 +6,7 @@
  *
  * A notice raises the page's `need`; a copy that lacks it is stale from then on, and loses its access.
  */
-#ifndef PROTOCOL_SYNC_NOTICES_H
-#define PROTOCOL_SYNC_NOTICES_H
+#pragma once
 
 #include "protocol/base/context.h"
 #include "protocol/page/interval.h"
@@ -25,5 +24,3 @@ void notices_merge(struct node *node, struct message *to, struct message *const 
                    uint32_t froms);
 /* Take in write notices: the acquire side of every synchronisation. */
 void notices_apply(struct node *node, const struct message *message, struct reader *reader);
-
-#endif

@@ -4,8 +4,7 @@
  * there down to where arrivals are missing; each node that has not arrived answers the caller itself.  Nothing depends
  * on it: who does not answer is not named.
  */
-#ifndef PROTOCOL_SYNC_ROLL_H
-#define PROTOCOL_SYNC_ROLL_H
+#pragma once
 
 #include "protocol/base/context.h"
 
@@ -26,5 +25,3 @@ bool roll_known(const struct node *node);
 
 void roll_receive_call(struct node *node, const struct message *message);
 void roll_receive_absent(struct node *node, const struct message *message);
-
-#endif

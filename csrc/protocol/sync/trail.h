@@ -9,8 +9,7 @@
  *
  * Nothing depends on it: it is for words, sent when the runtime says so (trail_tell), and may be out of date.
  */
-#ifndef PROTOCOL_SYNC_TRAIL_H
-#define PROTOCOL_SYNC_TRAIL_H
+#pragma once
 
 #include "protocol/sync/lock.h"
 
@@ -22,5 +21,3 @@ bool trail_is_circle(const struct trail *trail);
 void trail_tell(struct node *node);
 
 void trail_receive_held(struct node *node, const struct message *message);
-
-#endif

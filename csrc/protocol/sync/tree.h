@@ -1,7 +1,6 @@
 /* tree - the tree of nodes that meetings, collections and roll calls run over: TREE_CHILDREN to a parent, node 0 at
  * the root. */
-#ifndef PROTOCOL_SYNC_TREE_H
-#define PROTOCOL_SYNC_TREE_H
+#pragma once
 
 #include "protocol/base/types.h"
 
@@ -11,5 +10,3 @@ enum { TREE_CHILDREN = 4 };
 node_id tree_parent(node_id node);
 /* NODE_NONE: there is none of this number. */
 node_id tree_child(node_id node, int k, node_id nodes);
-
-#endif
