@@ -67,10 +67,10 @@ class Ref:
         """
         runtime = _runtime.active()
         if self.job != runtime.lib.dsm_job():
-            raise ValueError("this dsm.ref is from another job, whose memory is not here")
+            raise ValueError("this dsm.ref is from another job, and names no memory of this one")
         root = root_of_region(self.region)
         if root is None:
-            raise ValueError(f"the array of this dsm.ref was freed (allocation {self.region} is not here)")
+            raise ValueError(f"the array of this dsm.ref was freed: allocation {self.region} does not exist any more")
         if not 0 <= self.offset <= root.nbytes:
             raise ValueError(
                 f"this dsm.ref lies outside of its allocation: offset {self.offset} of {root.nbytes} bytes"
