@@ -17,6 +17,8 @@
 
 #include "code.h"
 #include "masks.h"
+#include "signals.h"
+#include "trap.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -55,132 +57,12 @@ struct fault {
     atomic_bool explained;
     struct taken_signal segv, bus;
     char thief[THIEF_BYTES];
-    struct sigaction interrupt_before, usr1_before;
-    bool interrupt_watched, usr1_watched;
-    atomic_uint interrupts;
-    void (*print)(void);
     void *stack; /* the alternate stack of thread `stack_owner`, which got one last */
     pid_t stack_owner;
     stack_t stack_before;
 };
 
 static struct fault *_Atomic the_fault;
-
-/* ---- what the signal says ------------------------------------------------------------------------------------- */
-
-enum fault_access { FAULT_READ, FAULT_WRITE, FAULT_EXECUTE, FAULT_UNKNOWN };
-
-#if defined(__x86_64__) && !defined(FAULT_ACCESS_UNKNOWN)
-
-static enum fault_access access_kind(const ucontext_t *context)
-{
-    enum { PF_WRITE = 2, PF_INSTRUCTION = 16 }; /* Intel SDM 3A, "Page-Fault Exception", error code */
-    unsigned long long code = (unsigned long long)context->uc_mcontext.gregs[REG_ERR];
-    if (code & PF_INSTRUCTION)
-        return FAULT_EXECUTE;
-    return code & PF_WRITE ? FAULT_WRITE : FAULT_READ;
-}
-
-#elif defined(__aarch64__) && !defined(FAULT_ACCESS_UNKNOWN)
-
-/* The kernel puts records of {magic, size} into the reserved area; one of them holds the syndrome register
- * (arch/arm64/include/uapi/asm/sigcontext.h; fields as in the Arm ARM, "ESR_EL1"). */
-static enum fault_access access_kind(const ucontext_t *context)
-{
-    enum { SYNDROME_MAGIC = 0x45535201, EC_SHIFT = 26, EC_MASK = 0x3f, EC_INSTRUCTION_ABORT = 0x20 };
-    enum { WRITE_NOT_READ = 1 << 6, CACHE_MAINTENANCE = 1 << 8 };
-    const unsigned char *at = (const unsigned char *)context->uc_mcontext.__reserved;
-    const unsigned char *end = at + sizeof context->uc_mcontext.__reserved;
-    while (end - at >= 16) {
-        uint32_t magic, size;
-        memcpy(&magic, at, sizeof magic);
-        memcpy(&size, at + 4, sizeof size);
-        if (magic == SYNDROME_MAGIC) {
-            uint64_t syndrome;
-            memcpy(&syndrome, at + 8, sizeof syndrome);
-            if (((syndrome >> EC_SHIFT) & EC_MASK) == EC_INSTRUCTION_ABORT)
-                return FAULT_EXECUTE;
-            return (syndrome & WRITE_NOT_READ) && !(syndrome & CACHE_MAINTENANCE) ? FAULT_WRITE : FAULT_READ;
-        }
-        if (size < 8 || (size_t)(end - at) < size)
-            break;
-        at += size;
-    }
-    return FAULT_UNKNOWN;
-}
-
-#else
-
-static enum fault_access access_kind(const ucontext_t *context)
-{
-    (void)context;
-    return FAULT_UNKNOWN;
-}
-
-#endif
-
-/* A read that was served does not fault again at once, so a second fault at the same place must be a write.  (Where
- * a peer took the page away in between, one page is opened for writing without need.)  initial-exec: the handler
- * must not make the dynamic linker allocate. */
-static bool access_is_write(const ucontext_t *context, uintptr_t address)
-{
-    static _Thread_local volatile uintptr_t last_read __attribute__((tls_model("initial-exec")));
-    enum fault_access kind = access_kind(context);
-    if (kind != FAULT_UNKNOWN)
-        return kind == FAULT_WRITE;
-    bool again = last_read == address;
-    last_read = again ? 0 : address;
-    return again;
-}
-
-/* Where the access was made, and where the function that made it returns to, if it is a leaf. */
-static void access_made_at(const ucontext_t *context, uintptr_t *pc, uintptr_t *caller)
-{
-#if defined(__x86_64__)
-    *pc = (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
-    memcpy(caller, (const void *)(uintptr_t)context->uc_mcontext.gregs[REG_RSP], sizeof *caller);
-#elif defined(__aarch64__)
-    *pc = (uintptr_t)context->uc_mcontext.pc;
-    *caller = (uintptr_t)context->uc_mcontext.regs[30];
-#else
-    (void)context;
-    *pc = *caller = 0;
-#endif
-}
-
-/* ---- handing on ----------------------------------------------------------------------------------------------- */
-
-/* Act as the kernel would have without us.  The kernel restores the mask when our handler returns. */
-static void hand_on(struct sigaction *before, int signal, siginfo_t *info, void *context)
-{
-    struct sigaction action = *before;
-    bool sent = info->si_code <= 0; /* by kill() or raise(), so no instruction will fault again */
-    if (!(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_IGN && sent)
-        return;
-    if (!(action.sa_flags & SA_SIGINFO) && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
-        struct sigaction standard = {.sa_handler = SIG_DFL};
-        sigaction(signal, &standard, NULL);
-        if (sent) {
-            sigset_t only;
-            sigemptyset(&only);
-            sigaddset(&only, signal);
-            pthread_sigmask(SIG_UNBLOCK, &only, NULL);
-            raise(signal);
-        }
-        return;
-    }
-    if (action.sa_flags & (int)SA_RESETHAND) {
-        before->sa_flags = 0;
-        before->sa_handler = SIG_DFL;
-    }
-    if (!(action.sa_flags & SA_NODEFER))
-        sigaddset(&action.sa_mask, signal);
-    pthread_sigmask(SIG_BLOCK, &action.sa_mask, NULL);
-    if (action.sa_flags & SA_SIGINFO)
-        action.sa_sigaction(signal, info, context);
-    else
-        action.sa_handler(signal);
-}
 
 /* ---- SIGSEGV and SIGBUS ---------------------------------------------------------------------------------------- */
 
@@ -192,12 +74,13 @@ static bool serve(struct fault *fault, const siginfo_t *info, const ucontext_t *
     uintptr_t address = (uintptr_t)info->si_addr;
     if (!server || info->si_code != SEGV_ACCERR || address - fault->range >= fault->bytes)
         return false;
-    if (access_kind(context) == FAULT_EXECUTE)
+    enum trap_kind kind = trap_kind(context, address);
+    if (kind == TRAP_EXECUTE)
         return false;
     uintptr_t pc, caller;
-    access_made_at(context, &pc, &caller);
+    trap_place(context, &pc, &caller);
     bool by_mpi = code_is_mpi(&fault->code, pc, caller);
-    return server(fault->context, address - fault->range, access_is_write(context, address), by_mpi) != 0;
+    return server(fault->context, address - fault->range, kind == TRAP_WRITE, by_mpi) != 0;
 }
 
 static void explain_bus_error(const struct fault *fault, const siginfo_t *info)
@@ -219,8 +102,8 @@ static void explain_death(struct fault *fault, const siginfo_t *info)
     uintptr_t address = (uintptr_t)info->si_addr;
     bool sent = info->si_code <= 0, in_range = !sent && address - fault->range < fault->bytes;
     bool forked = getpid() != fault->process;
-    if (!fault->explain || !atomic_load(&fault->server) || (in_range && !forked) ||
-        atomic_exchange(&fault->explained, true))
+    bool served = in_range && !forked;
+    if (!fault->explain || !atomic_load(&fault->server) || served || atomic_exchange(&fault->explained, true))
         return;
     if (sent)
         fault->explain(FAULT_SENT, (uintptr_t)info->si_pid);
@@ -241,11 +124,11 @@ static bool is_default(int signal)
 static void not_served(struct fault *fault, unsigned generation, siginfo_t *info, void *context)
 {
     uintptr_t pc, pc_after, caller;
-    access_made_at(context, &pc, &caller);
+    trap_place(context, &pc, &caller);
     if (fault->segv.hopeless[generation] || (uintptr_t)info->si_addr - fault->range < fault->bytes)
         explain_death(fault, info);
-    hand_on(&fault->segv.before[generation], SIGSEGV, info, context);
-    access_made_at(context, &pc_after, &caller);
+    trap_hand_on(&fault->segv.before[generation], SIGSEGV, info, context);
+    trap_place(context, &pc_after, &caller);
     if (pc == pc_after && is_default(SIGSEGV))
         explain_death(fault, info);
 }
@@ -260,7 +143,7 @@ static void handle(unsigned generation, int signal, siginfo_t *info, void *conte
     } else {
         if (atomic_load(&fault->server))
             explain_bus_error(fault, info);
-        hand_on(&fault->bus.before[generation], signal, info, context);
+        trap_hand_on(&fault->bus.before[generation], signal, info, context);
     }
     errno = saved_errno;
 }
@@ -454,15 +337,6 @@ int fault_install(void *range, uint64_t bytes, fault_server *server, void *conte
     return error;
 }
 
-static void unwatch(int signal, bool *watched, const struct sigaction *before, fault_entry *ours)
-{
-    struct sigaction now;
-    if (*watched && sigaction(signal, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == ours) {
-        sigaction(signal, before, NULL);
-        *watched = false;
-    }
-}
-
 bool fault_stolen(void)
 {
     struct fault *fault = atomic_load(&the_fault);
@@ -503,88 +377,14 @@ void fault_explain_death(void (*explain)(enum fault_death how, uintptr_t value))
         fault->explain = explain;
 }
 
-/* ---- SIGINT and SIGUSR1 ---------------------------------------------------------------------------------------- */
-
-static void on_interrupt(int signal, siginfo_t *info, void *context)
-{
-    int saved_errno = errno;
-    struct fault *fault = atomic_load(&the_fault);
-    atomic_fetch_add(&fault->interrupts, 1);
-    hand_on(&fault->interrupt_before, signal, info, context);
-    errno = saved_errno;
-}
-
-/* A program that ignores Ctrl-C, or is started in the background, must go on ignoring it. */
-int fault_watch_interrupt(void)
-{
-    struct fault *fault = fault_state();
-    struct sigaction now;
-    if (!fault)
-        return -ENOMEM;
-    if (sigaction(SIGINT, NULL, &now) != 0)
-        return -errno;
-    if (!(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_IGN)
-        return 0;
-    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_interrupt)
-        return 0;
-    fault->interrupt_before = now;
-    struct sigaction ours = now; /* system calls are interrupted, or restarted, as before */
-    ours.sa_flags = SA_SIGINFO | (now.sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER));
-    ours.sa_sigaction = on_interrupt;
-    if (sigaction(SIGINT, &ours, NULL) != 0)
-        return -errno;
-    fault->interrupt_watched = true;
-    return 0;
-}
-
-unsigned fault_interrupts(void)
-{
-    struct fault *fault = atomic_load(&the_fault);
-    return fault ? atomic_load(&fault->interrupts) : 0;
-}
-
-static void on_usr1(int signal, siginfo_t *info, void *context)
-{
-    int saved_errno = errno;
-    struct fault *fault = atomic_load(&the_fault);
-    struct sigaction *before = &fault->usr1_before;
-    fault->print();
-    /* MPICH has a handler of its own here; the default would end the process that was only asked a question. */
-    if ((before->sa_flags & SA_SIGINFO) || before->sa_handler != SIG_DFL)
-        hand_on(before, signal, info, context);
-    errno = saved_errno;
-}
-
-int fault_watch_usr1(void (*print)(void))
-{
-    struct fault *fault = fault_state();
-    struct sigaction now, ours = {.sa_flags = SA_SIGINFO | SA_RESTART};
-    if (!fault)
-        return -ENOMEM;
-    if (sigaction(SIGUSR1, NULL, &now) != 0)
-        return -errno;
-    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_usr1)
-        return 0;
-    fault->print = print;
-    fault->usr1_before = now;
-    ours.sa_sigaction = on_usr1;
-    sigemptyset(&ours.sa_mask);
-    if (sigaction(SIGUSR1, &ours, NULL) != 0)
-        return -errno;
-    fault->usr1_watched = true;
-    return 0;
-}
-
 void fault_remove(void)
 {
     struct fault *fault = atomic_load(&the_fault);
+    signals_unwatch();
     if (!fault)
         return;
     atomic_store(&fault->server, NULL);
     give_back(&fault->segv);
     give_back(&fault->bus);
     stack_take_away(fault);
-    unwatch(SIGINT, &fault->interrupt_watched, &fault->interrupt_before, on_interrupt);
-    unwatch(SIGUSR1, &fault->usr1_watched, &fault->usr1_before, on_usr1);
-    atomic_store(&fault->interrupts, 0);
 }

@@ -25,8 +25,7 @@
  * `by_mpi`: the access is made inside of an MPI call (code.h). */
 typedef int fault_server(void *context, uint64_t offset, bool write, bool by_mpi);
 
-/* One range per process.  `write` comes from the signal context on x86-64 and AArch64; elsewhere it is false the
- * first time and true when the same thread faults at the same address again.  The calling thread, and those that it
+/* One range per process.  `write` comes from the signal context (trap.h).  The calling thread, and those that it
  * makes from then on, do not block SIGSEGV and SIGBUS any more.  0 or -errno. */
 int fault_install(void *range, uint64_t bytes, fault_server *server, void *context);
 void fault_remove(void);
@@ -51,11 +50,3 @@ bool fault_stolen(void);
 void fault_retake(bool stack);
 /* The file of the code that took it last, or "SIG_DFL" or "SIG_IGN". */
 const char *fault_thief(void);
-
-/* SIGINT is counted (the handler that was there before, Python's, runs as well), so that a wait inside a fault can
- * end: a wait that began after n of them ends when there are more.  fault_remove sets the count to 0. */
-int fault_watch_interrupt(void);
-unsigned fault_interrupts(void);
-
-/* Call `print` (async-signal-safe) on SIGUSR1, and then the handler that was there before, if there was one. */
-int fault_watch_usr1(void (*print)(void));

@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "machine/fault.h"
+#include "machine/signals.h"
 #include "runtime/collective.h"
 #include "runtime/death.h"
 #include "runtime/progress.h"
@@ -44,12 +44,12 @@ void end_with_mpi(void)
     struct runtime *runtime = runtime_current;
     if (!runtime || runtime->process != getpid() || runtime->dying)
         return;
-    unsigned interrupts = fault_interrupts();
+    unsigned interrupts = signals_interrupts();
     while (runtime_state() == RUNTIME_ACTIVE) {
         int error = dsm_finalize(false, 0.1);
         if (error && error != DSM_AGAIN)
             death_end_all(runtime, dsm_last_error(), 1, false);
-        if (fault_interrupts() != interrupts)
+        if (signals_interrupts() != interrupts)
             death_end_all(runtime, "interrupted (Ctrl-C) at its end, before other ranks came to theirs", 130, false);
     }
 }

@@ -11,6 +11,7 @@
 
 #include "machine/clock.h"
 #include "machine/fault.h"
+#include "machine/signals.h"
 #include "runtime/death.h"
 #include "runtime/error.h"
 #include "runtime/print.h"
@@ -90,12 +91,12 @@ struct question faults_question(uint64_t offset, bool write)
 bool faults_await(struct runtime *runtime, struct question *question)
 {
     enum { SIGNALS_EVERY_NS = 100 * 1000 * 1000, PATIENCE_NS = 1000 * 1000 * 1000 };
-    unsigned interrupts = fault_interrupts();
+    unsigned interrupts = signals_interrupts();
     int64_t interrupted_ns = 0;
     while (!progress_wait(runtime, question, clock_now_ns() + SIGNALS_EVERY_NS)) {
         if (runtime_state() != RUNTIME_ACTIVE)
             return false;
-        if (fault_interrupts() == interrupts)
+        if (signals_interrupts() == interrupts)
             continue;
         int64_t now = clock_now_ns();
         interrupted_ns = interrupted_ns ? interrupted_ns : now;
@@ -199,6 +200,6 @@ int faults_begin(struct runtime *runtime)
         return error_set(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
     fault_explain_view(runtime->memory.system);
     fault_explain_death(warn_of_death);
-    fault_watch_interrupt();
+    signals_watch_interrupt();
     return DSM_OK;
 }

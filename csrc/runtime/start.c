@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "machine/clock.h"
-#include "machine/fault.h"
+#include "machine/signals.h"
 #include "machine/mpi_process.h"
 #include "runtime/bells.h"
 #include "runtime/chaos_node.h"
@@ -239,7 +239,7 @@ static int begin(const void *mpi_comm, const struct dsm_options *options)
     runtime->neighbour_file = -1;
     init_mutex(runtime);
     starting = runtime_current = runtime;
-    fault_watch_usr1(print_waits);
+    signals_watch_usr1(print_waits);
     return DSM_OK;
 }
 

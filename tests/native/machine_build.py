@@ -14,8 +14,8 @@ HELP = pathlib.Path(__file__).with_name("machine_help.c")
 NAME = "_dsm_machine"
 
 # Handed to cffi: what the headers declare, without preprocessor lines; cffi does not know function types.
-HEADERS = ("memory.h", "fault.h", "doorbell.h", "board.h")
-USED = ("clock.c", "code.c", "masks.c")  # by these
+HEADERS = ("memory.h", "fault.h", "signals.h", "doorbell.h", "board.h")
+USED = ("clock.c", "code.c", "masks.c", "trap.c")  # by these
 HELP_FACE = """
 struct help {
     struct memory *memory;
@@ -67,7 +67,7 @@ def load(directory, *, access_unknown=False):
             sources=[str(source) for source in sources],
             include_dirs=[str(MACHINE)],
             extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter"],
-            define_macros=[("FAULT_ACCESS_UNKNOWN", "1")] if access_unknown else [],
+            define_macros=[("TRAP_KIND_UNKNOWN", "1")] if access_unknown else [],
             libraries=["pthread"],
         )
         built = builder.compile(tmpdir=str(directory))

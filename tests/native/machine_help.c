@@ -3,6 +3,7 @@
 #include "doorbell.h"
 #include "fault.h"
 #include "memory.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -258,11 +259,11 @@ int help_interrupts_former(void)
     struct sigaction theirs = {.sa_handler = former_interrupt}, before, after;
     sigaction(SIGINT, &theirs, &before);
     former_calls = 0;
-    int result = fault_watch_interrupt();
-    unsigned early = fault_interrupts();
+    int result = signals_watch_interrupt();
+    unsigned early = signals_interrupts();
     raise(SIGINT);
     raise(SIGINT);
-    unsigned seen = fault_interrupts();
+    unsigned seen = signals_interrupts();
     fault_remove();
     sigaction(SIGINT, &before, &after);
     return result == 0 && early == 0 && seen == 2 && after.sa_handler == former_interrupt ? former_calls : -1;
@@ -286,7 +287,7 @@ int help_usr1(bool handled)
     struct sigaction theirs = {.sa_handler = handled ? user_handler : SIG_DFL}, before;
     sigaction(SIGUSR1, &theirs, &before);
     printed = user_calls = 0;
-    int result = fault_watch_usr1(print);
+    int result = signals_watch_usr1(print);
     raise(SIGUSR1);
     fault_remove();
     sigaction(SIGUSR1, &before, NULL);

@@ -471,19 +471,19 @@ def test_a_thief_leaves_us_its_small_stack_and_we_take_ours_back(machine):
 def test_an_ignored_interrupt_stays_ignored_and_a_default_one_kills(machine):
     run = script("""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        assert lib.fault_watch_interrupt() == 0
+        assert lib.signals_watch_interrupt() == 0
         os.kill(os.getpid(), signal.SIGINT)
-        assert lib.fault_interrupts() == 0
+        assert lib.signals_interrupts() == 0
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        assert lib.fault_watch_interrupt() == 0
+        assert lib.signals_watch_interrupt() == 0
         try:
             os.kill(os.getpid(), signal.SIGINT)
             for _ in range(10**6): pass
         except KeyboardInterrupt:
-            assert lib.fault_interrupts() == 1
+            assert lib.signals_interrupts() == 1
             lib.fault_remove()
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            assert lib.fault_watch_interrupt() == 0
+            assert lib.signals_watch_interrupt() == 0
             os.kill(os.getpid(), signal.SIGINT)
     """)
     assert (run.returncode, run.stderr) == (-signal.SIGINT, "")
