@@ -67,15 +67,19 @@ static int agreed(struct runtime *runtime, int error)
 static int check_options(struct runtime *runtime)
 {
     const struct dsm_options *options = &runtime->options;
-    int error = check_same(runtime, "the way of progress (DSM_PROGRESS)", (uint64_t)options->progress);
-    if (!error)
-        error = check_same(runtime, "the size of the address range (DSM_RANGE_BYTES)", options->range_bytes);
-    if (!error)
-        error = check_same(runtime, "the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes);
-    if (!error)
-        error = check_same(runtime, "the seed of chaos (DSM_CHAOS)", options->chaos_seed);
-    if (!error)
-        error = check_same(runtime, "the format of messages (another version of dsm?)", MESSAGE_MAGIC);
+    const struct {
+        const char *what;
+        uint64_t value;
+    } same[] = {
+        {"the way of progress (DSM_PROGRESS)", (uint64_t)options->progress},
+        {"the size of the address range (DSM_RANGE_BYTES)", options->range_bytes},
+        {"the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes},
+        {"the seed of chaos (DSM_CHAOS)", options->chaos_seed},
+        {"the format of messages (another version of dsm?)", MESSAGE_MAGIC},
+    };
+    int error = DSM_OK;
+    for (size_t i = 0; i < sizeof same / sizeof same[0] && !error; i++)
+        error = check_same(runtime, same[i].what, same[i].value);
     return error;
 }
 
