@@ -162,7 +162,7 @@ uint64_t transport_agree_max(struct transport *transport, uint64_t value)
 static void add_piece(struct pieces *pieces, void *at, uint64_t bytes)
 {
     if (bytes)
-        pieces->items[pieces->count++] = (struct transport_part){at, bytes};
+        pieces->items[pieces->count++] = (struct transport_part){.at = at, .bytes = bytes};
 }
 
 /* As much of the queue as the kernel takes. */
