@@ -114,9 +114,8 @@ static bool caught_up(struct runtime *runtime, struct question *question)
 
 void faults_catch_up(struct runtime *runtime)
 {
-    struct question question = {.answered = caught_up};
     if (runtime->node->pins->first || !update_done(runtime->node))
-        faults_await(runtime, &question);
+        faults_await(runtime, &(struct question){.answered = caught_up});
 }
 
 static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
