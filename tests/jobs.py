@@ -64,11 +64,15 @@ class Job:
     def wait_for(self, pattern, times=1, seconds=30):
         """Wait until the job has printed something that matches."""
         end = time.monotonic() + seconds
+        over = False
         while len(found := re.findall(pattern, self.out + self.err)) < times:
-            if self.process.poll() is not None or time.monotonic() > end:
-                self.kill()
+            if over:
                 raise AssertionError(f"{pattern!r} {len(found)} times instead of {times}, then {self!r}")
-            time.sleep(0.02)
+            over = self.process.poll() is not None or time.monotonic() > end
+            if over:
+                self.kill()  # what the job printed last is read now, and looked at once more
+            else:
+                time.sleep(0.02)
 
     def wait(self, seconds=40):
         """Wait for the end; a job that hangs is ended, and a failure."""
