@@ -94,12 +94,12 @@ format: $(TEST)/installed
 	$(TEST)/bin/ruff format .
 
 lint: $(TEST)/installed
-	$(TEST)/bin/clang-format --dry-run --Werror $(C_FILES)
+	@$(TEST)/bin/clang-format --dry-run --Werror $(C_FILES)
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy dsm
-	printf '%s\n' $(filter csrc/%.c,$(C_FILES)) | $(EACH) $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null {}
-	for family in MPICH OPEN_MPI; do printf '%s\n' $(wildcard csrc/machine/*.c) | \
+	@printf '%s\n' $(filter csrc/%.c,$(C_FILES)) | $(EACH) $(TEST)/bin/mpicc $(STRICT) -Icsrc -c -o /dev/null {}
+	@for family in MPICH OPEN_MPI; do printf '%s\n' $(wildcard csrc/machine/*.c) | \
 	    $(EACH) $(CC) $(STRICT) -DDSM_FOR_$$family -Icsrc -c -o /dev/null {} || exit 1; done
 
 # One rule at a time is taken out of a copy of the protocol; the table says which random program notices.
