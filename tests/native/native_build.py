@@ -1,5 +1,6 @@
 """Compile the protocol, the simulator and the helpers of the unit tests into a module of their own, for tests only."""
 
+import fcntl
 import hashlib
 import importlib.util
 import pathlib
@@ -62,18 +63,20 @@ def load():
     if NAME not in sys.modules:
         folder = directory()
         folder.mkdir(parents=True, exist_ok=True)
-        built = next(folder.glob(f"{NAME}.*.so"), None)
-        if built is None:
-            builder = cffi.FFI()
-            builder.cdef(_declarations())
-            builder.set_source(
-                NAME,
-                '#include "protocol/node/face.h"\n' + "".join(f'#include "{header}"\n' for header in OWN_HEADERS),
-                sources=[str(path) for path in sources()],
-                include_dirs=[str(ROOT / "csrc"), str(HERE)],
-                extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter"],
-            )
-            built = builder.compile(tmpdir=str(folder))
+        with open(folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of pytest come here at the same time
+            built = next(folder.glob(f"{NAME}.*.so"), None)
+            if built is None:
+                builder = cffi.FFI()
+                builder.cdef(_declarations())
+                builder.set_source(
+                    NAME,
+                    '#include "protocol/node/face.h"\n' + "".join(f'#include "{header}"\n' for header in OWN_HEADERS),
+                    sources=[str(path) for path in sources()],
+                    include_dirs=[str(ROOT / "csrc"), str(HERE)],
+                    extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+                )
+                built = builder.compile(tmpdir=str(folder))
         spec = importlib.util.spec_from_file_location(NAME, built)
         module = importlib.util.module_from_spec(spec)
         sys.modules[NAME] = module
