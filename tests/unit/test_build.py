@@ -244,6 +244,7 @@ def dynamic_section(file):
     return subprocess.run(["readelf", "-d", str(file)], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_a_build_without_any_mpi_makes_a_core_for_each_family_and_no_other(built):
     assert sorted(built) == ["_core_mpich.abi3.so", "_core_openmpi.abi3.so", "_unmask.abi3.so"]
     assert re.findall(r"NEEDED.*\[(.*)\]", dynamic_section(built["_unmask.abi3.so"])) == ["libc.so.6"]
