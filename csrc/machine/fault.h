@@ -9,10 +9,8 @@
  *
  * Invariants
  *  1. A signal whose address lies outside the range, or that was sent by kill(), goes to the handler that was there
- *     before,
- *     with the same arguments; where there was none, the process dies of it as it would have without dsm.  A line
- *     about it is
- *     printed when the process is about to die of it, and not when a handler mends it.
+ *     before, with the same arguments; where there was none, the process dies of it as it would have without dsm.
+ *     A line about it is printed when the process is about to die of it, and not when a handler mends it.
  *  2. errno is the same after a served fault as before.
  */
 #pragma once

@@ -4,8 +4,7 @@
  *
  * Invariants
  *  1. items[i] belongs to requests[i]; both are in the order in which MPI matched them, which is the order of sending
- *     for
- *     each source.
+ *     for each source.
  *  2. under_way[source] counts the items of that source.
  *  3. An envelope is handed out only when no older one of its source is left.
  */

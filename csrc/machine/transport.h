@@ -12,8 +12,7 @@
  * Invariants
  *  1. Between two ranks messages come out in the order in which they went in.
  *  2. The memory of a message belongs to the transport from transport_send until `give`; that of its parts must not
- *     change
- *     until `sent`.
+ *     change until `sent`.
  */
 #pragma once
 
