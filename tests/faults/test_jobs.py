@@ -89,7 +89,7 @@ def test_all_again_with_collections_all_the_time(run_again):
 @pytest.mark.slow
 @pytest.mark.timeout(260)
 @pytest.mark.parametrize(
-    "without", ["ahead", "again", "push", "early", "board", "huge", "copy", "ahead again push early"]
+    "without", ["readahead", "refetch", "push", "preopen", "board", "huge", "copy", "readahead refetch push preopen"]
 )
 def test_all_again_without_what_only_speeds_up(run_again, without):
     run_again(2, ("sharing", "locks", "invariants", "random"), {"DSM_WITHOUT": without, "DSM_TEST_PROGRAMS": "10"})
@@ -108,9 +108,9 @@ print({name: stats[name] > 0 for name in names}, flush=True)
 """
 
 
-@pytest.mark.parametrize("without", ["", "again,push", "ahead,early"])
+@pytest.mark.parametrize("without", ["", "refetch,push", "readahead,preopen"])
 def test_what_is_switched_off_does_nothing(run, without):
-    """A push is of no use without `again`, which asks for it."""
+    """A push is of no use without `refetch`, which asks for it."""
     job = run(2, WITHOUT, env={"DSM_WITHOUT": without})
     assert job.status == 0, job
     found = {
@@ -120,7 +120,7 @@ def test_what_is_switched_off_does_nothing(run, without):
         "pages_preopened": "preopen",
     }
     expected = {name: word not in without for name, word in found.items()}
-    if without == "ahead,early":
+    if without == "readahead,preopen":
         del expected["pages_preopened"]  # what is pushed stays open
     for name, happens in expected.items():
         assert job.out.count(f"'{name}': {happens}") == 2, job
