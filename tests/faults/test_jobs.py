@@ -24,7 +24,7 @@ HANDOVERS = int(os.environ.get("DSM_TEST_HANDOVERS", "5000"))  # the long run ha
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-@pytest.mark.parametrize("ranks", [1, 4])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_examples(run, program, result, ranks):
     job = run(ranks, [str(ROOT / "examples" / program[0]), *program[1:]], seconds=60)
     assert job.status == 0, job
@@ -186,6 +186,7 @@ def test_an_optimisation_that_there_is_not(run):
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)
+@pytest.mark.slow
 def test_memory_of_a_program_with_locks_only_is_bounded(run):
     """With a budget of 64 KiB: collections happen without any barrier, and keep it."""
     job = run(
