@@ -148,9 +148,10 @@ void context_event(struct node *node, enum event_kind kind, uint64_t object, nod
 void context_page_event(struct node *node, enum event_kind kind, region_id region, uint64_t page, node_id peer);
 const char *context_event_name(enum event_kind kind);
 /* Does not return. */
-void context_panic(const struct node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void context_panic(const struct node *node, const char *format, ...)
+    __attribute__((cold, noreturn, format(printf, 2, 3)));
 /* The message names something that cannot be: does not return. */
-void context_malformed(const struct node *node, const struct message *message);
+void context_malformed(const struct node *node, const struct message *message) __attribute__((cold, noreturn));
 /* An invariant.  It is looked at in every build; where it does not hold the node dies with its text. */
 static inline void context_assert(const struct node *node, bool holds, const char *text)
 {
