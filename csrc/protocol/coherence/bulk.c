@@ -24,6 +24,9 @@ bool bulk_uses(const struct node *node, uint64_t offset, uint64_t bytes)
 
 void bulk_put(struct node *node, struct message *message, uint64_t offset, uint64_t bytes)
 {
+    context_assert(node, bytes > 0, "bulk: an empty segment");
+    context_assert(node, offset + bytes <= node->port.range_bytes, "bulk: a segment reaches beyond the range");
+    context_assert(node, message->segment_count < MESSAGE_SEGMENTS_MAX, "bulk: a message with too many segments");
     struct segment *segment = message_segment(message, &node->pool);
     *segment = (struct segment){.offset = offset, .bytes = bytes, .at = node->port.view + offset, .in_place = true};
     if (!message->bulk_link)

@@ -29,6 +29,10 @@ static struct message *request_to(struct node *node, node_id peer, uint64_t page
 static void ask(struct node *node, struct fetch *fetch, node_id peer, uint32_t flags)
 {
     struct page *page = fetch->page;
+    context_assert(node, !fetch->postponed, "fetch: a postponed fetch sends requests (R14)");
+    context_assert(node, !page->arriving, "fetch: more is requested of a page that arrives");
+    context_assert(node, page->copy || flags & FETCH_WHOLE_MUST,
+                   "fetch: diffs are requested for a page without a copy");
     if (peer == node->rank)
         context_panic(node, "page %llu of region %u: would be fetched from this node itself",
                       (unsigned long long)page_index(page), page_region(page)->id);
@@ -77,6 +81,7 @@ static void gather(struct node *node, struct fetch *fetch, uint32_t flags)
         if (entry.node != node->rank && vector_get(&fetch->have, entry.node) < entry.stamp)
             ask(node, fetch, entry.node, flags);
     }
+    context_assert(node, fetch->awaited > 0, "fetch: a round without a request");
 }
 
 /* One whole page instead of diffs from several writers, one after the other writing it? */
@@ -95,6 +100,8 @@ static bool prefers_whole(struct node *node, const struct fetch *fetch, uint32_t
 static bool start_round(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
+    context_assert(node, fetch->awaited == 0, "fetch: a round begins before the last one has ended");
+    context_assert(node, fetch->part_count == 0, "fetch: a round begins with diffs of the last one");
     node_id latest;
     uint32_t writers = behind(node, page, &page->have, &latest);
     if (!page->copy) {
@@ -123,6 +130,10 @@ static bool start_round(struct node *node, struct fetch *fetch)
 
 static void fetch_free(struct node *node, struct fetch *fetch)
 {
+    context_assert(node, page_fetch(fetch->page) == fetch, "fetch: the page has another fetch (R11)");
+    context_assert(node, node->fetches->count > 0, "fetch: more fetches end than began");
+    context_assert(node, node->fetches->postponed >= fetch->postponed,
+                   "fetch: more fetches were postponed than are counted");
     install_drop_parts(node, fetch);
     if (fetch->parts)
         pool_give(&node->pool, fetch->parts, fetch->part_capacity * sizeof *fetch->parts);
@@ -137,6 +148,10 @@ static void fetch_free(struct node *node, struct fetch *fetch)
     struct page_history *history = page_history(fetch->page);
     if (history && history->refetching) {
         history->refetching = false;
+        context_assert(node, node->fetches->updates_under_way > 0,
+                       "fetch: more of the update set comes than was fetched");
+        context_assert(node, node->fetches->updates_bytes >= page_region(fetch->page)->page_bytes,
+                       "fetch: more bytes of the update set come than were fetched");
         node->fetches->updates_under_way--;
         node->fetches->updates_bytes -= page_region(fetch->page)->page_bytes;
     }
@@ -147,6 +162,9 @@ static void fetch_free(struct node *node, struct fetch *fetch)
 static void fetch_end(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
+    context_assert(node, page->copy, "fetch: a fetch ends without a copy");
+    context_assert(node, fetch->awaited == 0, "fetch: a fetch ends and awaits replies");
+    context_assert(node, !fetch->gathering, "fetch: a fetch ends before its diffs are applied");
     page_region(page)->stats.fetches++;
     /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the
      * fault, unless its use is to be seen. */
@@ -163,6 +181,8 @@ void fetch_continue(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
     node_id latest;
+    context_assert(node, fetch->awaited == 0, "fetch: a fetch goes on before all replies are here");
+    context_assert(node, !page->arriving, "fetch: a fetch goes on while its page arrives");
     if (fetch->gathering) {
         if (behind(node, page, &fetch->have, &latest)) {
             gather(node, fetch, 0);
@@ -181,6 +201,9 @@ void fetch_continue(struct node *node, struct fetch *fetch)
 
 static struct fetch *fetch_new(struct node *node, struct page *page, bool speculative)
 {
+    context_assert(node, !page_fetch(page), "fetch: a page is fetched twice at a time (R11)");
+    context_assert(node, !context_holds(node) || node->collection.phase == COLLECTION_VALIDATING,
+                   "fetch: a fetch starts during a collection (R8)");
     struct fetch *fetch = pool_take_zeroed(&node->pool, sizeof *fetch);
     fetch->page = page;
     fetch->speculative = speculative;
@@ -196,6 +219,8 @@ static struct fetch *fetch_new(struct node *node, struct page *page, bool specul
 
 static void fetch_begin(struct node *node, struct fetch *fetch)
 {
+    context_assert(node, !fetch->postponed, "fetch: a postponed fetch begins (R14)");
+    context_assert(node, fetch->awaited == 0, "fetch: a fetch begins twice");
     seal_encode_deferred(node, fetch->page);
     const struct page_history *history = page_history(fetch->page);
     if (history && history->pushes)
@@ -222,6 +247,7 @@ void fetch_start(struct node *node, struct page *page, bool speculative)
 
 void fetch_start_update(struct node *node, struct page *page, bool subscribes)
 {
+    context_assert(node, !page_history(page)->refetching, "fetch: a page of the update set is fetched twice at a time");
     struct fetch *fetch = fetch_new(node, page, true);
     page_history(page)->refetching = true;
     fetch->subscribes = subscribes;
@@ -232,6 +258,7 @@ void fetch_start_update(struct node *node, struct page *page, bool subscribes)
 
 void fetch_stop_pushes(struct node *node, struct page *page)
 {
+    context_assert(node, page_history(page)->subscribed, "fetch: pushes end that were not requested");
     page_history(page)->subscribed = false;
     for (uint32_t i = 0; i < page->need.count; i++) {
         node_id writer = vector_at(&page->need, i).node;

@@ -8,6 +8,8 @@
 
 static void keep_part(struct node *node, struct fetch *fetch, struct fetch_part part)
 {
+    context_assert(node, fetch->gathering, "install: a diff is kept by a fetch that gathers none");
+    context_assert(node, part.message->holders > 0, "install: a diff is kept of a message that was given back");
     fetch->parts = pool_grow(&node->pool, fetch->parts, &fetch->part_capacity, fetch->part_count + 1, sizeof part);
     fetch->parts[fetch->part_count++] = part;
     part.message->holders++;
@@ -18,6 +20,8 @@ void install_take_diffs(struct node *node, struct fetch *fetch, struct message *
 {
     struct page *page = fetch->page;
     uint32_t count = reader_u32(reader);
+    context_assert(node, fetch->gathering, "install: diffs for a fetch that gathers none");
+    context_assert(node, !page->arriving, "install: diffs for a page that arrives");
     for (uint32_t i = 0; i < count && !reader->bad; i++) {
         struct fetch_part part = {.node = message->peer, .message = message};
         part.tag = reader_u64(reader);
@@ -75,6 +79,11 @@ void install_diffs(struct node *node, struct fetch *fetch)
     struct page *page = fetch->page;
     unsigned char *bytes = node->port.view + page_offset(page);
     bool written = page->twin || page->writable || page_pinned_write(page);
+    context_assert(node, fetch->gathering, "install: nothing was gathered");
+    context_assert(node, fetch->awaited == 0, "install: diffs are applied before all have come (R2)");
+    context_assert(node, page->copy, "install: diffs are applied to a page without a copy");
+    context_assert(node, !page->extension->deferred_tag,
+                   "install: diffs of others change a page whose own diff is not encoded (R4)");
     page_fill(page, &node->port);
     page->fresh = false;
     if (fetch->part_count)
@@ -94,6 +103,7 @@ void install_diffs(struct node *node, struct fetch *fetch)
     stamp mine = vector_get(&page->have, node->rank), needed = vector_get(&page->need, node->rank);
     vector_copy(&page->have, &node->pool, &fetch->have);
     vector_raise(&page->have, &node->pool, node->rank, mine > needed ? mine : needed);
+    context_assert(node, fetch->part_count == 0, "install: diffs are left over");
     fetch->gathering = false;
 }
 
@@ -119,11 +129,15 @@ bool install_whole(struct node *node, struct page *page, const unsigned char *by
         return false;
     struct pool *pool = &node->pool;
     uint64_t page_bytes = page_region(page)->page_bytes;
+    context_assert(node, !page->twin || page->copy, "install: a twin without a copy");
+    context_assert(node, !page->extension->deferred_tag,
+                   "install: a page is replaced whose own diff is not encoded (R4)");
     unsigned char *view = node->port.view + page_offset(page), *own = NULL;
     uint64_t own_bytes = 0, room = diff_bytes_max(page_bytes);
     stamp known = vector_get(have, node->rank), mine = vector_get(&page->have, node->rank);
     bool beside = page->access != ACCESS_NONE && (page->twin || page_diffs_after(page, known));
     unsigned char *built = beside ? pool_take(pool, page_bytes) : view;
+    context_assert(node, !page->arriving || bytes == view, "install: an arriving page comes from somewhere else");
     if (page->twin) {
         page_twin_own(page, pool);
         own = pool_take(pool, room);

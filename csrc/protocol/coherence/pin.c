@@ -3,11 +3,13 @@
 
 void pin_insert(struct node *node, struct page *page)
 {
+    context_assert(node, !page_pinned(page), "pin: a page is listed twice");
     struct page **link = &node->pins->first;
     if (node->pins->last && page_offset(node->pins->last) < page_offset(page))
         link = &node->pins->last->extension->pin_next;
     while (*link && page_offset(*link) < page_offset(page))
         link = &(*link)->extension->pin_next;
+    context_assert(node, *link != page, "pin: a page is listed and not pinned");
     page->extension->pin_next = *link;
     *link = page;
     node->pins->last = page;
@@ -15,9 +17,12 @@ void pin_insert(struct node *node, struct page *page)
 
 void pin_remove(struct node *node, struct page *page)
 {
+    context_assert(node, !page_pinned(page), "pin: a page leaves the list and is pinned");
     struct page **link = &node->pins->first;
-    while (*link != page)
+    while (*link != page) {
+        context_assert(node, *link, "pin: a pinned page is not listed");
         link = &(*link)->extension->pin_next;
+    }
     *link = page->extension->pin_next;
     node->pins->last = NULL;
 }

@@ -12,6 +12,9 @@ enum { PATIENCE_MIN = 4 };
 
 void preopened_add(struct node *node, struct page *page, bool stays)
 {
+    context_assert(node, page->writable, "preopened: a page is listed that is not open");
+    context_assert(node, page->twin, "preopened: a page is preopened without a twin (R10)");
+    context_assert(node, !context_holds(node), "preopened: a page is preopened during a collection (R10)");
     if (!page->preopened_listed) {
         node->preopened->pages = pool_grow(&node->pool, node->preopened->pages, &node->preopened->capacity,
                                            node->preopened->count + 1, sizeof(struct page *));
@@ -109,6 +112,9 @@ bool preopened_written(const struct node *node, const struct page *page)
 /* It is protected, and nobody wrote it. */
 static void close_unused(struct node *node, struct page *page)
 {
+    context_assert(node, page->twin, "preopened: an unchanged page has no twin to show it");
+    context_assert(node, page->access != ACCESS_WRITE, "preopened: a page is closed that the program can write");
+    context_assert(node, !page->arriving, "preopened: an arriving page was preopened");
     node->stats.pages_preopened_unused++;
     if (page->preopened_stays) {
         page_history(page)->closed = true;
@@ -131,6 +137,7 @@ static void close_opened(struct node *node)
     for (uint32_t i = 0; i < node->preopened->count; i++) {
         struct page *page = node->preopened->pages[i];
         bool open = page->writable, changed = !open && differs(node, page, &touched);
+        context_assert(node, page->preopened, "preopened: a page is closed that is not preopened");
         if (open || (page->preopened_paused && !changed)) {
             node->preopened->pages[kept++] = page;
             continue;
@@ -153,6 +160,8 @@ static void look(struct node *node, bool pause)
     struct touched touched = {.asked = false};
     for (uint32_t i = 0; i < node->preopened->count; i++) {
         struct page *page = node->preopened->pages[i];
+        context_assert(node, page->preopened_listed, "preopened: a page is in the list and not marked so");
+        context_assert(node, !page->preopened || page->twin, "preopened: a preopened page has lost its twin (R10)");
         if (page->preopened && differs(node, page, &touched)) {
             page->preopened = false;
             writes_mark_dirty(node, page);
@@ -185,12 +194,15 @@ void preopened_inspect(struct node *node)
 
 void preopened_pause(struct node *node)
 {
+    context_assert(node, !context_holds(node), "preopened: a second pause in one collection");
     look(node, true);
 }
 
 void preopened_resume(struct node *node)
 {
     uint32_t kept = 0;
+    context_assert(node, node->collection.phase == COLLECTION_IDLE,
+                   "preopened: pages are opened before the collection has ended");
     for (uint32_t i = 0; i < node->preopened->count; i++) {
         struct page *page = node->preopened->pages[i];
         bool paused = page->preopened && page->preopened_paused;

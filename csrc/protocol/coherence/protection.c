@@ -19,6 +19,7 @@ static bool relax_region(struct node *node, struct region *region)
             continue;
         /* The list ascends (access_pin): the bytes before this page, then the page itself. */
         uint64_t at = page_offset(page);
+        context_assert(node, at >= from, "protection: pins are not in the order of their addresses");
         if (at > from)
             done &= port->protect(port->context, from, at - from, ACCESS_NONE) == 0;
         done &= port->protect(port->context, at, region->page_bytes, (enum access)page->access) == 0;
@@ -28,6 +29,8 @@ static bool relax_region(struct node *node, struct region *region)
     }
     if (from < end)
         done &= port->protect(port->context, from, end - from, ACCESS_NONE) == 0;
+    context_assert(node, node->protection->edges >= region->edges,
+                   "protection: the range has fewer edges than one of its regions");
     node->protection->edges = node->protection->edges - region->edges + edges;
     region->edges = edges;
     node->stats.protects += calls;
@@ -39,7 +42,7 @@ static bool relax_region(struct node *node, struct region *region)
 static void relax(struct node *node)
 {
     bool done = false;
-    node->protection->bytes = 0;
+    context_assert(node, node->protection->bytes == 0, "protection: everything is closed under a batch");
     for (int round = 0; round < 2 && !done; round++) {
         done = true;
         for (uint32_t i = 0; i < node->regions->count; i++)
@@ -54,6 +57,7 @@ void protection_flush(struct node *node)
     if (node->protection->bytes == 0)
         return;
     uint64_t offset = node->protection->offset, bytes = node->protection->bytes;
+    context_assert(node, offset + bytes <= node->port.range_bytes, "protection: a batch reaches beyond the range");
     node->protection->bytes = 0;
     node->stats.protects++;
     if (node->protection->edges > node->port.edges_max ||
@@ -66,6 +70,8 @@ void protection_remove_region(struct node *node, struct region *region)
     protection_flush(node);
     if (node->port.protect(node->port.context, region->offset, region->pages * region->page_bytes, ACCESS_NONE) != 0)
         relax(node);
+    context_assert(node, node->protection->edges >= region->edges,
+                   "protection: the range has fewer edges than a region that goes");
     node->protection->edges -= region->edges;
 }
 
@@ -96,10 +102,15 @@ void protection_set(struct node *node, struct page *page, enum access access)
 {
     if (page->access == access)
         return;
+    context_assert(node, access != ACCESS_WRITE || page->writable,
+                   "protection: a page becomes writable to the program and is not open");
+    context_assert(node, access == ACCESS_NONE || page->copy, "protection: a page becomes accessible and has no copy");
     uint64_t edges = edges_more(page, access);
     page->access = (uint8_t)access;
     page_region(page)->edges += edges;
     node->protection->edges += edges;
+    context_assert(node, node->protection->edges >= page_region(page)->edges,
+                   "protection: a region has more edges than the range");
     uint64_t offset = page_offset(page), bytes = page_region(page)->page_bytes;
     if (node->protection->bytes && node->protection->access == access) {
         bool behind = node->protection->offset + node->protection->bytes == offset,

@@ -33,9 +33,12 @@ void push_encode(struct node *node, node_id to)
     for (uint32_t i = 0; i < node->writes->dirty_count && bytes < node->options.push_bytes_max; i++) {
         struct page *page = node->writes->dirty[i];
         struct page_history *history = page_history(page);
+        context_assert(node, page->dirty, "push: a page of the open interval is not dirty");
         if (!history || page_stays_open(page) || !page->copy || !subscribes(history, to))
             continue;
         bytes += page_region(page)->page_bytes;
+        context_assert(node, !history->encoded, "push: a page is encoded for two pushes");
+        context_assert(node, !page->arriving, "push: a page is encoded while it arrives");
         history->encoded = true;
         if (page->writable) {
             seal_snapshot(node, page);
@@ -58,6 +61,8 @@ static struct message *push_to(struct node *node, node_id peer)
 
 static void put_push(struct node *node, struct page *page, struct subscriber *subscriber, stamp closed)
 {
+    context_assert(node, subscriber->node != node->rank, "push: this node subscribes to itself");
+    context_assert(node, subscriber->since < closed, "push: a subscriber has writes that were not told yet");
     uint32_t count;
     if (wire_diffs_since(page, subscriber->since, &count) > pushed_bytes_max(page_region(page)))
         return; /* it has missed many: the whole page will be less */
@@ -81,6 +86,7 @@ static void put_push(struct node *node, struct page *page, struct subscriber *su
 
 void push_send(struct node *node, node_id to, stamp closed)
 {
+    context_assert(node, closed == node->vt[node->rank], "push: diffs are pushed before their interval is closed (R9)");
     for (uint32_t i = 0; i < node->writes->dirty_count; i++) {
         struct page *page = node->writes->dirty[i];
         struct page_history *history = page_history(page);

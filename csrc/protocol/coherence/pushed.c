@@ -31,11 +31,14 @@ static void keep(struct node *node, struct page *page, const struct push *push)
 {
     struct push *kept = pool_take(&node->pool, sizeof *kept), **end = &page_history(page)->pushes;
     uint32_t count = 0;
+    context_assert(node, push->writer != node->rank, "pushed: a push of this node itself");
+    context_assert(node, page->copy, "pushed: a push is kept for a page without a copy");
     *kept = *push;
     kept->message->holders++;
     for (; *end; end = &(*end)->next)
         count++;
     *end = kept;
+    context_assert(node, count <= HISTORY_PUSHES_MAX, "pushed: more pushes are kept than may be");
     if (count >= HISTORY_PUSHES_MAX) { /* nobody uses them; what follows on a hole is of no use either */
         node->stats.pushes_unused += count + 1;
         history_drop_pushes(page_history(page), &node->pool);
@@ -72,6 +75,9 @@ struct page *pushed_read(struct node *node, struct message *message, struct read
 void pushed_use(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
+    context_assert(node, fetch->awaited == 0, "pushed: a fetch that awaits replies begins with a push");
+    context_assert(node, fetch->part_count == 0, "pushed: a fetch that has diffs begins with a push");
+    context_assert(node, !page->arriving, "pushed: the page arrives already");
     if (page->copy) {
         fetch->gathering = true;
         vector_copy(&fetch->have, &node->pool, &page->have);

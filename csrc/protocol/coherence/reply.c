@@ -14,6 +14,7 @@ static struct fetch *awaiting(struct node *node, const struct message *message, 
     struct fetch *fetch = page_fetch(region_page(run->region, &node->pool, run->first + k));
     if (!fetch || !fetch->awaited)
         context_malformed(node, message);
+    context_assert(node, !fetch->postponed, "reply: a postponed fetch awaits a reply");
     return fetch;
 }
 
@@ -25,6 +26,7 @@ static void take_whole(struct node *node, struct fetch *fetch, const unsigned ch
     fetch->gathering = false;
     if (!fits)
         fetch->diffs_only = true;
+    context_assert(node, !page->arriving, "reply: a page arrived and was not installed");
     if (!fits || !page_valid(page))
         page->shared_writing = true;
 }
@@ -141,6 +143,9 @@ static void place_run(struct node *node, struct message *message, struct reply_r
             segment.untouched ? pool_take_persistent(&node->pool, segment.bytes) : node->port.view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {
             struct page *page = region_page(region, &node->pool, run->first + k);
+            context_assert(node, !page->writable, "reply: a page is received over an open one (R15)");
+            context_assert(node, !page->extension->deferred_tag,
+                           "reply: a page is received over one whose diff is not encoded (R4)");
             page->copy = page->fresh = false;
             page->arriving = true;
         }

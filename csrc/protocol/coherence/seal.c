@@ -48,6 +48,7 @@ static void shut_between(struct node *node, const struct page *page)
 
 void seal_shut(struct node *node, struct page *page)
 {
+    context_assert(node, page->copy, "seal: a page without a copy is made ready to be sent (R13)");
     if (!closes(node, page))
         return;
     shut_between(node, page);
@@ -57,6 +58,8 @@ void seal_shut(struct node *node, struct page *page)
 /* A page pinned for writing stays open: what is cut and sent is a snapshot, which becomes the twin (R10). */
 static void seal_pinned(struct node *node, struct page *page, stamp tag)
 {
+    context_assert(node, page->copy, "seal: a pinned page without a copy");
+    context_assert(node, !page->owed, "seal: a second snapshot during a collection");
     uint64_t bytes = page_region(page)->page_bytes;
     unsigned char *snapshot = pool_take(&node->pool, bytes);
     memcpy(snapshot, node->port.view + page_offset(page), bytes);
@@ -84,10 +87,14 @@ void seal_encode_deferred(struct node *node, struct page *page)
  * before, or the news that all have it, and nobody needs it. */
 static void seal_closed(struct node *node, struct page *page, stamp tag, bool late)
 {
+    context_assert(node, page->access != ACCESS_WRITE, "seal: a page is encoded that the program can write (R4)");
+    context_assert(node, node->protection->bytes == 0 || node->protection->access == ACCESS_WRITE,
+                   "seal: a page is encoded before the kernel was told (R4)");
     page->writable = false;
     if (!page->twin)
         return;
     if (late && !page_fetch(page)) {
+        context_assert(node, !page->extension || !page->extension->deferred_tag, "seal: a second deferred diff");
         page_defer_encoding(page, &node->pool, tag);
         return;
     }
@@ -98,6 +105,8 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
 
 stamp seal_page(struct node *node, struct page *page, bool late)
 {
+    context_assert(node, page->copy, "seal: a page without a copy is sealed");
+    context_assert(node, !page->arriving, "seal: an arriving page is sealed (R15)");
     bool unchanged = !page->twin && !page->writable; /* since it was sealed: what was put off can be put off further */
     if (!late || !unchanged)
         seal_encode_deferred(node, page);
@@ -127,6 +136,8 @@ stamp seal_page(struct node *node, struct page *page, bool late)
 /* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
 void seal_snapshot(struct node *node, struct page *page)
 {
+    context_assert(node, page->writable, "seal: a snapshot of a page that is not open");
+    context_assert(node, !page_stays_open(page), "seal: a snapshot of a page that is served from its twin");
     seal_encode_deferred(node, page);
     uint64_t bytes = page_region(page)->page_bytes;
     stamp tag = context_tick(node);

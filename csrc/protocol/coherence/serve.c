@@ -26,6 +26,7 @@ enum { RUN_HEAD_BYTES = 2 * sizeof(uint32_t) + 4 * sizeof(uint64_t) };
 
 static void begin_run(struct node *node, struct reply *reply, const struct page *page)
 {
+    context_assert(node, !reply->first, "serve: a run begins in another one");
     reply->run_at = reply->message->wire_bytes;
     reply->first = page;
     reply->pages = 0;
@@ -50,6 +51,8 @@ static void end_whole(struct node *node, struct reply *reply)
     if (!reply->first)
         return;
     uint64_t offset = page_offset(reply->first), bytes = reply->pages * page_region(reply->first)->page_bytes;
+    context_assert(node, reply->pages > 0, "serve: a run without a page");
+    context_assert(node, !reply->first->writable, "serve: an open page is sent from its place (R14)");
     if (bulk_worth(node, reply->message, bytes)) {
         bulk_put(node, reply->message, offset, bytes);
         reply->bulk += bytes;
@@ -66,6 +69,8 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
 {
     bool snapshot = page_stays_open(page) || page->writable, copied = snapshot || page_fetch(page);
     const struct page *first = reply->first;
+    context_assert(node, page->copy, "serve: a page without a copy is sent (R13)");
+    context_assert(node, !snapshot || page->twin, "serve: an open page has no snapshot to send");
     if (copied || !first || page_region(first) != page_region(page) ||
         page_index(first) + reply->pages != page_index(page)) {
         end_whole(node, reply);
@@ -120,8 +125,12 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
     bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
     bool preferred = (request->flags & FETCH_PREFER_WHOLE) || seems_rewritten(node, page);
     bool whole = must || (may && preferred);
+    context_assert(node, request->since <= node->stamp, "serve: the reader has writes that were not made yet");
     drop_seen_diffs(node, page, request);
     stamp tag = seal_page(node, page, whole);
+    context_assert(node, tag <= node->stamp, "serve: a page is sealed with a stamp that has not come yet");
+    context_assert(node, page->writable || page_stays_open(page) || !page->twin,
+                   "serve: a page is closed and keeps its twin");
     if (request->flags & FETCH_SUBSCRIBE)
         history_subscribe(page, &node->pool, reply->message->peer, tag);
     history_sent(page, reply->message->peer, tag);
@@ -165,6 +174,7 @@ static void serve(struct node *node, struct reply *reply, const struct message *
     struct page *page = region_page(request->region, &node->pool, request->page);
     if (!reply->message)
         reply->message = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER, 256);
+    context_assert(node, reply->message->peer == message->peer, "serve: a reply to another node");
     put_page(node, reply, page, request);
     if (page_valid(page) && context_chance(node, node->policy.stay_open_permille)) {
         end_whole(node, reply);

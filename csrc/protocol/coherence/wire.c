@@ -10,6 +10,8 @@
 
 void wire_put_request(struct node *node, struct message *message, const struct page *page, stamp since, uint32_t flags)
 {
+    context_assert(node, since <= node->stamp, "wire: a request names a stamp that no message has brought (R1)");
+    context_assert(node, message->peer != node->rank, "wire: a request to this node itself");
     message_put_u32(message, &node->pool, page_region(page)->id);
     message_put_u32(message, &node->pool, flags);
     message_put_u64(message, &node->pool, page_index(page));
@@ -91,6 +93,8 @@ void wire_put_have(struct node *node, struct message *reply, const struct page *
     uint64_t count_at = message_put_count(reply, &node->pool);
     for (uint32_t i = 0; i < page->have.count; i++) {
         struct vector_entry entry = vector_at(&page->have, i);
+        context_assert(node, entry.stamp <= node->stamp,
+                       "wire: a copy has writes of a stamp that no message has brought (R1)");
         if (above_cut && entry.stamp <= node->cut[entry.node])
             continue;
         message_put_u32(reply, &node->pool, (uint32_t)entry.node);

@@ -9,6 +9,7 @@ void writes_mark_dirty(struct node *node, struct page *page)
 {
     if (page->dirty)
         return;
+    context_assert(node, page->copy, "writes: a page without a copy was written");
     page->dirty = true;
     node->writes->dirty = pool_grow(&node->pool, node->writes->dirty, &node->writes->dirty_capacity,
                                     node->writes->dirty_count + 1, sizeof(struct page *));
@@ -19,6 +20,7 @@ void writes_mark_dirty(struct node *node, struct page *page)
  * written again after each time it was served need not be closed for that at all. */
 void writes_note(struct node *node, struct page *page)
 {
+    context_assert(node, !page->writable, "writes: a page is opened that is open");
     struct page_history *history = page->served ? history_of(page, &node->pool) : page_history(page);
     if (!history)
         return;
@@ -42,6 +44,9 @@ bool writes_open(struct node *node, struct page *page)
         node->send_blocked = true;
         return false;
     }
+    context_assert(node, page->copy, "writes: a page without a copy is opened");
+    context_assert(node, !page->arriving, "writes: a page is opened while it arrives (R15)");
+    context_assert(node, !page_fetch(page), "writes: a page is opened while it is fetched");
     writes_note(node, page);
     writes_mark_dirty(node, page);
     page->writable = true;
@@ -49,6 +54,8 @@ bool writes_open(struct node *node, struct page *page)
         page_twin(page, &node->pool, &node->port);
         page_region(page)->stats.twins_made++;
     }
+    context_assert(node, page->twin, "writes: an open page has no twin");
+    context_assert(node, page->dirty, "writes: an opened page is in no interval");
     page_event(node, EVENT_OPEN, page, node->rank);
     return true;
 }
