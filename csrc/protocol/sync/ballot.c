@@ -158,6 +158,8 @@ static struct ballot_text text_of(const char *string)
 
 struct tally ballot_cast(const struct node *node, const struct ballot *ballot)
 {
+    context_assert(node, ballot->kind > 0, "ballot: a ballot without a call");
+    context_assert(node, ballot->kind < MEETING_KINDS, "ballot: a ballot of an unknown call");
     struct tally tally = {.variant_count = 1};
     struct variant *variant = &tally.variants[0];
     *variant = (struct variant){.first = (uint32_t)node->rank, .nodes = 1, .kind = (uint32_t)ballot->kind};
@@ -232,6 +234,8 @@ static enum meeting_outcome decide(const struct tally *tally, char *text)
 void ballot_decide(struct node *node, struct message *message, const struct tally *tally)
 {
     char text[BALLOT_TEXT_BYTES];
+    context_assert(node, node->rank == 0, "ballot: another node than the root decides");
+    context_assert(node, tally->variant_count > 0, "ballot: a decision without a ballot");
     message_put_u32(message, &node->pool, (uint32_t)decide(tally, text));
     message_put_u64(message, &node->pool, node->stamp);
     put_text(node, message, text_of(text));

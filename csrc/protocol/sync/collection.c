@@ -15,11 +15,15 @@ enum { VALIDATING_MAX = 256 }; /* fetches under way at a time, so that memory st
 
 static void arrive(struct node *node)
 {
+    context_assert(node, node->collection.phase != COLLECTION_IDLE,
+                   "collection: a step of a collection that has not begun");
     meeting_arrive(node, MEETING_COLLECTION, &(struct ballot){.kind = MEETING_COLLECT});
 }
 
 static void begin(struct node *node)
 {
+    context_assert(node, node->collection.phase == COLLECTION_IDLE, "collection: a collection begins in another one");
+    context_assert(node, !node->collection.owing, "collection: a notice is owed from the last collection");
     for (int k = 0; k < TREE_CHILDREN; k++) {
         node_id child = tree_child(node->rank, k, node->size);
         if (child != NODE_NONE)
@@ -77,6 +81,9 @@ static void drop_stale_page(struct node *node, struct page *page)
 {
     if (page_valid(page))
         return;
+    context_assert(node, page->owner != node->rank, "collection: the owner of a page drops it (R8)");
+    context_assert(node, !page_pinned(page), "collection: a pinned page is dropped");
+    context_assert(node, !page_fetch(page), "collection: a page is dropped while it is fetched");
     page->copy = false;
     page->fresh = false;
     page->preopened = false;
@@ -87,6 +94,9 @@ static void drop_stale_page(struct node *node, struct page *page)
 
 static void forget_page(struct node *node, struct page *page)
 {
+    context_assert(node, !page_fetch(page), "collection: a page is forgotten while it is fetched");
+    context_assert(node, !page->dirty, "collection: a written page is forgotten");
+    context_assert(node, !page->owed || page->twin, "collection: a page is owed a notice and has no twin");
     page_diffs_drop(page, &node->pool);
     vector_clear(&page->need, &node->pool);
     vector_clear(&page->have, &node->pool);
@@ -101,6 +111,9 @@ static void forget_page(struct node *node, struct page *page)
 
 static void forget(struct node *node, stamp root_stamp)
 {
+    context_assert(node, root_stamp >= node->collection.floor, "collection: a collection ends before the last one");
+    context_assert(node, node->writes->dirty_count == 0, "collection: pages were written during a collection");
+    context_assert(node, node->fetches->count == 0, "collection: a collection ends while pages are fetched");
     node->collection.floor = root_stamp;
     for_all_pages(node, forget_page);
     node->collection.owing = false;
@@ -118,12 +131,16 @@ static void forget(struct node *node, stamp root_stamp)
 
 uint64_t collection_bytes(const struct node *node)
 {
+    context_assert(node, node->pool.bytes_used >= node->pool.persistent_bytes,
+                   "collection: more memory is persistent than is used");
     return node->pool.bytes_used - node->pool.persistent_bytes;
 }
 
 void collection_departed(struct node *node, stamp root_stamp)
 {
     struct collection *collection = &node->collection;
+    context_assert(node, node->meetings[MEETING_COLLECTION].state == MEETING_IDLE,
+                   "collection: a step before the meeting has ended");
     switch (collection->phase) {
     case COLLECTION_ARRIVING:
         preopened_pause(node);
@@ -132,6 +149,7 @@ void collection_departed(struct node *node, stamp root_stamp)
         break;
     case COLLECTION_CUTTING: collection->phase = COLLECTION_VALIDATING; break;
     case COLLECTION_DROPPING:
+        context_assert(node, node->fetches->count == 0, "collection: copies are dropped while pages are fetched");
         for_all_pages(node, drop_stale_page);
         collection->phase = COLLECTION_FORGETTING;
         arrive(node);

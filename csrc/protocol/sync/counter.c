@@ -23,6 +23,8 @@ bool counter_fits(int64_t before, int64_t delta)
 
 static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
 {
+    context_assert(node, counter < node->counters->count, "counter: an addition to a counter that was not made");
+    context_assert(node, home_of(node, counter) == node->rank, "counter: an addition far from home");
     int64_t before = node->counters->items[counter].value;
     if (counter_fits(before, delta))
         node->counters->items[counter].value = before + delta;
@@ -32,6 +34,7 @@ static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
 
 uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta)
 {
+    context_assert(node, counter < node->counters->count, "counter: an addition to a counter that was not made");
     struct counter_request *request = pool_take(&node->pool, sizeof *request);
     *request = (struct counter_request){.next = node->counters->requests, .ticket = ++node->counters->tickets};
     node->counters->requests = request;
@@ -58,6 +61,7 @@ bool counter_poll(struct node *node, uint64_t ticket, int64_t *before)
     struct counter_request *request = *link;
     if (!request)
         context_panic(node, "counter: no operation with ticket %llu", (unsigned long long)ticket);
+    context_assert(node, ticket <= node->counters->tickets, "counter: a ticket that was not given out");
     if (!request->done)
         return false;
     *before = request->before;

@@ -31,6 +31,7 @@ static struct cut_list read_cut(struct node *node, const struct message *message
         struct interval *interval = interval_at(&node->logs[head.node], head.stamp);
         if (!interval)
             context_malformed(node, message);
+        context_assert(node, interval->node == head.node, "cut: an interval lies in another node's log");
         list.items = pool_grow(&node->pool, list.items, &list.capacity, list.count + 1, sizeof(struct interval *));
         list.items[list.count++] = interval;
     }
@@ -90,13 +91,19 @@ static void choose_owners(struct node *node, struct cut_list *list)
 void cut_pass(struct node *node, const struct message *message, struct reader reader)
 {
     struct cut_list list = read_cut(node, message, reader);
+    context_assert(node,
+                   list.count == 0 || node->collection.phase <= COLLECTION_CUTTING ||
+                       node->collection.phase == COLLECTION_VALIDATING,
+                   "cut: an interval was closed while none may be (R8)");
     choose_owners(node, &list);
     for (uint32_t i = 0; i < list.count; i++)
         if (list.items[i]->stamp > node->cut[list.items[i]->node])
             node->cut[list.items[i]->node] = list.items[i]->stamp;
     if (list.items)
         pool_give(&node->pool, list.items, list.capacity * sizeof(struct interval *));
-    for (node_id q = 0; q < node->size; q++)
+    for (node_id q = 0; q < node->size; q++) {
+        context_assert(node, node->cut[q] <= node->vt[q], "cut: it lists an interval that is not known here (R7)");
         interval_trim(&node->logs[q], &node->pool, node->cut[q]);
+    }
     node->cuts++;
 }

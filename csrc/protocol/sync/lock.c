@@ -58,10 +58,29 @@ void lock_fini(struct node *node, struct lock *lock)
     pool_give(&node->pool, lock, sizeof *lock);
 }
 
+/* Invariants 1, 2 and 4, and who waits is one whole: before and after each transition. */
+static void check_state(const struct node *node, const struct lock *lock)
+{
+    context_assert(node, lock->token || !lock->held, "lock: held without the token");
+    context_assert(node, !lock->token || !lock->asked, "lock: asked for a token that is here");
+    context_assert(node, lock->asked || !lock->withdrawing, "lock: withdraws a request that was not made");
+    context_assert(node, lock->asked_trying || !lock->withdrawing, "lock: withdraws a request that is firm");
+    context_assert(node, lock->withdrawing == (lock->predecessor != NODE_NONE),
+                   "lock: withdraws and knows no predecessor");
+    context_assert(node, lock->waiting == NODE_NONE || !lock->withdrawing, "lock: a node waits behind one that leaves");
+    context_assert(node, lock->waiting != NODE_NONE || !lock->waiting_vector.count,
+                   "lock: nobody waits, and has notices");
+}
+
 /* ---- the token ----------------------------------------------------------------------------------------------- */
 
 static void grant(struct node *node, struct lock *lock)
 {
+    context_assert(node, lock->token, "lock: a token is granted that is not here");
+    context_assert(node, !lock->held, "lock: a lock is granted that a thread holds");
+    context_assert(node, lock->waiting != NODE_NONE, "lock: a lock is granted to nobody");
+    context_assert(node, lock->waiting != node->rank, "lock: a lock is granted to the node that has it");
+    context_assert(node, !node->collection.owing, "lock: a lock is granted while a notice is owed");
     release_interval(node, lock->waiting);
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
     message_put_u32(message, &node->pool, lock->id);
@@ -77,6 +96,8 @@ static void grant(struct node *node, struct lock *lock)
 
 static void refuse(struct node *node, struct lock *lock)
 {
+    context_assert(node, lock->waiting != NODE_NONE, "lock: nobody is refused");
+    context_assert(node, lock->waiting_trying, "lock: a firm request is refused");
     struct message *busy = message_new(&node->pool, lock->waiting, MESSAGE_BUSY, RING_NEVER, 8);
     message_put_u32(busy, &node->pool, lock->id);
     lock->waiting = NODE_NONE;
@@ -88,6 +109,7 @@ static void refuse(struct node *node, struct lock *lock)
  * to wait for a thread; it does not wait for a try that is not answered, nor for the end of a collection. */
 static void answer_waiting(struct node *node, struct lock *lock)
 {
+    check_state(node, lock);
     if (lock->waiting == NODE_NONE)
         return;
     bool firm = lock->asked && !lock->asked_trying;
@@ -115,6 +137,9 @@ static void put_request(struct node *node, struct message *message, const struct
 
 static void ask(struct node *node, struct lock *lock, bool trying)
 {
+    context_assert(node, !lock->asked, "lock: a second request for a token (R12)");
+    context_assert(node, !lock->token, "lock: a request for a token that is here");
+    context_assert(node, lock->queue, "lock: a request that no thread makes");
     lock->asked = true;
     lock->asked_trying = trying;
     context_event(node, EVENT_ASK, lock->id, manager_of(node, lock));
@@ -132,6 +157,7 @@ uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user use
     *waiter = (struct lock_waiter){.lock = lock, .user = user, .trying = trying, .before = lock->queue_last};
     *(lock->queue ? &lock->queue_last->next : &lock->queue) = waiter;
     lock->queue_last = waiter;
+    context_assert(node, lock->queue, "lock: nobody is in line");
     return (uintptr_t)waiter;
 }
 
@@ -146,6 +172,8 @@ struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *l
 
 static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *waiter)
 {
+    context_assert(node, waiter->lock == lock, "lock: a thread leaves the line of another lock");
+    context_assert(node, lock->queue, "lock: a thread leaves an empty line");
     *(waiter->before ? &waiter->before->next : &lock->queue) = waiter->next;
     *(waiter->next ? &waiter->next->before : &lock->queue_last) = waiter->before;
     waiter->lock = NULL;
@@ -166,6 +194,7 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
 {
     struct lock_waiter *waiter = lock_waiter_of(node, lock, ticket);
     bool first = lock->queue == waiter;
+    check_state(node, lock);
     if (first && lock->token && !lock->held) {
         lock->held = true;
         lock->holder = waiter->user;
@@ -206,8 +235,10 @@ bool lock_orphaned(const struct node *node)
 
 void lock_release(struct node *node, struct lock *lock)
 {
+    context_assert(node, lock->held, "lock: a lock is released that no thread holds");
     lock->held = false;
     context_event(node, EVENT_RELEASE, lock->id, node->rank);
+    check_state(node, lock);
     if (lock->waiting != NODE_NONE && !node->collection.owing)
         grant(node, lock); /* a node that waits goes before our own threads */
     node->wake |= lock->queue != NULL;
@@ -265,6 +296,7 @@ void lock_receive_pass(struct node *node, const struct message *message)
     struct lock_request request = read_request(node, message, &reader);
     struct lock *lock = request.lock;
     context_event(node, EVENT_PASS, lock->id, request.who);
+    check_state(node, lock);
     if (lock->withdrawing) {
         pass_on(node, message, lock->predecessor);
         return;
@@ -291,6 +323,7 @@ void lock_receive_busy(struct node *node, const struct message *message)
     for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
         if (waiter->trying && waiter->asked)
             waiter->refused = true;
+    context_assert(node, lock->predecessor == NODE_NONE, "lock: a second predecessor");
     lock->withdrawing = true;
     lock->predecessor = message->peer;
     struct message *withdraw = message_new(&node->pool, manager_of(node, lock), MESSAGE_WITHDRAW, RING_LATER, 8);
@@ -305,6 +338,7 @@ void lock_receive_busy(struct node *node, const struct message *message)
         vector_clear(&lock->waiting_vector, &node->pool);
         context_send(node, pass);
     }
+    check_state(node, lock);
     node->wake = true;
 }
 
@@ -328,6 +362,7 @@ void lock_receive_withdrawn(struct node *node, const struct message *message)
     struct lock *lock = lock_find(node, reader_u32(&reader));
     if (!reader_ended(&reader) || !lock || !lock->withdrawing)
         context_malformed(node, message);
+    context_assert(node, lock->waiting == NODE_NONE, "lock: a node waits behind one that has left");
     lock->withdrawing = lock->asked = false;
     lock->predecessor = NODE_NONE;
     lock_forget_trail(node, lock);
@@ -336,6 +371,9 @@ void lock_receive_withdrawn(struct node *node, const struct message *message)
 
 void lock_take_token(struct node *node, struct lock *lock)
 {
+    context_assert(node, lock->asked, "lock: a token comes that was not asked for");
+    context_assert(node, !lock->token, "lock: a second token");
+    context_assert(node, !lock->withdrawing, "lock: a token comes to a node that leaves the line");
     lock->token = true;
     lock->asked = false;
     lock_forget_trail(node, lock);

@@ -38,12 +38,19 @@ static struct message *own_arrival(struct node *node, enum meeting_class which, 
 static void pass_up(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
+    context_assert(node, meeting->state == MEETING_ARRIVED, "meeting: an arrival goes up that was not made");
+    context_assert(node, meeting->own, "meeting: an arrival goes up twice");
+    context_assert(node, !meeting->withheld, "meeting: an arrival goes up while a notice is owed");
     struct message *from[TREE_CHILDREN + 1] = {meeting->own};
     struct reader readers[TREE_CHILDREN + 1];
     uint32_t froms = 1;
-    for (int k = 0; k < TREE_CHILDREN; k++)
-        if (meeting->children[k])
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        bool has_child = tree_child(node->rank, k, node->size) != NODE_NONE;
+        context_assert(node, has_child == (meeting->children[k] != NULL),
+                       "meeting: an arrival goes up before a child's");
+        if (has_child)
             from[froms++] = meeting->children[k];
+    }
     struct tally tally, other;
     for (uint32_t i = 0; i < froms; i++) {
         readers[i] = reader_of(from[i]);
@@ -85,6 +92,9 @@ static void pass_up_if_complete(struct node *node, enum meeting_class which)
 
 static void finish_arrival(struct node *node, enum meeting_class which)
 {
+    context_assert(node, node->meetings[which].own, "meeting: an arrival is finished that was not made");
+    context_assert(node, which == MEETING_COLLECTION || !node->collection.owing,
+                   "meeting: threads arrive while a notice is owed");
     release_interval(node, NODE_NONE);
     notices_put(node, node->meetings[which].own, &(struct vector){0});
     pass_up_if_complete(node, which);
@@ -95,6 +105,9 @@ void meeting_resume(struct node *node)
     struct meeting *meeting = &node->meetings[MEETING_THREADS];
     if (!meeting->withheld)
         return;
+    context_assert(node, meeting->state == MEETING_ARRIVED, "meeting: an arrival is withheld that was not made");
+    context_assert(node, node->collection.phase == COLLECTION_IDLE,
+                   "meeting: a withheld arrival goes up during the collection");
     meeting->withheld = false;
     finish_arrival(node, MEETING_THREADS);
 }
@@ -105,6 +118,10 @@ void meeting_arrive(struct node *node, enum meeting_class which, const struct ba
     if (meeting->state != MEETING_IDLE)
         context_panic(node, "meeting: arrived at %s while another is under way", ballot_kind_name(ballot->kind));
     context_event(node, EVENT_ARRIVE, (uint64_t)ballot->kind, tree_parent(node->rank));
+    context_assert(node, !meeting->own, "meeting: an arrival of the last meeting is left");
+    context_assert(node, !meeting->withheld, "meeting: an arrival of the last meeting is withheld");
+    context_assert(node, (which == MEETING_COLLECTION) == (ballot->kind == MEETING_COLLECT),
+                   "meeting: a call of the other class");
     meeting->state = MEETING_ARRIVED;
     meeting->own = own_arrival(node, which, ballot);
     meeting->withheld = which == MEETING_THREADS && node->collection.owing;
@@ -126,6 +143,8 @@ void meeting_receive_arrive(struct node *node, struct message *message)
 
 void meeting_forward(struct node *node, const struct message *message, enum meeting_class which)
 {
+    context_assert(node, node->meetings[which].state == MEETING_ARRIVED, "meeting: a departure before the arrival");
+    context_assert(node, !node->meetings[which].own, "meeting: a departure before the arrival went up");
     for (int k = 0; k < TREE_CHILDREN; k++) {
         node_id child = tree_child(node->rank, k, node->size);
         if (child == NODE_NONE)
@@ -144,6 +163,8 @@ bool meeting_take(struct node *node, enum meeting_class which)
     struct meeting *meeting = &node->meetings[which];
     if (meeting->state != MEETING_DEPARTED)
         return false;
+    context_assert(node, which == MEETING_THREADS, "meeting: a thread takes a departure of the collection");
+    context_assert(node, !meeting->own, "meeting: a departure before the arrival went up");
     meeting->state = MEETING_IDLE;
     return true;
 }

@@ -22,6 +22,15 @@ const void *notices_next(struct node *node, const struct message *message, struc
     return start;
 }
 
+/* Its log ends with the latest interval that is known of a node, unless a cut has listed that. */
+static void check_log(const struct node *node, node_id q)
+{
+    const struct interval_log *log = &node->logs[q];
+    context_assert(node, !log->count || log->items[log->first + log->count - 1]->stamp == node->vt[q],
+                   "notices: a log does not end with the latest interval");
+    context_assert(node, node->vt[q] >= node->cut[q], "notices: a cut lists an interval that is not known (R7)");
+}
+
 /* ---- telling ---------------------------------------------------------------------------------------------------- */
 
 void notices_put_known(struct node *node, struct message *message)
@@ -43,6 +52,7 @@ void notices_put(struct node *node, struct message *message, const struct vector
     uint64_t count_at = message_put_count(message, &node->pool);
     for (node_id q = 0; q < node->size; q++) {
         const struct interval_log *log = &node->logs[q];
+        check_log(node, q);
         uint32_t from = log->count ? interval_after(log, vector_get(known, q)) : 0;
         for (uint32_t i = from; i < log->count; i++) {
             const struct interval *interval = log->items[log->first + i];
@@ -66,6 +76,7 @@ static void find_tails(struct node *node, struct message *const *from, const str
                        struct tail *tails)
 {
     struct interval head;
+    context_assert(node, froms > 0, "notices: nothing to merge");
     for (uint32_t i = 0; i < froms; i++) {
         struct reader reader = readers[i];
         for (uint32_t k = 0, count = reader_u32(&reader); k < count; k++) {
@@ -108,6 +119,9 @@ void notices_merge(struct node *node, struct message *to, struct message *const 
 
 static void apply_run(struct node *node, const struct interval *interval, const struct run *run, struct region *region)
 {
+    context_assert(node, interval->stamp == node->vt[interval->node],
+                   "notices: a notice of another interval than the latest");
+    context_assert(node, run->first + run->pages <= region->pages, "notices: a notice names pages behind its region");
     uint64_t behind;
     for (uint64_t at = run->first, end = run->first + run->pages; at < end; at += behind) {
         struct page *page = region_pages(region, &node->pool, at, end, &behind);
@@ -142,6 +156,7 @@ void notices_apply(struct node *node, const struct message *message, struct read
         memcpy(interval, bytes, interval_bytes(&head));
         node->vt[head.node] = head.stamp;
         interval_append(&node->logs[head.node], &node->pool, interval);
+        check_log(node, head.node);
         for (uint32_t r = 0; r < interval->run_count; r++) {
             struct region *region = region_of_run(node, message, &interval->runs[r]);
             if (region)

@@ -31,9 +31,12 @@ void release_interval(struct node *node, node_id to)
     uint32_t count = node->writes->dirty_count, runs = count ? 1 : 0;
     if (count == 0)
         return;
+    context_assert(node, node->collection.phase <= COLLECTION_CUTTING,
+                   "release: a notice is new while none may be (R8)");
     sort_pointers((void **)node->writes->dirty, count, page_before);
     push_encode(node, to);
     stamp closed = context_tick(node);
+    context_assert(node, closed > node->vt[node->rank], "release: an interval closes before the last one");
     node->vt[node->rank] = closed;
     for (uint32_t i = 1; i < count; i++)
         runs += !continues(node->writes->dirty[i - 1], node->writes->dirty[i]);
@@ -42,6 +45,7 @@ void release_interval(struct node *node, node_id to)
     struct run *run = interval->runs - 1;
     for (uint32_t i = 0; i < count; i++) {
         struct page *page = node->writes->dirty[i];
+        context_assert(node, page->dirty, "release: a page of the interval is listed twice, or is not dirty");
         if (i == 0 || !continues(node->writes->dirty[i - 1], page))
             *++run = (struct run){.region = page_region(page)->id, .first = page_index(page)};
         run->pages++;
@@ -49,7 +53,9 @@ void release_interval(struct node *node, node_id to)
         vector_raise(&page->have, &node->pool, node->rank, closed);
         vector_raise(&page->need, &node->pool, node->rank, closed);
     }
+    context_assert(node, run == interval->runs + runs - 1, "release: the interval has other runs than were counted");
     push_send(node, to, closed);
+    context_assert(node, node->writes->dirty_count == count, "release: a page was written while the interval closed");
     node->writes->dirty_count = 0;
     if (node->writes->dirty_capacity > DIRTY_KEPT_MAX) {
         pool_give(&node->pool, node->writes->dirty, node->writes->dirty_capacity * sizeof(struct page *));

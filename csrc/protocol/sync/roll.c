@@ -16,6 +16,8 @@ struct call {
 
 static void send_call(struct node *node, node_id to, const struct call *call)
 {
+    context_assert(node, to != NODE_NONE, "roll: a call beyond the tree");
+    context_assert(node, to != node->rank, "roll: a call to this node itself");
     struct message *message = message_new(&node->pool, to, MESSAGE_ROLL_CALL, RING_NOW, 16);
     message_put_u64(message, &node->pool, call->meeting);
     message_put_u32(message, &node->pool, (uint32_t)call->caller);
@@ -47,6 +49,7 @@ void roll_call(struct node *node)
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
     if (meeting->state != MEETING_ARRIVED)
         return;
+    context_assert(node, node->roll->meeting <= meeting->passed, "roll: the last call was about a later meeting");
     *node->roll = (struct roll){.meeting = meeting->passed, .call = node->roll->call + 1};
     struct call call = {.meeting = meeting->passed, .caller = node->rank, .number = node->roll->call};
     if (node->rank)

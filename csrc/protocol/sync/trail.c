@@ -24,6 +24,8 @@ static void copy_site(char *to, const char *site)
 
 static void add_holder(const struct node *node, const struct lock *lock, struct trail *trail)
 {
+    context_assert(node, trail->count < TRAIL_HOPS_MAX, "trail: too long");
+    context_assert(node, lock->token, "trail: the holder has no token");
     struct hop *hop = &trail->hops[trail->count++];
     *hop = (struct hop){.lock = lock->id, .node = node->rank, .thread = lock->holder.thread};
     copy_site(hop->site, lock->holder.site);
@@ -66,6 +68,9 @@ bool trail_is_circle(const struct trail *trail)
 
 static void send_held(struct node *node, const struct lock *lock, const struct trail *trail)
 {
+    context_assert(node, lock->waiting != NODE_NONE, "trail: a trail for nobody");
+    context_assert(node, trail->count > 0, "trail: an empty trail is sent");
+    context_assert(node, trail->count <= TRAIL_HOPS_MAX, "trail: too long");
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_HELD, RING_NOW, 128);
     message_put_u32(message, &node->pool, lock->id);
     message_put_u32(message, &node->pool, trail->count);
@@ -125,6 +130,7 @@ static void read_hop(struct reader *reader, node_id nodes, struct hop *hop)
 /* Who waits for a holder of this node that waits for the lock itself. */
 static void pass_on(struct node *node, const struct lock *lock)
 {
+    context_assert(node, lock->told, "trail: nothing was told");
     struct trail trail;
     for (uint32_t i = 0; i < node->locks->count && lock->told->count < TRAIL_HOPS_MAX; i++) {
         struct lock *own = node->locks->items[i];
