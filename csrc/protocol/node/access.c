@@ -44,6 +44,9 @@ static enum access_answer answer_fault(struct node *node, struct page *page, boo
         return ACCESS_WAIT; /* a collection is under way, or the page is being sent */
     if (write && closed)
         readahead_write(node, page);
+    context_assert(node, page->copy, "access: a page without a copy is shown to the program");
+    context_assert(node, !write || page->writable, "access: a write fault left its page closed");
+    context_assert(node, !page->arriving, "access: a page is shown to the program while it arrives (R15)");
     page_fill(page, &node->port);
     protection_set(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
     return ACCESS_DONE;
@@ -83,6 +86,9 @@ void access_pin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
     struct page_extension *extension = page_extension(page, &node->pool);
+    context_assert(node, page->access >= (write ? ACCESS_WRITE : ACCESS_READ), "access: a pin without the access");
+    context_assert(node, page->copy, "access: a page is pinned that is not here");
+    context_assert(node, !page->owed || page->twin, "access: a page is owed a notice and has no twin");
     if (!page_pinned(page))
         pin_insert(node, page);
     if (!write) {

@@ -41,6 +41,7 @@ static bool is_due(const struct node *node, const struct message *message, uint3
 /* Make the region inaccessible and forget all that this node knows of it. */
 static void remove_region(struct node *node, struct region *region)
 {
+    context_assert(node, region_find(node->regions, region->id) == region, "departure: a region is freed twice");
     protection_remove_region(node, region);
     writes_remove_region(node, region);
     preopened_remove_region(node, region);
@@ -113,6 +114,9 @@ void departure_receive(struct node *node, struct message *message)
     ballot_copy_text(meeting->text, sizeof meeting->text, outcome.text);
     meeting->state = which == MEETING_COLLECTION ? MEETING_IDLE : MEETING_DEPARTED;
     meeting->passed++;
+    context_assert(node,
+                   node->cuts == node->meetings[MEETING_THREADS].passed + node->meetings[MEETING_COLLECTION].passed,
+                   "departure: a departure that was no cut (R7)");
     context_event(node, EVENT_DEPART, outcome.agreed.kind, message->peer);
     if (which == MEETING_COLLECTION) {
         collection_departed(node, outcome.root_stamp);

@@ -238,6 +238,7 @@ static void redeliver(struct node *node)
 
 static void deliver(struct node *node, struct message *message)
 {
+    context_assert(node, message->holders > 0, "node: a message that was given back is delivered");
     message->next = NULL;
     dispatch(node, message);
     message_release(message, &node->pool);
@@ -266,6 +267,8 @@ void node_settle(struct node *node)
         update_pump(node);
     } while (node->to_self);
     node->delivering = false;
+    context_assert(node, !node->to_self, "node: messages to this node itself are left");
+    context_assert(node, !node->redeliver, "node: deferred messages are left that could be answered");
     if (node->prefetches->under_way)
         prefetch_step(node);
     protection_flush(node);
@@ -285,6 +288,7 @@ static void check_header(const struct node *node, const struct message *message)
 
 void node_place(struct node *node, struct message *message)
 {
+    context_assert(node, !message->bulk_link, "node: a message is placed twice");
     check_header(node, message);
     if (message_header(message)->kind != MESSAGE_REPLY)
         context_malformed(node, message);
@@ -304,6 +308,8 @@ void node_receive(struct node *node, struct message *message)
 
 void node_sent(struct node *node, struct message *message)
 {
+    context_assert(node, message->segment_count > 0, "node: a message without segments comes back");
+    context_assert(node, message->bulk_link, "node: a message comes back that was not being sent");
     message_free(message, &node->pool);
     fetch_resume(node);
     node->wake = true;

@@ -9,6 +9,7 @@
 void prefetch_add(struct node *node, const struct region *region, uint64_t page, uint64_t end)
 {
     struct prefetches *all = node->prefetches;
+    context_assert(node, page <= end, "prefetch: the range ends before it begins");
     struct prefetch *prefetch = pool_take_persistent(&node->pool, sizeof *prefetch);
     *prefetch = (struct prefetch){.region = region->id, .page = page, .end = end < region->pages ? end : region->pages};
     if (all->first)
@@ -22,6 +23,7 @@ void prefetch_add(struct node *node, const struct region *region, uint64_t page,
 static void forget_first(struct node *node)
 {
     struct prefetch *prefetch = node->prefetches->first;
+    context_assert(node, prefetch, "prefetch: there is nothing to forget");
     node->prefetches->first = prefetch->next;
     pool_give_persistent(&node->pool, prefetch, sizeof *prefetch);
 }
@@ -63,6 +65,7 @@ static bool start_some(struct node *node, struct prefetch *prefetch, const struc
 void prefetch_step(struct node *node)
 {
     struct prefetches *all = node->prefetches;
+    context_assert(node, all->under_way, "prefetch: a step and nothing is under way");
     while (all->first && !context_holds(node)) {
         struct prefetch *prefetch = all->first;
         const struct region *region = region_find(node->regions, prefetch->region);

@@ -60,6 +60,7 @@ static void fetch_piece(struct node *node, const struct page *page)
 
 static void fetch_streamed(struct node *node, struct page *page)
 {
+    context_assert(node, !context_holds(node), "readahead: a page is fetched ahead during a collection (R8)");
     history_touch(page, &node->pool);
     page_history(page)->streamed = true;
     node->stats.pages_readahead++;
@@ -148,6 +149,7 @@ void readahead_write(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
+    context_assert(node, page->writable, "readahead: a write fault left its page closed");
     judge_guess(node, region);
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,

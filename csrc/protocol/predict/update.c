@@ -39,6 +39,8 @@ bool update_stale(struct node *node, struct page *page)
     if (!used_again || node->options.refetch_bytes_max == 0 || history->listed || page_pinned(page) || page->owed)
         return false;
     struct update_set *list = node->updates;
+    context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
+    context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
     list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
     list->pages[list->count++] = page;
     history->listed = true;
@@ -90,6 +92,7 @@ static bool should_subscribe(const struct node *node)
 void update_bring(struct node *node)
 {
     struct update_set *list = node->updates;
+    context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
     if (list->learned == list->count || context_holds(node))
         return;
     if (better_streamed(node) || context_chance(node, node->policy.guess_permille / 4)) {
@@ -107,6 +110,7 @@ void update_bring(struct node *node)
     for (uint32_t i = list->learned; i < end; i++) {
         struct page *page = list->pages[i];
         struct page_history *history = page_history(page);
+        context_assert(node, history->listed, "update: a page is in the set and not marked so");
         if (page_valid(page) || page_pinned(page)) { /* put off, and a thread was faster */
             history->listed = false;
             continue;
@@ -152,6 +156,7 @@ void update_pump(struct node *node)
     struct update_set *list = node->updates;
     while (list->first < list->learned) {
         struct page *page = list->pages[list->first];
+        context_assert(node, page_history(page)->listed, "update: a page is in the set and not marked so");
         if (node->fetches->updates_under_way &&
             node->fetches->updates_bytes + page_region(page)->page_bytes > node->options.refetch_bytes_max)
             return;
@@ -170,6 +175,7 @@ bool update_done(const struct node *node)
 void update_defer(struct node *node)
 {
     struct update_set *list = node->updates;
+    context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
     for (uint32_t i = list->first; i < list->count; i++)
         protection_make_stale(node, list->pages[i]);
     list->learned = list->first;
@@ -191,6 +197,7 @@ void update_remove_region(struct node *node, const struct region *region)
         if (page_region(list->pages[i]) != region)
             list->pages[kept++] = list->pages[i];
     }
+    context_assert(node, kept <= list->count, "update: a set grows as pages leave it");
     list->learned = list->learned == list->count ? kept : learned;
     list->count = kept;
 }
