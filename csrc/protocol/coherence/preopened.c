@@ -42,8 +42,9 @@ static bool named_in_vain(const struct page *page)
 
 bool preopened_open(struct node *node, struct page *page, bool stays)
 {
-    if (page->writable || page_pinned(page) || page->owed || node->collection.phase != COLLECTION_IDLE ||
-        !page_valid(page) || bulk_leaves(node, page))
+    bool exempt = page->writable || page_pinned(page) || page->owed;
+    bool blocked = node->collection.phase != COLLECTION_IDLE || bulk_leaves(node, page);
+    if (exempt || blocked || !page_valid(page))
         return false;
     if (!stays && named_in_vain(page)) {
         writes_open(node, page);

@@ -15,9 +15,10 @@
 static bool served_open(const struct node *node, const struct page *page)
 {
     const struct page_history *history = page_history(page);
-    return history && history->rewritten >= HISTORY_REWRITTEN && !page->served_whole && page->writable &&
-           page_valid(page) && !page_stays_open(page) && !page_pinned(page) && node->options.open_bytes_max &&
-           node->collection.phase == COLLECTION_IDLE;
+    bool allowed = node->options.open_bytes_max && node->collection.phase == COLLECTION_IDLE;
+    bool rewritten = history && history->rewritten >= HISTORY_REWRITTEN && !page->served_whole;
+    bool exempt = page_stays_open(page) || page_pinned(page);
+    return allowed && rewritten && !exempt && page->writable && page_valid(page);
 }
 
 static bool closes(const struct node *node, const struct page *page)
@@ -32,9 +33,10 @@ static void shut_between(struct node *node, const struct page *page)
     enum { BETWEEN_PAGES = 7 };
     const struct region *region = page_region(page);
     uint64_t closing = node->protection->offset + node->protection->bytes, offset = page_offset(page);
-    if (!node->protection->bytes || node->protection->access != ACCESS_READ ||
-        node->protection->offset < region->offset || closing >= offset ||
-        offset - closing > BETWEEN_PAGES * region->page_bytes)
+    bool closes_others = node->protection->bytes && node->protection->access == ACCESS_READ;
+    bool near = node->protection->offset >= region->offset && closing < offset &&
+                offset - closing <= BETWEEN_PAGES * region->page_bytes;
+    if (!closes_others || !near)
         return;
     uint64_t first = (closing - region->offset) / region->page_bytes, end = page_index(page);
     for (uint64_t index = first; index < end; index++) {

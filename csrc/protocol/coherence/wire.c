@@ -36,6 +36,25 @@ struct fetch_request wire_read_request(struct node *node, const struct message *
 
 /* ---- replies ---------------------------------------------------------------------------------------------------- */
 
+/* Diffs are of one page and never behind the message; bytes behind it are there exactly where the flag says so. */
+static bool lengths_agree(const struct node *node, const struct reply_run *run)
+{
+    bool bulk = run->flags & FETCH_BULK, diffs = !(run->flags & FETCH_WHOLE);
+    if (diffs && (run->pages > 1 || bulk))
+        return false;
+    return bulk == (run->bulk > 0) && run->bulk <= BULK_BYTES_MAX && run->bulk <= node->port.range_bytes;
+}
+
+static bool fits_region(const struct reply_run *run)
+{
+    const struct region *region = run->region;
+    if (!region)
+        return true;
+    if (run->first >= region->pages || run->pages > region->pages - run->first)
+        return false;
+    return !(run->flags & FETCH_BULK) || run->bulk == run->pages * region->page_bytes;
+}
+
 struct reply_run wire_read_run(struct node *node, const struct message *message, struct reader *reader)
 {
     struct reply_run run = {.region = region_find(node->regions, reader_u32(reader))};
@@ -47,12 +66,7 @@ struct reply_run wire_read_run(struct node *node, const struct message *message,
     run.body = *reader;
     if (reader_bytes(reader, run.bytes))
         run.body.end = run.body.at + run.bytes;
-    bool bulk = run.flags & FETCH_BULK;
-    const struct region *region = run.region;
-    if (reader->bad || run.pages == 0 || (!(run.flags & FETCH_WHOLE) && (run.pages > 1 || bulk)) ||
-        bulk != (run.bulk > 0) || run.bulk > BULK_BYTES_MAX || run.bulk > node->port.range_bytes ||
-        (region && (run.first >= region->pages || run.pages > region->pages - run.first ||
-                    (bulk && run.bulk != run.pages * region->page_bytes))))
+    if (reader->bad || run.pages == 0 || !lengths_agree(node, &run) || !fits_region(&run))
         context_malformed(node, message);
     return run;
 }

@@ -6,6 +6,16 @@
 #include "protocol/page/region.h"
 #include "protocol/sync/lock.h"
 
+static void check_diffs(const struct page *page, const struct page_extension *extension, const struct port *port)
+{
+    bool has_tag = extension->deferred_tag, has_twin = extension->deferred_twin;
+    if (has_tag != has_twin || (has_tag && !page->copy))
+        port->panic(port->context, "page: invariant 5: a deferred diff without a twin or a copy");
+    for (const struct diff *diff = extension->diffs; diff && diff->next; diff = diff->next)
+        if (diff->tag >= diff->next->tag)
+            port->panic(port->context, "page: invariant 3: tags do not ascend");
+}
+
 static void check_page(const struct page *page, const struct port *port)
 {
     vector_check(&page->need, port);
@@ -16,7 +26,8 @@ static void check_page(const struct page *page, const struct port *port)
         if (page->access != ACCESS_NONE && !page_valid(page) && !history_coming(page))
             port->panic(port->context, "page: invariant 1: accessible, but stale");
     }
-    if (page->arriving && (page->copy || (page->access != ACCESS_NONE && !history_coming(page)) || !page_fetch(page)))
+    bool shown = page->access != ACCESS_NONE && !history_coming(page);
+    if (page->arriving && (page->copy || shown || !page_fetch(page)))
         port->panic(port->context, "bulk: invariant 2: a page that is arriving has a copy, access, or no fetch");
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
@@ -24,13 +35,8 @@ static void check_page(const struct page *page, const struct port *port)
         port->panic(port->context, "page: invariant 6: preopened without a twin");
     if (page->extension && page_extension_empty(page->extension))
         port->panic(port->context, "page: invariant 5: an empty extension");
-    if (page->extension && (!page->extension->deferred_tag != !page->extension->deferred_twin ||
-                            (page->extension->deferred_tag && !page->copy)))
-        port->panic(port->context, "page: invariant 5: a deferred diff without a twin or a copy");
-    for (const struct diff *diff = page->extension ? page->extension->diffs : NULL; diff && diff->next;
-         diff = diff->next)
-        if (diff->tag >= diff->next->tag)
-            port->panic(port->context, "page: invariant 3: tags do not ascend");
+    if (page->extension)
+        check_diffs(page, page->extension, port);
 }
 
 static void check_lock(const struct lock *lock, const struct port *port)

@@ -279,9 +279,10 @@ void node_settle(struct node *node)
 static void check_header(const struct node *node, const struct message *message)
 {
     const struct message_header *header = message_header(message);
-    if (message->wire_bytes < sizeof *header || header->magic != MESSAGE_MAGIC ||
-        header->bytes != message->wire_bytes || header->sender != (uint32_t)message->peer || message->peer < 0 ||
-        message->peer >= node->size || header->stamp >= STAMP_END)
+    bool long_enough = message->wire_bytes >= sizeof *header;
+    bool ours = long_enough && header->magic == MESSAGE_MAGIC && header->bytes == message->wire_bytes;
+    bool of_a_node = message->peer >= 0 && message->peer < node->size;
+    if (!ours || !of_a_node || header->sender != (uint32_t)message->peer || header->stamp >= STAMP_END)
         context_panic(node, "malformed message from rank %d (%llu bytes): not one of ours", message->peer,
                       (unsigned long long)message->wire_bytes);
 }

@@ -36,7 +36,8 @@ bool update_stale(struct node *node, struct page *page)
     bool used_again = history_new_version(history) || context_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    if (!used_again || node->options.refetch_bytes_max == 0 || history->listed || page_pinned(page) || page->owed)
+    bool exempt = history->listed || page_pinned(page) || page->owed;
+    if (!used_again || exempt || node->options.refetch_bytes_max == 0)
         return false;
     struct update_set *list = node->updates;
     context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
@@ -74,8 +75,8 @@ static bool better_streamed(const struct node *node)
         runs += !last || page_region(last) != page_region(page) || page_index(last) + 1 != page_index(page);
         last = page;
     }
-    return node->options.readahead_bytes_max && bytes > STREAMED_BYTES_MIN && bytes / runs >= STREAMED_RUN_BYTES &&
-           streamed >= count - count / 4;
+    bool much = bytes > STREAMED_BYTES_MIN && bytes / runs >= STREAMED_RUN_BYTES;
+    return much && node->options.readahead_bytes_max && streamed >= count - count / 4;
 }
 
 /* Few enough bytes to be pushed next time: one message less, and no waiting. */

@@ -318,7 +318,8 @@ void lock_receive_busy(struct node *node, const struct message *message)
 {
     struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
-    if (!reader_ended(&reader) || !lock || !lock->asked || !lock->asked_trying || lock->withdrawing)
+    bool tries = lock && lock->asked && lock->asked_trying && !lock->withdrawing;
+    if (!reader_ended(&reader) || !tries)
         context_malformed(node, message);
     for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
         if (waiter->trying && waiter->asked)

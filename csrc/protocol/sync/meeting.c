@@ -134,7 +134,8 @@ void meeting_receive_arrive(struct node *node, struct message *message)
     struct reader reader = reader_of(message);
     uint32_t which = reader_u32(&reader);
     int k = (int)(message->peer - (node->rank * TREE_CHILDREN + 1));
-    if (reader.bad || which >= MEETING_CLASSES || k < 0 || k >= TREE_CHILDREN || node->meetings[which].children[k])
+    bool is_child = k >= 0 && k < TREE_CHILDREN;
+    if (reader.bad || which >= MEETING_CLASSES || !is_child || node->meetings[which].children[k])
         context_malformed(node, message);
     message->holders++;
     node->meetings[which].children[k] = message;
