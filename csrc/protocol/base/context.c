@@ -1,4 +1,4 @@
-/* Small things that every layer needs; what happens to messages is decided in node/node.c. */
+/* Small things that every layer needs; node/node.c decides what happens to messages. */
 #include "protocol/base/context.h"
 
 #include <stdarg.h>

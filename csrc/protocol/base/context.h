@@ -1,4 +1,4 @@
-/* context - what every function of the protocol is given: the node that it runs on.
+/* context - the node that a function of the protocol runs on; every function is given it.
  *
  * A node is one process of the job.  Here are its identity, its port, its clock, the messages that it sends and defers,
  * and the knobs and statistics that all layers share.  The state of the layers above hangs on it by pointers, so that
@@ -12,7 +12,7 @@
 
 #include "protocol/base/reader.h"
 
-/* What the simulator turns, and chaos under MPI.  All zero: as in production. */
+/* Knobs of the simulator, and of chaos under MPI.  All zero: as in production. */
 struct policy {
     enum { WHOLE_AUTO, WHOLE_NEVER, WHOLE_ALWAYS, WHOLE_RANDOM } whole; /* whole pages instead of diffs */
     enum { BULK_AUTO, BULK_NEVER, BULK_ALWAYS, BULK_RANDOM } bulk;      /* whole pages by bulk transfer */
@@ -113,7 +113,7 @@ struct node {
     struct message *outbox, **outbox_end;
     struct message *to_self, **to_self_end;
     struct message *deferred, **deferred_end; /* they wait for a departure, or for pages that arrive */
-    bool redeliver;                           /* what deferred messages wait for may have come */
+    bool redeliver;                           /* deferred messages may be answerable now */
     bool delivering;                          /* to_self is being emptied further up the stack */
     bool wake;
     bool send_blocked; /* a thread or a fetch here waits until a bulk transfer has left */

@@ -90,7 +90,7 @@ struct message {
     node_id peer; /* receiver, or sender of a received one */
     uint8_t ring; /* enum ring */
     uint8_t segment_count;
-    uint32_t holders;    /* who still reads in a received one */
+    uint32_t holders;    /* readers of a received one */
     unsigned char *wire; /* of the pool, wire_capacity bytes */
     uint64_t wire_bytes, wire_capacity;
     struct segment *segments; /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */

@@ -37,8 +37,8 @@ void pool_give(struct pool *pool, void *block, size_t bytes);
 /* Less than was taken is needed: the block, or a smaller one with what is in it. */
 void *pool_trim(struct pool *pool, void *block, size_t bytes, size_t less_bytes);
 
-/* Touch a page of memory that blocks will be cut from, for a thread that has nothing to do: who makes a diff while
- * somebody waits for it should not wait for the kernel.  False: enough is ready. */
+/* Touch a page of memory that blocks will be cut from, for an idle thread: a diff that a node waits for should
+ * not wait for the kernel.  False: enough is ready. */
 bool pool_touch(struct pool *pool);
 
 /* pool_take and pool_give for messages, page states and tables. */

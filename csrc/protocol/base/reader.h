@@ -1,6 +1,6 @@
 /* reader - takes the fields of a message's body one after the other.
  *
- * A reader believes no length, page, node or region from the wire: what lies beyond the end reads as zeros and sets
+ * A reader believes no length, page, node or region from the wire: bytes beyond the end read as zeros and sets
  * `bad`. The caller looks at `bad`, or at reader_ended, before it acts, and dies with the message's kind and sender
  * (context_malformed).
  */

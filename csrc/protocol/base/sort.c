@@ -1,5 +1,5 @@
-/* Heap sort (Williams 1964): what is sorted here comes mostly in order, but nothing may grow with the square of what
- * a program touches, and nothing may allocate. */
+/* Heap sort (Williams 1964): the arrays are mostly in order already, but nothing may grow with the square of
+ * their length, and nothing may allocate. */
 #include "protocol/base/sort.h"
 
 static void sift_down(void **items, uint32_t at, uint32_t count, sort_before *before)

@@ -1,4 +1,4 @@
-/* vector - a sparse vector of stamps, one per node that matters; what is not there is 0.
+/* vector - a sparse vector of stamps, one per node that matters; a missing entry is 0.
  *
  * Two of them per page carry all coherence state (need and have); written sparse, because a page has few writers and a
  * job may have a thousand nodes.  Most pages have one writer: the first entry lies in the vector itself.

@@ -53,7 +53,7 @@ static void ask(struct node *node, struct fetch *fetch, node_id peer, uint32_t f
     page_event(node, EVENT_FETCH, page, peer);
 }
 
-/* Who has writes that the page needs and `have` lacks?  Their number; *latest is the one with the highest stamp. */
+/* The number of writers whose writes the page needs and `have` lacks; *latest has the highest stamp. */
 static uint32_t behind(const struct node *node, const struct page *page, const struct vector *have, node_id *latest)
 {
     uint32_t count = 0;
@@ -84,7 +84,7 @@ static void gather(struct node *node, struct fetch *fetch, uint32_t flags)
     context_assert(node, fetch->awaited > 0, "fetch: a round without a request");
 }
 
-/* One whole page instead of diffs from several writers, one after the other writing it? */
+/* True: several nodes write the page in turn, and one whole page replaces the diffs of all. */
 static bool prefers_whole(struct node *node, const struct fetch *fetch, uint32_t writers)
 {
     switch (node->policy.whole) {
@@ -166,8 +166,8 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     context_assert(node, fetch->awaited == 0, "fetch: a fetch ends and awaits replies");
     context_assert(node, !fetch->gathering, "fetch: a fetch ends before its diffs are applied");
     page_region(page)->stats.fetches++;
-    /* Nobody may be waiting for a page that was fetched ahead: it is opened for reading all the same, to spare the
-     * fault, unless its use is to be seen. */
+    /* No thread may be waiting for a page that was fetched ahead.  It is opened for reading all the same, to spare the
+     * fault, unless its first use must show. */
     bool watched = page->marker || (page_history(page) && page_history(page)->probe);
     if (page->access == ACCESS_NONE && !(fetch->speculative && watched))
         protection_set(node, page, ACCESS_READ);
@@ -176,7 +176,6 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     fetch_free(node, fetch);
 }
 
-/* No reply is awaited: go on until something is, or until the page is valid. */
 void fetch_continue(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;

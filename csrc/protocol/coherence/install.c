@@ -70,10 +70,10 @@ void install_drop_parts(struct node *node, struct fetch *fetch)
     fetch->part_count = 0;
 }
 
-/* All that was missing is here: diffs in the order of their tags, which respects happens-before (R2).  What was
- * written here and is not cut yet stays on top: its tag will be above all of theirs, so everybody will see it last.
- * Only a program with a race can tell: a diff with a lower tag than that of the value which the write here replaced
- * would take the write away, and others, who apply it in its order, would see that old value again. */
+/* All missing diffs are here; the order of their tags respects happens-before (R2).  Writes of this node that are not
+ * encoded yet stay on top: their tag will be above all of these, so every node sees them last.  Only a program with a
+ * race can tell: a diff with a lower tag than the value that the write here replaced would take the write away, and
+ * other nodes, which apply it in its order, would see that old value again. */
 void install_diffs(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
@@ -109,8 +109,7 @@ void install_diffs(struct node *node, struct fetch *fetch)
 
 /* ---- whole pages ------------------------------------------------------------------------------------------------ */
 
-/* The own diffs that the sender of a whole page does not have, and then what was written since (`own`), go on top
- * (R6). */
+/* This node's diffs that the sender of a whole page lacks go on top, then its writes since (`own`) (R6). */
 static void build_on(struct page *page, unsigned char *built, stamp known, const unsigned char *own, uint64_t own_bytes)
 {
     for (const struct diff *diff = page_diffs_after(page, known); diff; diff = diff->next)
@@ -121,8 +120,8 @@ static void build_on(struct page *page, unsigned char *built, stamp known, const
     }
 }
 
-/* A page that threads may be reading meanwhile (pinned, or brought before they may see its new version) is built
- * beside its place: no byte of it may be what it was before something was written here, not even for a moment. */
+/* Threads may be reading a page meanwhile that is pinned or refetched.  It is built beside its place, so that no write
+ * of this node disappears from it even for a moment. */
 bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have)
 {
     if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->rank)))

@@ -3,9 +3,8 @@
  *
  * Rules R2, R3 and R6 of DESIGN.md:
  *   diffs        gathered from all writers first, then applied in the order of their tags, to the page and to its twin.
- *   A
- *                diff may hold writes of an interval that is still open, made on top of diffs that this node was never
- *                told of; the writer's `have` names those, and they are fetched as well before any is applied
+ *                A diff may hold writes of an interval that is still open, made on top of diffs of which no notice has
+ *                come; the writer's `have` names those, and they are fetched as well before any is applied
  *   whole page   installed only if its sender has all that the copy here has; this node's own writes go back on top
  */
 #pragma once
@@ -22,11 +21,11 @@ struct fetch_part {
     struct message *message;
 };
 
-/* A fetch under way (fetch.h), and what it has gathered. */
+/* A fetch under way (fetch.h), and the diffs that it has gathered. */
 struct fetch {
     struct fetch *next, **link; /* list of the node */
     struct page *page;
-    struct vector have; /* what the copy will contain when the gathered diffs are applied */
+    struct vector have; /* the contents of the copy when the gathered diffs are applied */
     struct fetch_part *parts;
     uint32_t part_count, part_capacity;
     uint32_t awaited; /* replies of this round */
@@ -38,13 +37,13 @@ struct fetch {
     bool postponed;   /* until the page has left (bulk.h) */
 };
 
-/* Diffs of one writer up to `tag`, and what they were made on top of (R3); the reader stands at their number.  Diffs
- * that the fetch has already are skipped. */
+/* Diffs of one writer up to `tag`, and the `have` that they were made on top of (R3); the reader
+ * stands at their number.  Diffs that the fetch has already are skipped. */
 void install_take_diffs(struct node *node, struct fetch *fetch, struct message *message, struct reader *reader,
                         stamp tag, const struct vector *theirs);
 /* All that was missing is here: apply it (R2). */
 void install_diffs(struct node *node, struct fetch *fetch);
 /* False: the page does not fit, since it lacks something that the copy here has (R6). */
 bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have);
-/* Forget what was gathered. */
+/* Forget the gathered diffs. */
 void install_drop_parts(struct node *node, struct fetch *fetch);

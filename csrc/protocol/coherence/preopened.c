@@ -1,4 +1,4 @@
-/* What is closed is protected first and then inspected once more, since threads go on writing meanwhile. */
+/* A page is protected first and then inspected once more before it is closed: threads go on writing meanwhile. */
 #include "protocol/coherence/preopened.h"
 
 #include <string.h>
@@ -32,10 +32,11 @@ void preopened_add(struct node *node, struct page *page, bool stays)
     node->stats.pages_preopened++;
 }
 
-/* A stream comes over it again: so it is written, with the value that it has (zeros over zeros), and to look at it
- * and close it would go on for ever.  Once it has been named it stays open as other pages do.  Only where nobody is
- * known to have written it: a stream runs into a neighbour's block, whose copies must not go stale for that. */
-static bool named_in_vain(const struct page *page)
+/* A stream comes over an unchanged page again: it is written with the value that it has (zeros over zeros), and would
+ * be inspected and closed for ever.  Once a notice has named it, it stays open as other pages do.  This holds only
+ * where no node is known to have written it: a stream runs into a neighbour's block, whose copies must not go stale for
+ * that. */
+static bool written_unchanged(const struct page *page)
 {
     return page->preopened_unused && page->fresh && page->need.count == 0;
 }
@@ -46,7 +47,7 @@ bool preopened_open(struct node *node, struct page *page, bool stays)
     bool blocked = node->collection.phase != COLLECTION_IDLE || bulk_leaves(node, page);
     if (exempt || blocked || !page_valid(page))
         return false;
-    if (!stays && named_in_vain(page)) {
+    if (!stays && written_unchanged(page)) {
         writes_open(node, page);
         protection_set(node, page, ACCESS_WRITE);
         return true;
@@ -61,13 +62,13 @@ bool preopened_open(struct node *node, struct page *page, bool stays)
     return true;
 }
 
-/* What was asked last of the port, since pages come in ascending order. */
+/* The last answer of the port; pages come in ascending order. */
 struct touched {
     uint64_t offset, bits;
     bool asked;
 };
 
-/* Memory that was never touched is what it was, and is not made by looking at it. */
+/* Memory that was never touched is unchanged; reading it would make it. */
 static bool untouched(const struct node *node, const struct page *page, struct touched *touched)
 {
     const struct port *port = &node->port;
@@ -110,7 +111,7 @@ bool preopened_written(const struct node *node, const struct page *page)
     return page->dirty || (page->preopened && preopened_changed(node, page));
 }
 
-/* It is protected, and nobody wrote it. */
+/* It is protected and unchanged. */
 static void close_unused(struct node *node, struct page *page)
 {
     context_assert(node, page->twin, "preopened: an unchanged page has no twin to show it");

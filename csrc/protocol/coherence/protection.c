@@ -4,7 +4,7 @@
 #include "protocol/coherence/pin.h"
 #include "protocol/page/region.h"
 
-/* Tell the kernel again what the pinned pages of a region may; everything else: nothing.  False: some of it failed. */
+/* Close all of a region but its pinned pages, and set the protection of those again.  False: some of it failed. */
 static bool relax_region(struct node *node, struct region *region)
 {
     const struct port *port = &node->port;
@@ -37,8 +37,8 @@ static bool relax_region(struct node *node, struct region *region)
     return done;
 }
 
-/* What fails in the first round, because the regions after it still take up the room, must not fail in the second:
- * memory that stays accessible against what is recorded would be written without a notice. */
+/* A call may fail in the first round, while later regions still take up the room.  None may fail in the second: memory
+ * that stays accessible against the records would be written without a notice. */
 static void relax(struct node *node)
 {
     bool done = false;

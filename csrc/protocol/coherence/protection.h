@@ -1,7 +1,7 @@
-/* protection - what the kernel lets the program do with each page (page.h, `access`).
+/* protection - the kernel's protection of each page (page.h, `access`).
  *
- * The kernel is told in batches of neighbouring pages.  A batch is flushed before its protection is relied on: before a
- * diff is encoded, and before the caller gives up the mutex.
+ * Changes reach the kernel in batches of neighbouring pages.  A batch is flushed before its protection is relied
+ * on: before a diff is encoded, and before the caller gives up the mutex.
  *
  * Invariants
  *  1. `edges` is the number of changes of access along the whole range, as recorded in the pages.
@@ -11,7 +11,7 @@
 #include "protocol/page/page.h"
 
 struct protection {
-    uint64_t offset, bytes; /* the batch that the kernel has not been told yet; 0 bytes: none */
+    uint64_t offset, bytes; /* the batch that has not reached the kernel yet; 0 bytes: none */
     enum access access;     /* of the batch */
     uint64_t edges;
 };

@@ -6,13 +6,13 @@
  *           vector have, diffs (wire.h)
  *
  * The diffs are encoded before the interval closes, and claim to reach to its stamp: later writes are found by the next
- * inspection (preopened.h) and told by the next interval.
+ * inspection (preopened.h) and named by the next interval.
  */
 #pragma once
 
 #include "protocol/page/page.h"
 
-/* Before an interval closes: encode what will be pushed of its pages, to `to` or (NODE_NONE) to all; and after: send
- * it. */
+/* Before an interval closes: encode the diffs that subscribers lack, for `to` or (NODE_NONE) all; and after: send
+ * them. */
 void push_encode(struct node *node, node_id to);
 void push_send(struct node *node, node_id to, stamp closed);

@@ -3,7 +3,6 @@
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 
-/* What comes from the wire is looked at when it comes, not when it is used. */
 static bool body_valid(const struct node *node, const struct push *push, uint64_t page_bytes)
 {
     struct reader body = push->body;
@@ -39,7 +38,7 @@ static void keep(struct node *node, struct page *page, const struct push *push)
         count++;
     *end = kept;
     context_assert(node, count <= HISTORY_PUSHES_MAX, "pushed: more pushes are kept than may be");
-    if (count >= HISTORY_PUSHES_MAX) { /* nobody uses them; what follows on a hole is of no use either */
+    if (count >= HISTORY_PUSHES_MAX) { /* no notice uses them, and none can use a push behind a hole */
         node->stats.pushes_unused += count + 1;
         history_drop_pushes(page_history(page), &node->pool);
     }

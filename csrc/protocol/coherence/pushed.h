@@ -10,5 +10,5 @@
 
 /* The next page of a PUSH is read, and kept with the page's history.  NULL: it is of no use here. */
 struct page *pushed_read(struct node *node, struct message *message, struct reader *reader);
-/* Begin a fetch with what was pushed. */
+/* Begin a fetch with the pushes of its page. */
 void pushed_use(struct node *node, struct fetch *fetch);

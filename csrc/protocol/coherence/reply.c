@@ -111,7 +111,7 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
         wire_read_have(node, &run->body, &theirs);
         const struct fetch *fetch = page_fetch(page);
         bool awaited = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving;
-        /* Who may read it meanwhile would miss what its sender lacks, which goes on top only when all has come. */
+        /* A thread may read it meanwhile; writes that the sender lacks would be missing until all has come. */
         bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));
         bool unseen = !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || kept);
         bool fits = awaited && unseen && (!page->copy || vector_covers(&theirs, &page->have, node->rank));

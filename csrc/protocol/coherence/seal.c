@@ -9,9 +9,9 @@
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 
-/* Served as a snapshot, and left open early: it has been written again after each of the last times.  Not where the
- * whole page is served: closed, it travels without a copy.  (An exclusive page has no twin; the snapshot becomes its
- * first.) */
+/* True: the page is served as a snapshot and stays open, because it was written again after each of the last servings.
+ * Not where the whole page is served: closed, it travels without a copy.  (An exclusive page has no twin; the snapshot
+ * becomes its first.) */
 static bool served_open(const struct node *node, const struct page *page)
 {
     const struct page_history *history = page_history(page);
@@ -26,8 +26,8 @@ static bool closes(const struct node *node, const struct page *page)
     return page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page);
 }
 
-/* Pages at a small stride would be a call each.  What is open between this one and those that are about to be closed is
- * closed with them, and the next write there opens it again (matrix product: 10,276 calls became 5,265). */
+/* Pages at a small stride would be a call each.  Open pages between this one and those that are about to be closed are
+ * closed with them; the next write there opens them again.  In a matrix product that halves the calls. */
 static void shut_between(struct node *node, const struct page *page)
 {
     enum { BETWEEN_PAGES = 7 };
@@ -57,7 +57,7 @@ void seal_shut(struct node *node, struct page *page)
     protection_set(node, page, ACCESS_READ);
 }
 
-/* A page pinned for writing stays open: what is cut and sent is a snapshot, which becomes the twin (R10). */
+/* A page pinned for writing stays open: a snapshot is encoded and sent, and becomes the twin (R10). */
 static void seal_pinned(struct node *node, struct page *page, stamp tag)
 {
     context_assert(node, page->copy, "seal: a pinned page without a copy");
@@ -85,8 +85,8 @@ void seal_encode_deferred(struct node *node, struct page *page)
     page_region(page)->stats.diffs_made++;
 }
 
-/* The whole of the page is sent: its diff is for others, if any ask for it, and can wait.  A collection may come
- * before, or the news that all have it, and nobody needs it. */
+/* The whole page is sent: its diff is for other readers, if any ask for it, and can wait.  No node needs it
+ * after a collection, or when all have it. */
 static void seal_closed(struct node *node, struct page *page, stamp tag, bool late)
 {
     context_assert(node, page->access != ACCESS_WRITE, "seal: a page is encoded that the program can write (R4)");
@@ -109,7 +109,7 @@ stamp seal_page(struct node *node, struct page *page, bool late)
 {
     context_assert(node, page->copy, "seal: a page without a copy is sealed");
     context_assert(node, !page->arriving, "seal: an arriving page is sealed (R15)");
-    bool unchanged = !page->twin && !page->writable; /* since it was sealed: what was put off can be put off further */
+    bool unchanged = !page->twin && !page->writable; /* since it was sealed: a deferred encoding may stay deferred */
     if (!late || !unchanged)
         seal_encode_deferred(node, page);
     if (page->owed)
@@ -135,7 +135,7 @@ stamp seal_page(struct node *node, struct page *page, bool late)
     return tag;
 }
 
-/* The copy is taken first: what other threads write meanwhile is then in the page and not in its new twin. */
+/* The copy is taken first: writes of other threads meanwhile are then in the page and not in its new twin. */
 void seal_snapshot(struct node *node, struct page *page)
 {
     context_assert(node, page->writable, "seal: a snapshot of a page that is not open");

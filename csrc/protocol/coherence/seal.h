@@ -9,10 +9,9 @@
 
 /* Before a page is served: protect it (batched) ... */
 void seal_shut(struct node *node, struct page *page);
-/* ... and, after protection_flush, encode what was written, or defer that (`late`).  Returns the tag. */
+/* ... and, after protection_flush, encode its writes, or defer that (`late`).  Returns the tag. */
 stamp seal_page(struct node *node, struct page *page, bool late);
-/* Encode what was written since other nodes were sent the page, and leave it preopened: no fault when it is written
- * again. */
+/* Encode the writes since the page was last sent, and leave it preopened: the next write takes no fault. */
 void seal_snapshot(struct node *node, struct page *page);
-/* Encode what `late` has deferred: before others' writes change the page or its twin, and before its diffs are sent. */
+/* Encode a deferred diff: before others' writes change the page or its twin, and before its diffs are sent. */
 void seal_encode_deferred(struct node *node, struct page *page);

@@ -1,5 +1,5 @@
-/* All pages of a request are protected first, neighbours by one call, and encoded afterwards: a diff that were
- * encoded before the kernel was told could miss a write. */
+/* All pages of a request are protected first, neighbours by one call, and encoded afterwards: a diff encoded before the
+ * protection could miss a write. */
 #include "protocol/coherence/serve.h"
 
 #include <string.h>
@@ -63,8 +63,8 @@ static void end_whole(struct node *node, struct reply *reply)
     }
 }
 
-/* What is sent of a page that stays open is the snapshot that is its twin.  That, and what this node is fetching
- * itself, is copied: it may change before it has been sent. */
+/* A page that stays open is sent as its snapshot, the twin.  A snapshot, and a page that this node is fetching itself,
+ * is copied: it may change before it has been sent. */
 static void put_whole(struct node *node, struct reply *reply, struct page *page)
 {
     bool snapshot = page_stays_open(page) || page->writable, copied = snapshot || page_fetch(page);
@@ -89,7 +89,7 @@ static void put_whole(struct node *node, struct reply *reply, struct page *page)
 /* ---- one page --------------------------------------------------------------------------------------------------- */
 
 /* Its last diff was as long as the page, or it is written for the first time.  If a few places have changed, so
- * probably has everything, and the diff need not be cut to know. */
+ * probably has everything, and no diff is encoded to know. */
 static bool seems_rewritten(const struct node *node, const struct page *page)
 {
     enum { PLACES = 4 };
@@ -109,9 +109,9 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     return true;
 }
 
-/* Who asks for a whole page says what its copy has (in later rounds of a fetch it would be what the copy will have).
- * Where there is nobody else, the diffs up to there are of no use any more, and where whole pages travel none is
- * ever cut. */
+/* A request for a whole page names the contents of the requester's copy (in later rounds of a fetch, its future
+ * contents).  With no third node the diffs up to there have no use any more; where whole pages travel, no diff is
+ * encoded. */
 static void drop_seen_diffs(struct node *node, struct page *page, const struct fetch_request *request)
 {
     if (node->size == 2 && (request->flags & FETCH_WHOLE_OK))
@@ -203,9 +203,9 @@ void serve_receive(struct node *node, struct message *message)
     uint32_t count = message_header(message)->count;
     struct reader reader = reader_of(message);
     uint64_t cuts = reader_u64(&reader);
-    struct reader wants = reader;
+    struct reader again = reader;
     bool all = true;
-    /* All are protected first, neighbours by one call, and cut afterwards (R4). */
+    /* All are protected first, neighbours by one call, and encoded afterwards (R4). */
     for (uint32_t i = 0; i < count; i++) {
         struct fetch_request request = wire_read_request(node, message, &reader, cuts);
         bool asks = request.region && !(request.flags & FETCH_STOP);
@@ -222,7 +222,7 @@ void serve_receive(struct node *node, struct message *message)
     }
     struct reply reply = {0};
     for (uint32_t i = 0; i < count; i++) {
-        struct fetch_request request = wire_read_request(node, message, &wants, cuts);
+        struct fetch_request request = wire_read_request(node, message, &again, cuts);
         if (request.region && (request.flags & FETCH_STOP))
             history_unsubscribe(region_page(request.region, &node->pool, request.page), message->peer);
         else if (request.region)

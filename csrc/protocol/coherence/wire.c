@@ -99,8 +99,6 @@ void wire_put_diffs(struct node *node, struct message *reply, struct page *page,
     page_region(page)->stats.diffs_served += count;
 }
 
-/* What the page has here.  With diffs only what is above the last cut, if the reader has passed it, too: the rest
- * was named to it by notices.  So k writers of one page cost their reader k vectors of one entry, not k of k. */
 void wire_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)
 {
     uint32_t count = 0;

@@ -2,16 +2,15 @@
  *
  *   FETCH   := uint64 cuts that the requester has passed, request*          REPLY := run*
  *   request := uint32 region, uint32 flags, uint64 page, uint64 since, [vector have, if FETCH_WHOLE_OK]
- *   run     := uint32 region, uint32 flags, uint64 first page, uint64 pages, uint64 bytes that follow, uint64 bytes
- *   behind
- *              the message, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_BULK]
+ *   run     := uint32 region, uint32 flags, uint64 first page, uint64 pages, uint64 bytes that follow,
+ *              uint64 bytes behind the message, FETCH_WHOLE ? (vector have)*, [page bytes, unless FETCH_BULK]
  *                                       : uint64 tag, vector have, diffs
  *   diffs   := uint32 diffs, (uint64 tag, uint64 bytes, body)*
  *
  * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the message: bulk.h.
  * `since` is what the requester has of the server's writes, and never from before its last collection (R8).
  * The `have` that comes with diffs leaves out stamps at or below the server's last cut, if the requester has passed
- * that cut, too: notices have told it.  (A diff that was encoded before an interval in a cut closed is named by that
+ * that cut, too: notices have named it.  (A diff that was encoded before an interval in a cut closed is named by that
  * interval or by an earlier one, and the cut lists them all.)
  */
 #pragma once
@@ -24,8 +23,8 @@ enum {
     FETCH_PREFER_WHOLE = 4, /* request: and is preferred */
     FETCH_WHOLE = 8,        /* run: of whole pages */
     FETCH_BULK = 16,        /* run: their bytes travel behind the message */
-    FETCH_SUBSCRIBE = 32,   /* request: what is written to the page from now on is to be pushed */
-    FETCH_STOP = 64         /* request: is to be pushed no longer; nothing else is asked for */
+    FETCH_SUBSCRIBE = 32,   /* request: push the page's writes from now on */
+    FETCH_STOP = 64         /* request: push them no longer; nothing else is requested */
 };
 
 /* Replies are sent in pieces of about this size, so that the first can be used while the others travel. */
@@ -60,6 +59,6 @@ void wire_read_have(struct node *node, struct reader *reader, struct vector *hav
 /* The bytes that the diffs after `since` take in a message, and their number. */
 uint64_t wire_diffs_since(const struct page *page, stamp since, uint32_t *count);
 void wire_put_diffs(struct node *node, struct message *message, struct page *page, stamp since, uint32_t count);
-/* What the page has here; `above_cut`: only what is above the last cut.  So k writers of one page cost their reader k
+/* The page's `have`; `above_cut`: only entries above the last cut.  So k writers of one page cost their reader k
  * vectors of one entry, not k of k. */
 void wire_put_have(struct node *node, struct message *message, const struct page *page, bool above_cut);

@@ -1,4 +1,4 @@
-/* A write fault opens a page: from then on its writes are in the open interval, and its twin tells them. */
+/* A write fault opens a page: from then on its writes are in the open interval, and its twin shows them. */
 #include "protocol/coherence/writes.h"
 #include "protocol/coherence/bulk.h"
 #include "protocol/page/history.h"
@@ -16,8 +16,8 @@ void writes_mark_dirty(struct node *node, struct page *page)
     node->writes->dirty[node->writes->dirty_count++] = page;
 }
 
-/* A page that is written with the values that it has, or every few intervals only, was closed too soon; one that is
- * written again after each time it was served need not be closed for that at all. */
+/* A page that is written with the values that it has, or every few intervals only, was closed too soon.  A page that
+ * is written again after each serving need not be closed for it at all. */
 void writes_note(struct node *node, struct page *page)
 {
     context_assert(node, !page->writable, "writes: a page is opened that is open");

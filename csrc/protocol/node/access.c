@@ -1,4 +1,4 @@
-/* A fault asks for the page, starts what it lacks, and opens it; it waits for nothing itself. */
+/* A fault starts the fetch that the page lacks, and opens it; it waits for nothing itself. */
 #include "protocol/node/access.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"

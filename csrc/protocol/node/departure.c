@@ -1,4 +1,4 @@
-/* The acquire side of a meeting: notices, then the cut, then what the meeting decided. */
+/* The acquire side of a meeting: notices, then the cut, then the outcome of the meeting. */
 #include "protocol/node/departure.h"
 
 #include <string.h>
@@ -19,7 +19,7 @@
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
 
-/* Callers have checked their arguments; what comes from the wire is checked again. */
+/* Callers have checked their arguments; arguments from the wire are checked again. */
 static bool can_carry_out(const struct node *node, const struct variant *agreed)
 {
     if (agreed->kind != MEETING_ALLOCATE)

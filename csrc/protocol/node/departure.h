@@ -1,4 +1,4 @@
-/* departure - what happens on a node when a meeting departs. */
+/* departure - the steps of a node when a meeting departs. */
 #pragma once
 
 #include "protocol/base/context.h"

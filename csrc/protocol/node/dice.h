@@ -1,4 +1,4 @@
-/* dice - what the simulator does to pages at random, and chaos under MPI: all of it is allowed at any time. */
+/* dice - random openings of pages, by the simulator and by chaos under MPI: allowed at any time. */
 #pragma once
 
 #include "protocol/base/context.h"

@@ -3,9 +3,9 @@
  * A node is driven from two sides, by threads and by messages.  Both end in node_settle.
  *
  * Consistency rests on three things.  Before a node tells others anything, it closes its interval: the notices name the
- * pages that it opened for writing (sync/release.c).  A node that is told takes in the notices: they raise the pages'
+ * pages that it opened for writing (sync/release.c).  The receiver applies the notices: they raise the pages'
  * `need` and take their protection away (sync/notices.c).  And at the departure of a meeting all nodes choose the
- * owners of what was written from the same list (sync/cut.c).
+ * owners of the written pages from the same list (sync/cut.c).
  */
 #include "protocol/node/node.h"
 

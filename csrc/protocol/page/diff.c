@@ -1,6 +1,6 @@
 /* On processors that pack bytes under a mask by themselves a block takes a handful of instructions, whatever its
  * pattern of changes.  Other x86 processors move the bytes of a word as a table says: numbers that count up change in a
- * byte or two of four, and bytes that are packed one by one took 4 us a page where this takes 0.9.  Elsewhere words are
+ * byte or two of four, and packing those one by one takes several times as long.  Elsewhere words are
  * packed, by one shift and one store: mostly all of a word changed, or the lower bytes of a float, and that is one run
  * of bytes.  Whole words take no branch each, which a processor could guess only for half of them.
  *
@@ -94,7 +94,7 @@ static unsigned byte_of(uint64_t word, int i)
     return (unsigned)(word >> (8 * i)) & 0xff;
 }
 
-/* ---- cut ------------------------------------------------------------------------------------------------------- */
+/* ---- encode ---------------------------------------------------------------------------------------------------- */
 
 static unsigned char *put_header(unsigned char *out, uint32_t block, uint32_t count)
 {
@@ -160,7 +160,7 @@ static inline unsigned char *put_bits(unsigned char *out, uint64_t mask, const u
     return out;
 }
 
-/* Where a cut has come to. */
+/* How far an encoding has come. */
 struct cutter {
     unsigned char *out, *open_header; /* of a run of blocks that changed altogether, or NULL */
     uint32_t open_next, open_count;
@@ -308,7 +308,7 @@ SHUFFLES static uint64_t encode_shuffled(const unsigned char *page, const unsign
     return (uint64_t)(cutter.out - body);
 }
 
-/* Words are read, changed and written, so nobody else may write to them meanwhile. */
+/* Words are read, changed and written, so no other thread may write to them meanwhile. */
 SHUFFLES static inline const unsigned char *spread(unsigned char *page, const unsigned char *bytes, uint64_t mask)
 {
     static const uint64_t spreading[256] = TABLE(SPREAD);

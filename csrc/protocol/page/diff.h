@@ -20,8 +20,8 @@ enum { DIFF_BLOCK_BYTES = 64 };
 
 /* A diff of this node's own writes, kept until the next collection. */
 struct diff {
-    struct diff *next, *previous; /* cut later, earlier */
-    stamp tag;                    /* when it was cut */
+    struct diff *next, *previous; /* encoded later, earlier */
+    stamp tag;                    /* when it was encoded */
     uint64_t bytes;               /* of body */
     unsigned char body[];
 };
@@ -34,10 +34,9 @@ uint64_t diff_bytes_max(uint64_t page_bytes);
  * (page_bytes, or the size of the one constant page that is the twin of all fresh pages). */
 uint64_t diff_encode(const unsigned char *page, const unsigned char *twin, uint64_t page_bytes, uint64_t twin_bytes,
                      unsigned char *body);
-/* Nobody else may write to the page meanwhile. */
+/* No other thread may write to the page meanwhile. */
 void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
-/* The same under what was written since the twin was taken (NULL: there is none): a byte in which the page differs
- * from its twin stays.  Looks at no other bytes than those of the diff, so that other threads may write those
- * meanwhile. */
+/* The same under the writes since the twin was taken (NULL: there is none): a byte in which the page differs from its
+ * twin stays.  It reads and writes no bytes but those of the diff; other threads may write the rest meanwhile. */
 void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
 bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);

@@ -1,4 +1,4 @@
-/* Guesses are judged where they are cheap to be wrong: at the reader, which knows what its threads touch. */
+/* The reader predicts: it knows what its threads touch, and pays for a wrong prediction itself. */
 #include "protocol/page/history.h"
 
 enum { USED_MAX = 3, PROBES_FROM = 4, PROBES_AT_LEAST_EVERY = 64 };

@@ -1,36 +1,35 @@
-/* history - what a page was used for before, on this node: the ground of all guesses about what will be wanted next.
+/* history - the earlier uses of a page on this node: the ground of all predictions of its next use.
  *
- * Made for pages that are fetched from or by somebody, and kept until the region is freed.
+ * A page that this node fetches or serves gets one, and keeps it until the region is freed.
  *
- * Reading (ahead.c).  A page is *wanted* when threads here used its last two versions; then it is brought as soon as a
- * new version is known of, with no fault: from a push that came along, or by a fetch.  Whether it is still used cannot
- * be seen without a fault, so now and then (ever more rarely) a page of a group is brought and left inaccessible: a
- * *sample*. A sample that nobody touches before it is stale again ends the guess for its group.
+ * Reading (predict/update.h).  A page belongs to the *update set* when threads here used its last two versions.  A
+ * notice of a new version then refetches it without a fault, or uses a push.  Only a fault shows that a page is still
+ * used.  So now and then, ever less often, one page of a group is refetched and left inaccessible: a *usage probe*.  A
+ * probe that no thread touches before the page is stale again takes its group out of the set.
  *
- *   COLD  -- used twice in a row -->  WANTED  -- sample not used -->  COLD
+ *   COLD  -- used twice in a row -->  UPDATE SET  -- probe not used -->  COLD
  *
- * Writing (push.c).  A reader who wants few enough bytes subscribes, and what this node writes to the page is pushed to
- * it ahead of the notice (R9).
+ * Writing (push.h).  A reader with a small update set subscribes; this node then pushes its writes to the page ahead of
+ * the notice (R9).
  *
  * Invariants
- *  1. subscribers[i].since is not above what that node has of this node's writes, or will have when the messages that
- *     are under way to it have arrived.
+ *  1. subscribers[i].since is not above the writes of this node that are there, or in messages under way to there.
  */
 #pragma once
 
 #include "protocol/page/page.h"
 
-/* A group: so many neighbouring pages, of which those that are brought together share a sample. */
+/* A group: so many neighbouring pages, of which those that are refetched together share a probe. */
 enum { HISTORY_UPDATE_USES = 2, HISTORY_GROUP = 64, HISTORY_PUSHES_MAX = 4, HISTORY_REWRITTEN = 2 };
 
-/* A node that is sent what this one writes to the page; everything up to `since` it was sent. */
+/* A node that this one pushes its writes to the page to; those up to `since` were sent. */
 struct subscriber {
     stamp since;
     node_id node;
     uint32_t unused;
 };
 
-/* What a writer sent ahead: its diffs after `since`, with which a copy has all that it wrote up to `tag`. */
+/* Diffs that a writer sent ahead: those after `since`; a copy with them has all its writes up to `tag`. */
 struct push {
     struct push *next;
     node_id writer;
@@ -45,12 +44,12 @@ struct page_history {
     struct push *pushes; /* that came and were not used yet, the oldest first */
     struct subscriber *subscribers;
     uint32_t subscriber_count, subscriber_capacity;
-    uint32_t brought;  /* versions that came without a fault since it is wanted */
-    uint32_t round;    /* in which it was last brought: pages of one round are a group */
+    uint32_t brought;  /* versions that came without a fault since it is in the update set */
+    uint32_t round;    /* in which it was last refetched: pages of one round are a group */
     uint8_t used;      /* versions in a row that threads here used */
-    uint8_t patience;  /* looks at the page, opened early and unchanged, before it is closed; */
-    uint8_t looks;     /* so many were in vain so far */
-    bool closed;       /* it was closed so: if it is written after all, patience grows */
+    uint8_t patience;  /* inspections of the preopened, unchanged page before it is closed; */
+    uint8_t looks;     /* so many found it unchanged so far */
+    bool closed;       /* it was closed for that: a later write makes patience grow */
     uint8_t rewritten; /* how often in a row it was written again after it had been closed to be served */
     bool touched;      /* this version was used */
     bool streamed;     /* and came along a stream */
@@ -71,13 +70,13 @@ struct page_history *history_of(struct page *page, struct pool *pool);
 void history_free(struct page *page, struct pool *pool);
 /* A thread here uses this version. */
 void history_touch(struct page *page, struct pool *pool);
-/* A new version is known of: is it wanted?  Ends a guess that a sample found wrong. */
+/* A notice names a new version.  True: the page is in the update set.  An unused probe takes it out. */
 bool history_new_version(struct page_history *history);
-/* Is the version that is brought now one to look at, on one page of a group? */
+/* True: this version is one to probe, on one page of a group. */
 bool history_probe_due(const struct page_history *history);
 
 void history_drop_pushes(struct page_history *history, struct pool *pool);
-/* A collection: what was pushed is forgotten, and the copies that are valid have everything up to `floor`. */
+/* A collection: pushes are forgotten; valid copies have everything up to `floor`. */
 void history_forget(struct page *page, struct pool *pool, stamp floor);
 
 void history_subscribe(struct page *page, struct pool *pool, node_id node, stamp since);

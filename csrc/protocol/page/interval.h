@@ -1,4 +1,4 @@
-/* interval - what a node modified between two synchronisations: write notices, as runs of pages.
+/* interval - the pages that a node modified between two synchronisations: write notices, as runs of pages.
  *
  * On the wire an interval is the same bytes everywhere, so that a node on the way up or down the tree of a meeting only
  * copies them:

@@ -1,5 +1,5 @@
-/* What a page can do with itself alone.  Which node is asked for it is coherence/fetch.c; what the kernel is told
- * about it, coherence/protection.c. */
+/* Operations on the state of one page.  coherence/fetch.c chooses the node to ask for it; coherence/protection.c sets
+ * the kernel's protection. */
 #include "protocol/page/page.h"
 
 #include <string.h>

@@ -9,10 +9,10 @@
  *     |  ^                         |  collection, not brought up to date
  *     |  | write fault: OPEN       v
  *     v  | (served: sealed)      ABSENT  ---- whole page installed ---------------->  VALID
- *    OPEN (VALID and writable; its twin is the state that others were sent last)
+ *    OPEN (VALID and writable; its twin is the state that was sent to other nodes last)
  *
- * `access` is what the kernel was told.  It never allows more than the state does.  It may allow less at any time,
- * which costs one local fault; a pinned page is the exception.
+ * `access` is the kernel's protection.  It never allows more than the state does, except for a pinned page.  It may
+ * allow less at any time; that costs one local fault.
  *
  * Invariants (node/check.c)
  *  1. access <= READ unless writable; access == NONE unless valid.  Excepted are pinned pages, and pages that are
@@ -21,7 +21,7 @@
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
  *  5. `extension` is not empty; it has `deferred_twin` where it has `deferred_tag`, and then there is a copy.
- *  6. A preopened page has a twin: what others were sent last, or the initial value.
+ *  6. A preopened page has a twin: the state that was sent to other nodes last, or the initial value.
  */
 #pragma once
 
@@ -177,7 +177,7 @@ uint64_t page_encode(struct page *page, const unsigned char *now, struct pool *p
 void page_defer_encoding(struct page *page, struct pool *pool, stamp tag);
 /* Encode the deferred diff now, if there is one.  Returns its bytes. */
 uint64_t page_encode_deferred(struct page *page, struct pool *pool, const struct port *port);
-/* All other nodes have what was written here up to `tag`, so none will ask for these diffs. */
+/* All other nodes have the writes up to `tag`, so none will ask for these diffs. */
 void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag);
 
 /* With so many changed bytes the whole page is sent rather than a diff, which is encoded, kept, sent, and applied

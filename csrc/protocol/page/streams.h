@@ -1,21 +1,20 @@
 /* stream - misses at a constant stride: sequential reads, a column block of a matrix, every fourth page.
  *
- * What misses is a page: a read fault that starts a fetch, or a write fault that opens one.  A region has several
- * streams at a time, since a loop over two columns of a matrix makes two.  A stride is believed when it is seen three
- * times (one page: once), and from then on each miss at the place that would continue it doubles what is done ahead.
+ * A miss is a read fault that starts a fetch, or a write fault that opens a page.  A region has several streams at a
+ * time: a loop over two columns of a matrix makes two.  A stride counts when it is seen three times (one page: once).
+ * From then on each miss at the place that continues the stream doubles the pages done ahead.
  *
- *   misses     0   1   8   9  16  17  24         strides 1 and 7 in turn: two streams of stride 8
- *   stream     next: the first page that was not done ahead; trip: the page in the middle of what was, whose first use
- *              asks for more, so that a reader who streams never waits for an empty window
- *   run_length     how many pages the last stream had in all, or half of what was done ahead where its end is not
- *   known.  A
- *              program that reads one block in order reads the next one alike: where the caller allows it, a miss that
- *              continues nothing is guessed to begin such a stream, with as many pages at once.  A guess that no miss
- *              continues is the last one until a stream has shown itself again.
- *   columns    a transpose, or a product of matrices, reads a column of pages first, and then the next one: streams of
- *   one
- *              stride, each beside the last.  The second is as wide as the first, and each further one twice as wide as
- *              the one before it, up to all of a row.  The next group is guessed to be as wide as this one became
+ *   misses      0   1   8   9  16  17  24         strides 1 and 7 in turn: two streams of stride 8
+ *   next        the first page that was not done ahead
+ *   marker      the page in the middle of the pages done ahead; its first use asks for more, so that the reader of a
+ *               stream never waits for an empty window
+ *   run_length  pages of the last stream; half of the pages done ahead where its end is not known.  A program that
+ *               reads one block in order reads the next one alike.  So a miss outside all streams is guessed to begin
+ *               such a stream, with as many pages at once.  After a guess that no miss continues, the next guess waits
+ *               for a complete stream.
+ *   columns     a transpose or a product of matrices reads a column of pages, then the next one: streams of one stride,
+ *               side by side.  The second is as wide as the first, each further one twice as wide as the one before
+ *               it, up to all of a row.  The next group is guessed to be as wide as this one became
  */
 #pragma once
 
@@ -45,14 +44,14 @@ struct streams {
     uint64_t columns;               /* and its columns */
 };
 
-/* What to do ahead of a miss: `count` pages from `first`, at the stride, and of each the `width` from there on. */
+/* The pages to do ahead of a miss: `count` pages from `first`, at the stride, and of each the `width` from there on. */
 struct stream_run {
     uint64_t first, count, marker, width;
     int64_t stride;
     struct stream *stream;
 };
 
-/* A miss, or a use of a trip page. */
+/* A miss, or a use of a marker. */
 struct stream_miss {
     uint64_t index;    /* of the page */
     uint64_t most;     /* pages ahead at most */

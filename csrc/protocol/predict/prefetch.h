@@ -1,4 +1,4 @@
-/* prefetch - pages that a thread will want, and does not wait for.
+/* prefetch - pages that a thread will use, and does not wait for.
  *
  *   asked -- there is room for more fetches --> fetched ahead, or passed over --> forgotten
  *
@@ -6,7 +6,7 @@
  * that is freed meanwhile.  During a collection no fetch starts (R8, R11); what is left then goes on afterwards.
  *
  * Invariants
- *  1. While `under_way`, somebody has to receive answers although nobody waits for them.
+ *  1. While `under_way`, some thread must receive answers, although none waits for them.
  *  2. Ranges are started in the order in which they were asked for.
  */
 #pragma once

@@ -1,4 +1,4 @@
-/* Nothing here is ever needed: a page that is not fetched ahead is fetched when it is touched. */
+/* No prediction is ever needed: a page that is not fetched ahead is fetched when it is touched. */
 #include "protocol/predict/readahead.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/preopened.h"
@@ -37,8 +37,8 @@ static uint64_t run_alike(const struct page *page, const struct stream_run *run)
     return run->count;
 }
 
-/* A few neighbours that were written in one piece are read in one piece: a row, a record.  Of a longer run who knows
- * which part is wanted, so that is left to streams. */
+/* A few neighbours that were written in one piece are read in one piece: a row, a record.  A reader may
+ * want only part of a longer run, so streams decide there. */
 static void fetch_piece(struct node *node, const struct page *page)
 {
     uint64_t most = PIECE_BYTES_MAX / page_region(page)->page_bytes, first = page_index(page), end = first + 1;
@@ -108,7 +108,7 @@ static void fetch_run(struct node *node, struct page *page, const struct stream_
     }
 }
 
-/* What is fetched or opened at a time fills huge pages. */
+/* Pages that are fetched or opened together fill huge pages. */
 static uint64_t border_of(const struct node *node, const struct region *region)
 {
     uint64_t huge = node->port.huge_bytes;

@@ -88,8 +88,8 @@ static bool should_subscribe(const struct node *node)
     return bytes <= node->options.push_bytes_max;
 }
 
-/* Where what was pushed makes the page valid at once its access need not change: the bytes of the diffs are all that is
- * touched, and nobody may read them before the acquire that brought the notice returns. */
+/* A push that makes the page valid at once leaves its access as it is: only the bytes of the diffs change, and no
+ * thread may read those before the acquire that received the notice returns. */
 void update_bring(struct node *node)
 {
     struct update_set *list = node->updates;
@@ -112,7 +112,7 @@ void update_bring(struct node *node)
         struct page *page = list->pages[i];
         struct page_history *history = page_history(page);
         context_assert(node, history->listed, "update: a page is in the set and not marked so");
-        if (page_valid(page) || page_pinned(page)) { /* put off, and a thread was faster */
+        if (page_valid(page) || page_pinned(page)) { /* deferred, and a thread was faster */
             history->listed = false;
             continue;
         }
@@ -124,7 +124,7 @@ void update_bring(struct node *node)
         history->subscribed = history->subscribed || subscribes;
         history->probe = (first && history_probe_due(history)) || context_chance(node, node->policy.guess_permille / 2);
         node->stats.probes += history->probe;
-        /* Whole pages may come, which would take away what a thread writes meanwhile; diffs do not. */
+        /* Whole pages may come and would take away writes of a thread meanwhile; diffs do not. */
         if (history->probe || (page->writable && !history->pushes))
             protection_make_stale(node, page);
         if (!history->pushes) {

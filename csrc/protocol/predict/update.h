@@ -1,5 +1,5 @@
-/* update - the update set: pages that threads here used in their last versions, and that are refetched as soon as a new
- * version is known of (page/history.h), before the acquire or the barrier that brought the notice returns.
+/* update - the update set: pages that threads here used in their last versions, and and that are refetched as soon as a
+ * notice names a new version (page/history.h), before the acquire or the barrier that received the notice returns.
  *
  *   notice -> update_stale: the page is listed -> update_bring, when all notices are in: what was pushed is used, and
  *   fetches start -> update_pump, as others arrive -> update_done: the acquire or the barrier may return
@@ -20,7 +20,7 @@ struct update_set {
 
 /* A notice makes the page stale.  True: it is listed, and update_bring decides about its access. */
 bool update_stale(struct node *node, struct page *page);
-/* All notices are in: use what was pushed, refetch what is listed. */
+/* All notices are in: use pushes, refetch the listed pages. */
 void update_bring(struct node *node);
 /* A PUSH: pages that are listed no more are brought up to date at once. */
 void update_receive_push(struct node *node, struct message *message);

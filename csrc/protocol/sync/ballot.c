@@ -191,7 +191,7 @@ static uint32_t same_beginning(const struct tally *tally)
     return same;
 }
 
-/* A call in at most so many bytes: where it is longer, its beginning and what comes where the calls begin to differ. */
+/* A call in at most so many bytes: where it is longer, its beginning and the part where the calls begin to differ. */
 static int show_call(char *text, size_t room, struct ballot_text what, uint32_t same, uint32_t most)
 {
     enum { BEGINNING = 48, BEFORE = 24 };

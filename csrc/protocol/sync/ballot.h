@@ -1,4 +1,4 @@
-/* ballot - a meeting decides: every node brings a ballot (what it calls, and with which arguments), and the root's
+/* ballot - a meeting decides: every node brings a ballot (its call and the arguments), and the root's
  * outcome is the outcome everywhere.
  *
  * On the way up ballots are tallied: equal ones are counted once, as one variant.
@@ -35,7 +35,7 @@ enum meeting_outcome {
     MEETING_NO_SPACE        /* agreed, but the range has no room (found by every node alike) */
 };
 
-/* What a node brings.  `what` is compared between nodes and shown where they differ; so are numbers and value. */
+/* One node's ballot.  `what` is compared between nodes and shown where they differ; so are numbers and value. */
 struct ballot {
     enum meeting_kind kind;
     uint64_t numbers[4]; /* ALLOCATE: bytes, page_bytes, bytes of value; FREE: region; COUNTER_NEW: start */

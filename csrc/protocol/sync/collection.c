@@ -59,7 +59,7 @@ void collection_receive_collect(struct node *node)
     begin(node);
 }
 
-/* ---- what is done to every page --------------------------------------------------------------------------------- */
+/* ---- steps over all pages --------------------------------------------------------------------------------------- */
 
 static void for_all_pages(struct node *node, void (*what)(struct node *node, struct page *page))
 {
@@ -69,7 +69,7 @@ static void for_all_pages(struct node *node, void (*what)(struct node *node, str
                 what(node, &block->pages[k]);
 }
 
-/* The owner keeps a page alive; what is pinned must not go away under its user. */
+/* The owner keeps a page alive; a pinned page must not go away under its user. */
 static void validate_page(struct node *node, struct page *page)
 {
     bool kept = page->owner == node->rank || page_pinned(page) || page->owed;

@@ -1,4 +1,4 @@
-/* collection - garbage collection: four meetings after which nobody needs any diff, twin, vector or log.
+/* collection - garbage collection: four meetings after which no node needs any diff, twin, vector or log.
  *
  * It is a meeting of the nodes, not of their threads, so that a program with locks only is collected, too.  Node 0
  * starts it when any node's protocol memory exceeds its budget.
@@ -11,13 +11,13 @@
  *        -> IDLE
  *
  * From CUTTING to FORGETTING no notice may be new: the owner would find its copy stale, and drop it.  A page pinned for
- * writing stays open all the same, so what is written to it after it was served is owed a notice.  Until it can be
- * given, everybody is served the same snapshot, and nothing leaves the node that would order the writes before anything
- * elsewhere: neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
+ * writing stays open all the same, so a write after it was served is owed a notice.  Until the notice
+ * leaves, every reader is served the same snapshot, and nothing leaves the node that would order the writes before
+ * anything elsewhere: neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
  *
  * Stamps at or below that of the last departure are implied from then on (context_known): a slower node that still
  * names them is not believed (reader_vector's floor).  Nor is it asked for the diffs that it still has from before: the
- * copies that were kept contain them, and what replaced them, which they would take away.
+ * copies that were kept contain them, and later writes, which they would take away.
  */
 #pragma once
 
@@ -25,7 +25,7 @@
 
 /* Look whether it is time, and take the next step if it is due.  Called at the end of every entry into the node. */
 void collection_step(struct node *node);
-/* What a collection can free at most: twins, diffs, vectors, logs. */
+/* The most that a collection can free: twins, diffs, vectors, logs. */
 uint64_t collection_bytes(const struct node *node);
 /* Node 0: start one now, unless one is under way.  Other nodes: ask for one. */
 void collection_request(struct node *node);

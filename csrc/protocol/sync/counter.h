@@ -25,7 +25,7 @@ struct counters {
     uint64_t tickets;
 };
 
-/* Does the sum fit?  Where it does not, the home adds nothing, and who asked sees it by what the counter held. */
+/* True: the sum fits.  Otherwise the home adds nothing; the requester sees that by the value before. */
 bool counter_fits(int64_t before, int64_t delta);
 /* Start adding; the ticket is never 0.  A home counter is done at once. */
 uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta);

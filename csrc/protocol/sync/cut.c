@@ -55,9 +55,9 @@ static void forget_writer(const struct interval *interval, struct page *page)
     page->cut_owner_wrote = false;
 }
 
-/* Call `what` for every page that the intervals name, in their order. */
+/* Call `apply` for every page that the intervals name, in their order. */
 static void for_cut_pages(struct node *node, const struct cut_list *list,
-                          void (*what)(const struct interval *interval, struct page *page))
+                          void (*apply)(const struct interval *interval, struct page *page))
 {
     for (uint32_t i = 0; i < list->count; i++)
         for (uint32_t r = 0; r < list->items[i]->run_count; r++) {
@@ -67,7 +67,7 @@ static void for_cut_pages(struct node *node, const struct cut_list *list,
             for (uint64_t at = run->first; region && at < end; at += behind) {
                 struct page *page = region_pages(region, &node->pool, at, end, &behind);
                 for (uint64_t k = 0; k < behind; k++)
-                    what(list->items[i], page + k);
+                    apply(list->items[i], page + k);
             }
         }
 }

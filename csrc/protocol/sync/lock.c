@@ -1,4 +1,4 @@
-/* Requests travel requester -> manager -> who asked last; the token travels straight back.  With one request
+/* Requests travel requester -> manager -> last requester; the token travels straight back.  With one request
  * outstanding per node and lock, the nodes that wait form one chain, and each has at most one behind it. */
 #include "protocol/sync/lock.h"
 
@@ -58,7 +58,7 @@ void lock_fini(struct node *node, struct lock *lock)
     pool_give(&node->pool, lock, sizeof *lock);
 }
 
-/* Invariants 1, 2 and 4, and who waits is one whole: before and after each transition. */
+/* Invariants 1, 2 and 4, and the node that waits: before and after each transition. */
 static void check_state(const struct node *node, const struct lock *lock)
 {
     context_assert(node, lock->token || !lock->held, "lock: held without the token");
@@ -69,7 +69,7 @@ static void check_state(const struct node *node, const struct lock *lock)
                    "lock: withdraws and knows no predecessor");
     context_assert(node, lock->waiting == NODE_NONE || !lock->withdrawing, "lock: a node waits behind one that leaves");
     context_assert(node, lock->waiting != NODE_NONE || !lock->waiting_vector.count,
-                   "lock: nobody waits, and has notices");
+                   "lock: no node waits, and it has notices");
 }
 
 /* ---- the token ----------------------------------------------------------------------------------------------- */
@@ -105,7 +105,7 @@ static void refuse(struct node *node, struct lock *lock)
     context_send(node, busy);
 }
 
-/* The token goes on when no thread here uses it or wants it.  A node that only tries is refused when it would have
+/* The token goes on when no thread here uses it or waits for it.  A node that only tries is refused when it would have
  * to wait for a thread; it does not wait for a try that is not answered, nor for the end of a collection. */
 static void answer_waiting(struct node *node, struct lock *lock)
 {
@@ -127,7 +127,7 @@ void lock_resume(struct node *node)
         answer_waiting(node, node->locks->items[i]);
 }
 
-/* Requests travel as: lock, who, trying, what it knows. */
+/* Requests travel as: lock, requester, trying, its vector. */
 static void put_request(struct node *node, struct message *message, const struct lock *lock, node_id who, bool trying)
 {
     message_put_u32(message, &node->pool, lock->id);
@@ -178,7 +178,7 @@ static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *wa
     *(waiter->next ? &waiter->next->before : &lock->queue_last) = waiter->before;
     waiter->lock = NULL;
     pool_give(&node->pool, waiter, sizeof *waiter);
-    node->wake |= lock->queue != NULL; /* somebody else may be the first now */
+    node->wake |= lock->queue != NULL; /* another thread may be the first now */
 }
 
 /* One answer is enough for this thread: is it no?  Not because of another try: if that fails, this one asks for

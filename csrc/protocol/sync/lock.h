@@ -12,19 +12,20 @@
  *
  * Trying.  A request of a thread that only tries is answered with the token or with BUSY.  BUSY is said by a node that
  * holds the token for a thread, or whose own request is firm: it keeps its place in the chain until the next request
- * reaches it. Who is refused leaves the chain again, so that the next try finds the lock as it is then:
+ * reaches it.  A refused node leaves the chain again, so that the next try finds the lock as it is then:
  *
  *   ASKED  -- BUSY from a predecessor -->  WITHDRAWING  -- the manager has taken note -->  REMOTE
  *
- * What still comes up behind a node that is WITHDRAWING goes on to its predecessor; the manager, if nobody asked since,
+ * A request that reaches a node that is WITHDRAWING goes on to its predecessor; the manager, if no node asked since,
  * names its predecessor as the end of the chain, and by then everything it sent to the node that leaves has arrived
  * there.  Behind a try that is not answered yet a request waits: it goes on to its predecessor with the BUSY, or is
  * answered when the token comes.
  *
  * Invariants (node/check.c)
- *  1. held implies token.  2. asked implies not token.  3. A node waits behind another at most once (one request per
- *     node
- *  and lock is outstanding).  4. withdrawing implies asked, by a thread that tries.
+ *  1. held implies token.
+ *  2. asked implies not token.
+ *  3. A node waits behind another at most once (one request per node and lock is outstanding).
+ *  4. withdrawing implies asked, by a thread that tries.
  */
 #pragma once
 
@@ -60,7 +61,7 @@ struct lock_waiter {
     struct lock_waiter *next, *before;
     const struct lock *lock;
     struct lock_user user;
-    void *sleeper; /* of who calls: how it wakes this thread when it is the first in line */
+    void *sleeper; /* the caller's: how it wakes this thread when it is the first in line */
     bool trying;   /* one answer is enough */
     bool asked;    /* the request that is under way is this one's */
     bool refused;  /* and the answer was no */
@@ -79,14 +80,14 @@ struct lock {
     bool asked_trying; /* the request that is under way was made by a thread that tries; */
     bool withdrawing;  /* it was refused, by its predecessor */
     node_id predecessor;
-    node_id tail;                 /* at the manager: who asked last */
+    node_id tail;                 /* at the manager: the last requester */
     node_id waiting;              /* the node that gets the token next, or NODE_NONE */
     bool waiting_trying;          /* one answer is enough for it */
-    struct vector waiting_vector; /* what it knew when it asked */
+    struct vector waiting_vector; /* the notices that it had when it asked */
     struct lock_waiter *queue, *queue_last;
     struct lock_user holder; /* of a lock that is held */
     bool held_long;          /* by the same thread since trail_tell looked */
-    struct trail *told;      /* by who holds it elsewhere, or NULL */
+    struct trail *told;      /* reported by its holder elsewhere, or NULL */
     struct lock_stats stats;
 };
 

@@ -34,7 +34,7 @@ static struct message *own_arrival(struct node *node, enum meeting_class which, 
     return message;
 }
 
-/* Everybody below has arrived: tell the parent, or decide. */
+/* All nodes below have arrived: send the tally to the parent, or decide. */
 static void pass_up(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];

@@ -46,7 +46,7 @@ void meeting_receive_arrive(struct node *node, struct message *message);
 /* Pass a departure on to the children. */
 void meeting_forward(struct node *node, const struct message *message, enum meeting_class which);
 
-/* Other nodes may have departed already and use what the meeting made: a lock or counter of the number that is next
+/* Other nodes may have departed already and use its result: a lock or counter of the number that is next
  * here. Such a message is deferred until this node departs, too. */
 bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next);
 /* Departures that this node has still to receive. */

@@ -31,7 +31,7 @@ static void check_log(const struct node *node, node_id q)
     context_assert(node, node->vt[q] >= node->cut[q], "notices: a cut lists an interval that is not known (R7)");
 }
 
-/* ---- telling ---------------------------------------------------------------------------------------------------- */
+/* ---- sending ---------------------------------------------------------------------------------------------------- */
 
 void notices_put_known(struct node *node, struct message *message)
 {
@@ -65,7 +65,7 @@ void notices_put(struct node *node, struct message *message, const struct vector
 
 /* ---- merging ---------------------------------------------------------------------------------------------------- */
 
-/* The longest list of a node's intervals among the arrivals, and who brought it. */
+/* The longest list of a node's intervals among the arrivals, and the arrival that has it. */
 struct tail {
     stamp stamp;
     uint32_t from;
@@ -89,9 +89,8 @@ static void find_tails(struct node *node, struct message *const *from, const str
     }
 }
 
-/* Every interval once.  What one arrival lists of a node begins where a cut ended and has no hole, so the list that
- * reaches furthest has all that the others have (but for what an earlier cut, which comes down first, has
- * published). */
+/* Every interval once.  An arrival's list of a node begins where a cut ended and has no hole, so the list that reaches
+ * furthest has all that the others have (but for intervals of an earlier cut, which comes down first). */
 void notices_merge(struct node *node, struct message *to, struct message *const *from, const struct reader *readers,
                    uint32_t froms)
 {

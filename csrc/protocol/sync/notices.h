@@ -1,5 +1,4 @@
-/* notices - write notices on their way: which intervals a node knows, what it tells others of them, and what they do to
- * its pages.
+/* notices - write notices on their way: the intervals that a node knows, sends to others, and applies to its pages.
  *
  *   known     := vector                                   a node's latest interval of every node, above the last cut
  *   intervals := uint32 count, interval* (page/interval.h)
@@ -15,7 +14,7 @@
 const void *notices_next(struct node *node, const struct message *message, struct reader *reader,
                          struct interval *head);
 
-/* Put what this node knows, as entries above the last cut. */
+/* Put this node's vector, as entries above the last cut. */
 void notices_put_known(struct node *node, struct message *message);
 /* Put the intervals above the vector's entries, and above the last cut. */
 void notices_put(struct node *node, struct message *message, const struct vector *known);

@@ -1,4 +1,4 @@
-/* The interval names the dirty pages as runs.  What is pushed is encoded before the interval closes and sent
+/* The interval names the dirty pages as runs.  Pushes are encoded before the interval closes and sent
  * afterwards, since a push claims to reach to the interval's stamp (R9). */
 #include "protocol/sync/release.h"
 #include "protocol/base/sort.h"

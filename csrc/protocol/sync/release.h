@@ -1,4 +1,4 @@
-/* release - the open interval is closed, and its write notices are ready to be told: before a grant, and before an
+/* release - the open interval is closed, and its write notices are ready to be sent: before a grant, and before an
  * arrival. */
 #pragma once
 

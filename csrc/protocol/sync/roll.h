@@ -2,7 +2,7 @@
  *
  * A node that waits calls the roll, when its runtime wants to know.  The call goes up the tree to the root, and from
  * there down to where arrivals are missing; each node that has not arrived answers the caller itself.  Nothing depends
- * on it: who does not answer is not named.
+ * on it: a node that does not answer is not named.
  */
 #pragma once
 
@@ -18,9 +18,9 @@ struct roll {
     node_id named[ROLL_NAMED_MAX];
 };
 
-/* This node has arrived: ask who has not. */
+/* This node has arrived: ask which nodes have not. */
 void roll_call(struct node *node);
-/* Is what the last call found about the meeting that is under way? */
+/* True: the last call was about the meeting that is under way, and has answers. */
 bool roll_known(const struct node *node);
 
 void roll_receive_call(struct node *node, const struct message *message);

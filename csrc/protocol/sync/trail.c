@@ -103,7 +103,7 @@ void trail_tell(struct node *node)
     }
 }
 
-/* ---- being told ---------------------------------------------------------------------------------------------- */
+/* ---- reports of others --------------------------------------------------------------------------------------- */
 
 static void read_hop(struct reader *reader, node_id nodes, struct hop *hop)
 {
@@ -127,7 +127,7 @@ static void read_hop(struct reader *reader, node_id nodes, struct hop *hop)
             reader->bad = true;
 }
 
-/* Who waits for a holder of this node that waits for the lock itself. */
+/* To the nodes that wait for a holder of this node that waits for the lock itself. */
 static void pass_on(struct node *node, const struct lock *lock)
 {
     context_assert(node, lock->told, "trail: nothing was told");
