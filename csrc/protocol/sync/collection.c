@@ -94,8 +94,6 @@ static void drop_stale_page(struct node *node, struct page *page)
 
 static void forget_page(struct node *node, struct page *page)
 {
-    context_assert(node, !page_fetch(page), "collection: a page is forgotten while it is fetched");
-    context_assert(node, !page->dirty, "collection: a written page is forgotten");
     context_assert(node, !page->owed || page->twin, "collection: a page is owed a notice and has no twin");
     page_diffs_drop(page, &node->pool);
     vector_clear(&page->need, &node->pool);
