@@ -654,6 +654,16 @@ def dies_of(node, sender, kind, value, *, stamp=FAR, data=None):
     return node.dies(MESSAGE, thread=sender, data=encode(kind, sender, stamp, value) if data is None else data)
 
 
+def test_a_node_that_waits_behind_itself_dies(library):
+    """It told itself of its own lock for ever."""
+    with Node(library, 1, 3) as node:
+        node.meet(LOCK_NEW)
+        node.do(ENQUEUE, 0, 0)
+        node.do(POLL)
+        request = {"lock": 0, "who": 1, "trying": 0, "known": []}
+        assert re.fullmatch(malformed("pass", 0), dies_of(node, 0, "pass", request))
+
+
 def with_size(data):
     """Make the header agree with the length."""
     return data[: HEADER.size - 8] + struct.pack("=Q", len(data)) + data[HEADER.size :]
@@ -772,8 +782,8 @@ def test_random_messages_end_in_words_or_do_nothing(fuzz):
 @pytest.mark.parametrize(
     ("file", "line", "instead", "word"),
     [
-        ("message.c", "    if (count > reader_left(reader)) {", "    if (false) {", "AddressSanitizer|runtime error"),
-        ("meeting.c", "node->meetings[which].own || ", "", "blocks were not given back"),
+        ("base/reader.c", "if (count > reader_left(reader)) {", "if (false) {", "AddressSanitizer|runtime error"),
+        ("sync/meeting.c", " || node->meetings[which].children[k]", "", "blocks were not given back"),
     ],
 )  # fmt: skip
 def test_the_driver_notices_a_check_that_is_missing(tmp_path, file, line, instead, word):

@@ -306,6 +306,9 @@ void lock_receive_pass(struct node *node, const struct message *message)
                       request.who);
     if (lock->waiting != NODE_NONE)
         context_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
+    if (request.who == node->rank)
+        context_malformed(node,
+                          message); /* a node asks once, and never behind itself: a trail would go round for ever */
     lock->waiting = request.who;
     lock->waiting_trying = request.trying;
     reader_vector(&reader, &node->pool, node->size, 0, &lock->waiting_vector);
