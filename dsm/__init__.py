@@ -35,10 +35,10 @@ from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._semaphore import BoundedSemaphore, Semaphore
 from dsm._stats import Stats, stats
 
-# The start and the end of dsm use modules that are built upon them.
-_exit.before_traceback.append(_unpinned.note)
-_runtime.after_start.append(_unpinned.watch_threads)
-_runtime.before_end.append(_stats.print_summary)
+# The start and the end of dsm use modules that are built upon them.  Assigned, since a module may be loaded again.
+_exit.before_traceback[:] = [_unpinned.note]
+_runtime.after_start[:] = [_unpinned.watch_threads]
+_runtime.before_end[:] = [_stats.print_summary]
 
 __all__ = [
     "Barrier",
