@@ -14,6 +14,7 @@ stop `free`.
 
 from __future__ import annotations
 
+import collections
 import sys
 import weakref
 from dataclasses import dataclass, field
@@ -142,10 +143,9 @@ def place_of(a: AnyArray, function: str) -> tuple[int, int]:
 def region_labels() -> dict[int, str]:
     """Return a label for every region that is not freed; no two are the same.  Local."""
     living = [region for region in list(_regions.values()) if not region.freed]
-    labels = [region.label for region in living]
+    often = collections.Counter(region.label for region in living)
     return {
-        region.id: region.label if labels.count(region.label) == 1 else f"{region.label} #{region.id}"
-        for region in living
+        region.id: region.label if often[region.label] == 1 else f"{region.label} #{region.id}" for region in living
     }
 
 
