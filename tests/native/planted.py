@@ -204,7 +204,7 @@ FAULTS = (
         "R8 a leak: diffs are forgotten, not given back",
         "sync/collection.c",
         "    page_diffs_drop(page, &node->pool);\n    vector_clear(&page->need",
-        "    if (page->more)\n        page->more->diffs = page->more->diffs_last = NULL;\n"
+        "    if (page->extension)\n        page->extension->diffs = page->extension->diffs_last = NULL;\n"
         "    page_tidy(page, &node->pool);\n    vector_clear(&page->need",
     ),
     Fault(
