@@ -1,8 +1,9 @@
 /* signals - SIGINT and SIGUSR1, watched beside the program's own handlers. */
 #pragma once
 
-/* Count SIGINT (the handler that was there before, Python's, runs as well), so that a wait inside a fault can end:
- * a wait that began after n of them ends when there are more.  signals_unwatch sets the count to 0. */
+/* Count SIGINT (the handler that was there before, Python's, runs as well), so that a wait inside a fault can tell:
+ * where the count has grown since the wait began, the wait ends the job (runtime/faults.h).  signals_unwatch sets
+ * the count to 0. */
 int signals_watch_interrupt(void);
 unsigned signals_interrupts(void);
 

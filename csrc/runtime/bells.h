@@ -1,11 +1,13 @@
 /* bells - when to wake a peer that computes while a message lies there for it.
  *
  * A bell costs the sender a system call and the peer's core a switch.  A peer of this host shows on its board whether
- * it polls: it is rung as soon as it does not, and never while it does.  Of other peers only the past is known: a peer
+ * it polls: it is rung as soon as it does not, and never while it does.  (While it holds a lock, a page is rung for at
+ * once, and anything else later.)  Of other peers only the past is known: a peer
  * is rung at once if its last answer came from its service thread; else it probably waits in a loop, and is rung when
- * it has not answered for about two round trips.  Replies, grants and departures are never rung: their receiver waits.
+ * it has not answered for about two round trips.  Replies, grants and departures are not rung, since their receiver
+ * waits; the departures of a collection are, and so are the receivers of bulk transfers for which a thread here waits.
  *
- * States of a peer: nothing to ring -> due at ring_at_ns -> rung 1 to 4 times, ever later -> nothing to ring.  A
+ * States of a peer: nothing to ring -> due at ring_at_ns -> rung up to 5 times, ever later -> nothing to ring.  A
  * message of the peer ends all that.
  *
  * Invariant: runtime->rings_due counts the peers with ring_at_ns.

@@ -12,6 +12,6 @@ struct node_options;
 
 /* Choose what the seed leaves open, before the node is made. */
 void chaos_node_choose(struct runtime *runtime, struct node_options *options);
-/* Take the protection of pages away, or request a collection.  True: progress_flush has something to send.  Under the
+/* Take the access to pages away, or request a collection.  True: progress_flush has something to send.  Under the
  * mutex. */
 bool chaos_node_step(struct runtime *runtime);

@@ -1,5 +1,9 @@
-/* faults - how a thread waits for pages, in a fault or in a call, and what the program reads of faults that are not
- * served. */
+/* faults - how a thread waits for pages, in a fault or in a call; and the words for faults that are not served.
+ *
+ * A fault (serve_fault): the handler of machine/fault.h tells read from write, enters the runtime, and asks
+ * access_fault again after each wake until the access is allowed; then the instruction is tried again.  A thread in a
+ * fault cannot return to Python: Ctrl-C ends the whole job after a second.
+ */
 #pragma once
 
 #include "runtime/progress.h"

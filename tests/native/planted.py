@@ -249,8 +249,8 @@ FAULTS = (
     Fault(
         "R14 a page pinned for writing is sent from its place",
         "coherence/serve.c",
-        "    bool snapshot = page_stays_open(page) || page->writable, copied",
-        "    bool snapshot = page->writable && !page_stays_open(page), copied",
+        "    bool snapshot = page_served_from_twin(page) || page->writable, copied",
+        "    bool snapshot = page->writable && !page_served_from_twin(page), copied",
         ("--eager=0", "--pins=200"),
     ),
     Fault(

@@ -139,7 +139,7 @@ struct node {
 };
 
 stamp context_tick(struct node *node);
-/* Into the outbox; a message to this node itself is delivered before the call from outside returns. */
+/* Into the outbox; node_settle delivers a message to this node itself. */
 void context_send(struct node *node, struct message *message);
 /* Keep a message that cannot be answered yet.  It is dispatched again, in order, after `redeliver` was set. */
 void context_defer(struct node *node, struct message *message);

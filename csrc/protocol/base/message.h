@@ -1,7 +1,7 @@
 /* message - the bytes that nodes exchange, and how they are written; reader.h reads them.
  *
  * A message is a header and a body of fields in the byte order of the machine (all nodes of a job are of one kind; init
- * compares).  docs/wire.md has all layouts on one page; each stands in the header of the file that is named here.
+ * compares).  docs/wire.md has all layouts on one page; each stands at the head of the file that is named here.
  *
  *   kind                from                    to                             body
  *   FETCH               requester               a writer, or the owner         cuts, request*     coherence/wire.h

@@ -5,12 +5,13 @@
  *   interval        what one node does between two synchronisations; named by (node, Lamport stamp)
  *   stamp           Lamport clock, 64 bits; every message carries its sender's and the receiver merges it
  *   write notice    "node q modified page p in its interval that closed at stamp s"
- *   twin            copy of a page from before its first write; the changed bytes are found by comparing with it
- *   diff            the changed bytes of a page, encoded, with the stamp (tag) at which they were encoded
- *   seal            protect a page and encode its diff before it is served, so that the next write is noticed again
+ *   twin            copy of a page from before the writes that other nodes lack; comparing with it finds these
+ *   diff            the changed bytes of a page, encoded, with the stamp (tag) at which they were sealed
+ *   seal            make a page ready to be sent: protect it, then encode its diff; the next write faults again
  *   meeting         all nodes arrive, then all depart
- *   cut             a departure is a consistent cut: every interval that it lists is known everywhere
- *   owner           the node that is asked for a page when no copy is here, agreed by all at each cut
+ *   cut             a departure is a consistent cut: a node that has departed knows every interval it lists
+ *   owner           agreed by all at each cut: the node that keeps the page alive, and is asked for it where no copy
+ *                   is here and no notice has named a later writer
  *   manager         of a lock: the node that knows which node asked last
  *   collection      four meetings after which no node needs any diff, twin, vector or log
  *   exclusive       no other node has a copy: no twin and no notices until a node fetches the page

@@ -4,7 +4,7 @@
  *                        ^                                       |
  *                        +------------------ no -----------------+
  *
- * A request is answered at once, from the state before whatever the server is fetching itself (serve.h).
+ * A node without a copy asks the latest writer that a notice has named, else the owner.
  */
 #pragma once
 
@@ -18,7 +18,7 @@ struct fetches {
     uint64_t updates_bytes;     /* and their bytes */
 };
 
-/* Start to bring the page up to date.  It may end at once (a fresh page needs no other node). */
+/* Start to bring the page up to date.  It ends at once where a push has brought everything. */
 void fetch_start(struct node *node, struct page *page, bool speculative);
 /* The same for a page of the update set. */
 void fetch_start_update(struct node *node, struct page *page, bool subscribes);

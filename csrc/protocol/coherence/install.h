@@ -43,7 +43,7 @@ void install_take_diffs(struct node *node, struct fetch *fetch, struct message *
                         stamp tag, const struct vector *theirs);
 /* All that was missing is here: apply it (R2). */
 void install_diffs(struct node *node, struct fetch *fetch);
-/* False: the page does not fit, since it lacks something that the copy here has (R6). */
+/* False: the page is pinned for writing, or does not fit, since it lacks something that the copy here has (R6). */
 bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have);
 /* Forget the gathered diffs. */
 void install_drop_parts(struct node *node, struct fetch *fetch);

@@ -131,7 +131,7 @@ void protection_set(struct node *node, struct page *page, enum access access)
     node->protection->access = access;
 }
 
-void protection_make_stale(struct node *node, struct page *page)
+void protection_withdraw(struct node *node, struct page *page)
 {
     if (page_pinned_write(page))
         return; /* exempt until it is unpinned; an acquire brings it up to date (access_caught_up) */

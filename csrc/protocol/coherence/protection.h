@@ -21,4 +21,4 @@ void protection_flush(struct node *node);
 /* Make all of a region that is about to go inaccessible. */
 void protection_remove_region(struct node *node, struct region *region);
 /* Another node wrote something that this copy lacks: take the access away, as far as pins allow. */
-void protection_make_stale(struct node *node, struct page *page);
+void protection_withdraw(struct node *node, struct page *page);

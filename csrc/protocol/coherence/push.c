@@ -34,7 +34,7 @@ void push_encode(struct node *node, node_id to)
         struct page *page = node->writes->dirty[i];
         struct page_history *history = page_history(page);
         context_assert(node, page->dirty, "push: a page of the open interval is not dirty");
-        if (!history || page_stays_open(page) || !page->copy || !subscribes(history, to))
+        if (!history || page_served_from_twin(page) || !page->copy || !subscribes(history, to))
             continue;
         bytes += page_region(page)->page_bytes;
         context_assert(node, !history->encoded, "push: a page is encoded for two pushes");

@@ -1,4 +1,5 @@
-/* reply - the requester's side of an answer: runs of whole pages and diffs are taken in, and fetches go on.
+/* reply - the requester's side of an answer (the server's is serve.h): runs of whole pages and diffs are taken in, and
+ * fetches go on.
  *
  * Whole pages by bulk transfer come in two steps: their message says where their bytes go (reply_place), and is
  * received (reply_receive) when they are there.

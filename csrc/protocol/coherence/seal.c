@@ -17,13 +17,13 @@ static bool served_open(const struct node *node, const struct page *page)
     const struct page_history *history = page_history(page);
     bool allowed = node->options.open_bytes_max && node->collection.phase == COLLECTION_IDLE;
     bool rewritten = history && history->rewritten >= HISTORY_REWRITTEN && !page->served_whole;
-    bool exempt = page_stays_open(page) || page_pinned(page);
+    bool exempt = page_served_from_twin(page) || page_pinned(page);
     return allowed && rewritten && !exempt && page->writable && page_valid(page);
 }
 
 static bool closes(const struct node *node, const struct page *page)
 {
-    return page->access == ACCESS_WRITE && !page_stays_open(page) && !served_open(node, page);
+    return page->access == ACCESS_WRITE && !page_served_from_twin(page) && !served_open(node, page);
 }
 
 /* Pages at a small stride would be a call each.  Open pages between this one and those that are about to be closed are
@@ -139,7 +139,7 @@ stamp seal_page(struct node *node, struct page *page, bool late)
 void seal_snapshot(struct node *node, struct page *page)
 {
     context_assert(node, page->writable, "seal: a snapshot of a page that is not open");
-    context_assert(node, !page_stays_open(page), "seal: a snapshot of a page that is served from its twin");
+    context_assert(node, !page_served_from_twin(page), "seal: a snapshot of a page that is served from its twin");
     seal_encode_deferred(node, page);
     uint64_t bytes = page_region(page)->page_bytes;
     stamp tag = context_tick(node);

@@ -7,9 +7,11 @@
 
 #include "protocol/page/page.h"
 
-/* Before a page is served: protect it (batched) ... */
+/* Before a page is served: protect it (batched), and with it what lies open between it and the last one.  A page
+ * that was written again after each of the last times stays open ... */
 void seal_shut(struct node *node, struct page *page);
-/* ... and, after protection_flush, encode its writes, or defer that (`late`).  Returns the tag. */
+/* ... and, after protection_flush, encode its writes, or defer that (`late`); an open page
+ * is sealed as a snapshot.  Returns the tag. */
 stamp seal_page(struct node *node, struct page *page, bool late);
 /* Encode the writes since the page was last sent, and leave it preopened: the next write takes no fault. */
 void seal_snapshot(struct node *node, struct page *page);

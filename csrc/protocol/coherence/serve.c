@@ -15,7 +15,7 @@
 /* ---- building a reply ------------------------------------------------------------------------------------------- */
 
 /* A reply that is being put together; its last run is open while whole pages may follow. */
-struct reply {
+struct answer {
     struct message *message;  /* NULL: none has begun */
     uint64_t run_at;          /* of the run's head in the wire */
     const struct page *first; /* of the open run; NULL: none is open */
@@ -24,7 +24,7 @@ struct reply {
 
 enum { RUN_HEAD_BYTES = 2 * sizeof(uint32_t) + 4 * sizeof(uint64_t) };
 
-static void begin_run(struct node *node, struct reply *reply, const struct page *page)
+static void begin_run(struct node *node, struct answer *reply, const struct page *page)
 {
     context_assert(node, !reply->first, "serve: a run begins in another one");
     reply->run_at = reply->message->wire_bytes;
@@ -34,7 +34,7 @@ static void begin_run(struct node *node, struct reply *reply, const struct page 
     message_header(reply->message)->count++;
 }
 
-static void end_run(struct reply *reply, uint32_t flags, uint64_t bytes_behind)
+static void end_run(struct answer *reply, uint32_t flags, uint64_t bytes_behind)
 {
     unsigned char *at = reply->message->wire + reply->run_at;
     uint64_t bytes = reply->message->wire_bytes - reply->run_at - RUN_HEAD_BYTES;
@@ -46,7 +46,7 @@ static void end_run(struct reply *reply, uint32_t flags, uint64_t bytes_behind)
 }
 
 /* Whole pages, if any are open: their bytes follow, in the wire or behind it. */
-static void end_whole(struct node *node, struct reply *reply)
+static void end_whole(struct node *node, struct answer *reply)
 {
     if (!reply->first)
         return;
@@ -65,9 +65,9 @@ static void end_whole(struct node *node, struct reply *reply)
 
 /* A page that stays open is sent as its snapshot, the twin.  A snapshot, and a page that this node is fetching itself,
  * is copied: it may change before it has been sent. */
-static void put_whole(struct node *node, struct reply *reply, struct page *page)
+static void put_whole(struct node *node, struct answer *reply, struct page *page)
 {
-    bool snapshot = page_stays_open(page) || page->writable, copied = snapshot || page_fetch(page);
+    bool snapshot = page_served_from_twin(page) || page->writable, copied = snapshot || page_fetch(page);
     const struct page *first = reply->first;
     context_assert(node, page->copy, "serve: a page without a copy is sent (R13)");
     context_assert(node, !snapshot || page->twin, "serve: an open page has no snapshot to send");
@@ -119,7 +119,7 @@ static void drop_seen_diffs(struct node *node, struct page *page, const struct f
 }
 
 /* The page is protected already. */
-static void put_page(struct node *node, struct reply *reply, struct page *page, const struct fetch_request *request)
+static void put_page(struct node *node, struct answer *reply, struct page *page, const struct fetch_request *request)
 {
     bool must = request->flags & FETCH_WHOLE_MUST;
     bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
@@ -129,7 +129,7 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
     drop_seen_diffs(node, page, request);
     stamp tag = seal_page(node, page, whole);
     context_assert(node, tag <= node->stamp, "serve: a page is sealed with a stamp that has not come yet");
-    context_assert(node, page->writable || page_stays_open(page) || !page->twin,
+    context_assert(node, page->writable || page_served_from_twin(page) || !page->twin,
                    "serve: a page is closed and keeps its twin");
     if (request->flags & FETCH_SUBSCRIBE)
         history_subscribe(page, &node->pool, reply->message->peer, tag);
@@ -153,22 +153,22 @@ static void put_page(struct node *node, struct reply *reply, struct page *page, 
 
 /* ---- answering -------------------------------------------------------------------------------------------------- */
 
-static void send_reply(struct node *node, struct reply *reply)
+static void send_reply(struct node *node, struct answer *reply)
 {
     if (reply->message) {
         end_whole(node, reply);
         context_send(node, reply->message);
     }
-    *reply = (struct reply){0};
+    *reply = (struct answer){0};
 }
 
-static uint64_t reply_bytes(const struct reply *reply)
+static uint64_t reply_bytes(const struct answer *reply)
 {
     return reply->message->wire_bytes + reply->bulk +
            (reply->first ? reply->pages * page_region(reply->first)->page_bytes : 0);
 }
 
-static void serve(struct node *node, struct reply *reply, const struct message *message,
+static void serve(struct node *node, struct answer *reply, const struct message *message,
                   const struct fetch_request *request)
 {
     struct page *page = region_page(request->region, &node->pool, request->page);
@@ -220,7 +220,7 @@ void serve_receive(struct node *node, struct message *message)
         context_defer(node, message);
         return;
     }
-    struct reply reply = {0};
+    struct answer reply = {0};
     for (uint32_t i = 0; i < count; i++) {
         struct fetch_request request = wire_read_request(node, message, &again, cuts);
         if (request.region && (request.flags & FETCH_STOP))

@@ -1,5 +1,13 @@
-/* serve - answers requests for pages (wire.h), at once: from the state before whatever this node is fetching itself
- * (R4). */
+/* serve - answers requests for pages (wire.h): the server's side.  The requester's is reply.h.
+ *
+ * The answer leaves at once, from the state before whatever this node is fetching itself (R4).  It waits for nothing
+ * but bytes: where a page of the request is arriving by a bulk transfer, the whole message is deferred until it is
+ * there (R15).
+ *
+ *   1. every page of the request is protected, neighbours by one call (seal_shut, protection_flush)
+ *   2. page by page: its writes are encoded (seal_page), and its diffs or the whole page are put into the reply
+ *   3. a reply leaves whenever it is FETCH_PIECE_BYTES long, and at the end
+ */
 #pragma once
 
 #include "protocol/page/page.h"

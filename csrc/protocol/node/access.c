@@ -115,7 +115,7 @@ void access_unpin(struct node *node, uint64_t offset, bool write)
         pin_remove(node, page);
     page_tidy(page, &node->pool);
     if (!page_valid(page))
-        protection_make_stale(node, page);
+        protection_withdraw(node, page);
     node_settle(node);
 }
 

@@ -9,7 +9,7 @@ enum access_answer {
     ACCESS_OUTSIDE /* no region there */
 };
 
-/* A thread touched `offset`.  `first` on the first of a series of equal questions (statistics, readahead). */
+/* A thread touched `offset`.  `first` on the first of a series of equal questions (statistics). */
 enum access_answer access_fault(struct node *node, uint64_t offset, bool write, bool first);
 
 /* Pins: the page at `offset` must be accessible (access_fault said DONE under the same hold of the mutex). */

@@ -1,4 +1,5 @@
-/* check - the numbered invariants of the headers, looked at all at once. */
+/* check - those numbered invariants of the headers that need a look at every page and lock; the others are asserted
+ * where they could break. */
 #pragma once
 
 #include "protocol/base/context.h"

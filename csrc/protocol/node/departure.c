@@ -78,7 +78,7 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct o
         break;
     }
     case MEETING_LOCK_NEW: {
-        struct lock *lock = lock_add(node);
+        struct lock *lock = lock_new(node);
         meeting->result = lock->id;
         ballot_copy_text(lock->name, sizeof lock->name, agreed->name);
         break;

@@ -1,11 +1,11 @@
 /* node - the face of the protocol: how a node is made, how messages come in and go out.
  *
  * Threads come in through access.h (faults, pins) and the calls of sync/ (locks, counters, meetings, roll calls,
- * trails); messages come in through node_receive.  The caller holds one mutex around every call, and ends every series
- * of calls from outside with node_settle where the call does not do it itself.
+ * trails) and prefetch.h; messages come in through node_receive.  The caller holds one mutex around every call, and
+ * ends every series of calls from outside with node_settle where the call does not do it itself.
  *
  * A thread that waits asks again after `wake`: access_fault, lock_poll, counter_poll, meeting_take are all questions
- * that can be repeated.  Messages to itself a node delivers before the call returns.
+ * that can be repeated.  node_settle delivers the messages of a node to itself.
  */
 #pragma once
 

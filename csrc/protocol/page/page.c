@@ -35,7 +35,7 @@ void page_tidy(struct page *page, struct pool *pool)
     page->extension = NULL;
 }
 
-bool page_stays_open(const struct page *page)
+bool page_served_from_twin(const struct page *page)
 {
     return page_pinned_write(page) || page->owed;
 }

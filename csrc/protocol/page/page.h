@@ -1,6 +1,8 @@
 /* page - the unit of coherence on one node.
  *
- * need[q]   highest stamp of q's intervals that are known here to have modified the page
+ * need[q]   q is known here to have modified the page up to this stamp: of an interval, which a notice named, or of a
+ * seal
+ *           inside an interval that is still open, which a reply named (R3)
  * have[q]   q's modifications up to this stamp are in the copy that is here
  * A page is valid when there is a copy and need[q] <= have[q] for every q.
  *
@@ -11,8 +13,8 @@
  *     v  | (served: sealed)      ABSENT  ---- whole page installed ---------------->  VALID
  *    OPEN (VALID and writable; its twin is the state that was sent to other nodes last)
  *
- * `access` is the kernel's protection.  It never allows more than the state does, except for a pinned page.  It may
- * allow less at any time; that costs one local fault.
+ * `access` is the kernel's protection.  It never allows more than the state does, but for the exceptions of invariant
+ * 1. It may allow less at any time; that costs one local fault.
  *
  * Invariants (node/check.c)
  *  1. access <= READ unless writable; access == NONE unless valid.  Excepted are pinned pages, and pages that are
@@ -147,8 +149,9 @@ static inline bool page_pinned_write(const struct page *page)
 
 bool page_valid(const struct page *page);
 bool page_pinned(const struct page *page);
-/* It is served from its twin, the snapshot that others were sent last, and not protected. */
-bool page_stays_open(const struct page *page);
+/* It is not protected when it is served: others are sent its twin, the snapshot that was sent last.  (Pinned for
+ * writing, or owed a notice.) */
+bool page_served_from_twin(const struct page *page);
 uint64_t page_offset(const struct page *page);
 bool page_twin_constant(const struct page *page);
 

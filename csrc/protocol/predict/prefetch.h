@@ -3,7 +3,8 @@
  *   asked -- there is room for more fetches --> fetched ahead, or passed over --> forgotten
  *
  * A hint: pages that are valid, on their way, or never named to this node are passed over, and so are those of a region
- * that is freed meanwhile.  During a collection no fetch starts (R8, R11); what is left then goes on afterwards.
+ * that is freed meanwhile.  While a collection holds (context_holds) none starts (R8, R11); what is left then goes on
+ * afterwards.
  *
  * Invariants
  *  1. While `under_way`, some thread must receive answers, although none waits for them.
@@ -26,6 +27,6 @@ struct prefetches {
 
 /* Pages `page` to `end - 1` of the region.  They are started by node_settle. */
 void prefetch_add(struct node *node, const struct region *region, uint64_t page, uint64_t end);
-/* Start what there is room for.  Called at the end of every entry into the node. */
+/* Start what there is room for.  Called by node_settle while `under_way`. */
 void prefetch_step(struct node *node);
 void prefetch_fini(struct node *node);

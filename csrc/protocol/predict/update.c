@@ -54,7 +54,7 @@ static void refetch(struct node *node, struct page *page, bool subscribes)
     if (page_valid(page))
         return;
     if (page_fetch(page) || context_holds(node)) {
-        protection_make_stale(node, page);
+        protection_withdraw(node, page);
         return;
     }
     page_history(page)->streamed = false;
@@ -100,7 +100,7 @@ void update_bring(struct node *node)
         while (list->count > list->learned) {
             struct page *page = list->pages[--list->count];
             page_history(page)->listed = false;
-            protection_make_stale(node, page);
+            protection_withdraw(node, page);
         }
         return;
     }
@@ -126,14 +126,14 @@ void update_bring(struct node *node)
         node->stats.probes += history->probe;
         /* Whole pages may come and would take away writes of a thread meanwhile; diffs do not. */
         if (history->probe || (page->writable && !history->pushes))
-            protection_make_stale(node, page);
+            protection_withdraw(node, page);
         if (!history->pushes) {
             list->pages[kept++] = page;
             continue;
         }
         refetch(node, page, subscribes);
         if (!page_valid(page))
-            protection_make_stale(node, page);
+            protection_withdraw(node, page);
     }
     list->count = list->learned = kept;
     update_pump(node);
@@ -178,7 +178,7 @@ void update_defer(struct node *node)
     struct update_set *list = node->updates;
     context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
     for (uint32_t i = list->first; i < list->count; i++)
-        protection_make_stale(node, list->pages[i]);
+        protection_withdraw(node, list->pages[i]);
     list->learned = list->first;
 }
 

@@ -1,11 +1,11 @@
-/* update - the update set: pages that threads here used in their last versions, and and that are refetched as soon as a
+/* update - the update set: pages that threads here used in their last versions, and that are refetched as soon as a
  * notice names a new version (page/history.h), before the acquire or the barrier that received the notice returns.
  *
  *   notice -> update_stale: the page is listed -> update_bring, when all notices are in: what was pushed is used, and
  *   fetches start -> update_pump, as others arrive -> update_done: the acquire or the barrier may return
  *
- * A collection, in which nothing may be fetched, takes no page out of the set: that would end the predictions of a
- * whole program.
+ * A collection, in which no thread's page may be fetched, takes no page out of the set: that would end the predictions
+ * of a whole program.
  */
 #pragma once
 
@@ -18,7 +18,7 @@ struct update_set {
     uint32_t round;
 };
 
-/* A notice makes the page stale.  True: it is listed, and update_bring decides about its access. */
+/* A notice makes the page stale.  True: update_bring decides about its access. */
 bool update_stale(struct node *node, struct page *page);
 /* All notices are in: use pushes, refetch the listed pages. */
 void update_bring(struct node *node);

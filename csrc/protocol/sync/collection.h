@@ -3,12 +3,14 @@
  * It is a meeting of the nodes, not of their threads, so that a program with locks only is collected, too.  Node 0
  * starts it when any node's protocol memory exceeds its budget.
  *
- *   IDLE -> HOLDING   first departure: no fault starts any more; wait for the fetches under way
- *        -> CUTTING   second meeting: threads went on writing; from here on no notice is new
- *        -> VALIDATING   owners (and pins) bring their pages up to date
- *        -> DROPPING  third departure: every copy that is stale is dropped, its backing is kept for reuse
- *        -> FORGETTING   fourth departure: diffs, twins, vectors are forgotten; faults go on
- *        -> IDLE
+ *   IDLE        a node arrives at the first meeting
+ *   ARRIVING    first departure
+ *   HOLDING     no thread's fault starts a fetch; when the fetches under way have ended, the node arrives at the second
+ *   CUTTING     threads went on writing until that arrival; from it on no notice is new.  Second departure
+ *   VALIDATING  owners (and pins) fetch their pages; when they are up to date, the node arrives at the third
+ *   DROPPING    third departure: every copy that is stale is dropped; the node arrives at the fourth
+ *   FORGETTING  fourth departure: diffs, twins, vectors are forgotten; faults go on
+ *   IDLE
  *
  * From CUTTING to FORGETTING no notice may be new: the owner would find its copy stale, and drop it.  A page pinned for
  * writing stays open all the same, so a write after it was served is owed a notice.  Until the notice
@@ -23,7 +25,7 @@
 
 #include "protocol/base/context.h"
 
-/* Look whether it is time, and take the next step if it is due.  Called at the end of every entry into the node. */
+/* Look whether it is time, and take the next step if it is due.  Called by node_settle. */
 void collection_step(struct node *node);
 /* The most that a collection can free: twins, diffs, vectors, logs. */
 uint64_t collection_bytes(const struct node *node);

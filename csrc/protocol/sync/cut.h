@@ -1,5 +1,8 @@
 /* cut - a departure is a consistent cut (R7): every node chooses the owners of what was written from the same list of
- * intervals, and forgets the intervals, which all know now.
+ * intervals, and forgets the intervals.
+ *
+ * A node that has not departed yet does not know them.  So a message that builds on them says how many cuts its sender
+ * has passed, and a receiver that has passed fewer defers it (node/grant.h).
  */
 #pragma once
 

@@ -27,7 +27,7 @@ struct lock_stats lock_total(const struct node *node)
     return total;
 }
 
-struct lock *lock_add(struct node *node)
+struct lock *lock_new(struct node *node)
 {
     struct locks *locks = node->locks;
     struct lock *lock = pool_take_zeroed(&node->pool, sizeof *lock);

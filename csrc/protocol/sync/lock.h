@@ -123,7 +123,7 @@ void lock_receive_withdrawn(struct node *node, const struct message *message);
 void lock_resume(struct node *node);
 
 /* A lock of the next number. */
-struct lock *lock_add(struct node *node);
+struct lock *lock_new(struct node *node);
 /* The token has come with a GRANT. */
 void lock_take_token(struct node *node, struct lock *lock);
 /* The lock has come, or no thread waits for it any more. */

@@ -11,10 +11,11 @@
  *
  *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  DEPARTED  -- meeting_take -->  IDLE
  *
+ * The meeting of a collection goes from ARRIVED to IDLE: no thread takes it.
+ *
  * Invariants
  *  1. The departure is a cut: after it every node knows every interval that it lists (cut.h).
- *  2. A node has an arrival of its own, or of a child, only between its meeting's departures; none once all below
- *     arrived.
+ *  2. `own` and `children` hold the arrivals that have not gone up yet; they are empty once all below have arrived.
  */
 #pragma once
 
@@ -35,11 +36,12 @@ struct meeting {
     uint64_t passed;              /* departures so far */
 };
 
-/* Arrive.  Closes the interval. */
+/* Arrive.  Closes the interval, unless the arrival is withheld. */
 void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot);
 /* A collection has ended: complete an arrival that had to wait for it. */
 void meeting_resume(struct node *node);
-/* True after the departure: the meeting is IDLE again, outcome, text and result can be read. */
+/* Of a meeting of threads.  True after the departure: the meeting is IDLE again, outcome, text and result can be
+ * read. */
 bool meeting_take(struct node *node, enum meeting_class which);
 
 void meeting_receive_arrive(struct node *node, struct message *message);

@@ -129,7 +129,7 @@ static void apply_run(struct node *node, const struct interval *interval, const 
             /* Most are stale already, or were never used here. */
             if ((page->access != ACCESS_NONE || page->writable || page_history(page)) && !page_valid(page) &&
                 !update_stale(node, page))
-                protection_make_stale(node, page);
+                protection_withdraw(node, page);
         }
     }
     region->stats.notices_received += run->pages;
