@@ -10,7 +10,8 @@ the node has left to do there belongs to no event in particular.
 
 - Files entered: those that define a function of the walk, headers with inline functions among them.
 - Climbs: pairs of a function and another file which the walk entered before the function's own file, where the function
-  calls the file.  A reader who follows along goes back to a file that was already put away.
+  calls the file.  A reader who follows along goes back to a file that was already put away.  A call down to a common
+  tool counts as well: memory, vectors, the panic of an assert.
 - Circular: calls of the walk between files that call each other in a circle (name.c and name.h are one).  No order of
   reading helps there.
 
