@@ -20,7 +20,7 @@ struct policy {
     uint32_t preopen_permille;                                          /* open a page before it is written (R10) */
     uint32_t guess_permille;                                            /* predict something of a page without ground */
     uint32_t random_state;
-    bool check_all;      /* every invariant after each step */
+    bool check_all;      /* check_node after each step */
     bool check_meetings; /* and after each departure of threads */
 };
 
@@ -168,7 +168,7 @@ static inline bool context_holds(const struct node *node)
     return node->collection.phase >= COLLECTION_HOLDING;
 }
 
-/* May no notice be new now (collection.h)? */
+/* True: no new notice may be given now (collection.h). */
 static inline bool context_silent(const struct node *node)
 {
     return node->collection.phase >= COLLECTION_CUTTING;

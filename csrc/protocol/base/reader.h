@@ -1,7 +1,7 @@
 /* reader - takes the fields of a message's body one after the other.
  *
- * A reader believes no length, page, node or region from the wire: bytes beyond the end read as zeros and sets
- * `bad`. The caller looks at `bad`, or at reader_ended, before it acts, and dies with the message's kind and sender
+ * A reader believes no length: what lies beyond the end reads as zeros and sets `bad`.  The caller checks pages, nodes
+ * and regions, looks at `bad`, or at reader_ended, before it acts, and dies with the message's kind and sender
  * (context_malformed).
  */
 #pragma once

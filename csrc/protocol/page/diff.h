@@ -18,10 +18,10 @@
 
 enum { DIFF_BLOCK_BYTES = 64 };
 
-/* A diff of this node's own writes, kept until the next collection. */
+/* A diff of this node's own writes, kept until the next collection, or until all others are known to have it. */
 struct diff {
     struct diff *next, *previous; /* encoded later, earlier */
-    stamp tag;                    /* when it was encoded */
+    stamp tag;                    /* when the page was sealed */
     uint64_t bytes;               /* of body */
     unsigned char body[];
 };

@@ -1,6 +1,6 @@
 /* history - the earlier uses of a page on this node: the ground of all predictions of its next use.
  *
- * A page that this node fetches or serves gets one, and keeps it until the region is freed.
+ * A page that this node fetches, or writes again after it was served, gets one, and keeps it until the region is freed.
  *
  * Reading (predict/update.h).  A page belongs to the *update set* when threads here used its last two versions.  A
  * notice of a new version then refetches it without a fault, or uses a push.  Only a fault shows that a page is still

@@ -5,7 +5,7 @@
  *
  * Invariants
  *  1. Regions do not overlap, and between two of them lies at least one granule that belongs to nobody.
- *  2. A page that has no struct yet holds the initial value, is readable by nobody, and was never written by anybody.
+ *  2. A page that has no struct yet holds the initial value, has no access, and is named by no notice that has come.
  */
 #pragma once
 

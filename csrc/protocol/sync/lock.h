@@ -126,6 +126,6 @@ void lock_resume(struct node *node);
 struct lock *lock_new(struct node *node);
 /* The token has come with a GRANT. */
 void lock_take_token(struct node *node, struct lock *lock);
-/* The lock has come, or no thread waits for it any more. */
+/* The lock has come, or this node has left the chain. */
 void lock_forget_trail(struct node *node, struct lock *lock);
 void lock_fini(struct node *node, struct lock *lock);
