@@ -1,6 +1,7 @@
 /* Requests that leave a node at the same moment for the same peer travel in one message, and so do the answers, in
  * pieces of a bounded size; nothing else here knows of messages with more than one page. */
 #include "protocol/coherence/fetch.h"
+
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pushed.h"

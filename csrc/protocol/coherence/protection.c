@@ -1,6 +1,7 @@
 /* When the kernel has no room for another mapping, everything is made inaccessible.  That is always allowed, pinned
  * pages excepted, and it is one mapping; threads fault again. */
 #include "protocol/coherence/protection.h"
+
 #include "protocol/coherence/pin.h"
 #include "protocol/page/region.h"
 

@@ -1,5 +1,6 @@
 /* A push is checked when it comes, not when it is used: then its sender can still be named. */
 #include "protocol/coherence/pushed.h"
+
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 

@@ -1,5 +1,6 @@
 /* A reply is believed only where a fetch awaits it. */
 #include "protocol/coherence/reply.h"
+
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/wire.h"

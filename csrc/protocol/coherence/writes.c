@@ -1,5 +1,6 @@
 /* A write fault opens a page: from then on its writes are in the open interval, and its twin shows them. */
 #include "protocol/coherence/writes.h"
+
 #include "protocol/coherence/bulk.h"
 #include "protocol/page/history.h"
 

@@ -1,5 +1,6 @@
 /* A fault starts the fetch that the page lacks, and opens it; it waits for nothing itself. */
 #include "protocol/node/access.h"
+
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/coherence/protection.h"

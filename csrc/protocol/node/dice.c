@@ -1,5 +1,6 @@
 /* Production throws no dice: both permilles are 0 there. */
 #include "protocol/node/dice.h"
+
 #include "protocol/coherence/preopened.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/writes.h"

@@ -1,5 +1,6 @@
 /* No prediction is ever needed: a page that is not fetched ahead is fetched when it is touched. */
 #include "protocol/predict/readahead.h"
+
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/preopened.h"
 #include "protocol/coherence/protection.h"

@@ -1,6 +1,7 @@
 /* The update set is refetched in a window of bytes: after the notices of a grant or a departure are all in, and as
  * others arrive. */
 #include "protocol/predict/update.h"
+
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pushed.h"

@@ -1,6 +1,7 @@
 /* The owner stays if it wrote the page, too; otherwise the last writer becomes the owner.  With several writers that
  * takes three passes over the pages, since nothing may be allocated for each. */
 #include "protocol/sync/cut.h"
+
 #include "protocol/base/sort.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"

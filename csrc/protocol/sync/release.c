@@ -1,6 +1,7 @@
 /* The interval names the dirty pages as runs.  Pushes are encoded before the interval closes and sent
  * afterwards, since a push claims to reach to the interval's stamp (R9). */
 #include "protocol/sync/release.h"
+
 #include "protocol/base/sort.h"
 #include "protocol/coherence/preopened.h"
 #include "protocol/coherence/push.h"
