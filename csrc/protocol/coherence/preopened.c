@@ -220,9 +220,6 @@ void preopened_resume(struct node *node)
 
 void preopened_remove_region(struct node *node, const struct region *region)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < node->preopened->count; i++)
-        if (page_region(node->preopened->pages[i]) != region)
-            node->preopened->pages[kept++] = node->preopened->pages[i];
-    node->preopened->count = kept;
+    struct preopened *list = node->preopened;
+    list->count = page_list_remove_region(list->pages, list->count, region);
 }

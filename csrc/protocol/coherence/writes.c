@@ -63,9 +63,6 @@ bool writes_open(struct node *node, struct page *page)
 
 void writes_remove_region(struct node *node, const struct region *region)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < node->writes->dirty_count; i++)
-        if (page_region(node->writes->dirty[i]) != region)
-            node->writes->dirty[kept++] = node->writes->dirty[i];
-    node->writes->dirty_count = kept;
+    struct writes *writes = node->writes;
+    writes->dirty_count = page_list_remove_region(writes->dirty, writes->dirty_count, region);
 }

@@ -202,16 +202,8 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_DEPART: departure_receive(node, message); return;
     case MESSAGE_ADD: counter_receive_add(node, message); return;
     case MESSAGE_SUM: counter_receive_sum(node, message); return;
-    case MESSAGE_REQUEST_COLLECTION:
-        if (message->wire_bytes > sizeof(struct message_header))
-            break;
-        collection_receive_request(node);
-        return;
-    case MESSAGE_COLLECT:
-        if (message->wire_bytes > sizeof(struct message_header))
-            break;
-        collection_receive_collect(node);
-        return;
+    case MESSAGE_REQUEST_COLLECTION: collection_receive_request(node, message); return;
+    case MESSAGE_COLLECT: collection_receive_collect(node, message); return;
     case MESSAGE_ROLL_CALL: roll_receive_call(node, message); return;
     case MESSAGE_ABSENT: roll_receive_absent(node, message); return;
     case MESSAGE_HELD: trail_receive_held(node, message); return;

@@ -202,3 +202,12 @@ struct diff *page_diffs_after(const struct page *page, stamp tag)
         first = diff;
     return first;
 }
+
+uint32_t page_list_remove_region(struct page **pages, uint32_t count, const struct region *region)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (page_region(pages[i]) != region)
+            pages[kept++] = pages[i];
+    return kept;
+}

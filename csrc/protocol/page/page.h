@@ -187,6 +187,9 @@ void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag);
  * run by run. */
 bool page_worth_whole(const struct page *page, uint64_t diff_bytes);
 
+/* Take the pages of the region out of the list, which keeps its order.  Returns how many are left. */
+uint32_t page_list_remove_region(struct page **pages, uint32_t count, const struct region *region);
+
 /* The first of the diffs that were encoded after `tag`, or NULL.  Searches from the latest: a reader lacks few of
  * many. */
 struct diff *page_diffs_after(const struct page *page, stamp tag);

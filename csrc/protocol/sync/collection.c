@@ -46,14 +46,23 @@ void collection_request(struct node *node)
         context_send(node, message_new(&node->pool, 0, MESSAGE_REQUEST_COLLECTION, RING_NOW, 0));
 }
 
-void collection_receive_request(struct node *node)
+static void check_empty(const struct node *node, const struct message *message)
 {
+    struct reader reader = reader_of(message);
+    if (!reader_ended(&reader))
+        context_malformed(node, message);
+}
+
+void collection_receive_request(struct node *node, const struct message *message)
+{
+    check_empty(node, message);
     if (node->rank == 0 && node->collection.phase == COLLECTION_IDLE)
         begin(node);
 }
 
-void collection_receive_collect(struct node *node)
+void collection_receive_collect(struct node *node, const struct message *message)
 {
+    check_empty(node, message);
     if (node->collection.phase != COLLECTION_IDLE)
         context_panic(node, "a collection begins while another is under way");
     begin(node);

@@ -33,5 +33,5 @@ uint64_t collection_bytes(const struct node *node);
 void collection_request(struct node *node);
 /* A departure of the collection's meeting; `stamp` is the root's. */
 void collection_departed(struct node *node, stamp stamp);
-void collection_receive_request(struct node *node);
-void collection_receive_collect(struct node *node);
+void collection_receive_request(struct node *node, const struct message *message);
+void collection_receive_collect(struct node *node, const struct message *message);
