@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,8 @@ def _removed(file: str) -> bool:
     try:
         if os.fstat(opened).st_uid != os.geteuid():
             return False
+        # Else a process that opens the leased file kills this one (SIGIO).
+        fcntl.fcntl(opened, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # fails while any other process has the file open
         os.unlink(file)
     except OSError:

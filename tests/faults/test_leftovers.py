@@ -117,3 +117,23 @@ def test_only_what_appears_while_the_job_runs_is_removed():
         first.communicate(b"\n")
         assert gone(younger)
         assert sorted(os.listdir(folder)) == ["mpich_shm_1", "of_the_program"]
+
+
+def test_a_file_that_is_opened_while_it_is_removed_kills_nobody(tmp_path):
+    """The kernel tells who holds a lease by a signal, which ended the process: a launcher, or a worker of pytest."""
+    file = tmp_path / "mpich_shm_1"
+    file.touch()
+    program = f"""
+import os, subprocess, sys
+from dsm import _leftovers
+unlink = os.unlink
+def opened_first(path):
+    opener = "import os, sys; os.open(sys.argv[1], os.O_RDWR | os.O_NONBLOCK)"
+    subprocess.run([sys.executable, "-c", opener, path], stderr=subprocess.DEVNULL)
+    unlink(path)
+os.unlink = opened_first
+print(_leftovers.remove_unused({{{str(file)!r}}}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+    assert not file.exists()
