@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -26,10 +27,13 @@ class Job:
     def __init__(self, words, environ, folder):
         self.mark = uuid.uuid4().hex
         self.shm_before = set(os.listdir("/dev/shm"))
+        # A launcher that is killed leaves its files.  Open MPI's are named after its process: the next mpirun that gets
+        # this number finds them and does not start.
+        self.temporary = tempfile.TemporaryDirectory(prefix="dsm-job-", ignore_cleanup_errors=True)
         self.process = subprocess.Popen(
             words,
             cwd=folder,
-            env={**environ, MARK: self.mark},
+            env={**environ, MARK: self.mark, "TMPDIR": self.temporary.name},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -121,6 +125,7 @@ class Job:
         while (left := {file for file in new if not in_use(file)}) and time.monotonic() < end:
             time.sleep(0.05)
         assert not left, f"files are left in /dev/shm: {left}\n{self!r}"
+        self.temporary.cleanup()
 
     def __repr__(self):
         return f"status {self.status}\n--- out ---\n{self.out}\n--- err ---\n{self.err}"

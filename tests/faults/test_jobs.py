@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,12 @@ def test_other_ways_of_progress(run, progress):
         env={"DSM_PROGRESS": progress},
     )
     assert job.status == 0, job
+
+
+def test_files_of_a_killed_launcher_stop_no_later_job(start):
+    """Open MPI names them after the launcher's process, and does not start where such files are."""
+    job = start(1, "print('ready', flush=True)\ntime.sleep(60)")
+    job.wait_for("ready")
+    job.kill()
+    left = {file.name for file in Path(tempfile.gettempdir()).glob(f"*{job.process.pid}*")}
+    assert not {name for name in left if name.startswith(("ompi.", "prte", "pmix"))}
