@@ -36,6 +36,7 @@ struct runtime {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* progress_wait sleeps on it while another thread polls */
     struct node *node;
+    struct port port;
     struct transport *transport;
     struct memory memory;
     struct doorbell *doorbell;

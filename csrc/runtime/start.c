@@ -171,10 +171,10 @@ static int cores_here(void)
 
 static void make_node(struct runtime *runtime)
 {
-    struct port port = node_port_make(runtime);
     uint32_t without = runtime->options.without;
     struct node_options options = {
-        .rank = runtime->rank,
+        .number = runtime->rank,
+        .spaces = 1,
         .size = runtime->size,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
         .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : READAHEAD_BYTES,
@@ -186,7 +186,8 @@ static void make_node(struct runtime *runtime)
     };
     if (runtime->options.chaos_seed)
         chaos_node_choose(runtime, &options);
-    runtime->node = node_new(&options, &port);
+    runtime->port = node_port_make(runtime);
+    runtime->node = node_new(&options, &runtime->port);
 }
 
 static int start_threads(struct runtime *runtime)

@@ -76,6 +76,7 @@ struct fuzz_block;
 
 struct fuzz_node {
     struct node *node;
+    struct port port;
     struct fuzz_thread threads[FUZZ_THREADS], threads_saved[FUZZ_THREADS];
     struct message *placed[FUZZ_NODES], *placed_saved[FUZZ_NODES]; /* by sender */
     unsigned char *view, *view_saved;

@@ -138,7 +138,7 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
     if (!home->view || !home->view_saved)
         abort();
     home->allowed_bytes = UINT64_MAX;
-    struct port port = {
+    home->port = (struct port){
         .context = home,
         .view = home->view,
         .range_bytes = FUZZ_RANGE_BYTES,
@@ -151,14 +151,15 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
         .chunk_free = port_chunk_free,
         .panic = port_panic,
     };
-    struct node_options options = {.rank = rank,
+    struct node_options options = {.number = rank,
                                    .size = size,
+                                   .spaces = 1,
                                    .budget_bytes = budget_bytes,
                                    .readahead_bytes_max = 512,
                                    .refetch_bytes_max = 512,
                                    .push_bytes_max = 512,
                                    .open_bytes_max = 256};
-    home->node = node_new(&options, &port);
+    home->node = node_new(&options, &home->port);
     return home;
 }
 
@@ -348,7 +349,7 @@ void fuzz_node_drop_outbox(struct fuzz_node *home)
         for (struct message *next; message; message = next) {
             next = message->next;
             if (home->send)
-                home->send(home->send_context, home->node->rank, message);
+                home->send(home->send_context, home->node->number, message);
             drop(home, message);
         }
 }

@@ -104,7 +104,7 @@ void fuzz_repair(uint8_t *data, size_t size, int kind)
     memcpy(&header, data + FUZZ_PREFIX_BYTES, sizeof header);
     const struct fuzz_state *state = fuzz_state((uint32_t)data[0] | (uint32_t)data[1] << 8);
     header.magic = MESSAGE_MAGIC;
-    header.sender = (uint32_t)sender_of(data, state->home->node->rank);
+    header.sender = (uint32_t)sender_of(data, state->home->node->number);
     header.bytes = size - FUZZ_PREFIX_BYTES;
     header.kind = (uint8_t)(kind ? kind : 1 + header.kind % (MESSAGE_KINDS - 1));
     memcpy(data + FUZZ_PREFIX_BYTES, &header, sizeof header);
@@ -132,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_state *state = fuzz_state((uint32_t)data[0] | (uint32_t)data[1] << 8);
     struct fuzz_node *home = state->home;
     struct fuzz_entry message = {.kind = FUZZ_MESSAGE,
-                                 .thread = sender_of(data, home->node->rank),
+                                 .thread = sender_of(data, home->node->number),
                                  .bytes = data + FUZZ_PREFIX_BYTES,
                                  .count = size - FUZZ_PREFIX_BYTES};
     uint8_t kind = message.count >= sizeof(struct message_header) ? message.bytes[4] : 0;

@@ -88,7 +88,7 @@ FAULTS = (
     Fault(
         "R6 whole page taken though it lacks something",
         "coherence/install.c",
-        "(page->copy && !vector_covers(have, &page->have, node->rank))",
+        "(page->copy && !vector_covers(have, &page->have, node->number))",
         "false",
         ("--whole=2", "--bulk=1"),
         (("coherence/serve.c", "vector_covers(&page->have, &request->have, reply->message->peer)", "true"),),
@@ -144,7 +144,7 @@ FAULTS = (
         "    notices_put(node, node->meetings[which].own, &(struct vector){0});\n",
         "    struct vector others = {0};\n"
         "    for (node_id q = 0; q < node->size; q++)\n"
-        "        if (q != node->rank && node->vt[q])\n"
+        "        if (q != node->number && node->vt[q])\n"
         "            vector_raise(&others, &node->pool, q, node->vt[q]);\n"
         "    notices_put(node, node->meetings[which].own, &others);\n"
         "    vector_clear(&others, &node->pool);\n",
@@ -262,7 +262,7 @@ FAULTS = (
     Fault(
         "R15 a page is received over a copy that has more",
         "coherence/reply.c",
-        "unseen && (!page->copy || vector_covers(&theirs, &page->have, node->rank));\n",
+        "unseen && (!page->copy || vector_covers(&theirs, &page->have, node->number));\n",
         "unseen;\n",
         ("--whole=2",),
         (("coherence/serve.c", "vector_covers(&page->have, &request->have, reply->message->peer)", "true"),),
@@ -270,7 +270,7 @@ FAULTS = (
     Fault(
         "R15 a page that may be read is received over what its sender lacks",
         "coherence/reply.c",
-        "        bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));\n",
+        "        bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->number));\n",
         "        bool kept = history_coming(page);\n",
         ("--bulk=2", *OVERWRITING),
     ),
@@ -289,7 +289,7 @@ FAULTS = (
     Fault(
         "R15 what arrives for an array that was freed stays there",
         "coherence/reply.c",
-        "            node->port.discard(node->port.context, segment->offset, segment->bytes);\n",
+        "            node->port->discard(node->port->context, segment->offset, segment->bytes);\n",
         "            (void)segment;\n",
         ("--changes=700", "--prefetch=1", "--stalls=50", "--regions=1", "--nodes=3", "--phases=10", "--eager=1000"),
     ),
@@ -319,7 +319,7 @@ FAULTS = (
         "    notices_put(node, message, &lock->waiting_vector);\n",
         "    struct vector others = {0};\n"
         "    for (node_id q = 0; q < node->size; q++)\n"
-        "        if (q != node->rank && node->vt[q])\n"
+        "        if (q != node->number && node->vt[q])\n"
         "            vector_raise(&others, &node->pool, q, node->vt[q]);\n"
         "    notices_put(node, message, &others);\n"
         "    vector_clear(&others, &node->pool);\n",

@@ -41,6 +41,7 @@ struct parcel {
 struct rank {
     struct world *world;
     struct node *node;
+    struct port port;
     node_id number;
     unsigned char *view, *access;   /* access: one for each page */
     uint64_t cpu_ps, out_ps, in_ps; /* busy until then: processor, port to the network, port from it */
@@ -210,7 +211,7 @@ static void make_ranks(struct world *world)
         rank->number = q;
         rank->view = reserve(range_bytes);
         rank->access = reserve(range_bytes / PAGE_BYTES);
-        struct port port = {
+        rank->port = (struct port){
             .context = rank,
             .view = rank->view,
             .range_bytes = range_bytes,
@@ -223,13 +224,14 @@ static void make_ranks(struct world *world)
             .panic = port_panic,
         };
         struct node_options options = {
-            .rank = q,
+            .number = q,
+            .spaces = 1,
             .size = world->size,
             .budget_bytes = UINT64_MAX / 2,
             .readahead_bytes_max = READAHEAD_BYTES,
             .policy.bulk = BULK_NEVER, /* the same bytes, in one message of the model */
         };
-        rank->node = node_new(&options, &port);
+        rank->node = node_new(&options, &rank->port);
     }
 }
 

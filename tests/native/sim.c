@@ -187,9 +187,10 @@ static void set_up_node(struct sim *sim, int rank)
     home->view = calloc(1, RANGE_BYTES);
     if (!home->view)
         abort();
-    struct port port = sim_port(home);
+    home->port = sim_port(home);
     struct node_options options = {
-        .rank = rank,
+        .number = rank,
+        .spaces = 1,
         .size = sim->program.nodes,
         .budget_bytes = (uint64_t)knobs->budget_bytes,
         .readahead_bytes_max = (uint64_t)knobs->readahead_bytes,
@@ -204,7 +205,7 @@ static void set_up_node(struct sim *sim, int rank)
     };
     options.policy.whole = (unsigned)knobs->whole;
     options.policy.bulk = (unsigned)knobs->bulk;
-    home->node = node_new(&options, &port);
+    home->node = node_new(&options, &home->port);
 }
 
 void sim_set_up(struct sim *sim, const struct sim_program *written)

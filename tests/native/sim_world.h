@@ -84,6 +84,7 @@ struct sim_node {
     struct sim *sim;
     int rank;
     struct node *node;
+    struct port port;
     unsigned char *view;
     unsigned char access[RANGE_BYTES / SIM_GRANULE_BYTES];
     struct chunk *chunks;

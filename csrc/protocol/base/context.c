@@ -12,7 +12,7 @@ stamp context_tick(struct node *node)
 void context_send(struct node *node, struct message *message)
 {
     message->next = NULL;
-    struct message ***end = message->peer == node->rank ? &node->to_self_end : &node->outbox_end;
+    struct message ***end = message->peer == node->number ? &node->to_self_end : &node->outbox_end;
     **end = message;
     *end = &message->next;
 }
@@ -52,7 +52,7 @@ void context_panic(const struct node *node, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    node->port.panic(node->port.context, text);
+    node->port->panic(node->port->context, text);
     __builtin_trap(); /* a port that returns would let a broken protocol go on */
 }
 

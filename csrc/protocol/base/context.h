@@ -25,7 +25,8 @@ struct policy {
 };
 
 struct node_options {
-    node_id rank, size;
+    node_id number, size;
+    uint32_t spaces;              /* processes that map the node's memory, 1 to SPACES_MAX */
     uint64_t budget_bytes;        /* of protocol memory, above what remained after the last collection */
     uint64_t readahead_bytes_max; /* fetched ahead of a stream, at most; 0: none */
     uint64_t refetch_bytes_max;   /* of the update set, under way at a time; 0: none is refetched */
@@ -77,6 +78,9 @@ struct event {
 
 enum { EVENTS_KEPT = 256 };
 
+/* A mask of 64 bits says which spaces may touch a page.  A host with more processes is several nodes. */
+enum { SPACES_MAX = 64 };
+
 /* The phases of a collection (sync/collection.h); all layers act by them. */
 enum collection_phase {
     COLLECTION_IDLE,
@@ -98,8 +102,10 @@ struct collection {
 };
 
 struct node {
-    node_id rank, size;
-    struct port port;
+    node_id number, size;
+    uint32_t spaces;         /* processes that map the node's memory */
+    uint32_t me;             /* the space whose process is inside (node_enter) */
+    const struct port *port; /* of that process */
     struct pool pool;
     struct policy policy;
     struct node_options options;

@@ -25,10 +25,10 @@ bool bulk_uses(const struct node *node, uint64_t offset, uint64_t bytes)
 void bulk_put(struct node *node, struct message *message, uint64_t offset, uint64_t bytes)
 {
     context_assert(node, bytes > 0, "bulk: an empty segment");
-    context_assert(node, offset + bytes <= node->port.range_bytes, "bulk: a segment reaches beyond the range");
+    context_assert(node, offset + bytes <= node->port->range_bytes, "bulk: a segment reaches beyond the range");
     context_assert(node, message->segment_count < MESSAGE_SEGMENTS_MAX, "bulk: a message with too many segments");
     struct segment *segment = message_segment(message, &node->pool);
-    *segment = (struct segment){.offset = offset, .bytes = bytes, .at = node->port.view + offset, .in_place = true};
+    *segment = (struct segment){.offset = offset, .bytes = bytes, .at = node->port->view + offset, .in_place = true};
     if (!message->bulk_link)
         message_link(&node->bulk->sending, message);
 }
@@ -43,5 +43,6 @@ bool bulk_worth(struct node *node, const struct message *message, uint64_t bytes
     case BULK_RANDOM: return context_chance(node, 500);
     case BULK_AUTO: break;
     }
-    return bytes >= BULK_BYTES_MIN || (node->port.copied_by && node->port.copied_by(node->port.context, message->peer));
+    return bytes >= BULK_BYTES_MIN ||
+           (node->port->copied_by && node->port->copied_by(node->port->context, message->peer));
 }

@@ -34,7 +34,7 @@ static void ask(struct node *node, struct fetch *fetch, node_id peer, uint32_t f
     context_assert(node, !page->arriving, "fetch: more is requested of a page that arrives");
     context_assert(node, page->copy || flags & FETCH_WHOLE_MUST,
                    "fetch: diffs are requested for a page without a copy");
-    if (peer == node->rank)
+    if (peer == node->number)
         context_panic(node, "page %llu of region %u: would be fetched from this node itself",
                       (unsigned long long)page_index(page), page_region(page)->id);
     if (fetch->subscribes) {
@@ -46,8 +46,8 @@ static void ask(struct node *node, struct fetch *fetch, node_id peer, uint32_t f
     wire_put_request(node, message, page, context_known(node, &fetch->have, peer), flags);
     if (flags & FETCH_WHOLE_OK)
         message_put_vector(message, &node->pool, &page->have);
-    if (page_untouched(page) && node->port.expect)
-        node->port.expect(node->port.context, page_offset(page), page_region(page)->page_bytes);
+    if (page_untouched(page) && node->port->expect)
+        node->port->expect(node->port->context, page_offset(page), page_region(page)->page_bytes);
     fetch->awaited++;
     fetch->peer = peer;
     page_region(page)->stats.fetch_requests++;
@@ -62,7 +62,7 @@ static uint32_t behind(const struct node *node, const struct page *page, const s
     *latest = NODE_NONE;
     for (uint32_t i = 0; i < page->need.count; i++) {
         struct vector_entry entry = vector_at(&page->need, i);
-        if (entry.node == node->rank || vector_get(have, entry.node) >= entry.stamp)
+        if (entry.node == node->number || vector_get(have, entry.node) >= entry.stamp)
             continue;
         count++;
         if (entry.stamp > highest || (entry.stamp == highest && entry.node > *latest)) {
@@ -79,7 +79,7 @@ static void gather(struct node *node, struct fetch *fetch, uint32_t flags)
     struct page *page = fetch->page;
     for (uint32_t i = 0; i < page->need.count; i++) {
         struct vector_entry entry = vector_at(&page->need, i);
-        if (entry.node != node->rank && vector_get(&fetch->have, entry.node) < entry.stamp)
+        if (entry.node != node->number && vector_get(&fetch->have, entry.node) < entry.stamp)
             ask(node, fetch, entry.node, flags);
     }
     context_assert(node, fetch->awaited > 0, "fetch: a round without a request");
@@ -262,7 +262,7 @@ void fetch_stop_pushes(struct node *node, struct page *page)
     page_history(page)->subscribed = false;
     for (uint32_t i = 0; i < page->need.count; i++) {
         node_id writer = vector_at(&page->need, i).node;
-        if (writer != node->rank)
+        if (writer != node->number)
             wire_put_request(node, request_to(node, writer, page_region(page)->page_bytes), page, 0, FETCH_STOP);
     }
 }

@@ -77,14 +77,14 @@ void install_drop_parts(struct node *node, struct fetch *fetch)
 void install_diffs(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
-    unsigned char *bytes = node->port.view + page_offset(page);
+    unsigned char *bytes = node->port->view + page_offset(page);
     bool written = page->twin || page->writable || page_pinned_write(page);
     context_assert(node, fetch->gathering, "install: nothing was gathered");
     context_assert(node, fetch->awaited == 0, "install: diffs are applied before all have come (R2)");
     context_assert(node, page->copy, "install: diffs are applied to a page without a copy");
     context_assert(node, !page->extension->deferred_tag,
                    "install: diffs of others change a page whose own diff is not encoded (R4)");
-    page_fill(page, &node->port);
+    page_fill(page, node->port);
     page->fresh = false;
     if (fetch->part_count)
         page_twin_own(page, &node->pool);
@@ -100,9 +100,9 @@ void install_diffs(struct node *node, struct fetch *fetch)
         page_event(node, EVENT_APPLY, page, part->node);
     }
     install_drop_parts(node, fetch);
-    stamp mine = vector_get(&page->have, node->rank), needed = vector_get(&page->need, node->rank);
+    stamp mine = vector_get(&page->have, node->number), needed = vector_get(&page->need, node->number);
     vector_copy(&page->have, &node->pool, &fetch->have);
-    vector_raise(&page->have, &node->pool, node->rank, mine > needed ? mine : needed);
+    vector_raise(&page->have, &node->pool, node->number, mine > needed ? mine : needed);
     context_assert(node, fetch->part_count == 0, "install: diffs are left over");
     fetch->gathering = false;
 }
@@ -124,16 +124,16 @@ static void build_on(struct page *page, unsigned char *built, stamp known, const
  * of this node disappears from it even for a moment. */
 bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have)
 {
-    if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->rank)))
+    if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->number)))
         return false;
     struct pool *pool = &node->pool;
     uint64_t page_bytes = page_region(page)->page_bytes;
     context_assert(node, !page->twin || page->copy, "install: a twin without a copy");
     context_assert(node, !page->extension->deferred_tag,
                    "install: a page is replaced whose own diff is not encoded (R4)");
-    unsigned char *view = node->port.view + page_offset(page), *own = NULL;
+    unsigned char *view = node->port->view + page_offset(page), *own = NULL;
     uint64_t own_bytes = 0, room = diff_bytes_max(page_bytes);
-    stamp known = vector_get(have, node->rank), mine = vector_get(&page->have, node->rank);
+    stamp known = vector_get(have, node->number), mine = vector_get(&page->have, node->number);
     bool beside = page->access != ACCESS_NONE && (page->twin || page_diffs_after(page, known));
     unsigned char *built = beside ? pool_take(pool, page_bytes) : view;
     context_assert(node, !page->arriving || bytes == view, "install: an arriving page comes from somewhere else");
@@ -143,7 +143,7 @@ bool install_whole(struct node *node, struct page *page, const unsigned char *by
         own_bytes = diff_encode(view, page->twin, page_bytes, page_bytes, own);
     }
     if (built == view && built != bytes && page_untouched(page))
-        page_put(&node->port, page_offset(page), bytes, page_bytes);
+        page_put(node->port, page_offset(page), bytes, page_bytes);
     else if (built != bytes)
         memcpy(built, bytes, page_bytes);
     build_on(page, built, known, own, own_bytes);
@@ -156,7 +156,7 @@ bool install_whole(struct node *node, struct page *page, const unsigned char *by
     page->copy = true;
     page->fresh = page->arriving = false;
     vector_copy(&page->have, pool, have);
-    vector_raise(&page->have, pool, node->rank, mine);
+    vector_raise(&page->have, pool, node->number, mine);
     page_event(node, EVENT_INSTALL, page, NODE_NONE);
     return true;
 }

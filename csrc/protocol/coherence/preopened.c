@@ -55,10 +55,10 @@ bool preopened_open(struct node *node, struct page *page, bool stays)
     writes_note(node, page);
     page->writable = true;
     if (!page->twin)
-        page_twin(page, &node->pool, &node->port);
+        page_twin(page, &node->pool, node->port);
     preopened_add(node, page, stays);
     protection_set(node, page, ACCESS_WRITE);
-    page_event(node, EVENT_OPEN, page, node->rank);
+    page_event(node, EVENT_OPEN, page, node->number);
     return true;
 }
 
@@ -71,7 +71,7 @@ struct touched {
 /* Memory that was never touched is unchanged; reading it would make it. */
 static bool untouched(const struct node *node, const struct page *page, struct touched *touched)
 {
-    const struct port *port = &node->port;
+    const struct port *port = node->port;
     uint64_t granule = port->granule_bytes, window = 64 * granule, offset = page_offset(page);
     if (!port->touched || page_region(page)->initial || !page_twin_constant(page))
         return false;
@@ -89,8 +89,8 @@ static bool untouched(const struct node *node, const struct page *page, struct t
 
 static bool differs(const struct node *node, const struct page *page, struct touched *touched)
 {
-    const unsigned char *now = node->port.view + page_offset(page);
-    uint64_t bytes = page_region(page)->page_bytes, granule = node->port.granule_bytes;
+    const unsigned char *now = node->port->view + page_offset(page);
+    uint64_t bytes = page_region(page)->page_bytes, granule = node->port->granule_bytes;
     if (untouched(node, page, touched))
         return false;
     if (!page_twin_constant(page))

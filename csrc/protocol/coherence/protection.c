@@ -8,7 +8,7 @@
 /* Close all of a region but its pinned pages, and set the protection of those again.  False: some of it failed. */
 static bool relax_region(struct node *node, struct region *region)
 {
-    const struct port *port = &node->port;
+    const struct port *port = node->port;
     uint64_t from = region->offset, end = from + region->pages * region->page_bytes, edges = 0, calls = 1;
     bool done = true;
     for (struct page_block *block = region->touched; block; block = block->next)
@@ -58,18 +58,18 @@ void protection_flush(struct node *node)
     if (node->protection->bytes == 0)
         return;
     uint64_t offset = node->protection->offset, bytes = node->protection->bytes;
-    context_assert(node, offset + bytes <= node->port.range_bytes, "protection: a batch reaches beyond the range");
+    context_assert(node, offset + bytes <= node->port->range_bytes, "protection: a batch reaches beyond the range");
     node->protection->bytes = 0;
     node->stats.protects++;
-    if (node->protection->edges > node->port.edges_max ||
-        node->port.protect(node->port.context, offset, bytes, node->protection->access) != 0)
+    if (node->protection->edges > node->port->edges_max ||
+        node->port->protect(node->port->context, offset, bytes, node->protection->access) != 0)
         relax(node);
 }
 
 void protection_remove_region(struct node *node, struct region *region)
 {
     protection_flush(node);
-    if (node->port.protect(node->port.context, region->offset, region->pages * region->page_bytes, ACCESS_NONE) != 0)
+    if (node->port->protect(node->port->context, region->offset, region->pages * region->page_bytes, ACCESS_NONE) != 0)
         relax(node);
     context_assert(node, node->protection->edges >= region->edges,
                    "protection: the range has fewer edges than a region that goes");

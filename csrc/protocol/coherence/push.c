@@ -61,7 +61,7 @@ static struct message *push_to(struct node *node, node_id peer)
 
 static void put_push(struct node *node, struct page *page, struct subscriber *subscriber, stamp closed)
 {
-    context_assert(node, subscriber->node != node->rank, "push: this node subscribes to itself");
+    context_assert(node, subscriber->node != node->number, "push: this node subscribes to itself");
     context_assert(node, subscriber->since < closed, "push: a subscriber has writes that were not told yet");
     uint32_t count;
     if (wire_diffs_since(page, subscriber->since, &count) > pushed_bytes_max(page_region(page)))
@@ -86,7 +86,8 @@ static void put_push(struct node *node, struct page *page, struct subscriber *su
 
 void push_send(struct node *node, node_id to, stamp closed)
 {
-    context_assert(node, closed == node->vt[node->rank], "push: diffs are pushed before their interval is closed (R9)");
+    context_assert(node, closed == node->vt[node->number],
+                   "push: diffs are pushed before their interval is closed (R9)");
     for (uint32_t i = 0; i < node->writes->dirty_count; i++) {
         struct page *page = node->writes->dirty[i];
         struct page_history *history = page_history(page);

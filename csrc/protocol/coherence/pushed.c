@@ -31,7 +31,7 @@ static void keep(struct node *node, struct page *page, const struct push *push)
 {
     struct push *kept = pool_take(&node->pool, sizeof *kept), **end = &page_history(page)->pushes;
     uint32_t count = 0;
-    context_assert(node, push->writer != node->rank, "pushed: a push of this node itself");
+    context_assert(node, push->writer != node->number, "pushed: a push of this node itself");
     context_assert(node, page->copy, "pushed: a push is kept for a page without a copy");
     *kept = *push;
     kept->message->holders++;

@@ -57,8 +57,8 @@ static void receive_whole(struct node *node, struct message *message, struct rep
         context_malformed(node, message);
     const unsigned char *bytes = segment ? segment->at : run->body.end - wire_bytes;
     if (segment && segment->untouched) {
-        page_put(&node->port, segment->offset, bytes, segment->bytes);
-        bytes = node->port.view + segment->offset;
+        page_put(node->port, segment->offset, bytes, segment->bytes);
+        bytes = node->port->view + segment->offset;
     }
     run->body.end -= wire_bytes;
     for (uint64_t k = 0; k < run->pages; k++, bytes += page_bytes) {
@@ -94,7 +94,7 @@ void reply_receive(struct node *node, struct message *message)
         else if (run.region)
             receive_diffs(node, message, &run);
         else if (segment && segment->in_place) /* the region was freed while they arrived */
-            node->port.discard(node->port.context, segment->offset, segment->bytes);
+            node->port->discard(node->port->context, segment->offset, segment->bytes);
     }
     if (!reader_ended(&reader) || segments != message->segment_count)
         context_malformed(node, message);
@@ -113,9 +113,9 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
         const struct fetch *fetch = page_fetch(page);
         bool awaited = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving;
         /* A thread may read it meanwhile; writes that the sender lacks would be missing until all has come. */
-        bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->rank));
+        bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->number));
         bool unseen = !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || kept);
-        bool fits = awaited && unseen && (!page->copy || vector_covers(&theirs, &page->have, node->rank));
+        bool fits = awaited && unseen && (!page->copy || vector_covers(&theirs, &page->have, node->number));
         vector_clear(&theirs, &node->pool);
         if (!fits)
             return false;
@@ -141,7 +141,7 @@ static void place_run(struct node *node, struct message *message, struct reply_r
     segment.offset = region ? region->offset + run->first * region->page_bytes : SEGMENT_NOWHERE;
     if (in_place) {
         segment.at =
-            segment.untouched ? pool_take_persistent(&node->pool, segment.bytes) : node->port.view + segment.offset;
+            segment.untouched ? pool_take_persistent(&node->pool, segment.bytes) : node->port->view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {
             struct page *page = region_page(region, &node->pool, run->first + k);
             context_assert(node, !page->writable, "reply: a page is received over an open one (R15)");
@@ -165,7 +165,7 @@ void reply_place(struct node *node, struct message *message)
         if (!(run.flags & FETCH_BULK))
             continue;
         bytes += run.bulk;
-        if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > node->port.range_bytes)
+        if (message->segment_count == MESSAGE_SEGMENTS_MAX || bytes > node->port->range_bytes)
             context_malformed(node, message);
         place_run(node, message, &run);
     }

@@ -64,7 +64,7 @@ static void seal_pinned(struct node *node, struct page *page, stamp tag)
     context_assert(node, !page->owed, "seal: a second snapshot during a collection");
     uint64_t bytes = page_region(page)->page_bytes;
     unsigned char *snapshot = pool_take(&node->pool, bytes);
-    memcpy(snapshot, node->port.view + page_offset(page), bytes);
+    memcpy(snapshot, node->port->view + page_offset(page), bytes);
     if (page->twin) {
         page_encode(page, snapshot, &node->pool, tag);
         page_region(page)->stats.diffs_made++;
@@ -81,7 +81,7 @@ void seal_encode_deferred(struct node *node, struct page *page)
 {
     if (!page->extension || !page->extension->deferred_tag)
         return;
-    page->served_whole = page_worth_whole(page, page_encode_deferred(page, &node->pool, &node->port));
+    page->served_whole = page_worth_whole(page, page_encode_deferred(page, &node->pool, node->port));
     page_region(page)->stats.diffs_made++;
 }
 
@@ -100,7 +100,7 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
         page_defer_encoding(page, &node->pool, tag);
         return;
     }
-    page_encode(page, node->port.view + page_offset(page), &node->pool, tag);
+    page_encode(page, node->port->view + page_offset(page), &node->pool, tag);
     page_twin_drop(page, &node->pool);
     page_region(page)->stats.diffs_made++;
 }
@@ -113,14 +113,14 @@ stamp seal_page(struct node *node, struct page *page, bool late)
     if (!late || !unchanged)
         seal_encode_deferred(node, page);
     if (page->owed)
-        return vector_get(&page->have, node->rank); /* the same snapshot for everybody until the collection ends */
+        return vector_get(&page->have, node->number); /* the same snapshot for everybody until the collection ends */
     if (page->writable && page->access == ACCESS_WRITE && !page_pinned_write(page)) { /* seal_shut left it open */
         seal_snapshot(node, page);
-        return vector_get(&page->have, node->rank);
+        return vector_get(&page->have, node->number);
     }
     page->served = page->served || page->writable;
     stamp tag = context_tick(node);
-    page_fill(page, &node->port);
+    page_fill(page, node->port);
     if (page->preopened) {
         page->preopened = false;
         if (preopened_changed(node, page))
@@ -130,8 +130,8 @@ stamp seal_page(struct node *node, struct page *page, bool late)
         seal_pinned(node, page, tag);
     else
         seal_closed(node, page, tag, late);
-    vector_raise(&page->have, &node->pool, node->rank, tag);
-    page_event(node, EVENT_SEAL, page, node->rank);
+    vector_raise(&page->have, &node->pool, node->number, tag);
+    page_event(node, EVENT_SEAL, page, node->number);
     return tag;
 }
 
@@ -144,7 +144,7 @@ void seal_snapshot(struct node *node, struct page *page)
     uint64_t bytes = page_region(page)->page_bytes;
     stamp tag = context_tick(node);
     unsigned char *snapshot = pool_take(&node->pool, bytes);
-    memcpy(snapshot, node->port.view + page_offset(page), bytes);
+    memcpy(snapshot, node->port->view + page_offset(page), bytes);
     if (page->twin) {
         page_encode(page, snapshot, &node->pool, tag);
         page_region(page)->stats.diffs_made++;
@@ -154,7 +154,7 @@ void seal_snapshot(struct node *node, struct page *page)
     }
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
-    vector_raise(&page->have, &node->pool, node->rank, tag);
+    vector_raise(&page->have, &node->pool, node->number, tag);
     preopened_add(node, page, true);
-    page_event(node, EVENT_SEAL, page, node->rank);
+    page_event(node, EVENT_SEAL, page, node->number);
 }

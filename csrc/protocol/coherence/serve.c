@@ -58,7 +58,7 @@ static void end_whole(struct node *node, struct answer *reply)
         reply->bulk += bytes;
         end_run(reply, FETCH_WHOLE | FETCH_BULK, bytes);
     } else {
-        message_put_bytes(reply->message, &node->pool, node->port.view + offset, bytes);
+        message_put_bytes(reply->message, &node->pool, node->port->view + offset, bytes);
         end_run(reply, FETCH_WHOLE, 0);
     }
 }
@@ -80,7 +80,7 @@ static void put_whole(struct node *node, struct answer *reply, struct page *page
     reply->pages++;
     page_region(page)->stats.pages_served++;
     if (copied) {
-        const unsigned char *source = snapshot ? page->twin : node->port.view + page_offset(page);
+        const unsigned char *source = snapshot ? page->twin : node->port->view + page_offset(page);
         message_put_bytes(reply->message, &node->pool, source, page_region(page)->page_bytes);
         end_run(reply, FETCH_WHOLE, 0);
     }
@@ -93,12 +93,12 @@ static void put_whole(struct node *node, struct answer *reply, struct page *page
 static bool seems_rewritten(const struct node *node, const struct page *page)
 {
     enum { PLACES = 4 };
-    const unsigned char *now = node->port.view + page_offset(page);
+    const unsigned char *now = node->port->view + page_offset(page);
     uint64_t bytes = page_region(page)->page_bytes, last = bytes / DIFF_BLOCK_BYTES - 1;
     const unsigned char *twin =
         page->twin || !page->extension ? page->twin : page->extension->deferred_twin; /* sent whole to another */
     bool constant = twin == page_region(page)->constant;
-    uint64_t twin_bytes = constant ? node->port.granule_bytes : bytes;
+    uint64_t twin_bytes = constant ? node->port->granule_bytes : bytes;
     if (!twin || !(page->served_whole || constant))
         return false;
     for (uint64_t i = 0; i < PLACES; i++) {

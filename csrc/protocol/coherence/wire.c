@@ -11,7 +11,7 @@
 void wire_put_request(struct node *node, struct message *message, const struct page *page, stamp since, uint32_t flags)
 {
     context_assert(node, since <= node->stamp, "wire: a request names a stamp that no message has brought (R1)");
-    context_assert(node, message->peer != node->rank, "wire: a request to this node itself");
+    context_assert(node, message->peer != node->number, "wire: a request to this node itself");
     message_put_u32(message, &node->pool, page_region(page)->id);
     message_put_u32(message, &node->pool, flags);
     message_put_u64(message, &node->pool, page_index(page));
@@ -42,7 +42,7 @@ static bool lengths_agree(const struct node *node, const struct reply_run *run)
     bool bulk = run->flags & FETCH_BULK, diffs = !(run->flags & FETCH_WHOLE);
     if (diffs && (run->pages > 1 || bulk))
         return false;
-    return bulk == (run->bulk > 0) && run->bulk <= BULK_BYTES_MAX && run->bulk <= node->port.range_bytes;
+    return bulk == (run->bulk > 0) && run->bulk <= BULK_BYTES_MAX && run->bulk <= node->port->range_bytes;
 }
 
 static bool fits_region(const struct reply_run *run)

@@ -52,12 +52,12 @@ bool writes_open(struct node *node, struct page *page)
     writes_mark_dirty(node, page);
     page->writable = true;
     if (!page->twin) {
-        page_twin(page, &node->pool, &node->port);
+        page_twin(page, &node->pool, node->port);
         page_region(page)->stats.twins_made++;
     }
     context_assert(node, page->twin, "writes: an open page has no twin");
     context_assert(node, page->dirty, "writes: an opened page is in no interval");
-    page_event(node, EVENT_OPEN, page, node->rank);
+    page_event(node, EVENT_OPEN, page, node->number);
     return true;
 }
 

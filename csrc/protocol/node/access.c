@@ -19,7 +19,7 @@ static void count_fault(struct node *node, struct page *page, bool write, bool l
     stats->faults_read += !write;
     stats->faults_write += write;
     stats->faults_local += local;
-    page_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, page, node->rank);
+    page_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, page, node->number);
 }
 
 static enum access_answer answer_fault(struct node *node, struct page *page, bool write)
@@ -48,7 +48,7 @@ static enum access_answer answer_fault(struct node *node, struct page *page, boo
     context_assert(node, page->copy, "access: a page without a copy is shown to the program");
     context_assert(node, !write || page->writable, "access: a write fault left its page closed");
     context_assert(node, !page->arriving, "access: a page is shown to the program while it arrives (R15)");
-    page_fill(page, &node->port);
+    page_fill(page, node->port);
     protection_set(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
     return ACCESS_DONE;
 }
@@ -102,7 +102,7 @@ void access_pin(struct node *node, uint64_t offset, bool write)
     }
     extension->pins_write++;
     if (!page->twin)
-        page_twin(page, &node->pool, &node->port); /* it was exclusive; from now on it may be served while open */
+        page_twin(page, &node->pool, node->port); /* it was exclusive; from now on it may be served while open */
 }
 
 void access_unpin(struct node *node, uint64_t offset, bool write)

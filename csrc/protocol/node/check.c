@@ -54,9 +54,9 @@ void check_node(const struct node *node)
     for (uint32_t i = 0; i < node->regions->count; i++)
         for (const struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++)
-                check_page(&block->pages[k], &node->port);
+                check_page(&block->pages[k], node->port);
     for (node_id q = 0; q < node->size; q++)
-        interval_check(&node->logs[q], node->cut[q], &node->port);
+        interval_check(&node->logs[q], node->cut[q], node->port);
     for (uint32_t i = 0; i < node->locks->count; i++)
-        check_lock(node->locks->items[i], &node->port);
+        check_lock(node->locks->items[i], node->port);
 }

@@ -24,7 +24,7 @@ static bool can_carry_out(const struct node *node, const struct variant *agreed)
 {
     if (agreed->kind != MEETING_ALLOCATE)
         return true;
-    uint64_t page_bytes = agreed->numbers[1], granule = node->port.granule_bytes, value_bytes = agreed->value.count;
+    uint64_t page_bytes = agreed->numbers[1], granule = node->port->granule_bytes, value_bytes = agreed->value.count;
     bool power_of_two = (page_bytes & (page_bytes - 1)) == 0;
     bool value_repeats = value_bytes == 0 || (value_bytes <= granule && granule % value_bytes == 0);
     return page_bytes >= granule && power_of_two && value_repeats;
@@ -33,7 +33,7 @@ static bool can_carry_out(const struct node *node, const struct variant *agreed)
 /* It comes down the tree, and not before this node's own arrival has gone up. */
 static bool is_due(const struct node *node, const struct message *message, uint32_t which)
 {
-    node_id above = node->rank ? tree_parent(node->rank) : node->rank;
+    node_id above = node->number ? tree_parent(node->number) : node->number;
     return which < MEETING_CLASSES && message->peer == above && node->meetings[which].state == MEETING_ARRIVED &&
            !node->meetings[which].own;
 }

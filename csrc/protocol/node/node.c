@@ -77,9 +77,9 @@ struct node *node_new(const struct node_options *options, const struct port *por
     struct node *node = &whole->node;
     join(whole);
     node->pool = pool;
-    node->port = *port;
-    node->pool.port = &node->port;
-    node->rank = options->rank;
+    node->port = port;
+    node->number = options->number;
+    node->spaces = options->spaces;
     node->size = options->size;
     node->options = *options;
     node->policy = options->policy;
@@ -123,6 +123,13 @@ static void give_array(struct node *node, void *array, uint32_t capacity, size_t
         pool_give(&node->pool, array, capacity * element_bytes);
 }
 
+void node_enter(struct node *node, const struct port *port, uint32_t space)
+{
+    context_assert(node, space < node->spaces, "node: a process enters that is not of this node");
+    node->port = node->pool.port = port;
+    node->me = space;
+}
+
 void node_free(struct node *node)
 {
     size_t size = (size_t)node->size;
@@ -155,11 +162,9 @@ void node_free(struct node *node)
     pool_give(&node->pool, node->cut, size * sizeof *node->cut);
     pool_give(&node->pool, node->logs, size * sizeof *node->logs);
     struct pool pool = node->pool;
-    struct port port = node->port;
-    pool.port = &port;
     pool_give(&pool, node, sizeof(struct whole));
     if (pool.bytes_used)
-        port.panic(port.context, "pool: blocks were not given back");
+        pool.port->panic(pool.port->context, "pool: blocks were not given back");
     pool_fini(&pool);
 }
 
@@ -172,7 +177,7 @@ struct message *node_take_outbox(struct node *node)
     node->outbox_end = &node->outbox;
     for (struct message *message = first; message; message = message->next) {
         struct message_header *header = message_header(message);
-        header->sender = (uint32_t)node->rank;
+        header->sender = (uint32_t)node->number;
         header->stamp = node->stamp;
         header->bytes = message->wire_bytes;
     }

@@ -11,7 +11,10 @@
 
 #include "protocol/base/context.h"
 
+/* The calling process enters first, as space 0.  Ports stay where they are. */
 struct node *node_new(const struct node_options *options, const struct port *port);
+/* The caller has the mutex: from here on the node acts for the space whose port this is. */
+void node_enter(struct node *node, const struct port *port, uint32_t space);
 void node_free(struct node *node);
 
 /* A message of another node; the node takes it. */

@@ -112,7 +112,7 @@ static void fetch_run(struct node *node, struct page *page, const struct stream_
 /* Pages that are fetched or opened together fill huge pages. */
 static uint64_t border_of(const struct node *node, const struct region *region)
 {
-    uint64_t huge = node->port.huge_bytes;
+    uint64_t huge = node->port->huge_bytes;
     return huge > region->page_bytes && region->offset % huge == 0 ? huge / region->page_bytes : 0;
 }
 

@@ -162,14 +162,14 @@ struct tally ballot_cast(const struct node *node, const struct ballot *ballot)
     context_assert(node, ballot->kind < MEETING_KINDS, "ballot: a ballot of an unknown call");
     struct tally tally = {.variant_count = 1};
     struct variant *variant = &tally.variants[0];
-    *variant = (struct variant){.first = (uint32_t)node->rank, .nodes = 1, .kind = (uint32_t)ballot->kind};
+    *variant = (struct variant){.first = (uint32_t)node->number, .nodes = 1, .kind = (uint32_t)ballot->kind};
     memcpy(variant->numbers, ballot->numbers, sizeof variant->numbers);
     variant->what = text_of(ballot->what);
     variant->name = text_of(ballot->name);
     if (ballot->value)
         variant->value = (struct ballot_text){.bytes = ballot->value, .count = (uint32_t)ballot->numbers[2]};
     if (ballot->refusal) {
-        tally.refusing = (uint32_t)node->rank + 1;
+        tally.refusing = (uint32_t)node->number + 1;
         tally.refusal = text_of(ballot->refusal);
     }
     return tally;
@@ -234,7 +234,7 @@ static enum meeting_outcome decide(const struct tally *tally, char *text)
 void ballot_decide(struct node *node, struct message *message, const struct tally *tally)
 {
     char text[BALLOT_TEXT_BYTES];
-    context_assert(node, node->rank == 0, "ballot: another node than the root decides");
+    context_assert(node, node->number == 0, "ballot: another node than the root decides");
     context_assert(node, tally->variant_count > 0, "ballot: a decision without a ballot");
     message_put_u32(message, &node->pool, (uint32_t)decide(tally, text));
     message_put_u64(message, &node->pool, node->stamp);

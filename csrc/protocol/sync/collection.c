@@ -25,7 +25,7 @@ static void begin(struct node *node)
     context_assert(node, node->collection.phase == COLLECTION_IDLE, "collection: a collection begins in another one");
     context_assert(node, !node->collection.owing, "collection: a notice is owed from the last collection");
     for (int k = 0; k < TREE_CHILDREN; k++) {
-        node_id child = tree_child(node->rank, k, node->size);
+        node_id child = tree_child(node->number, k, node->size);
         if (child != NODE_NONE)
             context_send(node, message_new(&node->pool, child, MESSAGE_COLLECT, RING_NOW, 0));
     }
@@ -40,7 +40,7 @@ void collection_request(struct node *node)
     if (node->collection.phase != COLLECTION_IDLE || node->collection.requested)
         return;
     node->collection.requested = true;
-    if (node->rank == 0)
+    if (node->number == 0)
         begin(node);
     else
         context_send(node, message_new(&node->pool, 0, MESSAGE_REQUEST_COLLECTION, RING_NOW, 0));
@@ -56,7 +56,7 @@ static void check_empty(const struct node *node, const struct message *message)
 void collection_receive_request(struct node *node, const struct message *message)
 {
     check_empty(node, message);
-    if (node->rank == 0 && node->collection.phase == COLLECTION_IDLE)
+    if (node->number == 0 && node->collection.phase == COLLECTION_IDLE)
         begin(node);
 }
 
@@ -81,7 +81,7 @@ static void for_all_pages(struct node *node, void (*what)(struct node *node, str
 /* The owner keeps a page alive; a pinned page must not go away under its user. */
 static void validate_page(struct node *node, struct page *page)
 {
-    bool kept = page->owner == node->rank || page_pinned(page) || page->owed;
+    bool kept = page->owner == node->number || page_pinned(page) || page->owed;
     if (kept && !page_fetch(page) && node->fetches->count < VALIDATING_MAX && !page_valid(page))
         fetch_start(node, page, true);
 }
@@ -90,7 +90,7 @@ static void drop_stale_page(struct node *node, struct page *page)
 {
     if (page_valid(page))
         return;
-    context_assert(node, page->owner != node->rank, "collection: the owner of a page drops it (R8)");
+    context_assert(node, page->owner != node->number, "collection: the owner of a page drops it (R8)");
     context_assert(node, !page_pinned(page), "collection: a pinned page is dropped");
     context_assert(node, !page_fetch(page), "collection: a page is dropped while it is fetched");
     page->copy = false;

@@ -35,7 +35,7 @@ struct lock *lock_new(struct node *node)
     lock->id = locks->count++;
     lock->waiting = lock->predecessor = NODE_NONE;
     lock->tail = manager_of(node, lock);
-    lock->token = lock->tail == node->rank;
+    lock->token = lock->tail == node->number;
     locks->items[lock->id] = lock;
     return lock;
 }
@@ -79,7 +79,7 @@ static void grant(struct node *node, struct lock *lock)
     context_assert(node, lock->token, "lock: a token is granted that is not here");
     context_assert(node, !lock->held, "lock: a lock is granted that a thread holds");
     context_assert(node, lock->waiting != NODE_NONE, "lock: a lock is granted to nobody");
-    context_assert(node, lock->waiting != node->rank, "lock: a lock is granted to the node that has it");
+    context_assert(node, lock->waiting != node->number, "lock: a lock is granted to the node that has it");
     context_assert(node, !node->collection.owing, "lock: a lock is granted while a notice is owed");
     release_interval(node, lock->waiting);
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
@@ -144,7 +144,7 @@ static void ask(struct node *node, struct lock *lock, bool trying)
     lock->asked_trying = trying;
     context_event(node, EVENT_ASK, lock->id, manager_of(node, lock));
     struct message *message = message_new(&node->pool, manager_of(node, lock), MESSAGE_ACQUIRE, RING_LATER, 64);
-    put_request(node, message, lock, node->rank, trying);
+    put_request(node, message, lock, node->number, trying);
     notices_put_known(node, message);
     context_send(node, message);
 }
@@ -203,7 +203,7 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
         if (!waiter->asked) {
             lock->stats.acquires_local++;
         }
-        context_event(node, EVENT_ACQUIRE, lock->id, node->rank);
+        context_event(node, EVENT_ACQUIRE, lock->id, node->number);
         dequeue(node, lock, waiter);
         answer_waiting(node, lock);
         return LOCK_TAKEN;
@@ -237,7 +237,7 @@ void lock_release(struct node *node, struct lock *lock)
 {
     context_assert(node, lock->held, "lock: a lock is released that no thread holds");
     lock->held = false;
-    context_event(node, EVENT_RELEASE, lock->id, node->rank);
+    context_event(node, EVENT_RELEASE, lock->id, node->number);
     check_state(node, lock);
     if (lock->waiting != NODE_NONE && !node->collection.owing)
         grant(node, lock); /* a node that waits goes before our own threads */
@@ -282,7 +282,7 @@ void lock_receive_acquire(struct node *node, struct message *message)
     struct lock_request request = read_request(node, message, &reader);
     struct vector known = {0};
     reader_vector(&reader, &node->pool, node->size, 0, &known);
-    if (!reader_ended(&reader) || manager_of(node, request.lock) != node->rank)
+    if (!reader_ended(&reader) || manager_of(node, request.lock) != node->number)
         context_malformed(node, message); /* or the next node would blame this one */
     vector_clear(&known, &node->pool);
     node_id last = request.lock->tail;
@@ -306,7 +306,7 @@ void lock_receive_pass(struct node *node, const struct message *message)
                       request.who);
     if (lock->waiting != NODE_NONE)
         context_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
-    if (request.who == node->rank)
+    if (request.who == node->number)
         context_malformed(node,
                           message); /* a node asks once, and never behind itself: a trail would go round for ever */
     lock->waiting = request.who;
@@ -351,7 +351,8 @@ void lock_receive_withdraw(struct node *node, const struct message *message)
     struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     uint32_t predecessor = reader_u32(&reader);
-    if (!reader_ended(&reader) || !lock || manager_of(node, lock) != node->rank || predecessor >= (uint32_t)node->size)
+    if (!reader_ended(&reader) || !lock || manager_of(node, lock) != node->number ||
+        predecessor >= (uint32_t)node->size)
         context_malformed(node, message);
     if (lock->tail == message->peer)
         lock->tail = (node_id)predecessor;

@@ -28,7 +28,7 @@ static struct message *own_arrival(struct node *node, enum meeting_class which, 
     struct tally tally = ballot_cast(node, ballot);
     if (ballot->kind == MEETING_ALLOCATE)
         tally.forgotten_count = forgotten_here(node, tally.forgotten);
-    struct message *message = message_new(&node->pool, node->rank, MESSAGE_ARRIVE, RING_NEVER, 256);
+    struct message *message = message_new(&node->pool, node->number, MESSAGE_ARRIVE, RING_NEVER, 256);
     message_put_u32(message, &node->pool, which);
     ballot_put(node, message, &tally);
     return message;
@@ -45,7 +45,7 @@ static void pass_up(struct node *node, enum meeting_class which)
     struct reader readers[TREE_CHILDREN + 1];
     uint32_t froms = 1;
     for (int k = 0; k < TREE_CHILDREN; k++) {
-        bool has_child = tree_child(node->rank, k, node->size) != NODE_NONE;
+        bool has_child = tree_child(node->number, k, node->size) != NODE_NONE;
         context_assert(node, has_child == (meeting->children[k] != NULL),
                        "meeting: an arrival goes up before a child's");
         if (has_child)
@@ -61,8 +61,8 @@ static void pass_up(struct node *node, enum meeting_class which)
         if (i)
             ballot_merge(&tally, &other);
     }
-    bool root = node->rank == 0;
-    node_id to = root ? node->rank : tree_parent(node->rank);
+    bool root = node->number == 0;
+    node_id to = root ? node->number : tree_parent(node->number);
     enum message_kind kind = root ? MESSAGE_DEPART : MESSAGE_ARRIVE;
     enum ring ring = !root && which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
     struct message *up = message_new(&node->pool, to, kind, ring, 512);
@@ -85,7 +85,7 @@ static void pass_up_if_complete(struct node *node, enum meeting_class which)
     if (!meeting->own || meeting->withheld)
         return;
     for (int k = 0; k < TREE_CHILDREN; k++)
-        if (tree_child(node->rank, k, node->size) != NODE_NONE && !meeting->children[k])
+        if (tree_child(node->number, k, node->size) != NODE_NONE && !meeting->children[k])
             return;
     pass_up(node, which);
 }
@@ -117,7 +117,7 @@ void meeting_arrive(struct node *node, enum meeting_class which, const struct ba
     struct meeting *meeting = &node->meetings[which];
     if (meeting->state != MEETING_IDLE)
         context_panic(node, "meeting: arrived at %s while another is under way", ballot_kind_name(ballot->kind));
-    context_event(node, EVENT_ARRIVE, (uint64_t)ballot->kind, tree_parent(node->rank));
+    context_event(node, EVENT_ARRIVE, (uint64_t)ballot->kind, tree_parent(node->number));
     context_assert(node, !meeting->own, "meeting: an arrival of the last meeting is left");
     context_assert(node, !meeting->withheld, "meeting: an arrival of the last meeting is withheld");
     context_assert(node, (which == MEETING_COLLECTION) == (ballot->kind == MEETING_COLLECT),
@@ -133,7 +133,7 @@ void meeting_receive_arrive(struct node *node, struct message *message)
 {
     struct reader reader = reader_of(message);
     uint32_t which = reader_u32(&reader);
-    int k = (int)(message->peer - (node->rank * TREE_CHILDREN + 1));
+    int k = (int)(message->peer - (node->number * TREE_CHILDREN + 1));
     bool is_child = k >= 0 && k < TREE_CHILDREN;
     if (reader.bad || which >= MEETING_CLASSES || !is_child || node->meetings[which].children[k])
         context_malformed(node, message);
@@ -147,7 +147,7 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
     context_assert(node, node->meetings[which].state == MEETING_ARRIVED, "meeting: a departure before the arrival");
     context_assert(node, !node->meetings[which].own, "meeting: a departure before the arrival went up");
     for (int k = 0; k < TREE_CHILDREN; k++) {
-        node_id child = tree_child(node->rank, k, node->size);
+        node_id child = tree_child(node->number, k, node->size);
         if (child == NODE_NONE)
             continue;
         struct reader body = reader_of(message);

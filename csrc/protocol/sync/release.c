@@ -37,12 +37,12 @@ void release_interval(struct node *node, node_id to)
     sort_pointers((void **)node->writes->dirty, count, page_before);
     push_encode(node, to);
     stamp closed = context_tick(node);
-    context_assert(node, closed > node->vt[node->rank], "release: an interval closes before the last one");
-    node->vt[node->rank] = closed;
+    context_assert(node, closed > node->vt[node->number], "release: an interval closes before the last one");
+    node->vt[node->number] = closed;
     for (uint32_t i = 1; i < count; i++)
         runs += !continues(node->writes->dirty[i - 1], node->writes->dirty[i]);
     struct interval *interval = pool_take(&node->pool, sizeof *interval + runs * sizeof(struct run));
-    *interval = (struct interval){.node = node->rank, .run_count = runs, .stamp = closed};
+    *interval = (struct interval){.node = node->number, .run_count = runs, .stamp = closed};
     struct run *run = interval->runs - 1;
     for (uint32_t i = 0; i < count; i++) {
         struct page *page = node->writes->dirty[i];
@@ -51,8 +51,8 @@ void release_interval(struct node *node, node_id to)
             *++run = (struct run){.region = page_region(page)->id, .first = page_index(page)};
         run->pages++;
         page->dirty = false; /* it stays writable: no further fault until it is served (R5) */
-        vector_raise(&page->have, &node->pool, node->rank, closed);
-        vector_raise(&page->need, &node->pool, node->rank, closed);
+        vector_raise(&page->have, &node->pool, node->number, closed);
+        vector_raise(&page->need, &node->pool, node->number, closed);
     }
     context_assert(node, run == interval->runs + runs - 1, "release: the interval has other runs than were counted");
     push_send(node, to, closed);
@@ -63,7 +63,7 @@ void release_interval(struct node *node, node_id to)
         node->writes->dirty = NULL;
         node->writes->dirty_capacity = 0;
     }
-    interval_append(&node->logs[node->rank], &node->pool, interval);
+    interval_append(&node->logs[node->number], &node->pool, interval);
     node->stats.intervals_closed++;
-    context_event(node, EVENT_CLOSE, count, node->rank);
+    context_event(node, EVENT_CLOSE, count, node->number);
 }

@@ -17,7 +17,7 @@ struct call {
 static void send_call(struct node *node, node_id to, const struct call *call)
 {
     context_assert(node, to != NODE_NONE, "roll: a call beyond the tree");
-    context_assert(node, to != node->rank, "roll: a call to this node itself");
+    context_assert(node, to != node->number, "roll: a call to this node itself");
     struct message *message = message_new(&node->pool, to, MESSAGE_ROLL_CALL, RING_NOW, 16);
     message_put_u64(message, &node->pool, call->meeting);
     message_put_u32(message, &node->pool, (uint32_t)call->caller);
@@ -31,14 +31,14 @@ static void answer(struct node *node, const struct call *call)
     bool arrived = meeting->state == MEETING_ARRIVED;
     if (call->meeting != meeting->passed || (arrived && !meeting->own))
         return; /* over, or all below have arrived */
-    if (!arrived && call->caller != node->rank) {
+    if (!arrived && call->caller != node->number) {
         struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 16);
         message_put_u64(message, &node->pool, call->meeting);
         message_put_u32(message, &node->pool, call->number);
         context_send(node, message);
     }
     for (int k = 0; k < TREE_CHILDREN; k++) {
-        node_id child = tree_child(node->rank, k, node->size);
+        node_id child = tree_child(node->number, k, node->size);
         if (child != NODE_NONE && !meeting->children[k])
             send_call(node, child, call);
     }
@@ -51,9 +51,9 @@ void roll_call(struct node *node)
         return;
     context_assert(node, node->roll->meeting <= meeting->passed, "roll: the last call was about a later meeting");
     *node->roll = (struct roll){.meeting = meeting->passed, .call = node->roll->call + 1};
-    struct call call = {.meeting = meeting->passed, .caller = node->rank, .number = node->roll->call};
-    if (node->rank)
-        send_call(node, tree_parent(node->rank), &call);
+    struct call call = {.meeting = meeting->passed, .caller = node->number, .number = node->roll->call};
+    if (node->number)
+        send_call(node, tree_parent(node->number), &call);
     else
         answer(node, &call);
 }
@@ -71,12 +71,12 @@ void roll_receive_call(struct node *node, const struct message *message)
     uint32_t caller = reader_u32(&reader);
     call.caller = (node_id)caller;
     call.number = reader_u32(&reader);
-    bool down = node->rank && message->peer == tree_parent(node->rank);
-    bool up = message->peer && tree_parent(message->peer) == node->rank;
+    bool down = node->number && message->peer == tree_parent(node->number);
+    bool up = message->peer && tree_parent(message->peer) == node->number;
     if (!reader_ended(&reader) || caller >= (uint32_t)node->size || !(up || down))
         context_malformed(node, message);
-    if (up && node->rank)
-        send_call(node, tree_parent(node->rank), &call);
+    if (up && node->number)
+        send_call(node, tree_parent(node->number), &call);
     else
         answer(node, &call);
 }

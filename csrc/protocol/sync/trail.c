@@ -27,10 +27,10 @@ static void add_holder(const struct node *node, const struct lock *lock, struct 
     context_assert(node, trail->count < TRAIL_HOPS_MAX, "trail: too long");
     context_assert(node, lock->token, "trail: the holder has no token");
     struct hop *hop = &trail->hops[trail->count++];
-    *hop = (struct hop){.lock = lock->id, .node = node->rank, .thread = lock->holder.thread};
+    *hop = (struct hop){.lock = lock->id, .node = node->number, .thread = lock->holder.thread};
     copy_site(hop->site, lock->holder.site);
-    if (node->port.waits)
-        hop->waits = (uint32_t)node->port.waits(node->port.context, hop->thread, &hop->object);
+    if (node->port->waits)
+        hop->waits = (uint32_t)node->port->waits(node->port->context, hop->thread, &hop->object);
 }
 
 static void add_told(const struct lock *lock, struct trail *trail)
