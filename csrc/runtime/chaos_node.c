@@ -34,7 +34,8 @@ void chaos_node_choose(struct runtime *runtime, struct node_options *options)
 static void take_access(struct runtime *runtime, struct page *page)
 {
     enum access access = (enum access)roll(runtime, ACCESS_WRITE);
-    if (page_index(page) < page_region(page)->pages && !page_pinned(page) && page->access > access)
+    if (page_index(page) < page_region(page)->pages && !pin_find(runtime->node, page) &&
+        page_access(runtime->node, page) > access)
         protection_set(runtime->node, page, access);
 }
 

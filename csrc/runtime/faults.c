@@ -114,7 +114,7 @@ static bool caught_up(struct runtime *runtime, struct question *question)
 
 void faults_catch_up(struct runtime *runtime)
 {
-    if (runtime->node->pins->first || !update_done(runtime->node))
+    if (access_behind(runtime->node))
         faults_await(runtime, &(struct question){.answered = caught_up});
 }
 

@@ -17,9 +17,9 @@ int dsm_page_info(uint32_t id, uint64_t index, struct dsm_page_info *info)
             .owner = page->owner,
             .copy = page->copy,
             .valid = page_valid(page),
-            .writable = page->writable,
+            .writable = page_open(page),
             .twin = page->twin != NULL,
-            .pinned = page_pinned(page),
+            .pinned = pin_find(runtime->node, page) != NULL,
         };
     progress_unlock(runtime);
     return there ? DSM_OK : error_set(DSM_E_ARGUMENT, "no page %llu of array %u", (unsigned long long)index, id);

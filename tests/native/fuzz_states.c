@@ -103,7 +103,7 @@ static enum rare rare_of(const struct node *node)
             return RARE_PARTS;
     if (node->meetings[MEETING_THREADS].withheld)
         return RARE_WITHHELD;
-    if (node->collection.owing)
+    if (preopened_owing(node))
         return RARE_OWING;
     return node->collection.phase == COLLECTION_HOLDING ? RARE_HOLDING : RARES;
 }
@@ -228,6 +228,9 @@ static void second_thread(struct world *world, int rank)
         entry.a = fuzz_random_below(&world->random, home->node->locks->count);
     } else if (thread->holds && chance(world, 40)) {
         entry.kind = FUZZ_RELEASE;
+    } else if (thread->pinned && thread->pin_write && chance(world, 60)) {
+        entry = (struct fuzz_entry){.kind = FUZZ_STORE, .thread = 1, .a = thread->pin_offset};
+        entry.b = fuzz_random_below(&world->random, 256);
     } else if (thread->pinned && chance(world, 20)) {
         entry.kind = FUZZ_UNPIN;
     } else if (!thread->holds && home->node->locks->count && chance(world, 50)) {
@@ -453,10 +456,10 @@ static bool node_is(const struct node *node, enum what what)
     case COLLECTION_VALIDATES: return node->collection.phase == COLLECTION_VALIDATING;
     case COLLECTION_DROPS: return node->collection.phase == COLLECTION_DROPPING;
     case COLLECTION_FORGETS: return node->collection.phase == COLLECTION_FORGETTING;
-    case PAGE_OWED: return node->collection.owing;
+    case PAGE_OWED: return preopened_owing(node);
     case MESSAGE_DEFERRED: return node->deferred != NULL;
     case COUNTER_ASKED: return node->counters->requests != NULL;
-    case PAGE_PINNED: return node->pins->first != NULL;
+    case PAGE_PINNED: return node->pins->first[0] != NULL;
     case GRAVE: return node->regions->grave_count > 0;
     case DIFF_KEPT: return has_diffs(node);
     case PAGE_DIRTY: return node->writes->dirty_count > 0;

@@ -6,7 +6,7 @@
 static bool pinned_by(const struct thread *thread, uint64_t offset, bool write)
 {
     for (int i = 0; i < thread->pin_count; i++) {
-        const struct pin *pin = &thread->pins[i];
+        const struct sim_pin *pin = &thread->pins[i];
         if (offset - pin->page_offset < pin->page_bytes && (pin->write || !write))
             return true;
     }
@@ -149,8 +149,8 @@ void sim_do_pin(struct thread *thread)
     const struct sim_op *op = op_of(thread);
     const struct sim_cell *cell = &sim->program.cells[op->what];
     const struct sim_slot *slot = &sim->program.slots[cell->slot];
-    struct pin *pin = &thread->pins[thread->pin_count];
-    *pin = (struct pin){.page_bytes = slot->page_bytes, .write = op->value};
+    struct sim_pin *pin = &thread->pins[thread->pin_count];
+    *pin = (struct sim_pin){.page_bytes = slot->page_bytes, .write = op->value};
     if (slot->truth) {
         pin->offset = slot->offset + cell->offset;
         pin->page_offset = slot->offset + cell->offset / slot->page_bytes * slot->page_bytes;
@@ -174,7 +174,7 @@ void sim_do_pin(struct thread *thread)
 
 void sim_do_unpin(struct thread *thread)
 {
-    struct pin *pin = &thread->pins[--thread->pin_count];
+    struct sim_pin *pin = &thread->pins[--thread->pin_count];
     if (pin->page_bytes) {
         TRACE(thread->home->sim, "node %d.%d unpins %llu", thread->home->rank, thread->number,
               (unsigned long long)pin->offset);

@@ -146,18 +146,18 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
     const struct page *page = region_page_if(region, index);
     uint64_t granules = region->page_bytes / SIM_GRANULE_BYTES;
     uint64_t first = (region->offset + index * region->page_bytes) / SIM_GRANULE_BYTES;
-    unsigned told = page ? page->access : ACCESS_NONE, allowed = ACCESS_NONE;
+    unsigned told = page ? page_access(home->node, page) : ACCESS_NONE, allowed = ACCESS_NONE;
     if (page && page_valid(page))
-        allowed = page->writable ? ACCESS_WRITE : ACCESS_READ;
-    else if (page && history_coming(page))
-        allowed = ACCESS_READ;
-    if (page && page_pinned(page)) {
-        unsigned pinned = page_pinned_write(page) ? ACCESS_WRITE : ACCESS_READ;
+        allowed = page_open(page) ? ACCESS_WRITE : ACCESS_READ;
+    const struct pin *pin = page ? pin_find(home->node, page) : NULL;
+    if (pin) {
+        unsigned pinned = pin->writes ? ACCESS_WRITE : ACCESS_READ;
         if (told < pinned)
             sim_fail(home->sim, home->rank, "region %u page %llu is pinned and has access %u", region->id,
                      (unsigned long long)index, told);
-        allowed = ACCESS_WRITE;
     }
+    if (pin || (page && changes_to_follow(home->node, page, home->node->me)))
+        allowed = ACCESS_WRITE;
     for (uint64_t i = 0; i < granules; i++)
         if (home->access[first + i] != told || told > allowed)
             sim_fail(home->sim, home->rank, "region %u page %llu: access %u, recorded %u, allowed %u", region->id,
@@ -316,7 +316,7 @@ bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth)
     for (int rank = 0; rank < sim->program.nodes; rank++) {
         const struct node *node = sim->nodes[rank].node;
         const struct lock *lock = lock_find(node, truth->id);
-        if (!lock || lock->queue || (lock->asked && !lock->asked_trying) || node->collection.owing)
+        if (!lock || lock->queue || (lock->asked && !lock->asked_trying) || preopened_owing(node))
             return false;
         resting += lock->token && lock->waiting == NODE_NONE;
     }

@@ -42,7 +42,7 @@ struct channel {
     int active_at; /* position in the list of channels that hold something, or -1 */
 };
 
-struct pin {
+struct sim_pin {
     uint64_t page_offset, page_bytes, offset;
     bool write;
 };
@@ -64,7 +64,7 @@ struct thread {
     uint64_t add_low;     /* counter: sum of what was certainly added before */
     uint64_t changes;     /* lock: of lock_truth when this try began, */
     bool was_free;        /* and whether the lock was free then */
-    struct pin pins[SIM_PINS_MAX];
+    struct sim_pin pins[SIM_PINS_MAX];
     int pin_count;
 };
 

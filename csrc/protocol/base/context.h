@@ -78,9 +78,6 @@ struct event {
 
 enum { EVENTS_KEPT = 256 };
 
-/* A mask of 64 bits says which spaces may touch a page.  A host with more processes is several nodes. */
-enum { SPACES_MAX = 64 };
-
 /* The phases of a collection (sync/collection.h); all layers act by them. */
 enum collection_phase {
     COLLECTION_IDLE,
@@ -94,7 +91,6 @@ enum collection_phase {
 
 struct collection {
     enum collection_phase phase;
-    bool owing;               /* some page is owed a notice: no grant and no arrival of threads before the end */
     bool requested;           /* node 0 was asked, or is node 0 */
     uint64_t threshold_bytes; /* of pool memory */
     stamp floor;              /* stamp of the last collection */
@@ -131,6 +127,7 @@ struct node {
     struct regions *regions;       /* page/region.h */
     struct interval_log *logs;     /* page/interval.h: one per node */
     struct protection *protection; /* coherence/protection.h */
+    struct changes *changes;       /* coherence/changes.h */
     struct pins *pins;             /* coherence/pin.h */
     struct writes *writes;         /* coherence/writes.h */
     struct preopened *preopened;   /* coherence/preopened.h */

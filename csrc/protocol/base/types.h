@@ -1,7 +1,9 @@
 /* types - the scalars of the protocol.
  *
  * Vocabulary (Keleher, Cox, Zwaenepoel 1992, 1994; Amza et al. 1996)
- *   node            one process of the job; its number is its MPI rank
+ *   node            processes of one host that share memory: one copy and one state of each page, one mutex
+ *   space           one of these processes; what its kernel lets it touch is changed by itself only
+ *   lag             of a space: to have more access than the state of the page allows, until it synchronises
  *   interval        what one node does between two synchronisations; named by (node, Lamport stamp)
  *   stamp           Lamport clock, 64 bits; every message carries its sender's and the receiver merges it
  *   write notice    "node q modified page p in its interval that closed at stamp s"
@@ -27,6 +29,9 @@ typedef uint64_t stamp;
 typedef uint32_t region_id;
 
 enum { NODE_NONE = -1 };
+
+/* A mask of 64 bits says which spaces may touch a page.  A host with more processes is several nodes. */
+enum { SPACES_MAX = 64 };
 
 /* What a thread waits for: a page to read or to write, a lock, a meeting, a counter. */
 enum wait_kind {

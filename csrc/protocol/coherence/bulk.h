@@ -8,15 +8,15 @@
  * that is being fetched already is copied into the message.)  Neither waits for the protocol of another node: the bytes
  * move whatever the receiver does, if only it looks for messages.
  *
- * The receiver takes a page in its place if nothing is lost by it: no thread may be looking at what is there, there is
- * no twin, and the sender has all that the copy here has.  (This node's own diffs go on top afterwards, R6.  Where
- * threads may be looking, because the page is refetched before they may see its new version, the sender must have
- * these, too.)  Until the bytes are complete there is no copy; a request for the page is deferred until then (R15).
+ * The receiver takes a page in its place if nothing is lost by it: no space can write it, there is no twin, and the
+ * sender has all that the copy here has.  (This node's own diffs go on top afterwards, R6.  Where spaces that lag may
+ * be looking, the sender must have these, too: H9.)  Until the bytes are complete there is no copy; a request for the
+ * page is deferred until then (R15).
  *
  * Invariants
- *  1. A page leaves only while it is not writable and not fetched (a fetch that has not started excepted).
- *  2. An arriving page has no copy, a fetch that awaits one reply, and no access but that of a page that is refetched
- *     before any thread may see its new version (history_coming): what such a thread may read does not change under it.
+ *  1. A page leaves only while no space can write it and it is not fetched (a fetch that has not started excepted).
+ *  2. An arriving page has no copy, a fetch that awaits one reply, and no space that can write it.  Spaces that lag may
+ *     read it: what such a thread may read does not change under it.
  */
 #pragma once
 

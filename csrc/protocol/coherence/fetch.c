@@ -118,7 +118,7 @@ static bool start_round(struct node *node, struct fetch *fetch)
         return false;
     fetch->gathering = true;
     vector_copy(&fetch->have, &node->pool, &page->have);
-    if (fetch->diffs_only || page_pinned_write(page))
+    if (fetch->diffs_only)
         gather(node, fetch, 0);
     else if (prefers_whole(node, fetch, writers))
         ask(node, fetch, latest, FETCH_WHOLE_OK | FETCH_PREFER_WHOLE);
@@ -170,7 +170,7 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     /* No thread may be waiting for a page that was fetched ahead.  It is opened for reading all the same, to spare the
      * fault, unless its first use must show. */
     bool watched = page->marker || (page_history(page) && page_history(page)->probe);
-    if (page->access == ACCESS_NONE && !(fetch->speculative && watched))
+    if (page_access(node, page) == ACCESS_NONE && !(fetch->speculative && watched))
         protection_set(node, page, ACCESS_READ);
     if (page_history(page))
         page_history(page)->current = true;

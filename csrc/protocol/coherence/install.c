@@ -78,7 +78,7 @@ void install_diffs(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
     unsigned char *bytes = node->port->view + page_offset(page);
-    bool written = page->twin || page->writable || page_pinned_write(page);
+    bool written = page->twin || page->writers;
     context_assert(node, fetch->gathering, "install: nothing was gathered");
     context_assert(node, fetch->awaited == 0, "install: diffs are applied before all have come (R2)");
     context_assert(node, page->copy, "install: diffs are applied to a page without a copy");
@@ -109,54 +109,69 @@ void install_diffs(struct node *node, struct fetch *fetch)
 
 /* ---- whole pages ------------------------------------------------------------------------------------------------ */
 
-/* This node's diffs that the sender of a whole page lacks go on top, then its writes since (`own`) (R6). */
-static void build_on(struct page *page, unsigned char *built, stamp known, const unsigned char *own, uint64_t own_bytes)
+/* This node's diffs that the sender of a whole page lacks go on top (R6). */
+static void put_own(const struct page *page, unsigned char *base, stamp known)
 {
     for (const struct diff *diff = page_diffs_after(page, known); diff; diff = diff->next)
-        diff_apply(built, diff->body, diff->bytes);
-    if (own) {
-        memcpy(page->twin, built, page_region(page)->page_bytes);
-        diff_apply(built, own, own_bytes);
+        diff_apply(base, diff->body, diff->bytes);
+}
+
+/* Threads are writing the page, or have written what nobody was sent yet.  What has come is compared with the twin, and
+ * only the bytes in which it differs are put into page and twin, one by one (H4). */
+static void merge(struct node *node, struct page *page, const unsigned char *base)
+{
+    uint64_t page_bytes = page_region(page)->page_bytes, room = diff_bytes_max(page_bytes);
+    unsigned char *body = pool_take(&node->pool, room);
+    page_twin_own(page, &node->pool);
+    uint64_t bytes = diff_encode(base, page->twin, page_bytes, page_bytes, body);
+    diff_apply_under(node->port->view + page_offset(page), page->twin, body, bytes);
+    diff_apply(page->twin, body, bytes);
+    pool_give(&node->pool, body, room);
+}
+
+/* Where threads may be looking, the page is built beside its place, so that no write of this node disappears from it
+ * even for a moment. */
+static void put_whole(struct node *node, struct page *page, const unsigned char *bytes, stamp known)
+{
+    struct pool *pool = &node->pool;
+    uint64_t page_bytes = page_region(page)->page_bytes;
+    unsigned char *view = node->port->view + page_offset(page);
+    bool lacks = page_diffs_after(page, known) != NULL, beside = lacks && (page->twin || page->readers);
+    context_assert(node, page->twin || !page->writers, "install: a page is replaced that is written without a twin");
+    context_assert(node, !page->arriving || (bytes == view && !page->twin), "install: an arriving page is elsewhere");
+    if (beside) {
+        unsigned char *built = pool_take(pool, page_bytes);
+        memcpy(built, bytes, page_bytes);
+        put_own(page, built, known);
+        if (page->twin)
+            merge(node, page, built);
+        else
+            memcpy(view, built, page_bytes);
+        pool_give(pool, built, page_bytes);
+    } else if (page->twin) {
+        merge(node, page, bytes);
+    } else {
+        if (bytes != view && page_untouched(page))
+            page_put(node->port, page_offset(page), bytes, page_bytes);
+        else if (bytes != view)
+            memcpy(view, bytes, page_bytes);
+        put_own(page, view, known);
     }
 }
 
-/* Threads may be reading a page meanwhile that is pinned or refetched.  It is built beside its place, so that no write
- * of this node disappears from it even for a moment. */
 bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have)
 {
-    if (page_pinned_write(page) || (page->copy && !vector_covers(have, &page->have, node->number)))
+    if (page->copy && !vector_covers(have, &page->have, node->number))
         return false;
-    struct pool *pool = &node->pool;
-    uint64_t page_bytes = page_region(page)->page_bytes;
     context_assert(node, !page->twin || page->copy, "install: a twin without a copy");
     context_assert(node, !page->extension->deferred_tag,
                    "install: a page is replaced whose own diff is not encoded (R4)");
-    unsigned char *view = node->port->view + page_offset(page), *own = NULL;
-    uint64_t own_bytes = 0, room = diff_bytes_max(page_bytes);
     stamp known = vector_get(have, node->number), mine = vector_get(&page->have, node->number);
-    bool beside = page->access != ACCESS_NONE && (page->twin || page_diffs_after(page, known));
-    unsigned char *built = beside ? pool_take(pool, page_bytes) : view;
-    context_assert(node, !page->arriving || bytes == view, "install: an arriving page comes from somewhere else");
-    if (page->twin) {
-        page_twin_own(page, pool);
-        own = pool_take(pool, room);
-        own_bytes = diff_encode(view, page->twin, page_bytes, page_bytes, own);
-    }
-    if (built == view && built != bytes && page_untouched(page))
-        page_put(node->port, page_offset(page), bytes, page_bytes);
-    else if (built != bytes)
-        memcpy(built, bytes, page_bytes);
-    build_on(page, built, known, own, own_bytes);
-    if (own)
-        pool_give(pool, own, room);
-    if (beside) {
-        memcpy(view, built, page_bytes);
-        pool_give(pool, built, page_bytes);
-    }
+    put_whole(node, page, bytes, known);
     page->copy = true;
     page->fresh = page->arriving = false;
-    vector_copy(&page->have, pool, have);
-    vector_raise(&page->have, pool, node->number, mine);
+    vector_copy(&page->have, &node->pool, have);
+    vector_raise(&page->have, &node->pool, node->number, mine);
     page_event(node, EVENT_INSTALL, page, NODE_NONE);
     return true;
 }

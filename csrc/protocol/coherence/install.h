@@ -5,7 +5,8 @@
  *   diffs        gathered from all writers first, then applied in the order of their tags, to the page and to its twin.
  *                A diff may hold writes of an interval that is still open, made on top of diffs of which no notice has
  *                come; the writer's `have` names those, and they are fetched as well before any is applied
- *   whole page   installed only if its sender has all that the copy here has; this node's own writes go back on top
+ *   whole page   installed only if its sender has all that the copy here has; this node's own sealed writes go on top,
+ *                and only the bytes in which the result differs from the twin are changed (H4)
  */
 #pragma once
 
@@ -43,7 +44,7 @@ void install_take_diffs(struct node *node, struct fetch *fetch, struct message *
                         stamp tag, const struct vector *theirs);
 /* All that was missing is here: apply it (R2). */
 void install_diffs(struct node *node, struct fetch *fetch);
-/* False: the page is pinned for writing, or does not fit, since it lacks something that the copy here has (R6). */
+/* False: it does not fit, since it lacks something that the copy here has (R6). */
 bool install_whole(struct node *node, struct page *page, const unsigned char *bytes, const struct vector *have);
 /* Forget the gathered diffs. */
 void install_drop_parts(struct node *node, struct fetch *fetch);

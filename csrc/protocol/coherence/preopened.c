@@ -1,35 +1,53 @@
-/* A page is protected first and then inspected once more before it is closed: threads go on writing meanwhile. */
+/* A page is closed by the inspection after the one that has protected it: threads go on writing meanwhile. */
 #include "protocol/coherence/preopened.h"
 
-#include <string.h>
-
 #include "protocol/coherence/bulk.h"
+#include "protocol/coherence/changes.h"
+#include "protocol/coherence/pin.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/writes.h"
 #include "protocol/page/history.h"
+#include "protocol/page/live.h"
 
 enum { PATIENCE_MIN = 4 };
 
-void preopened_add(struct node *node, struct page *page, bool stays)
+static void list(struct node *node, struct page *page)
 {
-    context_assert(node, page->writable, "preopened: a page is listed that is not open");
-    context_assert(node, page->twin, "preopened: a page is preopened without a twin (R10)");
+    context_assert(node, page->twin, "preopened: a page is inspected that has no twin (R10)");
+    if (page->preopened_listed)
+        return;
+    page->preopened_listed = true;
+    node->preopened->pages = pool_grow(&node->pool, node->preopened->pages, &node->preopened->capacity,
+                                       node->preopened->count + 1, sizeof(struct page *));
+    node->preopened->pages[node->preopened->count++] = page;
+}
+
+static void enter(struct node *node, struct page *page, bool stays)
+{
     context_assert(node, !context_holds(node), "preopened: a page is preopened during a collection (R10)");
-    if (!page->preopened_listed) {
-        node->preopened->pages = pool_grow(&node->pool, node->preopened->pages, &node->preopened->capacity,
-                                           node->preopened->count + 1, sizeof(struct page *));
-        node->preopened->pages[node->preopened->count++] = page;
-    }
-    page->preopened = page->preopened_listed = true;
+    page->mode = PAGE_PREOPENED;
     page->preopened_stays = stays;
-    page->preopened_paused = false;
     if (stays) {
         struct page_history *history = history_of(page, &node->pool);
         history->looks = 0;
         if (history->patience == 0)
             history->patience = PATIENCE_MIN;
     }
+    list(node, page);
     node->stats.pages_preopened++;
+}
+
+void preopened_sent(struct node *node, struct page *page, bool stays_open)
+{
+    if (stays_open) {
+        enter(node, page, true);
+        return;
+    }
+    context_assert(node, page->writers, "preopened: a page lags that no space can write (H3)");
+    page->mode = PAGE_LAGGED;
+    page->preopened_stays = false;
+    list(node, page);
+    changes_add(node, page);
 }
 
 /* A stream comes over an unchanged page again: it is written with the value that it has (zeros over zeros), and would
@@ -43,9 +61,8 @@ static bool written_unchanged(const struct page *page)
 
 bool preopened_open(struct node *node, struct page *page, bool stays)
 {
-    bool exempt = page->writable || page_pinned(page) || page->owed;
     bool blocked = node->collection.phase != COLLECTION_IDLE || bulk_leaves(node, page);
-    if (exempt || blocked || !page_valid(page))
+    if (page_open(page) || blocked || !page_valid(page))
         return false;
     if (!stays && written_unchanged(page)) {
         writes_open(node, page);
@@ -53,10 +70,9 @@ bool preopened_open(struct node *node, struct page *page, bool stays)
         return true;
     }
     writes_note(node, page);
-    page->writable = true;
     if (!page->twin)
         page_twin(page, &node->pool, node->port);
-    preopened_add(node, page, stays);
+    enter(node, page, stays);
     protection_set(node, page, ACCESS_WRITE);
     page_event(node, EVENT_OPEN, page, node->number);
     return true;
@@ -89,16 +105,11 @@ static bool untouched(const struct node *node, const struct page *page, struct t
 
 static bool differs(const struct node *node, const struct page *page, struct touched *touched)
 {
-    const unsigned char *now = node->port->view + page_offset(page);
     uint64_t bytes = page_region(page)->page_bytes, granule = node->port->granule_bytes;
     if (untouched(node, page, touched))
         return false;
-    if (!page_twin_constant(page))
-        return memcmp(now, page->twin, bytes) != 0;
-    for (uint64_t at = 0; at < bytes; at += granule)
-        if (memcmp(now + at, page->twin, granule) != 0)
-            return true;
-    return false;
+    return live_differs(node->port->view + page_offset(page), page->twin, bytes,
+                        page_twin_constant(page) ? granule : bytes);
 }
 
 bool preopened_changed(const struct node *node, const struct page *page)
@@ -108,20 +119,31 @@ bool preopened_changed(const struct node *node, const struct page *page)
 
 bool preopened_written(const struct node *node, const struct page *page)
 {
-    return page->dirty || (page->preopened && preopened_changed(node, page));
+    return page->dirty || (page_inspected(page) && preopened_changed(node, page));
 }
 
-/* It is protected and unchanged. */
+bool preopened_owing(const struct node *node)
+{
+    if (!context_silent(node))
+        return false;
+    for (uint32_t i = 0; i < node->preopened->count; i++)
+        if (page_inspected(node->preopened->pages[i]) && preopened_changed(node, node->preopened->pages[i]))
+            return true;
+    return false;
+}
+
+/* Unchanged, and no space can write it. */
 static void close_unused(struct node *node, struct page *page)
 {
     context_assert(node, page->twin, "preopened: an unchanged page has no twin to show it");
-    context_assert(node, page->access != ACCESS_WRITE, "preopened: a page is closed that the program can write");
+    context_assert(node, !page->writers, "preopened: a page is closed that some space can write");
     context_assert(node, !page->arriving, "preopened: an arriving page was preopened");
     node->stats.pages_preopened_unused++;
     if (page->preopened_stays) {
         page_history(page)->closed = true;
         page_history(page)->rewritten = 0;
     }
+    page->mode = PAGE_CLOSED;
     if (page_twin_constant(page)) {
         page->twin = NULL;
         page->fresh = true;
@@ -130,92 +152,63 @@ static void close_unused(struct node *node, struct page *page)
         page_twin_drop(page, &node->pool);
 }
 
-/* Protect first and look again: threads go on writing meanwhile. */
-static void close_opened(struct node *node)
+/* It is noticed by the interval that closes. */
+static void join_interval(struct node *node, struct page *page)
 {
-    uint32_t kept = 0;
-    struct touched touched = {.asked = false};
-    protection_flush(node);
-    for (uint32_t i = 0; i < node->preopened->count; i++) {
-        struct page *page = node->preopened->pages[i];
-        bool open = page->writable, changed = !open && differs(node, page, &touched);
-        context_assert(node, page->preopened, "preopened: a page is closed that is not preopened");
-        if (open || (page->preopened_paused && !changed)) {
-            node->preopened->pages[kept++] = page;
-            continue;
-        }
-        page->preopened = page->preopened_listed = page->preopened_paused = false;
-        if (changed)
-            writes_mark_dirty(node, page);
-        else
-            close_unused(node, page);
-    }
-    node->preopened->count = kept;
+    page->mode = page_open(page) ? PAGE_OPEN : PAGE_CLOSED;
+    writes_mark_dirty(node, page);
 }
 
-/* `pause`: nothing may be written unseen for a while; what has not changed keeps its twin, and is open again
- * afterwards. */
-static void look(struct node *node, bool pause)
+static bool patient(const struct page *page)
 {
-    uint32_t kept = 0;
-    bool closing = false;
-    struct touched touched = {.asked = false};
-    for (uint32_t i = 0; i < node->preopened->count; i++) {
-        struct page *page = node->preopened->pages[i];
-        context_assert(node, page->preopened_listed, "preopened: a page is in the list and not marked so");
-        context_assert(node, !page->preopened || page->twin, "preopened: a preopened page has lost its twin (R10)");
-        if (page->preopened && differs(node, page, &touched)) {
-            page->preopened = false;
-            writes_mark_dirty(node, page);
-        }
-        if (!page->preopened) { /* it was served or pinned meanwhile, or has changed */
-            page->preopened_listed = false;
-            continue;
-        }
-        node->preopened->pages[kept++] = page;
-        if (page->preopened_paused)
-            continue;
-        bool stays = page->writable && page->preopened_stays;
-        if (stays && !pause && page_history(page)->looks++ < page_history(page)->patience)
-            continue;
-        page->writable = false;
-        if (page->access == ACCESS_WRITE)
-            protection_set(node, page, ACCESS_READ);
-        page->preopened_paused = pause && stays;
-        closing = true;
-    }
-    node->preopened->count = kept;
-    if (closing)
-        close_opened(node);
+    bool stays = page->mode == PAGE_PREOPENED && page->preopened_stays;
+    return stays && page_history(page)->looks++ < page_history(page)->patience;
+}
+
+/* It is closed as far as this process can do it: pinned pages stay, and other spaces follow later.  The next inspection
+ * finds what threads have written until then. */
+static void shut(struct node *node, struct page *page)
+{
+    if (page->mode == PAGE_PREOPENED)
+        changes_add(node, page);
+    page->mode = PAGE_LAGGED;
+    if (page_access(node, page) == ACCESS_WRITE && !pin_find(node, page))
+        protection_set(node, page, ACCESS_READ);
+}
+
+/* A space that gives the page up during the look may have written it before: so the writers are asked for first. */
+static void inspect(struct node *node, struct page *page, struct touched *touched)
+{
+    bool lags = page->writers;
+    context_assert(node, page->twin, "preopened: a page that is inspected has lost its twin (R10)");
+    if (differs(node, page, touched))
+        join_interval(node, page);
+    else if (patient(page))
+        return;
+    else if (lags)
+        shut(node, page);
+    else
+        close_unused(node, page);
 }
 
 void preopened_inspect(struct node *node)
 {
-    look(node, false);
-}
-
-void preopened_pause(struct node *node)
-{
-    context_assert(node, !context_holds(node), "preopened: a second pause in one collection");
-    look(node, true);
-}
-
-void preopened_resume(struct node *node)
-{
     uint32_t kept = 0;
-    context_assert(node, node->collection.phase == COLLECTION_IDLE,
-                   "preopened: pages are opened before the collection has ended");
+    struct touched touched = {.asked = false};
+    if (context_silent(node))
+        return;
+    protection_flush(node); /* what is recorded as closed is closed */
     for (uint32_t i = 0; i < node->preopened->count; i++) {
         struct page *page = node->preopened->pages[i];
-        bool paused = page->preopened && page->preopened_paused;
-        page->preopened_paused = false;
-        if (paused && !page->writable && page_valid(page) && !page_pinned(page)) {
-            page->writable = true;
-            protection_set(node, page, ACCESS_WRITE);
-        }
-        node->preopened->pages[kept++] = page;
+        context_assert(node, page->preopened_listed, "preopened: a page is in the list and not marked so");
+        if (page_inspected(page))
+            inspect(node, page, &touched);
+        page->preopened_listed = page_inspected(page);
+        if (page->preopened_listed)
+            node->preopened->pages[kept++] = page;
     }
     node->preopened->count = kept;
+    protection_flush(node);
 }
 
 void preopened_remove_region(struct node *node, const struct region *region)

@@ -1,10 +1,10 @@
-/* protection - the kernel's protection of each page (page.h, `access`).
+/* protection - what the kernel lets the space that is inside do with each page (page.h, `readers` and `writers`).
  *
  * Changes reach the kernel in batches of neighbouring pages.  A batch is flushed before its protection is relied
  * on: before a diff is encoded, and before the caller gives up the mutex.
  *
  * Invariants
- *  1. `edges` is the number of changes of access along the whole range, as recorded in the pages.
+ *  1. `edges` is the number of changes of access along the whole range, of each space, as recorded in the pages.
  */
 #pragma once
 
@@ -13,12 +13,10 @@
 struct protection {
     uint64_t offset, bytes; /* the batch that has not reached the kernel yet; 0 bytes: none */
     enum access access;     /* of the batch */
-    uint64_t edges;
+    uint64_t edges[SPACES_MAX];
 };
 
 void protection_set(struct node *node, struct page *page, enum access access);
 void protection_flush(struct node *node);
-/* Make all of a region that is about to go inaccessible. */
+/* Make all of a region that is about to go inaccessible, pinned pages included. */
 void protection_remove_region(struct node *node, struct region *region);
-/* Another node wrote something that this copy lacks: take the access away, as far as pins allow. */
-void protection_withdraw(struct node *node, struct page *page);

@@ -34,14 +34,14 @@ void push_encode(struct node *node, node_id to)
         struct page *page = node->writes->dirty[i];
         struct page_history *history = page_history(page);
         context_assert(node, page->dirty, "push: a page of the open interval is not dirty");
-        if (!history || page_served_from_twin(page) || !page->copy || !subscribes(history, to))
+        if (!history || !page->copy || !subscribes(history, to))
             continue;
         bytes += page_region(page)->page_bytes;
         context_assert(node, !history->encoded, "push: a page is encoded for two pushes");
         context_assert(node, !page->arriving, "push: a page is encoded while it arrives");
         history->encoded = true;
-        if (page->writable) {
-            seal_snapshot(node, page);
+        if (page_open(page)) {
+            seal_open(node, page);
         } else {
             protection_flush(node); /* a notice of the same message may have closed it: the kernel is told first */
             seal_page(node, page, false);

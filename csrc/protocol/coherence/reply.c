@@ -112,10 +112,10 @@ static bool fits_in_place(struct node *node, struct reply_run *run)
         wire_read_have(node, &run->body, &theirs);
         const struct fetch *fetch = page_fetch(page);
         bool awaited = fetch && fetch->awaited == 1 && fetch->part_count == 0 && !page->arriving;
-        /* A thread may read it meanwhile; writes that the sender lacks would be missing until all has come. */
-        bool kept = history_coming(page) && !page_diffs_after(page, vector_get(&theirs, node->number));
-        bool unseen = !page->twin && !page_pinned(page) && (page->access == ACCESS_NONE || kept);
-        bool fits = awaited && unseen && (!page->copy || vector_covers(&theirs, &page->have, node->number));
+        /* A thread may read it meanwhile; writes that the sender lacks would be missing until all has come (H9). */
+        bool kept = !page->readers || !page_diffs_after(page, vector_get(&theirs, node->number));
+        bool unwritten = !page->twin && !page->writers;
+        bool fits = awaited && kept && unwritten && (!page->copy || vector_covers(&theirs, &page->have, node->number));
         vector_clear(&theirs, &node->pool);
         if (!fits)
             return false;
@@ -144,7 +144,7 @@ static void place_run(struct node *node, struct message *message, struct reply_r
             segment.untouched ? pool_take_persistent(&node->pool, segment.bytes) : node->port->view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {
             struct page *page = region_page(region, &node->pool, run->first + k);
-            context_assert(node, !page->writable, "reply: a page is received over an open one (R15)");
+            context_assert(node, page->mode == PAGE_CLOSED, "reply: a page is received over an open one (R15)");
             context_assert(node, !page->extension->deferred_tag,
                            "reply: a page is received over one whose diff is not encoded (R4)");
             page->copy = page->fresh = false;

@@ -52,7 +52,7 @@ static void end_whole(struct node *node, struct answer *reply)
         return;
     uint64_t offset = page_offset(reply->first), bytes = reply->pages * page_region(reply->first)->page_bytes;
     context_assert(node, reply->pages > 0, "serve: a run without a page");
-    context_assert(node, !reply->first->writable, "serve: an open page is sent from its place (R14)");
+    context_assert(node, !reply->first->writers, "serve: a page is sent from its place and is written (R14)");
     if (bulk_worth(node, reply->message, bytes)) {
         bulk_put(node, reply->message, offset, bytes);
         reply->bulk += bytes;
@@ -63,14 +63,14 @@ static void end_whole(struct node *node, struct answer *reply)
     }
 }
 
-/* A page that stays open is sent as its snapshot, the twin.  A snapshot, and a page that this node is fetching itself,
- * is copied: it may change before it has been sent. */
+/* A page that some space can write is sent as its snapshot, the twin.  A snapshot, and a page that this node is
+ * fetching itself, is copied: it may change before it has been sent. */
 static void put_whole(struct node *node, struct answer *reply, struct page *page)
 {
-    bool snapshot = page_served_from_twin(page) || page->writable, copied = snapshot || page_fetch(page);
+    bool snapshot = page_inspected(page), copied = snapshot || page_fetch(page);
     const struct page *first = reply->first;
     context_assert(node, page->copy, "serve: a page without a copy is sent (R13)");
-    context_assert(node, !snapshot || page->twin, "serve: an open page has no snapshot to send");
+    context_assert(node, !snapshot || page->twin, "serve: a page that is written has no snapshot to send");
     if (copied || !first || page_region(first) != page_region(page) ||
         page_index(first) + reply->pages != page_index(page)) {
         end_whole(node, reply);
@@ -129,8 +129,8 @@ static void put_page(struct node *node, struct answer *reply, struct page *page,
     drop_seen_diffs(node, page, request);
     stamp tag = seal_page(node, page, whole);
     context_assert(node, tag <= node->stamp, "serve: a page is sealed with a stamp that has not come yet");
-    context_assert(node, page->writable || page_served_from_twin(page) || !page->twin,
-                   "serve: a page is closed and keeps its twin");
+    context_assert(node, page_inspected(page) == (page->twin != NULL),
+                   "serve: a page is closed and keeps its twin, or is written and has none");
     if (request->flags & FETCH_SUBSCRIBE)
         history_subscribe(page, &node->pool, reply->message->peer, tag);
     history_sent(page, reply->message->peer, tag);

@@ -21,7 +21,7 @@ void writes_mark_dirty(struct node *node, struct page *page)
  * is written again after each serving need not be closed for it at all. */
 void writes_note(struct node *node, struct page *page)
 {
-    context_assert(node, !page->writable, "writes: a page is opened that is open");
+    context_assert(node, !page_open(page), "writes: a page is opened that is open");
     struct page_history *history = page->served ? history_of(page, &node->pool) : page_history(page);
     if (!history)
         return;
@@ -35,9 +35,17 @@ void writes_note(struct node *node, struct page *page)
         history->patience = (uint8_t)(2 * history->patience);
 }
 
+void writes_stale(struct page *page)
+{
+    if (page->mode == PAGE_OPEN)
+        page->mode = PAGE_CLOSED;
+    else if (page->mode == PAGE_PREOPENED)
+        page->mode = PAGE_LAGGED;
+}
+
 bool writes_open(struct node *node, struct page *page)
 {
-    if (page->writable)
+    if (page_open(page))
         return true;
     if (context_holds(node))
         return false;
@@ -50,7 +58,7 @@ bool writes_open(struct node *node, struct page *page)
     context_assert(node, !page_fetch(page), "writes: a page is opened while it is fetched");
     writes_note(node, page);
     writes_mark_dirty(node, page);
-    page->writable = true;
+    page->mode = PAGE_OPEN;
     if (!page->twin) {
         page_twin(page, &node->pool, node->port);
         page_region(page)->stats.twins_made++;

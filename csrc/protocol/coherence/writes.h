@@ -17,6 +17,8 @@ void writes_mark_dirty(struct node *node, struct page *page);
 /* A write fault: the page is opened and belongs to the open interval.  False: a collection holds, or the page is
  * leaving by a bulk transfer. */
 bool writes_open(struct node *node, struct page *page);
+/* The page has become stale: its writers must fault again, and those that lag are inspected as before. */
+void writes_stale(struct page *page);
 /* A page is about to be opened: learn from it whether it should have been left open. */
 void writes_note(struct node *node, struct page *page);
 void writes_remove_region(struct node *node, const struct region *region);

@@ -1,6 +1,7 @@
 /* A fault starts the fetch that the page lacks, and opens it; it waits for nothing itself. */
 #include "protocol/node/access.h"
 
+#include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/coherence/protection.h"
@@ -37,19 +38,21 @@ static enum access_answer answer_fault(struct node *node, struct page *page, boo
         if (context_holds(node))
             return ACCESS_WAIT;
         fetch_start(node, page, false);
-        if (!page_pinned(page))
-            readahead_read(node, page);
+        readahead_read(node, page);
     }
-    bool closed = !page->writable || page->access == ACCESS_READ;
+    bool closed = !page_open(page) || page_access(node, page) == ACCESS_READ;
     if (write && !writes_open(node, page))
         return ACCESS_WAIT; /* a collection is under way, or the page is being sent */
     if (write && closed)
         readahead_write(node, page);
     context_assert(node, page->copy, "access: a page without a copy is shown to the program");
-    context_assert(node, !write || page->writable, "access: a write fault left its page closed");
+    context_assert(node, !write || page_open(page), "access: a write fault left its page closed");
     context_assert(node, !page->arriving, "access: a page is shown to the program while it arrives (R15)");
     page_fill(page, node->port);
-    protection_set(node, page, page->writable ? ACCESS_WRITE : ACCESS_READ);
+    /* Never less than the space has: another thread of it may have pinned the page (H9). */
+    enum access access = page_open(page) ? ACCESS_WRITE : ACCESS_READ;
+    if (page_access(node, page) < access)
+        protection_set(node, page, access);
     return ACCESS_DONE;
 }
 
@@ -63,10 +66,10 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
     if (first)
         count_fault(node, page, write, answer == ACCESS_DONE);
     node_settle(node);
-    if (answer == ACCESS_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ)) {
+    if (answer == ACCESS_DONE && page_access(node, page) < (write ? ACCESS_WRITE : ACCESS_READ)) {
         answer = answer_fault(node, page, write); /* the kernel had no room, and everything was made inaccessible */
         node_settle(node);
-        if (answer == ACCESS_DONE && page->access < (write ? ACCESS_WRITE : ACCESS_READ))
+        if (answer == ACCESS_DONE && page_access(node, page) < (write ? ACCESS_WRITE : ACCESS_READ))
             context_panic(node,
                           "the kernel has no room for one more mapping beside the pinned pages (vm.max_map_count)");
     }
@@ -86,48 +89,48 @@ static struct page *page_at(struct node *node, uint64_t offset)
 void access_pin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
-    struct page_extension *extension = page_extension(page, &node->pool);
-    context_assert(node, page->access >= (write ? ACCESS_WRITE : ACCESS_READ), "access: a pin without the access");
+    context_assert(node, page_access(node, page) >= (write ? ACCESS_WRITE : ACCESS_READ),
+                   "access: a pin without the access");
     context_assert(node, page->copy, "access: a page is pinned that is not here");
-    context_assert(node, !page->owed || page->twin, "access: a page is owed a notice and has no twin");
-    if (!page_pinned(page))
-        pin_insert(node, page);
-    if (!write) {
-        extension->pins_read++;
-        return;
-    }
-    if (page->preopened) {
-        page->preopened = false; /* from here on nobody looks at it */
-        writes_mark_dirty(node, page);
-    }
-    extension->pins_write++;
-    if (!page->twin)
-        page_twin(page, &node->pool, node->port); /* it was exclusive; from now on it may be served while open */
+    struct pin *pin = pin_make(node, page);
+    ++*(write ? &pin->writes : &pin->reads);
 }
 
 void access_unpin(struct node *node, uint64_t offset, bool write)
 {
     struct page *page = page_at(node, offset);
-    if (!(write ? page_pinned_write(page) : page_pinned_read(page)))
+    struct pin *pin = pin_find(node, page);
+    uint32_t *count = !pin ? NULL : write ? &pin->writes : &pin->reads;
+    if (!count || *count == 0)
         context_panic(node, "page %llu of region %u is not pinned", (unsigned long long)page_index(page),
                       page_region(page)->id);
-    --*(write ? &page->extension->pins_write : &page->extension->pins_read);
-    if (!page_pinned(page))
-        pin_remove(node, page);
-    page_tidy(page, &node->pool);
-    if (!page_valid(page))
-        protection_withdraw(node, page);
+    --*count;
+    if (pin->reads + pin->writes == 0) {
+        pin_remove(node, pin);
+        changes_add(node, page); /* what was passed over while it was pinned */
+    }
     node_settle(node);
 }
 
+/* ---- after an acquire ------------------------------------------------------------------------------------------- */
+
+bool access_behind(const struct node *node)
+{
+    return changes_due(node) || node->pins->first[node->me] || !update_done(node);
+}
+
+/* The update set first, so that the space keeps its access to it.  Then it follows, and looks whether all that it
+ * pins is valid, in one moment: a page that another thread pins in between, with access that lags, is among these. */
 bool access_caught_up(struct node *node)
 {
     bool valid = update_done(node);
-    for (struct page *page = node->pins->first; page; page = page->extension->pin_next)
-        if (!page_valid(page)) {
+    if (valid)
+        changes_follow(node);
+    for (const struct pin *pin = node->pins->first[node->me]; pin; pin = pin->next)
+        if (!page_valid(pin->page)) {
             valid = false;
-            if (!page_fetch(page) && !context_holds(node))
-                fetch_start(node, page, false);
+            if (!page_fetch(pin->page) && !context_holds(node))
+                fetch_start(node, pin->page, false);
         }
     node_settle(node);
     return valid;

@@ -15,6 +15,8 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
 /* Pins: the page at `offset` must be accessible (access_fault said DONE under the same hold of the mutex). */
 void access_pin(struct node *node, uint64_t offset, bool write);
 void access_unpin(struct node *node, uint64_t offset, bool write);
-/* Before an acquire or a barrier returns: start the fetches that pinned pages need.  True when these are up to date,
- * and the update set is here. */
+/* Before a thread goes on after an acquire or a departure: is there anything to do for access_caught_up? */
+bool access_behind(const struct node *node);
+/* The space follows the changes (coherence/changes.h), and the fetches that its pinned pages need are started.  True
+ * when these are up to date, and the update set is here: the thread may go on. */
 bool access_caught_up(struct node *node);

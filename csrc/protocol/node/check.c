@@ -1,7 +1,8 @@
 /* Slow: with DSM_CHECK=2 and in the simulator it runs after each step. */
 #include "protocol/node/check.h"
 
-#include "protocol/page/history.h"
+#include "protocol/coherence/changes.h"
+#include "protocol/coherence/pin.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
 #include "protocol/sync/lock.h"
@@ -16,23 +17,37 @@ static void check_diffs(const struct page *page, const struct page_extension *ex
             port->panic(port->context, "page: invariant 3: tags do not ascend");
 }
 
-static void check_page(const struct page *page, const struct port *port)
+/* Invariant 1: what each space may touch beyond the state. */
+static void check_lag(const struct node *node, const struct page *page)
 {
+    uint64_t allowed_readers = page_valid(page) ? UINT64_MAX : 0, allowed_writers = page_open(page) ? UINT64_MAX : 0;
+    uint64_t lag = (page->readers & ~allowed_readers) | (page->writers & ~allowed_writers);
+    const struct pin *pins = page->extension ? page->extension->pins : NULL;
+    for (const struct pin *pin = pins; pin; pin = pin->other)
+        lag &= ~((uint64_t)1 << pin->space);
+    for (uint32_t space = 0; lag >> space; space++)
+        if (lag >> space & 1 && !changes_to_follow(node, page, space))
+            node->port->panic(node->port->context, "page: invariant 1: a space lags and has nothing to follow");
+}
+
+static void check_page(const struct node *node, const struct page *page)
+{
+    const struct port *port = node->port;
     vector_check(&page->need, port);
     vector_check(&page->have, port);
-    if (!page_pinned(page)) {
-        if (page->access == ACCESS_WRITE && !page->writable)
-            port->panic(port->context, "page: invariant 1: accessible for writing, but not open");
-        if (page->access != ACCESS_NONE && !page_valid(page) && !history_coming(page))
-            port->panic(port->context, "page: invariant 1: accessible, but stale");
-    }
-    bool shown = page->access != ACCESS_NONE && !history_coming(page);
-    if (page->arriving && (page->copy || shown || !page_fetch(page)))
-        port->panic(port->context, "bulk: invariant 2: a page that is arriving has a copy, access, or no fetch");
+    check_lag(node, page);
+    if (page->writers & ~page->readers)
+        port->panic(port->context, "page: a space can write and not read");
+    if (page_open(page) && !page_valid(page))
+        port->panic(port->context, "page: invariant 1: open, but stale");
+    if (page->arriving && (page->copy || page->writers || !page_fetch(page)))
+        port->panic(port->context, "bulk: invariant 2: a page that is arriving has a copy, writers, or no fetch");
     if (page->twin && !page->copy)
         port->panic(port->context, "page: invariant 2: a twin without a copy");
-    if (page->preopened && !page->twin)
-        port->panic(port->context, "page: invariant 6: preopened without a twin");
+    if (page->writers && !page->twin && page->mode != PAGE_OPEN)
+        port->panic(port->context, "page: invariant 2: a page can be written, and has no twin");
+    if (page_inspected(page) && !(page->twin && page->preopened_listed))
+        port->panic(port->context, "page: invariant 6: an inspected page without a twin, or not listed");
     if (page->extension && page_extension_empty(page->extension))
         port->panic(port->context, "page: invariant 5: an empty extension");
     if (page->extension)
@@ -54,7 +69,7 @@ void check_node(const struct node *node)
     for (uint32_t i = 0; i < node->regions->count; i++)
         for (const struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++)
-                check_page(&block->pages[k], node->port);
+                check_page(node, &block->pages[k]);
     for (node_id q = 0; q < node->size; q++)
         interval_check(&node->logs[q], node->cut[q], node->port);
     for (uint32_t i = 0; i < node->locks->count; i++)

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "protocol/coherence/bulk.h"
+#include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/coherence/preopened.h"

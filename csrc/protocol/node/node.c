@@ -10,6 +10,7 @@
 #include "protocol/node/node.h"
 
 #include "protocol/coherence/bulk.h"
+#include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/coherence/preopened.h"
@@ -38,6 +39,7 @@ struct whole {
     struct node node;
     struct regions regions;
     struct protection protection;
+    struct changes changes;
     struct pins pins;
     struct writes writes;
     struct preopened preopened;
@@ -56,6 +58,7 @@ static void join(struct whole *whole)
     struct node *node = &whole->node;
     node->regions = &whole->regions;
     node->protection = &whole->protection;
+    node->changes = &whole->changes;
     node->pins = &whole->pins;
     node->writes = &whole->writes;
     node->preopened = &whole->preopened;
@@ -144,6 +147,8 @@ void node_free(struct node *node)
     while (node->bulk->arriving)
         message_free(node->bulk->arriving, &node->pool);
     free_meetings(node);
+    for (uint32_t i = 0; i < node->regions->count; i++)
+        pin_remove_region(node, node->regions->live[i]);
     for (uint32_t i = 0; i < node->locks->count; i++)
         lock_fini(node, node->locks->items[i]);
     for (struct counter_request *request = node->counters->requests, *next; request; request = next) {
@@ -156,6 +161,8 @@ void node_free(struct node *node)
     give_array(node, node->locks->items, node->locks->capacity, sizeof(struct lock *));
     give_array(node, node->counters->items, node->counters->capacity, sizeof *node->counters->items);
     give_array(node, node->writes->dirty, node->writes->dirty_capacity, sizeof(struct page *));
+    if (node->changes->log)
+        pool_give_persistent(&node->pool, node->changes->log, CHANGES_KEPT * sizeof *node->changes->log);
     give_array(node, node->preopened->pages, node->preopened->capacity, sizeof(struct page *));
     give_array(node, node->updates->pages, node->updates->capacity, sizeof(struct page *));
     pool_give(&node->pool, node->vt, size * sizeof *node->vt);

@@ -3,12 +3,6 @@
 
 enum { USED_MAX = 3, PROBES_FROM = 4, PROBES_AT_LEAST_EVERY = 64 };
 
-bool history_coming(const struct page *page)
-{
-    const struct page_history *history = page_history(page);
-    return history && !page->writable && (history->listed || history->refetching);
-}
-
 struct page_history *history_of(struct page *page, struct pool *pool)
 {
     struct page_extension *extension = page_extension(page, pool);

@@ -61,10 +61,6 @@ struct page_history {
     bool subscribed;   /* this node asked its writers for pushes */
 };
 
-/* The page is stale, will be refetched, and may be read meanwhile: every acquire and every barrier of this node
- * waits for update_done before it returns, so no thread that may read it has a right to the new version yet. */
-bool history_coming(const struct page *page);
-
 /* The page's history, made if it has none. */
 struct page_history *history_of(struct page *page, struct pool *pool);
 void history_free(struct page *page, struct pool *pool);

@@ -9,11 +9,6 @@ bool page_valid(const struct page *page)
     return page->copy && vector_covers(&page->have, &page->need, NODE_NONE);
 }
 
-bool page_pinned(const struct page *page)
-{
-    return page_pinned_read(page) || page_pinned_write(page);
-}
-
 struct page_extension *page_extension(struct page *page, struct pool *pool)
 {
     if (!page->extension)
@@ -24,7 +19,7 @@ struct page_extension *page_extension(struct page *page, struct pool *pool)
 bool page_extension_empty(const struct page_extension *extension)
 {
     return !extension->diffs && !extension->deferred_tag && !extension->fetch && !extension->history &&
-           !extension->pins_read && !extension->pins_write;
+           !extension->pins;
 }
 
 void page_tidy(struct page *page, struct pool *pool)
@@ -33,11 +28,6 @@ void page_tidy(struct page *page, struct pool *pool)
         return;
     pool_give(pool, page->extension, sizeof *page->extension);
     page->extension = NULL;
-}
-
-bool page_served_from_twin(const struct page *page)
-{
-    return page_pinned_write(page) || page->owed;
 }
 
 uint64_t page_offset(const struct page *page)
@@ -84,7 +74,7 @@ void page_twin(struct page *page, struct pool *pool, const struct port *port)
         return;
     }
     page->twin = pool_take(pool, bytes);
-    memcpy(page->twin, port->view + page_offset(page), bytes);
+    memcpy(page->twin, port->view + page_offset(page), bytes); /* no space can write it yet */
 }
 
 void page_twin_own(struct page *page, struct pool *pool)

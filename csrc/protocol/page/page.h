@@ -8,22 +8,34 @@
  *
  *              write notice                        last diff applied, or whole page installed
  *   VALID  ------------------->  STALE  ------------------------------------------>  VALID
- *     |  ^                         |  collection, not brought up to date
- *     |  | write fault: OPEN       v
- *     v  | (served: sealed)      ABSENT  ---- whole page installed ---------------->  VALID
- *    OPEN (VALID and writable; its twin is the state that was sent to other nodes last)
+ *                                  |  collection, not brought up to date
+ *                                  v
+ *                                ABSENT  ---- whole page installed ---------------->  VALID
  *
- * `access` is the kernel's protection.  It never allows more than the state does, but for the exceptions of invariant
- * 1. It may allow less at any time; that costs one local fault.
+ * `mode` says which writes need a notice that is still to come (enum page_mode):
+ *
+ *            write fault           preopened_open                   inspection: unchanged, to be closed
+ *   CLOSED ---------------> OPEN       CLOSED, LAGGED --> PREOPENED -----------------------------------> LAGGED
+ *      ^                     |                              |   ^                                         |  |
+ *      +---- sealed, stale --+      inspection: changed     |   | sealed, and left open                   |  |
+ *      |                     ^------------------------------+   OPEN, PREOPENED                           |  |
+ *      +--------------------------------------------------------------------------------------------------+  |
+ *             inspection: changed (it is noticed now), or no space can write it any more                     |
+ *      CLOSED, OPEN, PREOPENED -- sealed while some space can write it; PREOPENED -- stale ------------------+
+ *
+ * `readers` and `writers` are the spaces whose kernels let them read and write, a bit each (more bits than kernels
+ * allow at most).  A space changes its own access only.  So it may *lag*: have more access than the state allows, until
+ * it follows the changes at its next acquire or departure (coherence/changes.h), or as long as it pins the page.  It
+ * may have less at any time; that costs a local fault.
  *
  * Invariants (node/check.c)
- *  1. access <= READ unless writable; access == NONE unless valid.  Excepted are pinned pages, and pages that are
- *     refetched before any thread passes the acquire or the barrier that made them stale (history_coming).
- *  2. A twin exists only where there is a copy.  (A dirty page may have none: it was served since it was opened.)
+ *  1. An open page is valid.  A space that lags has the page still to follow, or pins it.
+ *  2. A twin exists only where there is a copy.  Where some space can write there is a twin, the state that was sent to
+ *     other nodes last (or the initial value); or the page is OPEN and exclusive.
  *  3. Tags of the diffs ascend.
  *  4. The page is fetched by at most one fetch.
  *  5. `extension` is not empty; it has `deferred_twin` where it has `deferred_tag`, and then there is a copy.
- *  6. A preopened page has a twin: the state that was sent to other nodes last, or the initial value.
+ *  6. A PREOPENED or LAGGED page has a twin, and is listed (coherence/preopened.h).
  */
 #pragma once
 
@@ -33,6 +45,14 @@
 
 struct fetch;
 struct page_history;
+struct pin;
+
+enum page_mode {
+    PAGE_CLOSED,    /* a write faults */
+    PAGE_OPEN,      /* open, and in the open interval, or noticed and not sent since: writes need no notice now */
+    PAGE_PREOPENED, /* open before it is written: in no interval until an inspection finds it changed */
+    PAGE_LAGGED     /* closed, and some space that lags may write it: likewise */
+};
 
 /* The part of a page's state that few pages have at a time, made when a page comes to need it. */
 struct page_extension {
@@ -41,29 +61,25 @@ struct page_extension {
     unsigned char *deferred_twin; /* its twin, to be compared with the next twin, or with the page if there is none */
     struct fetch *fetch;
     struct page_history *history; /* of pages that are shared, or NULL */
-    struct page *pin_next;        /* list of pinned pages (coherence/pin.h) */
-    uint32_t pins_read, pins_write;
+    struct pin *pins;             /* of its spaces (coherence/pin.h) */
 };
 
 /* An array has a million of them: its region and its index follow from where it lies (struct page_block). */
 struct page {
     struct vector need, have;
+    uint64_t readers, writers;        /* spaces, a bit each; a writer is a reader */
     unsigned char *twin;              /* page_bytes of the pool, or the region's constant */
     struct page_extension *extension; /* or NULL */
     node_id owner;
-    uint8_t slot : 7;             /* in its block */
-    uint8_t preopened_unused : 1; /* it was preopened with the initial value, and found unchanged */
-    uint8_t access;               /* enum access */
-    bool copy : 1;                /* some version is here */
-    bool fresh : 1;               /* the copy is the initial value */
-    bool filled : 1;              /* and was put into the memory, as it is not zero */
-    bool writable : 1;            /* open: writes need no notice now */
-    bool dirty : 1;               /* belongs to the open interval */
-    bool owed : 1;                /* pinned and served during a collection: a notice is due after it */
-    bool preopened : 1;        /* opened before it was written: in no interval until an inspection finds it changed */
-    bool preopened_stays : 1;  /* and stays open when an inspection finds it unchanged, some times */
-    bool preopened_listed : 1; /* in node->preopened; it may have been served, and be preopened no longer */
-    bool preopened_paused : 1; /* protected while a collection goes on */
+    uint8_t slot;              /* in its block */
+    uint8_t mode : 2;          /* enum page_mode */
+    bool copy : 1;             /* some version is here */
+    bool fresh : 1;            /* the copy is the initial value */
+    bool filled : 1;           /* and was put into the memory, as it is not zero */
+    bool dirty : 1;            /* belongs to the open interval */
+    bool preopened_stays : 1;  /* stays open when an inspection finds it unchanged, some times */
+    bool preopened_listed : 1; /* in node->preopened; it may be inspected no longer */
+    bool preopened_unused : 1; /* it was preopened with the initial value, and found unchanged */
     bool arriving : 1;         /* a whole page is being received over it: it has no copy meanwhile */
     bool marker : 1;           /* fetched ahead, and inaccessible, so that its first use asks for more */
     bool served : 1;           /* and closed for it: not written since */
@@ -73,7 +89,7 @@ struct page {
 };
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */
-enum { REGION_BLOCK_PAGES = 72, REGION_NAME_BYTES = 64 };
+enum { REGION_BLOCK_PAGES = 56, REGION_NAME_BYTES = 64 };
 
 struct region_stats {
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
@@ -90,7 +106,7 @@ struct region {
     const unsigned char *constant; /* the same, never NULL: twin of every fresh page */
     struct page_block **blocks;    /* REGION_BLOCK_PAGES pages each, made when one of them is touched or named */
     struct page_block *touched;    /* list of those that exist */
-    uint64_t edges;                /* changes of protection along the region */
+    uint64_t edges[SPACES_MAX];    /* of each space: changes of protection along the region */
     struct streams reads, writes;  /* misses (streams.h) */
     struct region_stats stats;
 };
@@ -137,21 +153,27 @@ static inline struct page_history *page_history(const struct page *page)
     return page->extension ? page->extension->history : NULL;
 }
 
-static inline bool page_pinned_read(const struct page *page)
+/* Of the space that is inside. */
+static inline enum access page_access(const struct node *node, const struct page *page)
 {
-    return page->extension && page->extension->pins_read;
+    if (page->writers >> node->me & 1)
+        return ACCESS_WRITE;
+    return page->readers >> node->me & 1 ? ACCESS_READ : ACCESS_NONE;
 }
 
-static inline bool page_pinned_write(const struct page *page)
+/* Any space may write it. */
+static inline bool page_open(const struct page *page)
 {
-    return page->extension && page->extension->pins_write;
+    return page->mode == PAGE_OPEN || page->mode == PAGE_PREOPENED;
+}
+
+/* It is inspected before each interval closes, and is sent as its twin, the snapshot that was sent last. */
+static inline bool page_inspected(const struct page *page)
+{
+    return page->mode == PAGE_PREOPENED || page->mode == PAGE_LAGGED;
 }
 
 bool page_valid(const struct page *page);
-bool page_pinned(const struct page *page);
-/* It is not protected when it is served: others are sent its twin, the snapshot that was sent last.  (Pinned for
- * writing, or owed a notice.) */
-bool page_served_from_twin(const struct page *page);
 uint64_t page_offset(const struct page *page);
 bool page_twin_constant(const struct page *page);
 

@@ -27,8 +27,7 @@ static void region_free(struct region *region, struct pool *pool)
             vector_clear(&page->need, pool);
             vector_clear(&page->have, pool);
             history_free(page, pool);
-            if (page->extension) /* pinned, still */
-                pool_give(pool, page->extension, sizeof *page->extension);
+            page_tidy(page, pool);
         }
         pool_give_persistent(pool, block, sizeof *block);
     }

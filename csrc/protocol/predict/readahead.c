@@ -103,7 +103,7 @@ static void fetch_run(struct node *node, struct page *page, const struct stream_
         struct page *next = region_page_if(region, index);
         if (page_fetch(next) || page_valid(next))
             continue;
-        next->marker = index == run->marker && run->count >= MARKER_FROM_PAGES && !page_pinned(next);
+        next->marker = index == run->marker && run->count >= MARKER_FROM_PAGES && !next->readers;
         fetch_streamed(node, next);
         fetch_beside(node, next, run->width);
     }
@@ -150,7 +150,7 @@ void readahead_write(struct node *node, struct page *page)
 {
     struct region *region = page_region(page);
     struct stream_run run;
-    context_assert(node, page->writable, "readahead: a write fault left its page closed");
+    context_assert(node, page_open(page), "readahead: a write fault left its page closed");
     judge_guess(node, region);
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
@@ -161,9 +161,9 @@ void readahead_write(struct node *node, struct page *page)
         return;
     for (uint64_t k = 0, count = pages_of_run(region, &run, false); k < count; k++) {
         struct page *next = region_page(region, &node->pool, ascending(&run, count, k));
-        if (next->writable && next->access == ACCESS_READ)
+        if (page_open(next) && page_access(node, next) == ACCESS_READ)
             protection_set(node, next, ACCESS_WRITE); /* closed together with one that was served (seal_shut) */
-        else if (!next->writable && !preopened_open(node, next, false) && run.stride > 0) {
+        else if (!page_open(next) && !preopened_open(node, next, false) && run.stride > 0) {
             streams_shorten(&region->writes, &run, k); /* the next block is guessed to be as long */
             return;                                    /* where it descends the nearest ones are still to come */
         }

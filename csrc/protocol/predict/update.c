@@ -3,6 +3,7 @@
 #include "protocol/predict/update.h"
 
 #include "protocol/coherence/fetch.h"
+#include "protocol/coherence/pin.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pushed.h"
 #include "protocol/page/history.h"
@@ -27,37 +28,31 @@ static void cool_group(struct node *node, struct page *page)
     }
 }
 
-bool update_stale(struct node *node, struct page *page)
+void update_stale(struct node *node, struct page *page)
 {
     struct page_history *history = page_history(page);
     if (!history || !history->current)
-        return false;
+        return;
     history->current = false;
     bool unused = history->probe && !history->touched;
     bool used_again = history_new_version(history) || context_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    bool exempt = history->listed || page_pinned(page) || page->owed;
-    if (!used_again || exempt || node->options.refetch_bytes_max == 0)
-        return false;
+    if (!used_again || history->listed || node->options.refetch_bytes_max == 0)
+        return;
     struct update_set *list = node->updates;
     context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
     context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
     list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
     list->pages[list->count++] = page;
     history->listed = true;
-    return !context_holds(node);
 }
 
 static void refetch(struct node *node, struct page *page, bool subscribes)
 {
     page_history(page)->listed = false;
-    if (page_valid(page))
+    if (page_valid(page) || page_fetch(page) || context_holds(node))
         return;
-    if (page_fetch(page) || context_holds(node)) {
-        protection_withdraw(node, page);
-        return;
-    }
     page_history(page)->streamed = false;
     node->stats.pages_refetched++;
     fetch_start_update(node, page, subscribes);
@@ -89,8 +84,17 @@ static bool should_subscribe(const struct node *node)
     return bytes <= node->options.push_bytes_max;
 }
 
-/* A push that makes the page valid at once leaves its access as it is: only the bytes of the diffs change, and no
- * thread may read those before the acquire that received the notice returns. */
+/* A usage probe is inaccessible, so that a use shows.  False: some space keeps its access. */
+static bool hide(struct node *node, struct page *page)
+{
+    if (page->readers & ~((uint64_t)1 << node->me) || pin_find(node, page))
+        return false;
+    protection_set(node, page, ACCESS_NONE);
+    return true;
+}
+
+/* Spaces keep their access meanwhile: only bytes that other nodes have written change, and no thread may read those
+ * before the acquire that received the notice returns. */
 void update_bring(struct node *node)
 {
     struct update_set *list = node->updates;
@@ -98,11 +102,8 @@ void update_bring(struct node *node)
     if (list->learned == list->count || context_holds(node))
         return;
     if (better_streamed(node) || context_chance(node, node->policy.guess_permille / 4)) {
-        while (list->count > list->learned) {
-            struct page *page = list->pages[--list->count];
-            page_history(page)->listed = false;
-            protection_withdraw(node, page);
-        }
+        while (list->count > list->learned)
+            page_history(list->pages[--list->count])->listed = false;
         return;
     }
     bool subscribes = should_subscribe(node);
@@ -113,7 +114,7 @@ void update_bring(struct node *node)
         struct page *page = list->pages[i];
         struct page_history *history = page_history(page);
         context_assert(node, history->listed, "update: a page is in the set and not marked so");
-        if (page_valid(page) || page_pinned(page)) { /* deferred, and a thread was faster */
+        if (page_valid(page)) { /* deferred, and a thread was faster */
             history->listed = false;
             continue;
         }
@@ -123,18 +124,13 @@ void update_bring(struct node *node)
         history->brought++;
         history->round = list->round;
         history->subscribed = history->subscribed || subscribes;
-        history->probe = (first && history_probe_due(history)) || context_chance(node, node->policy.guess_permille / 2);
+        bool due = (first && history_probe_due(history)) || context_chance(node, node->policy.guess_permille / 2);
+        history->probe = due && hide(node, page);
         node->stats.probes += history->probe;
-        /* Whole pages may come and would take away writes of a thread meanwhile; diffs do not. */
-        if (history->probe || (page->writable && !history->pushes))
-            protection_withdraw(node, page);
-        if (!history->pushes) {
+        if (history->pushes)
+            refetch(node, page, subscribes);
+        else
             list->pages[kept++] = page;
-            continue;
-        }
-        refetch(node, page, subscribes);
-        if (!page_valid(page))
-            protection_withdraw(node, page);
     }
     list->count = list->learned = kept;
     update_pump(node);
@@ -178,8 +174,6 @@ void update_defer(struct node *node)
 {
     struct update_set *list = node->updates;
     context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
-    for (uint32_t i = list->first; i < list->count; i++)
-        protection_withdraw(node, list->pages[i]);
     list->learned = list->first;
 }
 

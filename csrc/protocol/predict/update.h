@@ -18,8 +18,8 @@ struct update_set {
     uint32_t round;
 };
 
-/* A notice makes the page stale.  True: update_bring decides about its access. */
-bool update_stale(struct node *node, struct page *page);
+/* A notice makes the page stale. */
+void update_stale(struct node *node, struct page *page);
 /* All notices are in: use pushes, refetch the listed pages. */
 void update_bring(struct node *node);
 /* A PUSH: pages that are listed no more are brought up to date at once. */

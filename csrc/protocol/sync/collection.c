@@ -3,13 +3,13 @@
 #include "protocol/sync/collection.h"
 
 #include "protocol/coherence/fetch.h"
-#include "protocol/coherence/preopened.h"
 #include "protocol/coherence/writes.h"
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 #include "protocol/predict/update.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
+#include "protocol/sync/release.h"
 
 enum { VALIDATING_MAX = 256 }; /* fetches under way at a time, so that memory stays bounded while it is freed */
 
@@ -23,7 +23,6 @@ static void arrive(struct node *node)
 static void begin(struct node *node)
 {
     context_assert(node, node->collection.phase == COLLECTION_IDLE, "collection: a collection begins in another one");
-    context_assert(node, !node->collection.owing, "collection: a notice is owed from the last collection");
     for (int k = 0; k < TREE_CHILDREN; k++) {
         node_id child = tree_child(node->number, k, node->size);
         if (child != NODE_NONE)
@@ -78,10 +77,10 @@ static void for_all_pages(struct node *node, void (*what)(struct node *node, str
                 what(node, &block->pages[k]);
 }
 
-/* The owner keeps a page alive; a pinned page must not go away under its user. */
+/* The owner keeps a page alive; what may be written with no notice to come must not go away (H5). */
 static void validate_page(struct node *node, struct page *page)
 {
-    bool kept = page->owner == node->number || page_pinned(page) || page->owed;
+    bool kept = page->owner == node->number || page->writers || page_inspected(page);
     if (kept && !page_fetch(page) && node->fetches->count < VALIDATING_MAX && !page_valid(page))
         fetch_start(node, page, true);
 }
@@ -91,11 +90,11 @@ static void drop_stale_page(struct node *node, struct page *page)
     if (page_valid(page))
         return;
     context_assert(node, page->owner != node->number, "collection: the owner of a page drops it (R8)");
-    context_assert(node, !page_pinned(page), "collection: a pinned page is dropped");
+    context_assert(node, !page->writers, "collection: a page is dropped that some space can write (H5)");
+    context_assert(node, page->mode == PAGE_CLOSED, "collection: an open page is dropped");
     context_assert(node, !page_fetch(page), "collection: a page is dropped while it is fetched");
     page->copy = false;
     page->fresh = false;
-    page->preopened = false;
     page_twin_drop(page, &node->pool);
     page_diffs_drop(page, &node->pool);
     update_dropped(page);
@@ -103,17 +102,16 @@ static void drop_stale_page(struct node *node, struct page *page)
 
 static void forget_page(struct node *node, struct page *page)
 {
-    context_assert(node, !page->owed || page->twin, "collection: a page is owed a notice and has no twin");
     page_diffs_drop(page, &node->pool);
     vector_clear(&page->need, &node->pool);
     vector_clear(&page->have, &node->pool);
     history_forget(page, &node->pool, node->collection.floor);
     page->shared_writing = false;
-    if (page->twin && (page_pinned_write(page) || page->owed))
-        writes_mark_dirty(node, page); /* it stayed open while notices were forbidden: one is due now */
-    else if (!page->preopened)
-        page_twin_drop(page, &node->pool); /* a page that is still open is exclusive from here on */
-    page->owed = false;
+    if (page_inspected(page))
+        return; /* the next inspection compares it with what other nodes have: the twin */
+    page_twin_drop(page, &node->pool);
+    if (page->writers)
+        page->mode = PAGE_OPEN; /* it was noticed and not sent since: no other node has a copy */
 }
 
 static void forget(struct node *node, stamp root_stamp)
@@ -123,13 +121,11 @@ static void forget(struct node *node, stamp root_stamp)
     context_assert(node, node->fetches->count == 0, "collection: a collection ends while pages are fetched");
     node->collection.floor = root_stamp;
     for_all_pages(node, forget_page);
-    node->collection.owing = false;
     node->collection.requested = false;
     node->collection.phase = COLLECTION_IDLE;
     node->collection.count++;
     node->collection.threshold_bytes = collection_bytes(node) + node->options.budget_bytes;
     node->stats.collections++;
-    preopened_resume(node);
     meeting_resume(node);
     lock_resume(node);
 }
@@ -150,7 +146,6 @@ void collection_departed(struct node *node, stamp root_stamp)
                    "collection: a step before the meeting has ended");
     switch (collection->phase) {
     case COLLECTION_ARRIVING:
-        preopened_pause(node);
         update_defer(node);
         collection->phase = COLLECTION_HOLDING;
         break;
@@ -176,6 +171,7 @@ void collection_step(struct node *node)
         if (collection_bytes(node) > collection->threshold_bytes)
             collection_request(node);
     } else if (collection->phase == COLLECTION_HOLDING && node->fetches->count == 0) {
+        release_interval(node, NODE_NONE); /* the last notices: the arrival finds no more */
         collection->phase = COLLECTION_CUTTING;
         arrive(node);
     } else if (collection->phase == COLLECTION_VALIDATING && node->fetches->count == 0) {

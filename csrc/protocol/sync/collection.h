@@ -12,10 +12,11 @@
  *   FORGETTING  fourth departure: diffs, twins, vectors are forgotten; faults go on
  *   IDLE
  *
- * From CUTTING to FORGETTING no notice may be new: the owner would find its copy stale, and drop it.  A page pinned for
- * writing stays open all the same, so a write after it was served is owed a notice.  Until the notice
- * leaves, every reader is served the same snapshot, and nothing leaves the node that would order the writes before
- * anything elsewhere: neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
+ * From CUTTING to FORGETTING no notice may be new: the owner would find its copy stale, and drop it.  Nobody is stopped
+ * from writing all the same (H5): a page that may be written with no notice to come (coherence/preopened.h), or that
+ * some space can write at all, is kept, and what is written there is owed a notice.  Until the notice leaves, every
+ * reader is served the same snapshot, and nothing leaves the node that would order the writes before anything
+ * elsewhere: neither a grant nor an arrival of its threads.  Neither is needed for the collection to end.
  *
  * Stamps at or below that of the last departure are implied from then on (context_known): a slower node that still
  * names them is not believed (reader_vector's floor).  Nor is it asked for the diffs that it still has from before: the

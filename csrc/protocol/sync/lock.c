@@ -2,6 +2,7 @@
  * outstanding per node and lock, the nodes that wait form one chain, and each has at most one behind it. */
 #include "protocol/sync/lock.h"
 
+#include "protocol/coherence/preopened.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
@@ -80,7 +81,7 @@ static void grant(struct node *node, struct lock *lock)
     context_assert(node, !lock->held, "lock: a lock is granted that a thread holds");
     context_assert(node, lock->waiting != NODE_NONE, "lock: a lock is granted to nobody");
     context_assert(node, lock->waiting != node->number, "lock: a lock is granted to the node that has it");
-    context_assert(node, !node->collection.owing, "lock: a lock is granted while a notice is owed");
+    context_assert(node, !preopened_owing(node), "lock: a lock is granted while a notice is owed");
     release_interval(node, lock->waiting);
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
     message_put_u32(message, &node->pool, lock->id);
@@ -114,7 +115,7 @@ static void answer_waiting(struct node *node, struct lock *lock)
         return;
     bool firm = lock->asked && !lock->asked_trying;
     if (lock->token && !lock->held && !lock->queue) {
-        if (!node->collection.owing)
+        if (!preopened_owing(node))
             grant(node, lock);
     } else if (lock->waiting_trying && (lock->token || firm)) {
         refuse(node, lock);
@@ -239,7 +240,7 @@ void lock_release(struct node *node, struct lock *lock)
     lock->held = false;
     context_event(node, EVENT_RELEASE, lock->id, node->number);
     check_state(node, lock);
-    if (lock->waiting != NODE_NONE && !node->collection.owing)
+    if (lock->waiting != NODE_NONE && !preopened_owing(node))
         grant(node, lock); /* a node that waits goes before our own threads */
     node->wake |= lock->queue != NULL;
 }

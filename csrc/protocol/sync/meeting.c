@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "protocol/coherence/bulk.h"
+#include "protocol/coherence/preopened.h"
 #include "protocol/page/region.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
@@ -93,7 +94,7 @@ static void pass_up_if_complete(struct node *node, enum meeting_class which)
 static void finish_arrival(struct node *node, enum meeting_class which)
 {
     context_assert(node, node->meetings[which].own, "meeting: an arrival is finished that was not made");
-    context_assert(node, which == MEETING_COLLECTION || !node->collection.owing,
+    context_assert(node, which == MEETING_COLLECTION || !preopened_owing(node),
                    "meeting: threads arrive while a notice is owed");
     release_interval(node, NODE_NONE);
     notices_put(node, node->meetings[which].own, &(struct vector){0});
@@ -124,7 +125,7 @@ void meeting_arrive(struct node *node, enum meeting_class which, const struct ba
                    "meeting: a call of the other class");
     meeting->state = MEETING_ARRIVED;
     meeting->own = own_arrival(node, which, ballot);
-    meeting->withheld = which == MEETING_THREADS && node->collection.owing;
+    meeting->withheld = which == MEETING_THREADS && preopened_owing(node);
     if (!meeting->withheld)
         finish_arrival(node, which);
 }

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#include "protocol/coherence/protection.h"
+#include "protocol/coherence/changes.h"
+#include "protocol/coherence/writes.h"
 #include "protocol/page/history.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
@@ -127,9 +128,13 @@ static void apply_run(struct node *node, const struct interval *interval, const 
         for (uint64_t i = 0; i < behind; i++, page++) {
             vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
             /* Most are stale already, or were never used here. */
-            if ((page->access != ACCESS_NONE || page->writable || page_history(page)) && !page_valid(page) &&
-                !update_stale(node, page))
-                protection_withdraw(node, page);
+            if ((!page->readers && !page_open(page) && !page_history(page)) || page_valid(page))
+                continue;
+            context_assert(node, page->twin || !page->writers, "notices: another node has written an exclusive page");
+            writes_stale(page);
+            update_stale(node, page);
+            if (page->readers)
+                changes_add(node, page);
         }
     }
     region->stats.notices_received += run->pages;

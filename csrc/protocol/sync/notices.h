@@ -3,8 +3,8 @@
  *   known     := vector                                   a node's latest interval of every node, above the last cut
  *   intervals := uint32 count, interval* (page/interval.h)
  *
- * A notice raises the page's `need`; a copy that lacks it is stale from then on.  It loses its access, unless it
- * is pinned, or in the update set (predict/update.h).
+ * A notice raises the page's `need`; a copy that lacks it is stale from then on.  No space loses access here: each
+ * follows the changes (coherence/changes.h).
  */
 #pragma once
 

@@ -1,0 +1,99 @@
+/* A ring of runs of pages.  Neighbours that change together, as those of a notice do, are one run. */
+#include "protocol/coherence/changes.h"
+
+#include "protocol/coherence/pin.h"
+#include "protocol/coherence/protection.h"
+#include "protocol/page/region.h"
+
+static struct change *change_at(const struct changes *changes, uint64_t position)
+{
+    return &changes->log[position % CHANGES_KEPT];
+}
+
+void changes_add(struct node *node, const struct page *page)
+{
+    struct changes *changes = node->changes;
+    const struct region *region = page_region(page);
+    uint64_t index = page_index(page);
+    if (!changes->log)
+        changes->log = pool_take_persistent(&node->pool, CHANGES_KEPT * sizeof *changes->log);
+    if (changes->count > changes->followed) {
+        struct change *last = change_at(changes, changes->count - 1);
+        bool same = last->region == region->id && last->pages < UINT32_MAX;
+        if (same && index == last->first + last->pages - 1)
+            return;
+        if (same && index == last->first + last->pages) {
+            last->pages++;
+            return;
+        }
+    }
+    *change_at(changes, changes->count++) = (struct change){.region = region->id, .pages = 1, .first = index};
+}
+
+static enum access allowed(const struct page *page)
+{
+    if (!page_valid(page))
+        return ACCESS_NONE;
+    return page_open(page) ? ACCESS_WRITE : ACCESS_READ;
+}
+
+static void follow_page(struct node *node, struct page *page)
+{
+    enum access has = page_access(node, page);
+    if (has == ACCESS_NONE || has <= allowed(page) || pin_find(node, page))
+        return;
+    protection_set(node, page, allowed(page));
+    if (page_access(node, page) == ACCESS_NONE) {
+        page_region(page)->stats.invalidations++;
+        page_event(node, EVENT_STALE, page, NODE_NONE);
+    }
+}
+
+static void follow_all(struct node *node)
+{
+    for (uint32_t i = 0; i < node->regions->count; i++)
+        for (struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
+            for (int k = 0; k < REGION_BLOCK_PAGES; k++)
+                follow_page(node, &block->pages[k]);
+}
+
+static bool overtaken(const struct changes *changes, uint32_t space)
+{
+    return changes->count - changes->seen[space] > CHANGES_KEPT;
+}
+
+void changes_follow(struct node *node)
+{
+    struct changes *changes = node->changes;
+    uint64_t *seen = &changes->seen[node->me];
+    context_assert(node, *seen <= changes->count, "changes: a space has followed more than has changed");
+    if (overtaken(changes, node->me))
+        follow_all(node);
+    else
+        for (uint64_t at = *seen; at < changes->count; at++) {
+            const struct change *change = change_at(changes, at);
+            struct region *region = region_find(node->regions, change->region);
+            uint64_t behind, end = change->first + change->pages;
+            for (uint64_t index = change->first; region && index < end; index += behind) {
+                struct page *page = region_pages(region, &node->pool, index, end, &behind);
+                for (uint64_t k = 0; k < behind; k++)
+                    follow_page(node, page + k);
+            }
+        }
+    protection_flush(node); /* a seal and an inspection rely on it */
+    *seen = changes->followed = changes->count;
+}
+
+bool changes_to_follow(const struct node *node, const struct page *page, uint32_t space)
+{
+    const struct changes *changes = node->changes;
+    if (overtaken(changes, space))
+        return true;
+    for (uint64_t at = changes->seen[space]; at < changes->count; at++) {
+        const struct change *change = change_at(changes, at);
+        bool here = change->region == page_region(page)->id;
+        if (here && page_index(page) - change->first < change->pages)
+            return true;
+    }
+    return false;
+}
