@@ -146,13 +146,13 @@ BODIES = {
     "withdrawn": [("lock", "I")],
     "arrive": [("class", "I"), ("variants", VARIANT), ("refusing", "I"), ("refusal", text), ("forgotten", IDS),
                ("intervals", INTERVAL)],
-    "depart": [("class", "I"), ("outcome", "I"), ("stamp", "Q"), ("text", text),
+    "depart": [("class", "I"), ("number", "Q"), ("outcome", "I"), ("stamp", "Q"), ("text", text),
                ("agreed", lambda stream, value, _: stream.fields(VARIANT, value)), ("forgotten", IDS),
                ("intervals", INTERVAL)],
     "add": [("counter", "I"), ("ticket", "Q"), ("delta", "q")],
     "sum": [("ticket", "Q"), ("before", "q")],
     "request_collection": [],
-    "collect": [],
+    "collect": [("number", "Q")],
     "roll_call": [("meeting", "Q"), ("caller", "I"), ("call", "I")],
     "absent": [("meeting", "Q"), ("call", "I")],
     "held": [("lock", "I"), ("hops", HOP)],
@@ -275,7 +275,7 @@ class Node:
     """Node `rank` of a job whose other nodes are the test."""
 
     def __init__(self, library, rank, size):
-        self.library, self.rank = library, rank
+        self.library, self.rank, self.departures = library, rank, 0
         self.home = library.fuzz_node_new(rank, size, 1 << 30)
 
     def __enter__(self):
@@ -312,7 +312,8 @@ class Node:
         made = up["variants"][0]
         assert (made["kind"], made["number0"], made["number1"]) == (kind, b, c)
         assert (made["first"], made["nodes"]) == (self.rank, 1)
-        self.receive(0, "depart", departure(agreed={**made, **agreed}))
+        self.departures += 1
+        self.receive(0, "depart", departure(number=self.departures, agreed={**made, **agreed}))
         self.do(TAKE)
         return made
 
@@ -327,7 +328,8 @@ class Node:
 
 
 def departure(**fields):
-    value = {"class": 0, "outcome": 0, "stamp": 1, "text": b"", "agreed": variant(), "forgotten": [], "intervals": []}
+    value = {"class": 0, "number": 1, "outcome": 0, "stamp": 1, "text": b"", "agreed": variant(), "forgotten": [],
+             "intervals": []}  # fmt: skip
     return {**value, **fields}
 
 
@@ -403,7 +405,7 @@ def test_the_root_answers_with_the_intervals_of_all(library, first, second):
         assert [(to, kind) for to, kind, _ in sent] == [(1, "depart"), (2, "depart")]
         assert sent[0][2] == sent[1][2]
         down = sent[0][2]
-        assert (down["class"], down["outcome"], down["text"], down["forgotten"]) == (0, 0, b"", [])
+        assert (down["class"], down["number"], down["outcome"], down["text"], down["forgotten"]) == (0, 1, 0, b"", [])
         assert down["agreed"] == variant(first=0, nodes=3, what=b"a call")
         assert down["intervals"] == first + second
 
@@ -534,10 +536,10 @@ def test_pages_and_diffs_are_taken_in_and_served(library, data, whole):
 def test_a_wish_for_a_collection_goes_to_the_children(library):
     with Node(library, 0, 4) as node:
         node.receive(3, "request_collection", {})
-        assert node.sent() == [(child, "collect", {}) for child in (1, 2, 3)]
+        assert node.sent() == [(child, "collect", {"number": 1}) for child in (1, 2, 3)]
     with Node(library, 1, 6) as node:
-        node.receive(0, "collect", {})
-        assert node.sent() == [(5, "collect", {})]
+        node.receive(0, "collect", {"number": 1})
+        assert node.sent() == [(5, "collect", {"number": 1})]
 
 
 def test_the_roll_is_called_where_arrivals_are_missing(library):
@@ -721,15 +723,16 @@ def test_an_interval_from_the_future_dies(library, kind):
         node.do(POLL)
         node.do(ARRIVE, 1)
         intervals = [{"node": 0, "runs": 0, "stamp": FAR + 1, "list": []}]
-        value = departure(intervals=intervals) if kind == "depart" else {"lock": 0, "cuts": 1, "intervals": intervals}
+        grant = {"lock": 0, "cuts": 1, "intervals": intervals}
+        value = departure(number=2, intervals=intervals) if kind == "depart" else grant
         assert re.fullmatch(malformed(kind, 0), dies_of(node, 0, kind, value))
 
 
 def test_a_clock_at_its_end_dies(library):
     with Node(library, 1, 3) as node:
-        died = dies_of(node, 0, "collect", {}, stamp=2**62)
+        died = dies_of(node, 0, "collect", {"number": 1}, stamp=2**62)
         assert re.fullmatch(r"malformed message from rank 0 \(\d+ bytes\): not one of ours", died)
-        assert dies_of(node, 0, "collect", {}, stamp=2**62 - 1) is None
+        assert dies_of(node, 0, "collect", {"number": 1}, stamp=2**62 - 1) is None
 
 
 def test_a_short_request_for_a_lock_is_blamed_on_its_sender(library):

@@ -17,7 +17,7 @@
  *   DEPART              parent                  its children                   outcome, intervals sync/meeting.c
  *   ADD, SUM            a node                  home of the counter, and back  counter, number    sync/counter.c
  *   REQUEST_COLLECTION  a node                  node 0                         nothing            sync/collection.h
- *   COLLECT             parent                  its children                   nothing            sync/collection.h
+ *   COLLECT             parent                  its children                   number             sync/collection.h
  *   ROLL_CALL           a waiting node          along the tree                 meeting, caller    sync/roll.c
  *   ABSENT              a node that is missing  the caller                     meeting            sync/roll.c
  *   HELD                holder                  the node that waits behind it  lock, trail        sync/trail.c
@@ -51,7 +51,7 @@ enum message_kind {
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736435 }; /* "5dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736436 }; /* "6dsm": changes with the format */
 
 /* Of one message: what the transport can hold for it. */
 enum { MESSAGE_SEGMENTS_MAX = 32 };

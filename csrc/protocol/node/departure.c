@@ -30,12 +30,13 @@ static bool can_carry_out(const struct node *node, const struct variant *agreed)
     return page_bytes >= granule && power_of_two && value_repeats;
 }
 
-/* It comes down the tree, and not before this node's own arrival has gone up. */
-static bool is_due(const struct node *node, const struct message *message, uint32_t which)
+/* It comes down the tree, and not before this node's own arrival has gone up.  It may overtake the departure of the
+ * other class, and no further one. */
+static bool is_due(const struct node *node, const struct message *message, uint32_t which, uint64_t number)
 {
     node_id above = node->number ? tree_parent(node->number) : node->number;
     return which < MEETING_CLASSES && message->peer == above && node->meetings[which].state == MEETING_ARRIVED &&
-           !node->meetings[which].own;
+           !node->meetings[which].own && number > node->cuts && number - node->cuts <= meeting_departures_due(node);
 }
 
 /* Make the region inaccessible and forget all that this node knows of it. */
@@ -99,10 +100,15 @@ void departure_receive(struct node *node, struct message *message)
     struct reader reader = reader_of(message);
     struct outcome outcome;
     uint32_t which = reader_u32(&reader);
+    uint64_t number = reader_u64(&reader);
     ballot_read_outcome(&reader, &outcome);
     bool agreed = outcome.outcome == MEETING_AGREED;
-    if (reader.bad || !is_due(node, message, which) || (agreed && !can_carry_out(node, &outcome.agreed)))
+    if (reader.bad || !is_due(node, message, which, number) || (agreed && !can_carry_out(node, &outcome.agreed)))
         context_malformed(node, message);
+    if (number > node->cuts + 1) {
+        context_defer(node, message);
+        return;
+    }
     meeting_forward(node, message, (enum meeting_class)which);
 
     struct reader intervals = reader;

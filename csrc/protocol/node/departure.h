@@ -1,4 +1,7 @@
-/* departure - the steps of a node when a meeting departs, in this order:
+/* departure - the steps of a node when a meeting departs.
+ *
+ * Departures are numbered in the order of the cuts, those of threads and of the collection together.  One that overtook
+ * the one before is deferred.  Otherwise, in this order:
  *
  *   1. the departure goes on to the children
  *   2. its write notices are applied (sync/notices.h): pages become stale

@@ -15,7 +15,7 @@ void grant_receive(struct node *node, struct message *message)
         context_malformed(node, message);
     if (cuts > node->cuts) {
         /* No node can be further ahead than by the departures that this one has still to receive. */
-        if (cuts - node->cuts > meeting_under_way(node))
+        if (cuts - node->cuts > meeting_departures_due(node))
             context_malformed(node, message);
         /* The sender's log no longer holds the notices that this node's own departure will bring (R7). */
         context_defer(node, message);

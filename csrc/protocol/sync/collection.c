@@ -25,8 +25,11 @@ static void begin(struct node *node)
     context_assert(node, node->collection.phase == COLLECTION_IDLE, "collection: a collection begins in another one");
     for (int k = 0; k < TREE_CHILDREN; k++) {
         node_id child = tree_child(node->number, k, node->size);
-        if (child != NODE_NONE)
-            context_send(node, message_new(&node->pool, child, MESSAGE_COLLECT, RING_NOW, 0));
+        if (child == NODE_NONE)
+            continue;
+        struct message *message = message_new(&node->pool, child, MESSAGE_COLLECT, RING_NOW, 8);
+        message_put_u64(message, &node->pool, node->collection.count + 1);
+        context_send(node, message);
     }
     node->collection.phase = COLLECTION_ARRIVING;
     node->collection.requested = true;
@@ -45,26 +48,28 @@ void collection_request(struct node *node)
         context_send(node, message_new(&node->pool, 0, MESSAGE_REQUEST_COLLECTION, RING_NOW, 0));
 }
 
-static void check_empty(const struct node *node, const struct message *message)
+void collection_receive_request(struct node *node, const struct message *message)
 {
     struct reader reader = reader_of(message);
     if (!reader_ended(&reader))
         context_malformed(node, message);
-}
-
-void collection_receive_request(struct node *node, const struct message *message)
-{
-    check_empty(node, message);
     if (node->number == 0 && node->collection.phase == COLLECTION_IDLE)
         begin(node);
 }
 
-void collection_receive_collect(struct node *node, const struct message *message)
+void collection_receive_collect(struct node *node, struct message *message)
 {
-    check_empty(node, message);
-    if (node->collection.phase != COLLECTION_IDLE)
-        context_panic(node, "a collection begins while another is under way");
-    begin(node);
+    struct reader reader = reader_of(message);
+    uint64_t number = reader_u64(&reader), next = node->collection.count + 1;
+    bool begins = node->collection.phase == COLLECTION_IDLE && number == next;
+    bool ends = node->collection.phase == COLLECTION_FORGETTING && !node->meetings[MEETING_COLLECTION].own;
+    bool early = ends && number == next + 1;
+    if (!reader_ended(&reader) || !(begins || early) || message->peer != tree_parent(node->number))
+        context_malformed(node, message);
+    if (early)
+        context_defer(node, message);
+    else
+        begin(node);
 }
 
 /* ---- steps over all pages --------------------------------------------------------------------------------------- */

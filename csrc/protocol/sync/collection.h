@@ -1,7 +1,10 @@
 /* collection - garbage collection: four meetings after which no node needs any diff, twin, vector or log.
  *
  * It is a meeting of the nodes, not of their threads, so that a program with locks only is collected, too.  Node 0
- * starts it when any node's protocol memory exceeds its budget.
+ * starts it when any node's protocol memory exceeds its budget.  COLLECT carries the collection's number and goes down
+ * the tree; where it overtakes the last departure of the collection before, it is deferred until that comes.
+ *
+ *   COLLECT := uint64 number of the collection, the first is 1
  *
  *   IDLE        a node arrives at the first meeting
  *   ARRIVING    first departure
@@ -35,4 +38,4 @@ void collection_request(struct node *node);
 /* A departure of the collection's meeting; `stamp` is the root's. */
 void collection_departed(struct node *node, stamp stamp);
 void collection_receive_request(struct node *node, const struct message *message);
-void collection_receive_collect(struct node *node, const struct message *message);
+void collection_receive_collect(struct node *node, struct message *message);

@@ -1,7 +1,7 @@
 /* An arrival is a tally of the ballots below a node of the tree, and the intervals that are known there, each once.
  *
  *   ARRIVE := uint32 class, tally, intervals
- *   DEPART := uint32 class, outcome, intervals            tally, outcome: ballot.h; intervals: notices.h
+ *   DEPART := uint32 class, uint64 number, outcome, intervals        tally, outcome: ballot.h; intervals: notices.h
  */
 #include "protocol/sync/meeting.h"
 
@@ -68,10 +68,12 @@ static void pass_up(struct node *node, enum meeting_class which)
     enum ring ring = !root && which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
     struct message *up = message_new(&node->pool, to, kind, ring, 512);
     message_put_u32(up, &node->pool, which);
-    if (root)
+    if (root) {
+        message_put_u64(up, &node->pool, node->cuts + meeting_departures_due(node) + 1);
         ballot_decide(node, up, &tally);
-    else
+    } else {
         ballot_put(node, up, &tally);
+    }
     notices_merge(node, up, from, readers, froms);
     context_send(node, up);
     for (uint32_t i = 0; i < froms; i++)
@@ -176,10 +178,10 @@ bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next)
     return number == next && node->meetings[MEETING_THREADS].state == MEETING_ARRIVED;
 }
 
-uint64_t meeting_under_way(const struct node *node)
+uint64_t meeting_departures_due(const struct node *node)
 {
     uint64_t count = 0;
     for (int which = 0; which < MEETING_CLASSES; which++)
-        count += node->meetings[which].state == MEETING_ARRIVED;
+        count += node->meetings[which].state == MEETING_ARRIVED && !node->meetings[which].own;
     return count;
 }

@@ -6,8 +6,9 @@
  * goes down and lists the intervals of all (node/departure.h).  So a meeting of 1,000 nodes costs ten hops, five up and
  * five down, and every node handles each notice once.
  *
- * Two meetings may be under way at a time, one of application threads and one of the collection.  Each node sees all
- * departures in the same order, because they come down one tree over channels that keep their order.
+ * Two meetings may be under way at a time, one of application threads and one of the collection.  Each node takes all
+ * departures in the order in which the root decided them: a departure carries its number, and a node defers one that
+ * overtook the one before (node/departure.h).
  *
  *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  DEPARTED  -- meeting_take -->  IDLE
  *
@@ -51,5 +52,5 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
 /* Other nodes may have departed already and use its result: a lock or counter of the number that is next
  * here. Such a message is deferred until this node departs, too. */
 bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next);
-/* Departures that this node has still to receive. */
-uint64_t meeting_under_way(const struct node *node);
+/* Departures that may be on their way to this node: of the meetings at which all below it have arrived. */
+uint64_t meeting_departures_due(const struct node *node);

@@ -1,5 +1,5 @@
-/* Meetings are numbered by the departures before them.  A call comes along the tree, behind the departures that its
- * caller has seen, so that a node which it is news for has not arrived.
+/* Meetings are numbered by the departures before them.  A call that overtakes a departure, or is overtaken by one, is
+ * about another meeting than the receiver's and is not answered; the next call is.
  *
  *   ROLL_CALL := uint64 meeting, uint32 caller, uint32 call
  *   ABSENT    := uint64 meeting, uint32 call
@@ -30,7 +30,7 @@ static void answer(struct node *node, const struct call *call)
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
     bool arrived = meeting->state == MEETING_ARRIVED;
     if (call->meeting != meeting->passed || (arrived && !meeting->own))
-        return; /* over, or all below have arrived */
+        return; /* over, or not begun here, or all below have arrived */
     if (!arrived && call->caller != node->number) {
         struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 16);
         message_put_u64(message, &node->pool, call->meeting);
