@@ -143,7 +143,7 @@ BODIES = {
     "grant": [("lock", "I"), ("cuts", "Q"), ("intervals", INTERVAL)],
     "busy": [("lock", "I")],
     "withdraw": [("lock", "I"), ("ahead", "I")],
-    "withdrawn": [("lock", "I")],
+    "withdrawn": [("lock", "I"), ("follows", "I")],
     "arrive": [("class", "I"), ("variants", VARIANT), ("refusing", "I"), ("refusal", text), ("forgotten", IDS),
                ("intervals", INTERVAL)],
     "depart": [("class", "I"), ("number", "Q"), ("outcome", "I"), ("stamp", "Q"), ("text", text),
@@ -448,14 +448,14 @@ def test_who_is_refused_hands_on_who_waits_behind(library, known):
         node.receive(0, "pass", request)
         node.receive(2, "busy", {"lock": 0})
         assert node.sent() == [(0, "withdraw", {"lock": 0, "ahead": 2}), (2, "pass", request)]
-        node.receive(0, "withdrawn", {"lock": 0})
+        node.receive(0, "withdrawn", {"lock": 0, "follows": 1})
     with Node(library, 0, 3) as manager:
         manager.do(ARRIVE, LOCK_NEW)
         for child in (1, 2):
             manager.receive(child, "arrive", arrival(variants=[variant(first=child, kind=LOCK_NEW, what=b"a call")]))
         manager.sent()
         manager.receive(1, "withdraw", {"lock": 0, "ahead": 2})
-        assert manager.sent() == [(1, "withdrawn", {"lock": 0})]
+        assert manager.sent() == [(1, "withdrawn", {"lock": 0, "follows": 1})]
 
 
 @hypothesis.given(numbers, signed, signed)

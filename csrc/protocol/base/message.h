@@ -12,7 +12,7 @@
  *   GRANT               holder                  next node                      cuts, intervals    node/grant.h
  *   BUSY                the last requester      a node that only tries         lock               sync/lock.h
  *   WITHDRAW            a refused node          manager of the lock            lock, predecessor  sync/lock.h
- *   WITHDRAWN           manager                 the refused node               lock               sync/lock.h
+ *   WITHDRAWN           manager                 the refused node               lock, follower     sync/lock.h
  *   ARRIVE              child                   its parent in the tree         tally, intervals   sync/meeting.c
  *   DEPART              parent                  its children                   outcome, intervals sync/meeting.c
  *   ADD, SUM            a node                  home of the counter, and back  counter, number    sync/counter.c

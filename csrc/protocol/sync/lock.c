@@ -68,6 +68,9 @@ static void check_state(const struct node *node, const struct lock *lock)
     context_assert(node, lock->asked_trying || !lock->withdrawing, "lock: withdraws a request that is firm");
     context_assert(node, lock->withdrawing == (lock->predecessor != NODE_NONE),
                    "lock: withdraws and knows no predecessor");
+    context_assert(node, lock->withdrawing || !(lock->passed_on || lock->follower_due),
+                   "lock: a node that stays in the chain has a follower");
+    context_assert(node, !lock->passed_on || !lock->follower_due, "lock: a request is awaited that went on");
     context_assert(node, lock->waiting == NODE_NONE || !lock->withdrawing, "lock: a node waits behind one that leaves");
     context_assert(node, lock->waiting != NODE_NONE || !lock->waiting_vector.count,
                    "lock: no node waits, and it has notices");
@@ -291,6 +294,16 @@ void lock_receive_acquire(struct node *node, struct message *message)
     pass_on(node, message, last);
 }
 
+/* Refused, and no request will come here any more. */
+static void leave_chain(struct node *node, struct lock *lock)
+{
+    context_assert(node, lock->waiting == NODE_NONE, "lock: a node waits behind one that has left");
+    lock->withdrawing = lock->asked = lock->passed_on = lock->follower_due = false;
+    lock->predecessor = NODE_NONE;
+    lock_forget_trail(node, lock);
+    node->wake = true;
+}
+
 void lock_receive_pass(struct node *node, const struct message *message)
 {
     struct reader reader = reader_of(message);
@@ -298,13 +311,19 @@ void lock_receive_pass(struct node *node, const struct message *message)
     struct lock *lock = request.lock;
     context_event(node, EVENT_PASS, lock->id, request.who);
     check_state(node, lock);
-    if (lock->withdrawing) {
-        pass_on(node, message, lock->predecessor);
-        return;
-    }
     if (!lock->token && !lock->asked)
         context_panic(node, "lock %u: rank %d waits behind this one, which has no token to come", lock->id,
                       request.who);
+    if (lock->passed_on)
+        context_panic(node, "lock %u: rank %d follows this one, which had a follower", lock->id, request.who);
+    if (lock->withdrawing) {
+        pass_on(node, message, lock->predecessor);
+        if (lock->follower_due)
+            leave_chain(node, lock);
+        else
+            lock->passed_on = true;
+        return;
+    }
     if (lock->waiting != NODE_NONE)
         context_panic(node, "lock %u: ranks %d and %d both wait behind this one", lock->id, lock->waiting, request.who);
     if (request.who == node->number)
@@ -341,6 +360,7 @@ void lock_receive_busy(struct node *node, const struct message *message)
         message_put_vector(pass, &node->pool, &lock->waiting_vector);
         lock->waiting = NODE_NONE;
         vector_clear(&lock->waiting_vector, &node->pool);
+        lock->passed_on = true;
         context_send(node, pass);
     }
     check_state(node, lock);
@@ -355,10 +375,12 @@ void lock_receive_withdraw(struct node *node, const struct message *message)
     if (!reader_ended(&reader) || !lock || manager_of(node, lock) != node->number ||
         predecessor >= (uint32_t)node->size)
         context_malformed(node, message);
-    if (lock->tail == message->peer)
+    bool follows = lock->tail != message->peer;
+    if (!follows)
         lock->tail = (node_id)predecessor;
     struct message *withdrawn = message_new(&node->pool, message->peer, MESSAGE_WITHDRAWN, RING_NEVER, 8);
     message_put_u32(withdrawn, &node->pool, lock->id);
+    message_put_u32(withdrawn, &node->pool, follows);
     context_send(node, withdrawn);
 }
 
@@ -366,13 +388,14 @@ void lock_receive_withdrawn(struct node *node, const struct message *message)
 {
     struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
-    if (!reader_ended(&reader) || !lock || !lock->withdrawing)
+    bool follows = reader_u32(&reader) != 0;
+    bool awaited = lock && lock->withdrawing && !lock->follower_due && (follows || !lock->passed_on);
+    if (!reader_ended(&reader) || !awaited)
         context_malformed(node, message);
-    context_assert(node, lock->waiting == NODE_NONE, "lock: a node waits behind one that has left");
-    lock->withdrawing = lock->asked = false;
-    lock->predecessor = NODE_NONE;
-    lock_forget_trail(node, lock);
-    node->wake = true;
+    if (!follows || lock->passed_on)
+        leave_chain(node, lock);
+    else
+        lock->follower_due = true;
 }
 
 void lock_take_token(struct node *node, struct lock *lock)

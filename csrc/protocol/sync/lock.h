@@ -14,18 +14,20 @@
  * holds the token for a thread, or whose own request is firm: it keeps its place in the chain until the next request
  * reaches it.  A refused node leaves the chain again, so that the next try finds the lock as it is then:
  *
- *   ASKED  -- BUSY from a predecessor -->  WITHDRAWING  -- the manager has taken note -->  REMOTE
+ *   ASKED  -- BUSY from a predecessor -->  WITHDRAWING  -- WITHDRAWN, and the follower's PASS if any -->  REMOTE
  *
- * A request that reaches a node that is WITHDRAWING goes on to its predecessor; the manager, if no node asked since,
- * names its predecessor as the end of the chain, and by then everything it sent to the node that leaves has arrived
- * there.  Behind a try that is not answered yet a request waits: it goes on to its predecessor with the BUSY, or is
- * answered when the token comes.
+ * The manager answers WITHDRAW with WITHDRAWN.  If no node asked since, the predecessor is the end of the chain again,
+ * and no request will reach the refused node.  Otherwise the manager has sent it exactly one request, that of the
+ * *follower*, and WITHDRAWN says so.  The refused node passes that request on to its predecessor, and stays in the
+ * chain until it has, because WITHDRAWN may overtake the request.  Behind a try that is not answered yet a request
+ * waits: it goes on to the predecessor with the BUSY, or is answered when the token comes.
  *
  * Invariants (node/check.c)
  *  1. held implies token.
  *  2. asked implies not token.
  *  3. A node waits behind another at most once (one request per node and lock is outstanding).
- *  4. withdrawing implies asked, by a thread that tries.
+ *  4. withdrawing implies asked, by a thread that tries; no node waits meanwhile.
+ *  5. passed_on and follower_due imply withdrawing, and exclude each other.
  */
 #pragma once
 
@@ -79,6 +81,8 @@ struct lock {
     bool token, held, asked;
     bool asked_trying; /* the request that is under way was made by a thread that tries; */
     bool withdrawing;  /* it was refused, by its predecessor */
+    bool passed_on;    /* while it withdraws: the follower's request went on to the predecessor, */
+    bool follower_due; /* or is on its way here, as the manager says */
     node_id predecessor;
     node_id tail;                 /* at the manager: the last requester */
     node_id waiting;              /* the node that gets the token next, or NODE_NONE */
