@@ -8,7 +8,7 @@
  *   cell         a few neighbouring bytes of one region that are used together
  *   slot         a region, as the program names it (its number is known only when the meeting has agreed)
  *   truth        the bytes of a slot as the latest writes in the order of the schedule have left them
- *   channel      messages from one node to another that are under way, first in first out
+ *   channel      messages from one node to another that are under way; they may overtake each other (knob `disorder`)
  *   blocked      a thread was told to wait, and asks again only after its node said `wake`
  *   bystander    another thread of the node, which goes on reading and writing while the protocol changes protection
  *
@@ -51,6 +51,7 @@ struct sim_knobs {
     int64_t preopen;         /* permille */
     int64_t deliver;         /* permille of the steps that deliver a message if there is one */
     int64_t stalls;          /* permille of the steps that stall a channel or a thread for a while */
+    int64_t disorder;        /* permille of the messages that may overtake earlier ones of their channel */
     int64_t bystanders;      /* permille of the changes of protection that others use to read and write */
     int64_t edges;           /* mappings that the simulated kernel has room for; 0: plenty */
     int64_t edges_told;      /* 1: the port names that limit, 0: protection just fails */
@@ -67,7 +68,7 @@ struct sim_knobs {
 
 /* Sums over runs. */
 struct sim_stats {
-    uint64_t programs, steps, deliveries, messages, message_bytes, node_runs;
+    uint64_t programs, steps, deliveries, overtaken, messages, message_bytes, node_runs;
     uint64_t reads, writes, peeks, bystander_accesses;
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
     uint64_t pages_received, diffs_received, diffs_made, twins_made, intervals_closed, notices_received, invalidations;

@@ -81,6 +81,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(programs);
     SHOW(steps);
     SHOW(deliveries);
+    SHOW(overtaken);
     SHOW(messages);
     SHOW(message_bytes);
     SHOW(node_runs);

@@ -1,4 +1,4 @@
-/* The network that MPI promises: reliable, in order between two nodes, anything between others. */
+/* The network: reliable, and no order is promised, not between two nodes either (knob `disorder`). */
 #include "sim_world.h"
 
 #include <stdlib.h>
@@ -104,6 +104,26 @@ static struct parcel *channel_take(struct sim *sim, int index)
     return parcel;
 }
 
+/* A message of the channel comes to its front, past those that were sent before. */
+static void overtake(struct sim *sim, struct channel *channel)
+{
+    struct parcel **link = &channel->head, *parcel;
+    uint32_t count = 0;
+    for (parcel = channel->head; parcel; parcel = parcel->next)
+        count++;
+    for (uint32_t i = sim_random_below(&sim->random, count); i > 0; i--)
+        link = &(*link)->next;
+    parcel = *link;
+    if (parcel == channel->head)
+        return;
+    *link = parcel->next;
+    if (!parcel->next)
+        channel->tail = link;
+    parcel->next = channel->head;
+    channel->head = parcel;
+    sim->stats.overtaken++;
+}
+
 static struct parcel *last_of(struct sim *sim, int from, int to)
 {
     struct parcel *parcel = sim_channel(sim, from, to)->head;
@@ -206,8 +226,11 @@ void sim_deliver(struct sim *sim, int index)
 {
     int from = index / SIM_NODES_MAX, to = index % SIM_NODES_MAX;
     struct sim_node *home = &sim->nodes[to];
-    struct parcel *parcel = sim->channels[index].head;
+    struct channel *channel = &sim->channels[index];
     sim_runs(sim);
+    if (channel->head->next && sim_random_chance(&sim->random, sim->knobs.disorder))
+        overtake(sim, channel);
+    struct parcel *parcel = channel->head;
     sim->stats.deliveries++;
     if (!parcel->placed && sim_random_chance(&sim->random, sim->knobs.damage))
         damage(sim, parcel);

@@ -22,9 +22,9 @@ static const struct {
     KNOB(prefetch),   KNOB(collect),    KNOB(budget_bytes), KNOB(readahead_bytes), KNOB(refetch_bytes),
     KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),        KNOB(whole),           KNOB(bulk),
     KNOB(eager),      KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),         KNOB(stalls),
-    KNOB(bystanders), KNOB(edges),      KNOB(edges_told),   KNOB(tries),           KNOB(pins),
-    KNOB(changes),    KNOB(counters),   KNOB(races),        KNOB(values),          KNOB(damage),
-    KNOB(check),      KNOB(steps_max),
+    KNOB(disorder),   KNOB(bystanders), KNOB(edges),        KNOB(edges_told),      KNOB(tries),
+    KNOB(pins),       KNOB(changes),    KNOB(counters),     KNOB(races),           KNOB(values),
+    KNOB(damage),     KNOB(check),      KNOB(steps_max),
 #undef KNOB
 };
 
@@ -125,6 +125,7 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     CHOOSE(check, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2);
     CHOOSE(bulk, 2, 2, 3, 1);
     CHOOSE(eager, 0, 500, 1000);
+    CHOOSE(disorder, 0, 300, 1000);
     CHOOSE(steps_max, 30000000); /* collections without end let nine nodes come through in 3 million */
 }
 
