@@ -18,7 +18,7 @@ struct delayed {
     int64_t due_ns; /* and not before */
 };
 
-/* Invariant: last is the end of the list that starts at first. */
+/* Invariant: last is the end of the list that starts at first; both are NULL where it is empty. */
 struct source {
     struct delayed *first, *last;
     int64_t slow_until_ns;
@@ -96,6 +96,30 @@ void chaos_keep(struct chaos *chaos, const struct envelope *envelope)
     choose_delay(chaos, source, delayed);
 }
 
+/* The first envelope of a source that is due; *before is the one before it.  MPI matches parts by their order only, so
+ * an envelope with parts overtakes none of those. */
+static struct delayed *first_due(const struct chaos *chaos, const struct source *source, int64_t now,
+                                 struct delayed **before)
+{
+    bool parts_before = false;
+    *before = NULL;
+    for (struct delayed *delayed = source->first; delayed; delayed = delayed->next) {
+        bool parts = delayed->envelope.kind != ENVELOPE_ALONE;
+        if (delayed->look <= chaos->looks && delayed->due_ns <= now && !(parts && parts_before))
+            return delayed;
+        parts_before = parts_before || parts;
+        *before = delayed;
+    }
+    return NULL;
+}
+
+static void take_out(struct source *source, struct delayed *before, const struct delayed *delayed)
+{
+    *(before ? &before->next : &source->first) = delayed->next;
+    if (!delayed->next)
+        source->last = before;
+}
+
 bool chaos_take(struct chaos *chaos, struct envelope *envelope)
 {
     if (chaos->kept == 0)
@@ -105,12 +129,10 @@ bool chaos_take(struct chaos *chaos, struct envelope *envelope)
     chaos->looks++;
     for (int i = 0; i < chaos->size; i++) {
         struct source *source = &chaos->sources[(begin + i) % chaos->size];
-        struct delayed *delayed = source->first;
-        if (!delayed || delayed->look > chaos->looks || delayed->due_ns > now)
+        struct delayed *before, *delayed = first_due(chaos, source, now, &before);
+        if (!delayed)
             continue;
-        source->first = delayed->next;
-        if (!source->first)
-            source->last = NULL;
+        take_out(source, before, delayed);
         chaos->kept--;
         *envelope = delayed->envelope;
         chaos->buffers.give(chaos->buffers.context, delayed, sizeof *delayed);

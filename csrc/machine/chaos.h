@@ -1,14 +1,14 @@
-/* chaos - a network as bad as MPI may be, for tests (DSM_CHAOS).
+/* chaos - a network as bad as MPI may be for nodes of several processes, for tests (DSM_CHAOS).
  *
  * It sits between MPI and the transport's caller: each envelope that has arrived is delayed, for a number of looks,
- * for some time, or because all messages of its source are slow for a while; and parts are received late.  Messages of
- * one source stay in their order, as MPI promises; those of different sources overtake each other, as MPI allows.  The
- * same seed gives the same dice, but not the same schedule: threads and MPI have theirs.
+ * for some time, or because all messages of its source are slow for a while; and parts are received late.  Messages
+ * overtake each other, those of one source, too, as if it sent from several endpoints.  The same seed gives the same
+ * dice, but not the same schedule: threads and MPI have theirs.
  *
  * States of an envelope: kept -> due -> taken.
  *
  * Invariants
- *  1. Envelopes of one source are taken in the order in which they were kept.
+ *  1. Envelopes of one source with parts are taken in the order in which they were kept.
  *  2. `kept` counts the envelopes in all lists.
  */
 #pragma once

@@ -5,7 +5,8 @@
  *
  * Invariants
  *  1. Messages are placed, and begun, in the order of their source: MPI matches parts by their order only.
- *  2. A message is taken only when no older one of its source is left, and so are messages without parts behind it.
+ *  2. A message is taken only when no older one of its source is left.  Without chaos, messages without parts wait
+ *     behind it.
  *  3. waiting[source] counts the messages of that source.
  */
 #pragma once

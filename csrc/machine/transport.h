@@ -10,7 +10,7 @@
  * States: asked (transport_open) -> open (transport_opened) -> closed.
  *
  * Invariants
- *  1. Between two ranks messages come out in the order in which they went in.
+ *  1. Between two ranks messages come out in the order in which they went in, unless chaos is on.
  *  2. The memory of a message belongs to the transport from transport_send until `give`; that of its parts must not
  *     change until `sent`.
  */
