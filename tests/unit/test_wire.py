@@ -242,7 +242,7 @@ FAR = 2**61  # stamps of the messages of these tests: above all that their bodie
 FAULT, STORE, ENQUEUE, POLL, ADD, ARRIVE, TAKE, MESSAGE = 0, 1, 2, 3, 6, 8, 9, 14  # enum fuzz_entry_kind
 ROLL, TELL = 17, 18
 WAIT_LOCK = 3
-ALLOCATE, LOCK_NEW, COUNTER_NEW = 2, 4, 5  # enum meeting_kind
+ALLOCATE, LOCK_NEW, COUNTER_NEW, COLLECT = 2, 4, 5, 7  # enum meeting_kind
 ROOM = 1 << 16
 
 
@@ -540,6 +540,135 @@ def test_a_wish_for_a_collection_goes_to_the_children(library):
     with Node(library, 1, 6) as node:
         node.receive(0, "collect", {"number": 1})
         assert node.sent() == [(5, "collect", {"number": 1})]
+
+
+# --- messages that overtake each other ------------------------------------------------------------------------------
+
+
+def collection_departure(number):
+    return departure(**{"class": 1}, number=number, agreed=variant(kind=COLLECT))
+
+
+def arrivals_sent(node):
+    return [value["class"] for _, kind, value in node.sent() if kind == "arrive"]
+
+
+def test_a_departure_that_overtakes_another_waits_for_it(library):
+    with Node(library, 1, 3) as node:
+        node.do(ARRIVE, 1)
+        node.receive(0, "collect", {"number": 1})
+        assert arrivals_sent(node) == [0, 1]
+        node.receive(0, "depart", collection_departure(2))
+        assert node.sent() == []
+        node.receive(0, "depart", departure(number=1))
+        assert arrivals_sent(node) == [1], "both were taken, so it arrives at the collection's second meeting"
+
+
+@pytest.mark.parametrize("number", [0, 2, 3, 2**40])
+@pytest.mark.parametrize("collecting", [False, True])
+def test_a_departure_of_a_number_that_cannot_be_dies(library, number, collecting):
+    """It would be kept for ever; one that overtakes another is possible where two meetings are under way."""
+    with Node(library, 1, 3) as node:
+        node.do(ARRIVE, 1)
+        if collecting:
+            node.receive(0, "collect", {"number": 1})
+        died = dies_of(node, 0, "depart", departure(number=number))
+        assert (died is None) == (collecting and number == 2)
+        assert died is None or re.fullmatch(malformed("depart", 0), died)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 2**40])
+def test_a_collection_begins_when_the_last_one_has_ended(library, number):
+    with Node(library, 1, 3) as node:
+        node.receive(0, "collect", {"number": 1})
+        for passed in (1, 2, 3):
+            node.receive(0, "depart", collection_departure(passed))
+        assert arrivals_sent(node) == [1, 1, 1, 1]
+        died = dies_of(node, 0, "collect", {"number": number})
+        assert (died is None) == (number == 2), "it overtook the last departure, or it cannot be"
+        if died is None:
+            assert node.sent() == []
+            node.receive(0, "depart", collection_departure(4))
+            assert arrivals_sent(node) == [1]
+
+
+@pytest.mark.parametrize(("phase", "number"), [(0, 0), (0, 2), (1, 2), (3, 2), (4, 1), (4, 3)])
+def test_a_collection_of_a_number_that_cannot_be_dies(library, phase, number):
+    with Node(library, 1, 3) as node:
+        if phase:
+            node.receive(0, "collect", {"number": 1})
+        for passed in range(1, phase):
+            node.receive(0, "depart", collection_departure(passed))
+        if phase == 4:
+            node.receive(0, "depart", collection_departure(4))
+        assert re.fullmatch(malformed("collect", 0), dies_of(node, 0, "collect", {"number": number}))
+    with Node(library, 1, 3) as node:
+        assert re.fullmatch(malformed("collect", 2), dies_of(node, 2, "collect", {"number": 1}))
+
+
+def refused(node):
+    """A try of lock 0, the request that follows it, and the word of rank 2 that the lock is held."""
+    node.meet(LOCK_NEW)
+    node.do(ENQUEUE, 0, 1)
+    node.do(POLL)
+    node.receive(2, "busy", {"lock": 0})
+    node.do(POLL)
+    assert [kind for _, kind, _ in node.sent()] == ["acquire", "withdraw"]
+    node.do(ENQUEUE, 0, 0)
+    return {"lock": 0, "who": 2, "trying": 0, "known": []}
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_refused_node_leaves_when_the_request_that_follows_it_has_gone_on(library, early):
+    """Not before, though the manager's word may overtake that request."""
+    with Node(library, 1, 3) as node:
+        follows = refused(node)
+        events = [("withdrawn", {"lock": 0, "follows": 1}), ("pass", follows)]
+        (first, value), second = events if early else reversed(events)
+        node.receive(0, first, value)
+        node.do(POLL)
+        assert node.sent() == ([] if early else [(2, "pass", follows)]), "it has not left, or it would ask again"
+        node.receive(0, *second)
+        node.do(POLL)
+        assert [kind for _, kind, _ in node.sent()] == (["pass", "acquire"] if early else ["acquire"])
+
+
+def test_a_second_request_that_follows_a_refused_node_dies(library):
+    with Node(library, 1, 3) as node:
+        follows = refused(node)
+        node.receive(0, "pass", follows)
+        assert dies_of(node, 0, "pass", follows) == "lock 0: rank 2 follows this one, which had a follower"
+
+
+@pytest.mark.parametrize("follows", [[0], [1, 1], [1, 0]])
+def test_a_word_of_the_manager_that_cannot_be_dies(library, follows):
+    """Nobody follows, and somebody did; or it is said twice."""
+    with Node(library, 1, 3) as node:
+        request = refused(node)
+        if follows == [0]:
+            node.receive(0, "pass", request)
+        *before, last = follows
+        for flag in before:
+            node.receive(0, "withdrawn", {"lock": 0, "follows": flag})
+        died = dies_of(node, 0, "withdrawn", {"lock": 0, "follows": last})
+        assert re.fullmatch(malformed("withdrawn", 0), died)
+
+
+def test_the_manager_says_whether_somebody_follows(library):
+    for last in (1, 2):
+        with Node(library, 0, 3) as manager:
+            manager.do(ARRIVE, LOCK_NEW)
+            for child in (1, 2):
+                made = arrival(variants=[variant(first=child, kind=LOCK_NEW, what=b"a call")])
+                manager.receive(child, "arrive", made)
+            for who in sorted({1, last}):
+                manager.receive(who, "acquire", {"lock": 0, "who": who, "trying": 1, "known": []})
+            manager.sent()
+            manager.receive(1, "withdraw", {"lock": 0, "ahead": 0})
+            assert manager.sent() == [(1, "withdrawn", {"lock": 0, "follows": int(last == 2)})]
+
+
+# --- roll calls and trails --------------------------------------------------------------------------------------------
 
 
 def test_the_roll_is_called_where_arrivals_are_missing(library):
