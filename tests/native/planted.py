@@ -336,8 +336,8 @@ FAULTS = (
     Fault(
         "locks: a refused try stays in the chain",
         "sync/lock.c",
-        "    if (lock->tail == message->peer)\n",
-        "    if (lock->tail == NODE_NONE)\n",
+        "    if (!follows)\n        lock->tail",
+        "    if (lock->tail == NODE_NONE)\n        lock->tail",
         ("--tries=450",),
     ),
     Fault(
@@ -352,6 +352,14 @@ FAULTS = (
         "node/departure.c",
         "    if (number > node->cuts + 1) {\n",
         "    if (false) {\n",
+    ),
+    Fault(
+        "order: departures have no number",
+        "node/departure.c",
+        " && number > node->cuts && number - node->cuts <= meeting_departures_due(node);",
+        ";",
+        (),
+        (("node/departure.c", "    if (number > node->cuts + 1) {\n", "    if (false) {\n"),),
     ),
     Fault(
         "order: a departure that overtook another is malformed",
@@ -374,15 +382,15 @@ FAULTS = (
     Fault(
         "order: a collection begins before the last one has ended",
         "sync/collection.c",
-        "    if (early)\n        context_defer(node, message);\n",
+        "    if (overtakes)\n        context_defer(node, message);\n",
         "    if (false)\n        context_defer(node, message);\n",
         ("--collect=30",),
     ),
     Fault(
-        "order: a collection that begins early is malformed",
+        "order: a COLLECT that overtakes the end of the last collection is malformed",
         "sync/collection.c",
-        "    bool early = ends && number == next + 1;\n",
-        "    bool early = ends && number == next;\n",
+        "    bool overtakes = ends && number == next + 1;\n",
+        "    bool overtakes = ends && number == next;\n",
         ("--collect=30",),
     ),
     Fault(

@@ -6,6 +6,8 @@
  *
  * A thread that waits asks again after `wake`: access_fault, lock_poll, counter_poll, meeting_take are all questions
  * that can be repeated.  node_settle delivers the messages of a node to itself.
+ *
+ * No order of messages is needed, not of one sender's either (docs/wire.md says why, for each kind).
  */
 #pragma once
 
@@ -20,7 +22,7 @@ void node_free(struct node *node);
 /* A message of another node; the node takes it. */
 void node_receive(struct node *node, struct message *message);
 /* The wire of a message of another node has come, and segments travel behind it: says where they go.  When they are
- * there, node_receive takes the message.  Messages of one sender are placed in their order. */
+ * there, node_receive takes the message.  Messages are placed and received in any order, those of one sender, too. */
 void node_place(struct node *node, struct message *message);
 /* All bytes of a message with segments, which came out of the outbox, have been taken; the node takes it back. */
 void node_sent(struct node *node, struct message *message);

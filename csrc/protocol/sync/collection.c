@@ -63,10 +63,10 @@ void collection_receive_collect(struct node *node, struct message *message)
     uint64_t number = reader_u64(&reader), next = node->collection.count + 1;
     bool begins = node->collection.phase == COLLECTION_IDLE && number == next;
     bool ends = node->collection.phase == COLLECTION_FORGETTING && !node->meetings[MEETING_COLLECTION].own;
-    bool early = ends && number == next + 1;
-    if (!reader_ended(&reader) || !(begins || early) || message->peer != tree_parent(node->number))
+    bool overtakes = ends && number == next + 1;
+    if (!reader_ended(&reader) || !(begins || overtakes) || message->peer != tree_parent(node->number))
         context_malformed(node, message);
-    if (early)
+    if (overtakes)
         context_defer(node, message);
     else
         begin(node);
