@@ -49,8 +49,8 @@ struct taken_signal {
 struct fault {
     fault_server *_Atomic server;
     void *context;
-    uintptr_t range, view;
-    uint64_t bytes;
+    uintptr_t range, more;
+    uint64_t bytes, more_bytes;
     pid_t process; /* a child of fork() runs the handler, too */
     struct code code;
     void (*explain)(enum fault_death how, uintptr_t value);
@@ -89,8 +89,8 @@ static void explain_bus_error(const struct fault *fault, const siginfo_t *info)
                                "(use more hosts or smaller arrays, or raise the memory limit)\n";
     uintptr_t address = (uintptr_t)info->si_addr;
     bool in_range = address - fault->range < fault->bytes;
-    bool in_view = fault->view && address - fault->view < fault->bytes;
-    if (info->si_code == BUS_ADRERR && (in_range || in_view)) {
+    bool in_more = address - fault->more < fault->more_bytes;
+    if (info->si_code == BUS_ADRERR && (in_range || in_more)) {
         ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
         (void)ignored;
     }
@@ -321,7 +321,7 @@ int fault_install(void *range, uint64_t bytes, fault_server *server, void *conte
         return -EBUSY;
     fault->range = (uintptr_t)range;
     fault->bytes = bytes;
-    fault->view = 0;
+    fault->more_bytes = 0;
     fault->context = context;
     fault->process = getpid();
     code_find(&fault->code);
@@ -363,11 +363,13 @@ const char *fault_thief(void)
     return fault ? fault->thief : "";
 }
 
-void fault_explain_view(const void *view)
+void fault_explain_memory(const void *at, uint64_t bytes)
 {
     struct fault *fault = atomic_load(&the_fault);
-    if (fault)
-        fault->view = (uintptr_t)view;
+    if (!fault)
+        return;
+    fault->more = (uintptr_t)at;
+    fault->more_bytes = bytes;
 }
 
 void fault_explain_death(void (*explain)(enum fault_death how, uintptr_t value))

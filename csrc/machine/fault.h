@@ -28,9 +28,9 @@ typedef int fault_server(void *context, uint64_t offset, bool write, bool by_mpi
 int fault_install(void *range, uint64_t bytes, fault_server *server, void *context);
 void fault_remove(void);
 
-/* A second view of the same bytes, where faults are not served: SIGBUS there, too, means that the machine's memory is
- * exhausted, and is explained in one line before it goes to the former handler. */
-void fault_explain_view(const void *view);
+/* More memory that lies in files: SIGBUS there, too, means that the machine's memory is exhausted, and is explained in
+ * one line before it goes to the former handler. */
+void fault_explain_memory(const void *at, uint64_t bytes);
 
 enum fault_death {
     FAULT_CRASH, /* value: the address, outside of the range */

@@ -1,9 +1,5 @@
 /* Why a memfd mapped twice: a page must be complete before any thread of the program can see it, and mprotect is the
  * only switch that all threads see at once.  So the runtime writes through a view of its own.
- *
- * Why so large a range costs nothing: the file is sparse, shared file mappings are not charged against overcommit
- * (pages are, one by one, when they are touched), and page tables appear with the pages.  What does refuse a large
- * range is RLIMIT_AS, which counts both views, RLIMIT_FSIZE, and the processor's address space.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -18,10 +14,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -50,63 +42,21 @@ static uint64_t round_to_pages(uint64_t bytes)
     return (bytes + page_bytes - 1) / page_bytes * page_bytes;
 }
 
-static int open_backing(uint64_t bytes)
+/* The view lies behind the place of the application, or anywhere like it. */
+static int map_views(struct memory *memory, void *address, uint64_t bytes)
 {
-    /* The kernel answers a file beyond this limit with SIGXFSZ, which kills. */
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
-        return -EFBIG;
-    if (bytes > INT64_MAX)
-        return -ENOMEM;
-    int file = memfd_create("dsm", MFD_CLOEXEC);
-    if (file < 0)
-        return -errno;
-    if (ftruncate(file, (off_t)bytes) != 0) {
-        int error = errno == EFBIG || errno == EINVAL ? ENOMEM : errno;
-        close(file);
-        return -error;
-    }
-    return file;
-}
-
-/* A huge page lies at a multiple of its size, and so must the view; where the kernel chooses, there is more room
- * first. */
-static void *map_aligned(int file, uint64_t bytes, int protection, int flags)
-{
-    uint64_t room = bytes + MEMORY_HUGE_BYTES;
-    unsigned char *found = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (found == MAP_FAILED)
-        return MAP_FAILED;
-    uint64_t before = -(uintptr_t)found % MEMORY_HUGE_BYTES;
-    void *mapped = mmap(found + before, bytes, protection, flags | MAP_FIXED, file, 0);
-    if (mapped == MAP_FAILED) {
-        munmap(found, room);
-        return MAP_FAILED;
-    }
-    if (before)
-        munmap(found, before);
-    munmap(found + before + bytes, MEMORY_HUGE_BYTES - before);
-    return mapped;
-}
-
-/* Both MADV flags stay with every piece that mprotect cuts from the mapping later. */
-static int map_view(int file, void *address, uint64_t bytes, int protection, unsigned char **view)
-{
-    int flags = MAP_SHARED | MAP_NORESERVE | (address ? MAP_FIXED_NOREPLACE : 0);
-    void *mapped =
-        address ? mmap(address, bytes, protection, flags, file, 0) : map_aligned(file, bytes, protection, flags);
-    if (mapped == MAP_FAILED)
-        return -errno;
-    int error = 0;
-    if (address && mapped != address) /* a kernel before 4.17 takes the address for a hint */
-        error = EEXIST;
-    else if (madvise(mapped, bytes, MADV_DONTFORK) != 0 || madvise(mapped, bytes, MADV_DONTDUMP) != 0)
-        error = errno;
+    void *system, *application, *behind = address ? (unsigned char *)address + bytes : NULL;
+    int error = backing_map(memory->file, behind, bytes, PROT_READ | PROT_WRITE, &system);
+    if (error)
+        return error;
+    error = backing_map(memory->file, address, bytes, PROT_NONE, &application);
     if (error) {
-        munmap(mapped, bytes);
-        return -error;
+        munmap(system, bytes);
+        return error;
     }
-    *view = mapped;
+    memory->application = application;
+    memory->system = system;
+    memory->bytes = bytes;
     return 0;
 }
 
@@ -115,30 +65,26 @@ int memory_map(struct memory *memory, void *address, uint64_t bytes)
     *memory = (struct memory){.file = -1};
     if (bytes == 0 || bytes % (uint64_t)sysconf(_SC_PAGESIZE) != 0)
         return -EINVAL;
-    int file = open_backing(bytes);
+    int file = backing_open(bytes);
     if (file < 0)
         return file;
-    unsigned char *application = NULL, *system = NULL;
-    int error = map_view(file, NULL, bytes, PROT_READ | PROT_WRITE, &system);
-    if (error == 0)
-        error = map_view(file, address, bytes, PROT_NONE, &application);
-    if (error == -ENOMEM && system && address) {
-        /* An address that this kernel does not give to programs is refused in the same words as a limit; only for a
-         * limit does it help to ask for less. */
-        unsigned char *anywhere;
-        if (map_view(file, NULL, bytes, PROT_NONE, &anywhere) == 0) {
-            munmap(anywhere, bytes);
-            error = -EEXIST;
-        }
-    }
+    memory->file = file;
+    int error = map_views(memory, address, bytes);
     if (error) {
-        if (system)
-            munmap(system, bytes);
         close(file);
-        return error;
+        memory->file = -1;
     }
-    *memory = (struct memory){.application = application, .system = system, .bytes = bytes, .file = file};
-    return 0;
+    return error;
+}
+
+int memory_join(struct memory *memory, int file)
+{
+    int error = backing_replace(file, memory->system, memory->bytes, PROT_READ | PROT_WRITE);
+    if (!error)
+        error = backing_replace(file, memory->application, memory->bytes, PROT_NONE);
+    close(memory->file);
+    memory->file = file;
+    return error;
 }
 
 void memory_unmap(struct memory *memory)
@@ -179,14 +125,14 @@ static bool has_memory(const struct memory *memory, uint64_t offset, uint64_t by
 static bool make_huge(struct memory *memory, uint64_t offset)
 {
     enum { LEFT_MAX = 1 << 16 };
-    if (!memory->huge || has_memory(memory, offset, MEMORY_HUGE_BYTES))
+    if (!memory->huge || has_memory(memory, offset, BACKING_HUGE_BYTES))
         return false;
     if (memory->huge_left > 0) {
         memory->huge_left--;
         return false;
     }
     __atomic_fetch_or(memory->system + offset, 0, __ATOMIC_RELAXED); /* a thread may write there by now */
-    bool made = madvise(memory->system + offset, MEMORY_HUGE_BYTES, MADV_COLLAPSE) == 0;
+    bool made = madvise(memory->system + offset, BACKING_HUGE_BYTES, MADV_COLLAPSE) == 0;
     if (made)
         memory->huge_failures = 0;
     else {
@@ -207,26 +153,17 @@ int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum 
     if (offset > memory->bytes || bytes > memory->bytes - offset)
         return -EINVAL;
     if (access == MEMORY_WRITE)
-        for (uint64_t at = (offset + MEMORY_HUGE_BYTES - 1) / MEMORY_HUGE_BYTES * MEMORY_HUGE_BYTES;
-             at + MEMORY_HUGE_BYTES <= offset + bytes; at += MEMORY_HUGE_BYTES)
+        for (uint64_t at = (offset + BACKING_HUGE_BYTES - 1) / BACKING_HUGE_BYTES * BACKING_HUGE_BYTES;
+             at + BACKING_HUGE_BYTES <= offset + bytes; at += BACKING_HUGE_BYTES)
             make_huge(memory, at);
     return mprotect(memory->application + offset, bytes, protections[access]) == 0 ? 0 : -errno;
 }
 
-/* fallocate and MADV_REMOVE were measured alike: a hole costs what lies in it (1.4 us a page) and the page tables
- * around it; 1 TiB that holds nothing takes 30 us. */
 int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes)
 {
     if (offset > memory->bytes || bytes > memory->bytes - offset)
         return -EINVAL;
-    if (bytes == 0)
-        return 0;
-    int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    int result;
-    do
-        result = fallocate(memory->file, mode, (off_t)offset, (off_t)bytes);
-    while (result != 0 && errno == EINTR);
-    return result == 0 ? 0 : -errno;
+    return backing_discard(memory->file, offset, bytes);
 }
 
 /* By the system view a page costs 3.6 us (the fault 2.9), by the file 1.7, of which 1.2 can be spent before
@@ -249,8 +186,9 @@ void memory_put(struct memory *memory, uint64_t offset, const unsigned char *byt
 uint64_t memory_prepare(struct memory *memory, uint64_t offset, uint64_t end)
 {
     enum { PREPARED_BYTES = 4 * 4096 };
-    if (end % MEMORY_HUGE_BYTES == 0 && end - offset >= MEMORY_HUGE_BYTES && make_huge(memory, end - MEMORY_HUGE_BYTES))
-        return end - MEMORY_HUGE_BYTES;
+    if (end % BACKING_HUGE_BYTES == 0 && end - offset >= BACKING_HUGE_BYTES &&
+        make_huge(memory, end - BACKING_HUGE_BYTES))
+        return end - BACKING_HUGE_BYTES;
     uint64_t bytes = end - offset < PREPARED_BYTES ? end - offset : PREPARED_BYTES;
     (void)!fallocate(memory->file, FALLOC_FL_KEEP_SIZE, (off_t)(end - bytes), (off_t)bytes);
     return end - bytes;
@@ -273,8 +211,6 @@ uint64_t memory_touched(const struct memory *memory, uint64_t offset)
     return bits;
 }
 
-/* No huge pages here: they were measured five times dearer than small ones to touch first on a virtual machine, and
- * pools grow by little. */
 void *memory_chunk(size_t bytes)
 {
     if (bytes == 0 || bytes > SIZE_MAX / 2)

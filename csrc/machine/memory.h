@@ -6,7 +6,8 @@
  *
  * Invariants
  *  1. Both views show the same bytes at the same offset, of the whole range.
- *  2. Neither view is inherited by a child of fork(), nor written to a core file.
+ *  2. Mapped at an address, the system view lies behind the application view: pointers into it, too, mean the same on
+ *     every rank.
  */
 #pragma once
 
@@ -14,10 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum memory_access { MEMORY_NONE = 0, MEMORY_READ = 1, MEMORY_WRITE = 2 };
+#include "backing.h"
 
-/* Of x86-64, and of AArch64 with pages of 4 KiB; elsewhere the kernel refuses, and nothing is lost. */
-enum { MEMORY_HUGE_BYTES = 2 << 20 };
+enum memory_access { MEMORY_NONE = 0, MEMORY_READ = 1, MEMORY_WRITE = 2 };
 
 struct memory {
     unsigned char *application;
@@ -28,10 +28,12 @@ struct memory {
     uint32_t huge_left, huge_failures; /* how many to leave alone, and to leave alone after the next failure */
 };
 
-/* Try to map the range with the application view at `address` (NULL: anywhere), all of it inaccessible.
- * 0 or -errno: EEXIST where something is there already, ENOMEM over the limit of addresses, EFBIG over that of files,
- * and what memfd_create says. */
+/* Try to map a range of its own at `address` (NULL: both views anywhere), all of it inaccessible.  0 or -errno, as of
+ * backing.h. */
 int memory_map(struct memory *memory, void *address, uint64_t bytes);
+/* Map another process' file of the same size in place of the own one, at the same addresses, all of it inaccessible;
+ * takes the descriptor.  0 or -errno: then the range is lost. */
+int memory_join(struct memory *memory, int file);
 void memory_unmap(struct memory *memory);
 
 /* The k-th address (k = 0, 1, ...) worth trying for a range of `bytes`; NULL when there are no more. */
@@ -55,8 +57,7 @@ uint64_t memory_prepare(struct memory *memory, uint64_t offset, uint64_t end);
  * others were never touched, or given back, and read as zeros. */
 uint64_t memory_touched(const struct memory *memory, uint64_t offset);
 
-/* Zeroed anonymous memory for the protocol's pools, in whole machine pages; no malloc, so usable in a fault.  NULL
- * when there is none. */
+/* Zeroed memory of this process, in whole machine pages; no malloc, so usable in a fault.  NULL when there is none. */
 void *memory_chunk(size_t bytes);
 void memory_chunk_free(void *chunk, size_t bytes);
 /* A larger chunk in place of one (NULL with 0 bytes: none), with the same contents.  NULL when there is no memory. */

@@ -156,6 +156,8 @@ static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
 
 static void warn_forked(const struct runtime *runtime, uint64_t offset)
 {
+    if (arena_look(&runtime->arena) != 0)
+        return;
     const struct region *region = region_at(runtime->node->regions, offset);
     print_warning(
         runtime,
@@ -197,7 +199,8 @@ int faults_begin(struct runtime *runtime)
     int error = fault_install(runtime->memory.application, runtime->memory.bytes, serve_fault, runtime);
     if (error)
         return error_set(DSM_E_ENVIRONMENT, "cannot handle SIGSEGV: %s", strerror(-error));
-    fault_explain_view(runtime->memory.system);
+    /* The arena lies behind the system view. */
+    fault_explain_memory(runtime->memory.system, runtime->memory.bytes + runtime->arena.bytes);
     fault_explain_death(warn_of_death);
     signals_watch_interrupt();
     return DSM_OK;

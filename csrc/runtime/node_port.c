@@ -62,16 +62,19 @@ static enum wait_kind waits(void *context, uint32_t thread, uint64_t *object)
 
 static void *chunk(void *context, size_t bytes)
 {
-    void *made = memory_chunk(bytes);
+    struct runtime *runtime = context;
+    void *made = arena_chunk(&runtime->arena, bytes);
     if (!made)
-        death_end_all(context, "the memory of this machine is exhausted (twins, diffs or messages)", 1, false);
+        death_end_all(runtime,
+                      "the addresses for twins, diffs and messages are used up; ask for more with DSM_RANGE_BYTES", 1,
+                      false);
     return made;
 }
 
 static void chunk_free(void *context, void *chunk, size_t bytes)
 {
-    (void)context;
-    memory_chunk_free(chunk, bytes);
+    struct runtime *runtime = context;
+    arena_chunk_free(&runtime->arena, chunk, bytes);
 }
 
 static void panic(void *context, const char *text)
@@ -86,7 +89,7 @@ struct port node_port_make(struct runtime *runtime)
         .view = runtime->memory.system,
         .range_bytes = runtime->memory.bytes,
         .granule_bytes = GRANULE_BYTES,
-        .huge_bytes = MEMORY_HUGE_BYTES,
+        .huge_bytes = BACKING_HUGE_BYTES,
         .edges_max = memory_mappings_max() / 2,
         .protect = protect,
         .discard = discard,

@@ -8,22 +8,42 @@
 
 #define RANGE_BYTES ((uint64_t)16 << 40)
 #define RANGE_BYTES_MIN ((uint64_t)1 << 30)
+#define ARENA_BYTES_MORE ((uint64_t)256 << 20)
+#define ARENA_BYTES_MAX ((uint64_t)4 << 40)
 
-/* All ranks map the range at the same place, or none does.  `refused` starts as EEXIST and becomes the reason why
+/* Every page may have a twin there.  More than the memory of a host is never needed. */
+static uint64_t arena_bytes(uint64_t range_bytes)
+{
+    return range_bytes < ARENA_BYTES_MAX - ARENA_BYTES_MORE ? range_bytes + ARENA_BYTES_MORE : ARENA_BYTES_MAX;
+}
+
+/* The arena lies behind both views. */
+static int map_here(struct runtime *runtime, unsigned char *address, uint64_t bytes)
+{
+    int error = memory_map(&runtime->memory, address, bytes);
+    if (error)
+        return error;
+    error = arena_map(&runtime->arena, address + 2 * bytes, arena_bytes(bytes));
+    if (error)
+        memory_unmap(&runtime->memory);
+    return error;
+}
+
+/* All ranks map everything at the same place, or none does.  `refused` starts as EEXIST and becomes the reason why
  * it is not done: 0 when it could be done here, at some place; that something else lies at one place says nothing
  * of the next. */
 static bool map_at(struct runtime *runtime, uint64_t bytes, int *refused)
 {
     for (unsigned k = 0;; k++) {
-        void *address = memory_candidate(k, bytes);
+        void *address = memory_candidate(k, 2 * bytes + arena_bytes(bytes));
         if (!address)
             return false;
-        int error = memory_map(&runtime->memory, address, bytes);
+        int error = map_here(runtime, address, bytes);
         bool all = transport_agree_min(runtime->transport, error == 0) == 1;
         if (all)
             return true;
-        if (error == 0)
-            memory_unmap(&runtime->memory);
+        memory_unmap(&runtime->memory);
+        arena_unmap(&runtime->arena);
         if (error != -EEXIST)
             *refused = -error;
     }
@@ -42,8 +62,8 @@ static const char *remedy_of(int error)
         return "a sandbox forbids memfd_create, which shared memory comes from; let the container's seccomp profile "
                "allow it";
     case ENOMEM:
-        return "the address space is limited, and they are needed twice; `ulimit -v unlimited` in the job script, or a "
-               "smaller DSM_RANGE_BYTES";
+        return "the address space is limited, and they are needed three times; `ulimit -v unlimited` in the job "
+               "script, or a smaller DSM_RANGE_BYTES";
     case EEXIST: return "something else lies at each of the places; ask for less with DSM_RANGE_BYTES";
     default: return "`python -m dsm doctor` looks at the limits of this machine";
     }

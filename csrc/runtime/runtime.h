@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "dsm.h"
+#include "machine/arena.h"
 #include "machine/board.h"
 #include "machine/doorbell.h"
 #include "machine/masks.h"
@@ -39,6 +40,7 @@ struct runtime {
     struct port port;
     struct transport *transport;
     struct memory memory;
+    struct arena arena; /* of the node's memory */
     struct doorbell *doorbell;
     struct board *board;
     struct bell_state *bells; /* of each peer (bells.c) */

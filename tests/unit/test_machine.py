@@ -411,13 +411,13 @@ def test_a_real_crash_dies_with_its_traceback(machine, crash, order):
     what, number = CRASHES[crash]
     run = script(f"""
 memory, help, install = ready(ffi, lib)
-lib.fault_explain_view(memory.system)
+lib.fault_explain_memory(memory.system, memory.bytes)
 def touch():
     assert not lib.fault_stolen()
     memory.application[8192] = 1
     lib.memory_protect(memory, 0, 1 << 20, 0)
 {ORDERS[order]}
-lib.fault_explain_view(memory.system)
+lib.fault_explain_memory(memory.system, memory.bytes)
 def the_guilty_line():
     {what}
 the_guilty_line()
