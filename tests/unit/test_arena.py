@@ -159,3 +159,223 @@ def test_a_child_of_fork_has_no_arena_but_may_look(machine):
         print("fine")
     """)
     )
+
+
+# --- two processes ----------------------------------------------------------------------------------------------------
+
+# The parent owns the files; `receive` runs in a child, which has the parent's card, and asks it to send by `ask`.
+TWO = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_DUMPABLE, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 4, 0x10000000, 0x20000000, 0x40000000
+MIB = 1 << 20
+lib.arena_unmap(arena)
+place = lib.memory_candidate(0, 1 << 30)
+
+def mapped():
+    memory, arena = ffi.new("struct memory *"), ffi.new("struct arena *")
+    assert lib.memory_map(memory, place, 64 * MIB) == 0
+    assert lib.arena_map(arena, ffi.cast("char *", place) + 128 * MIB, 64 * MIB) == 0
+    share = ffi.new("struct share *")
+    lib.share_begin(share, [memory.file, arena.file])
+    return memory, arena, share
+
+def become(user, dumpable):
+    if os.getuid() == 0:
+        os.setuid(user)
+    assert libc.prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0) == 0
+
+def unshare(flags):
+    if libc.unshare(flags) != 0:
+        print("not allowed", flush=True)
+        os._exit(0)
+
+files, why = ffi.new("int[2]"), ffi.new("char[]", 200)
+def reason():
+    return ffi.string(why).decode()
+
+def open_files(share, card):
+    return lib.share_open_files(share, card, files, why, 200)
+
+def ask(share, wait_ms=2000):
+    os.write(to_owner[1], bytes(ffi.buffer(ffi.addressof(share.own))))
+    os.read(to_receiver[0], 1)
+    return lib.share_receive(share, card, wait_ms, files, why, 200)
+
+def meet(memory, arena):
+    "The child joins: it finds what the parent's root points to, and both see what the other one writes."
+    assert lib.arena_join(arena, files[1], name) == 0
+    assert lib.memory_join(memory, files[0]) == 0
+    root = ffi.cast("char *", lib.arena_root(arena)[0])
+    assert ffi.string(root) == b"of the parent" and bytes(memory.system[0:2]) == b"pa"
+    assert lib.memory_protect(memory, 0, 4096, 2) == 0
+    memory.application[1] = b"!"[0]
+    chunk = lib.arena_chunk(arena, 100)
+    assert chunk != root
+    ffi.memmove(chunk, b"of the child", 12)
+    lib.arena_root(arena)[0] = chunk
+
+to_owner, to_receiver = os.pipe(), os.pipe()
+def both(receive, own=lambda: None, sends=False, before=lambda: None):
+    "Run the receiver in a child (of a child, where `before` needs it) and the owner here."
+    global card, name
+    first = os.fork()
+    if first == 0:
+        card = ffi.new("struct share_card *")
+        ffi.memmove(card, os.read(to_receiver[0], ffi.sizeof("struct share_card")), ffi.sizeof("struct share_card"))
+        name = int(os.read(to_receiver[0], 20))
+        before()
+        second = os.fork()
+        if second == 0:
+            try:
+                receive(*mapped())
+            except BaseException as error:
+                print(repr(error), flush=True)
+                os._exit(1)
+            os._exit(0)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]))
+    os.close(to_owner[1]), os.close(to_receiver[0])
+    own()
+    memory, arena, share = mapped()
+    root = lib.arena_chunk(arena, 100)
+    ffi.memmove(root, b"of the parent", 13)
+    lib.arena_root(arena)[0] = root
+    memory.system[0:2] = b"pa"
+    os.write(to_receiver[1], bytes(ffi.buffer(ffi.addressof(share.own))))
+    os.write(to_receiver[1], b"%20d" % lib.arena_name(arena))
+    if sends:
+        theirs = ffi.new("struct share_card *")
+        ffi.memmove(theirs, os.read(to_owner[0], ffi.sizeof("struct share_card")), ffi.sizeof("struct share_card"))
+        if sends == "twice":  # what a stranger sends comes first
+            stranger = ffi.new("struct share *")
+            lib.share_begin(stranger, [0, 1])
+            assert lib.share_send(stranger, theirs) == 0
+        sent = lib.share_send(share, theirs)
+        print("sent", errno.errorcode.get(-sent, sent), flush=True) if sent else None
+        os.write(to_receiver[1], b"x")
+    assert os.waitpid(first, 0)[1] == 0
+    if lib.arena_root(arena)[0] != root:
+        assert ffi.string(ffi.cast("char *", lib.arena_root(arena)[0])) == b"of the child"
+        assert bytes(memory.system[0:2]) == b"p!"
+        print("fine")
+"""
+
+
+def test_a_process_maps_the_files_of_another_one_at_the_same_addresses(machine):
+    fine(
+        script(
+            TWO
+            + """
+def receive(memory, arena, share):
+    assert open_files(share, card) == 0, reason()
+    meet(memory, arena)
+both(receive)
+"""
+        )
+    )
+
+
+@pytest.mark.parametrize("sends", [True, "twice"])
+def test_where_proc_refuses_the_owner_sends(machine, sends):
+    fine(
+        script(
+            TWO
+            + f"""
+def receive(memory, arena, share):
+    assert open_files(share, card) == -errno.EACCES
+    assert "/fd may not be read: that process is not dumpable (prctl, setuid, setcap)" in reason(), reason()
+    assert ask(share) == 0, reason()
+    meet(memory, arena)
+both(receive, lambda: become(65534, 0), {sends!r}, before=lambda: become(65534, 1))
+"""
+        )
+    )
+
+
+def test_another_user_may_not_look_and_is_told_so(machine):
+    if os.getuid() != 0:
+        pytest.skip("only root becomes two users")
+    fine(
+        script(
+            TWO
+            + """
+def receive(memory, arena, share):
+    assert open_files(share, card) == -errno.EACCES
+    assert f"process {card.process} belongs to user 65534, and this one to user 65533" == reason(), reason()
+    print("fine")
+both(receive, lambda: become(65534, 1), before=lambda: become(65533, 1))
+"""
+        )
+    )
+
+
+# How another namespace looks from the receiver: what /proc says, and whether the socket gets through.
+NAMESPACES = {
+    "pid": ("CLONE_NEWPID", "ESRCH", "it is in another pid namespace, where /proc/", True),
+    "user": ("CLONE_NEWUSER", "EACCES", "is in another user namespace", True),
+    "network": ("CLONE_NEWPID | CLONE_NEWNET", "ESRCH", "it is in another pid namespace", False),
+}
+
+
+@pytest.mark.parametrize("kind", NAMESPACES)
+def test_a_process_of_another_namespace_is_told_so(machine, kind):
+    flags, error, words, reached = NAMESPACES[kind]
+    run = script(
+        TWO
+        + f"""
+def receive(memory, arena, share):
+    assert open_files(share, card) == -errno.{error}
+    assert {words!r} in reason(), reason()
+    got = ask(share, 100)
+    if {reached}:
+        assert got == 0, reason()
+        meet(memory, arena)
+    else:
+        assert got == -errno.ETIMEDOUT
+        assert "is in another network namespace, which no abstract socket reaches" in reason(), reason()
+both(receive, sends=True, before=lambda: unshare({flags}))
+"""
+    )
+    if "not allowed" in run.stdout:
+        pytest.skip("this user may not make namespaces")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == ("fine\n" if reached else "sent ECONNREFUSED\n")
+
+
+def test_a_process_that_is_gone_and_files_that_are_others_are_told(ffi, lib, arena):
+    with open("/dev/null") as null:
+        share, files, why = ffi.new("struct share *"), ffi.new("int[2]"), ffi.new("char[]", 200)
+        lib.share_begin(share, [arena.file, null.fileno()])
+        card = ffi.new("struct share_card *", share.own)
+        assert lib.share_open_files(share, card, files, why, 200) == 0
+        assert [os.fstat(file).st_ino for file in files] == list(card.numbers)
+        for file in files:
+            os.close(file)
+        before = len(os.listdir("/proc/self/fd"))
+        for field, value, error, words in (
+            ("process", 2**31 - 1, "ENOENT", "/proc/2147483647 is not there: is /proc mounted, and without hidepid?"),
+            ("numbers", [card.numbers[0], 1], "ESTALE", "/fd names other files"),
+            ("files", [arena.file, 9999], "ENOENT", "is not there"),
+        ):
+            wrong = ffi.new("struct share_card *", card[0])
+            setattr(wrong, field, value)
+            assert lib.share_open_files(share, wrong, files, why, 200) == -getattr(errno, error)
+            assert words in ffi.string(why).decode()
+        assert lib.share_receive(share, card, 1, files, why, 200) == -errno.ETIMEDOUT
+        assert ffi.string(why).decode() == f"process {os.getpid()} has sent no files within 1 ms"
+        assert len(os.listdir("/proc/self/fd")) == before
+        lib.share_end(share)
+        lib.share_end(share)
+        assert lib.share_send(share, card) == -errno.ENOTSOCK
+        assert lib.share_receive(share, card, 1, files, why, 200) == -errno.ENOTSOCK
+
+
+def test_an_arena_of_another_name_or_size_is_not_joined(ffi, lib, arena):
+    other = ffi.new("struct arena *")
+    assert lib.arena_map(other, ffi.NULL, MIB) == 0
+    own = lib.arena_name(arena)
+    for file, name in ((arena.file, own ^ 1), (other.file, lib.arena_name(other))):
+        assert lib.arena_join(arena, os.dup(file), name) == -errno.ESTALE
+        assert lib.arena_name(arena) == own
+        assert lib.arena_chunk(arena, 1) != ffi.NULL
+    lib.arena_unmap(other)
