@@ -15,7 +15,7 @@ NAME = "_dsm_machine"
 
 # Handed to cffi: what the headers declare, without preprocessor lines; cffi does not know function types.
 HEADERS = ("backing.h", "memory.h", "arena.h", "share.h", "fault.h", "signals.h", "doorbell.h", "board.h")
-USED = ("clock.c", "code.c", "masks.c", "trap.c")  # by these
+USED = ("clock.c", "code.c", "futex.c", "masks.c", "mutex.c", "trap.c")  # by these
 HELP_FACE = """
 struct help {
     struct memory *memory;
@@ -38,6 +38,9 @@ int help_fork_is_clean(struct memory *memory);
 int help_interrupts_former(void);
 int help_usr1(bool handled);
 double help_wake_us(struct doorbell *bell, int rounds);
+int help_mutex_counts(struct arena *arena, int processes, int rounds);
+int help_mutex_left(struct arena *arena, int rank, bool thread);
+int help_futex_wakes(struct arena *arena, int rounds);
 int help_forge(const struct doorbell_address *address, const void *data, size_t bytes);
 """
 

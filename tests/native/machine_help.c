@@ -1,8 +1,12 @@
 /* What tests of the machine layer need in C: servers of faults, threads that fault, handlers of strangers, crashes. */
 #define _GNU_SOURCE
+#include "arena.h"
+#include "clock.h"
 #include "doorbell.h"
 #include "fault.h"
+#include "futex.h"
 #include "memory.h"
+#include "mutex.h"
 #include "signals.h"
 
 #include <errno.h>
@@ -243,6 +247,123 @@ int help_fork_is_clean(struct memory *memory)
             return 0;
     }
     return 1;
+}
+
+/* ---- what processes share in an arena ---------------------------------------------------------------------------- */
+
+struct meeting_place {
+    struct mutex mutex;
+    uint64_t count;
+    _Atomic uint32_t word;
+};
+
+static struct meeting_place *meet_in(struct arena *arena)
+{
+    struct meeting_place *place = arena_chunk(arena, sizeof *place);
+    mutex_make(&place->mutex);
+    return place;
+}
+
+/* A child of fork() has lost the arena: it maps it again as another process does. */
+static pid_t fork_into(const struct arena *arena)
+{
+    pid_t child = fork();
+    if (child != 0)
+        return child;
+    struct arena own;
+    int file = dup(arena->file);
+    uint64_t name;
+    if (pread(file, &name, sizeof name, 0) != sizeof name || arena_map(&own, arena->head, arena->bytes) != 0 ||
+        arena_join(&own, file, name) != 0)
+        _exit(9);
+    return 0;
+}
+
+static int ended_well(pid_t child)
+{
+    int status;
+    return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* Processes count together; the first one only tries. */
+int help_mutex_counts(struct arena *arena, int processes, int rounds)
+{
+    struct meeting_place *place = meet_in(arena);
+    pid_t children[16];
+    for (int rank = 0; rank < processes; rank++) {
+        children[rank] = fork_into(arena);
+        for (int round = 0; children[rank] == 0 && round < rounds; round++) {
+            while ((rank == 0 ? mutex_try : mutex_take)(&place->mutex, rank) != MUTEX_TAKEN)
+                if (rank != 0)
+                    _exit(1);
+            if (place->mutex.holder != rank)
+                _exit(2);
+            place->count++;
+            mutex_give(&place->mutex);
+        }
+        if (children[rank] == 0)
+            _exit(0);
+    }
+    int good = 1;
+    for (int rank = 0; rank < processes; rank++)
+        good = ended_well(children[rank]) && good;
+    good = good && mutex_take(&place->mutex, 0) == MUTEX_TAKEN && mutex_take(&place->mutex, 0) == MUTEX_MINE;
+    return good && mutex_try(&place->mutex, 0) != MUTEX_TAKEN && place->count == (uint64_t)(processes * rounds);
+}
+
+struct taker {
+    struct meeting_place *place;
+    int rank;
+};
+
+static void *take_and_leave(void *argument)
+{
+    struct taker *taker = argument;
+    mutex_take(&taker->place->mutex, taker->rank);
+    return NULL;
+}
+
+/* A process, or a thread of this one, dies with the mutex.  Everybody is told, every time, and of the same rank. */
+int help_mutex_left(struct arena *arena, int rank, bool thread)
+{
+    struct meeting_place *place = meet_in(arena);
+    struct taker taker = {place, rank};
+    pthread_t id;
+    pid_t child = thread ? 0 : fork_into(arena);
+    if (thread) {
+        pthread_create(&id, NULL, take_and_leave, &taker);
+        pthread_join(id, NULL);
+    } else if (child == 0) {
+        take_and_leave(&taker);
+        kill(getpid(), SIGKILL);
+    }
+    if (!thread)
+        waitpid(child, NULL, 0);
+    pid_t second = fork_into(arena);
+    if (second == 0)
+        _exit(mutex_take(&place->mutex, 100) != MUTEX_LEFT || place->mutex.holder != rank);
+    return ended_well(second) && mutex_try(&place->mutex, 101) == MUTEX_LEFT && place->mutex.holder == rank;
+}
+
+/* Two processes wake each other in turns.  Without a wake a round would last until its time is over. */
+int help_futex_wakes(struct arena *arena, int rounds)
+{
+    struct meeting_place *place = meet_in(arena);
+    int64_t begin_ns = clock_now_ns(), late_ns = 5000 * (int64_t)1000000;
+    pid_t child = fork_into(arena);
+    uint32_t parity = child == 0;
+    for (uint32_t turn = 0; turn < 2 * (uint32_t)rounds; turn++) {
+        if (turn % 2 == parity) {
+            atomic_store(&place->word, turn + 1);
+            futex_wake(&place->word, 1);
+        }
+        while (atomic_load(&place->word) <= turn)
+            futex_wait(&place->word, turn, clock_now_ns() + late_ns);
+    }
+    if (child == 0)
+        _exit(0);
+    futex_wait(&place->word, 0, clock_now_ns() + late_ns); /* another value: it does not sleep */
+    return ended_well(child) && clock_now_ns() - begin_ns < late_ns;
 }
 
 /* ---- SIGINT, SIGUSR1 -------------------------------------------------------------------------------------------- */

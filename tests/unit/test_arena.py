@@ -379,3 +379,19 @@ def test_an_arena_of_another_name_or_size_is_not_joined(ffi, lib, arena):
         assert lib.arena_name(arena) == own
         assert lib.arena_chunk(arena, 1) != ffi.NULL
     lib.arena_unmap(other)
+
+
+# --- what threads of several processes wait for -----------------------------------------------------------------------
+
+
+def test_a_mutex_keeps_processes_apart_and_names_its_holder(lib, arena):
+    assert lib.help_mutex_counts(arena, 3, 20_000)
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_a_mutex_whose_holder_died_is_never_free_again(lib, arena, thread):
+    assert lib.help_mutex_left(arena, 5, thread)
+
+
+def test_processes_wake_each_other(lib, arena):
+    assert lib.help_futex_wakes(arena, 300)
