@@ -19,7 +19,7 @@ from benchmarks.counting import CountedComm
 from dsm import _regions
 
 SIZES = ("tiny", "small", "paper", "large")
-VERSIONS = ("serial", "mpi4py", "dsm")
+VERSIONS = ("serial", "mpi4py", "dsm", "floor")  # floor: the dsm program over memory of the host (floor.py)
 
 # The same compiled loop serves all versions of an application; without the GIL, as a careful author would have it.
 kernel = numba.njit(cache=True, nogil=True)
@@ -86,6 +86,11 @@ class App:
     grow: Callable[[Any, int], Any] | None = None
     paper: tuple[float, float] | None = None
     paper_note: str = ""
+
+    @property
+    def floor(self) -> Callable[[Any, Team], Result]:
+        """The dsm program, which `floor.instead_of_dsm` lets run without dsm."""
+        return self.dsm
 
 
 @dataclass

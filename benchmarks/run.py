@@ -96,7 +96,7 @@ class Run:
 
     def program(self, repetitions: int) -> list[str]:
         """Return the command of a rank, but for the file of results."""
-        versions = "serial,mpi4py,dsm" if self.ranks == 1 else "mpi4py,dsm"
+        versions = "serial,mpi4py,dsm,floor" if self.ranks == 1 else "mpi4py,dsm,floor"
         words = [sys.executable, "-P", str(results.ROOT / "benchmarks" / "suite_rank.py")]
         words += ["--app", self.app, "--size", self.size, "--versions", versions]
         words += ["--weak"] * self.weak

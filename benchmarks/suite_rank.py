@@ -7,6 +7,7 @@ whose order alternates.  Every result is verified, and one that is wrong ends th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -21,7 +22,7 @@ import numpy as np
 from mpi4py import MPI
 
 import dsm
-from benchmarks import apps
+from benchmarks import apps, floor
 from benchmarks.app import App, Result, Team, WrongResultError, checksum, free_others, private, regions
 from benchmarks.counting import CountedComm
 
@@ -60,18 +61,15 @@ class Job:
             team = Team(None, 0, 1)
         elif version == "dsm":
             team.comm, team.statistics = None, dsm.stats
+        elif version == "floor":
+            team.comm = None
         elif counted:
             team.comm = CountedComm(self.comm)
         kept = regions()
         wrong = ""
         result: Result | None = None
         if not alone or self.comm.size == 1:
-            result = getattr(self.app, version)(self.problem, team)
-            if self.comm.rank == 0:
-                result = private(result)
-            else:
-                del result
-                result = None
+            result = self._solve(version, team)
         if self.comm.rank == 0:
             assert result is not None
             if alone:
@@ -88,6 +86,13 @@ class Job:
         if version == "dsm":
             free_others(kept)
         return self.comm.allreduce(team.seconds, MPI.MAX), summed(team.counters)
+
+    def _solve(self, version: str, team: Team) -> Result | None:
+        """Run a version; returns a private copy of its result on rank 0, and lets go of the others'.  Collective."""
+        program = getattr(self.app, version)
+        with floor.instead_of_dsm(program, self.comm) if version == "floor" else contextlib.nullcontext():
+            result = program(self.problem, team)
+            return private(result) if self.comm.rank == 0 else None
 
     def make_reference(self) -> None:
         """Solve alone on rank 0, while the others sleep.  Collective."""
@@ -132,7 +137,10 @@ def main() -> int:
         size = app.grow(size, MPI.COMM_WORLD.size)
     job = Job(app, size)
     try:
-        records = job.run(options.versions.split(","), options.repetitions)
+        versions = options.versions.split(",")
+        if not floor.on_one_host(MPI.COMM_WORLD):
+            versions = [version for version in versions if version != "floor"]
+        records = job.run(versions, options.repetitions)
     except WrongResultError as why:
         if MPI.COMM_WORLD.rank == 0:
             print(f"wrong result: {why}", file=sys.stderr, flush=True)

@@ -16,8 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # last: what is measured is the dsm that is installed, or named by PYTHONPATH
 
-from benchmarks import apps, cli, counting, lines, results, run  # noqa: E402
+from mpi4py import MPI  # noqa: E402
+
+from benchmarks import apps, cli, counting, floor, job, lines, results, run  # noqa: E402
 from benchmarks.app import SIZES, VERSIONS, Team, WrongResultError, private  # noqa: E402
+from dsm import _launch  # noqa: E402
 
 APPS = apps.load()
 
@@ -284,10 +287,59 @@ def test_a_run_is_kept_with_what_explains_it(tmp_path):
     assert len({r["checksum"] for r in records}) == 1  # bit by bit the same
     for r in records:
         assert (len(r["times_s"]), r["page_size"], r["machine"]) == (2, 65536, results.machine())
-    messages = records[3]["counters"]
+    messages = records[4]["counters"]
     assert messages == {"messages_sent": 2 * 6, "bytes_sent": 2 * 6 * 64 * 8}  # a row each way in six steps
-    assert records[4]["counters"]["barriers"] == 2 * 6
-    assert records[4]["counters"]["messages_sent"] > 0
+    assert records[5]["counters"]["barriers"] == 2 * 6
+    assert records[6]["counters"] == {}  # the floor has no dsm in it
+
+
+A_PROGRAM_ON_THE_FLOOR = """
+import sys
+sys.path.append({root!r})
+import numpy as np
+from mpi4py import MPI
+from benchmarks.floor import Floor
+
+with Floor(MPI.COMM_WORLD) as floor:
+    rank, size = floor.rank(), floor.size()
+    a, counts, turn = floor.array(np.arange(5.0)), floor.zeros((size, 3), int), floor.zeros(1, int)
+    assert a.tolist() == [0, 1, 2, 3, 4] and not counts.any() and floor.zeros_like(counts).shape == (size, 3)
+    lock, turns = floor.Lock(), floor.Condition()
+    for step in range(200):
+        counts[rank, 0] = step
+        floor.barrier()
+        assert (counts[:, 0] == step).all()
+        floor.barrier()
+        with lock:
+            counts[0, 1] += 1
+        with turns:
+            turns.wait_for(lambda: turn[0] % size == rank)
+            assert turn[0] == step * size + rank
+            turn[0] += 1
+            turns.notify_all()
+    floor.barrier()
+    assert counts[0, 1] == 200 * size
+    del a, counts, turn
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_barriers_locks_and_conditions_of_the_floor_keep_ranks_apart(ranks, tmp_path):
+    program = tmp_path / "floor.py"
+    program.write_text(A_PROGRAM_ON_THE_FLOOR.format(root=str(ROOT)))
+    plan = _launch.plan(ranks, [sys.executable, "-P", "-m", "mpi4py", str(program)])  # which aborts after an error
+    assert job.wait(plan.words, plan.environ, 100) == 0
+
+
+def test_an_application_runs_on_the_floor_and_has_dsm_back_afterwards():
+    import dsm
+
+    app, module = APPS["qsort"], sys.modules[APPS["qsort"].dsm.__module__]
+    problem = app.make(app.sizes["tiny"])
+    with floor.instead_of_dsm(app.dsm, MPI.COMM_SELF):
+        assert module.dsm is not dsm
+        app.verify(problem, private(app.floor(problem, Team(None, 0, 1))), None)
+    assert module.dsm is dsm
 
 
 def test_a_wrong_result_is_an_error_and_not_a_time(tmp_path, monkeypatch):
