@@ -19,6 +19,7 @@ from benchmarks.counting import CountedComm
 from dsm import _regions
 
 SIZES = ("tiny", "small", "paper", "large")
+RIVALS = ("mpi4py", "floor")  # of dsm
 VERSIONS = ("serial", "mpi4py", "dsm", "floor")  # floor: the dsm program over memory of the host (floor.py)
 
 # The same compiled loop serves all versions of an application; without the GIL, as a careful author would have it.

@@ -20,8 +20,8 @@ import rich.box
 import rich.console
 import rich.table
 
-from benchmarks import apps, granularity, results, run
-from benchmarks.app import SIZES, App
+from benchmarks import apps, granularity, job, results, run
+from benchmarks.app import SIZES, VERSIONS, App
 from benchmarks.cluster import hosts
 from benchmarks.cluster.hosts import RATES
 from benchmarks.run import Place, Run, Runner, UsageError
@@ -33,6 +33,7 @@ RESULTS = results.ROOT / "build" / "benchmarks" / "results.jsonl"
 REPETITIONS = 5
 RANKS = (1, 2, 4, 8)
 SWEEPS = ("granularity", "pages", "ranks", "weak", "networks")
+BETWEEN_HOSTS = ("granularity", "pages")  # on one host there are no pages and no messages, unless --node says so
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,11 +102,16 @@ def _common(added: argparse.ArgumentParser) -> None:
     added.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"(default, and least: {REPETITIONS})")
     added.add_argument("--results", type=Path, default=RESULTS, help="append to this file (default: %(default)s)")
     added.add_argument("--mpi", default="", metavar="LAUNCHER", help="srun, or the path of an mpiexec")
+    add_node(added)
+    added.add_argument("--per-host", type=int, default=1, metavar="RANKS", help="of each virtual host (default 1)")
     place = added.add_mutually_exclusive_group()
     place.add_argument("--hostfile", default="", help="hosts of a cluster, in the format of the MPI")
-    place.add_argument(
-        "--hosts", choices=RATES, default="", help="virtual hosts, one for each rank, over TCP (as root)"
-    )
+    place.add_argument("--hosts", choices=RATES, default="", help="virtual hosts, over TCP (as root); see --per-host")
+
+
+def add_node(added: argparse.ArgumentParser) -> None:
+    """Add the option that says which ranks are a node."""
+    added.add_argument("--node", default="", help=f"ranks that are a node of dsm: {job.NODES} (default host)")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -141,9 +147,13 @@ def place_of(options: argparse.Namespace) -> Place:
         problem = hosts.why_not()
         if problem:
             raise UsageError(f"no virtual hosts: {problem}")
+    if options.per_host < 1 or (options.per_host > 1 and not options.hosts):
+        raise UsageError(f"--per-host {options.per_host} needs --hosts, and one rank or more")
+    options.node = options.node or "host"
+    job.node_environ(options.node)
     if options.results.exists():
         results.load(options.results)  # so that nothing is appended to what cannot be read again
-    return Place(options.mpi, options.hostfile, options.hosts)
+    return Place(options.mpi, options.hostfile, options.hosts, options.per_host, options.node)
 
 
 def check_hosts(path: Path) -> None:
@@ -188,6 +198,11 @@ def run_apps(options: argparse.Namespace) -> int:
 
 def sweep_over(options: argparse.Namespace) -> int:
     """Run over a range."""
+    if options.what in BETWEEN_HOSTS and not (options.hosts or options.hostfile or options.mpi or options.node):
+        choose_hosts(options)
+    if options.what == "networks":
+        known = apps.load()
+        return networks(run.chosen(options.apps, known), known, options)
     place = place_of(options)
     if options.what == "granularity":
         if options.apps or len(options.ranks or ()) > 1:
@@ -197,8 +212,6 @@ def sweep_over(options: argparse.Namespace) -> int:
         return told(runner, options.results)
     known = apps.load()
     names = run.chosen(options.apps, known)
-    if options.what == "networks":
-        return networks(names, known, options)
     ranks = options.ranks or (RANKS if options.what in ("ranks", "weak") else (2,))
     if options.what == "pages":
         runs = run.grid(names, options.size, ranks, PAGE_SIZES)
@@ -213,12 +226,23 @@ def sweep_over(options: argparse.Namespace) -> int:
     return measure(runs, known, place, options)
 
 
+def choose_hosts(options: argparse.Namespace) -> None:
+    """Choose virtual hosts, where pages and messages mean something, or else nodes of one rank."""
+    try:
+        with hosts.Hosts(1):
+            options.hosts = "full"
+    except hosts.NoHostsError as why:
+        options.node = "rank"
+        print(f"no virtual hosts, so each rank of this host is a node: {why}", file=sys.stderr)
+
+
 def networks(names: Sequence[str], known: Mapping[str, App], options: argparse.Namespace) -> int:
     """Run on one host, and on virtual hosts with links of each rate."""
     runs = run.grid(names, options.size, options.ranks or (2,))
     status = 0
+    per_host = options.per_host
     for rate in ("", *RATES):
-        options.hosts = rate
+        options.hosts, options.per_host = rate, per_host if rate else 1
         status |= measure(runs, known, place_of(options), options)
     return status
 
@@ -244,12 +268,12 @@ def compare_files(options: argparse.Namespace) -> int:
     if not common:
         raise UsageError(f"{options.old} and {options.new} have no run in common")
     table = rich.table.Table(box=rich.box.SIMPLE, title="speed of NEW over OLD, with its 95 % interval")
-    for column in ("run", *("serial", "mpi4py", "dsm")):
+    for column in ("run", *VERSIONS):
         table.add_column(column)
     for key in common:
         made = Run(key.app, key.size, key.ranks, key.page_size, key.aggregation, key.scaling == "weak")
-        cells = [_faster(before[key], after[key], version) for version in ("serial", "mpi4py", "dsm")]
-        table.add_row(f"{made}, {key.network}, {key.mpi}", *cells)
+        cells = [_faster(before[key], after[key], version) for version in VERSIONS]
+        table.add_row(f"{made}, node {key.node}, {key.network}, {key.mpi}", *cells)
     rich.console.Console(width=140).print(table)
     return 0
 

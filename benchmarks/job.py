@@ -11,6 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 TIMED_OUT = -1
+NODES = "host, rank or a number of ranks"
+
+
+def node_environ(node: str) -> dict[str, str]:
+    """Return what the environment of a job tells dsm about which ranks make a node, or raise ValueError."""
+    if node not in ("host", "rank") and not (node.isascii() and node.isdecimal() and int(node) > 0):
+        raise ValueError(f"a node is {NODES}, not {node!r}")
+    return {"DSM_NODE": node}
 
 
 def wait(words: Sequence[str], environ: Mapping[str, str], timeout_s: float, output: IO[str] | None = None) -> int:

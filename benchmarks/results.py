@@ -105,7 +105,7 @@ def load(path: Path) -> list[dict[str, Any]]:
         problem = _problem(record)
         if problem:
             raise ResultsError(f"{path}, line {number}: {problem}")
-        records.append(record)
+        records.append({"node": "rank"} | record)  # when hosts were no nodes, nothing was said about it
     if not records:
         raise ResultsError(f"{path}: holds no results; `python -m benchmarks run` makes some")
     return records
@@ -172,6 +172,7 @@ class Key(NamedTuple):
     aggregation: bool
     network: str
     mpi: str
+    node: str
 
 
 def key_of(record: dict[str, Any]) -> Key:

@@ -18,7 +18,7 @@ import rich.console
 import rich.progress
 
 from benchmarks import job, results
-from benchmarks.app import App
+from benchmarks.app import RIVALS, App
 from benchmarks.cluster.hosts import Hosts
 from benchmarks.lines import lines_of
 from dsm import _launch, _mpi, _settings
@@ -45,27 +45,39 @@ class Place:
         Hosts of a cluster, in the MPI's format; "" for this host.
     rate : str
         Virtual hosts with links of this rate ("full", "1gbit", "100mbit"); "" for none.
+    per_host : int
+        Ranks of each virtual host.
+    node : str
+        Which ranks are a node of dsm: those of a "host", each "rank" by itself, or a number of ranks.
     """
 
     launcher: str = ""
     hostfile: str = ""
     rate: str = ""
+    per_host: int = 1
+    node: str = "host"
 
     @property
     def network(self) -> str:
         """What lies between the ranks, as the results name it."""
+        if self.rate and self.per_host > 1:
+            return f"{self.rate}, {self.per_host} ranks a host"
         return self.rate or (f"hosts of {Path(self.hostfile).name}" if self.hostfile else ONE_HOST)
 
     @contextlib.contextmanager
-    def command(self, ranks: int, program: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
-        """Make the command that runs `program` on some ranks, and its environment."""
+    def command(
+        self, ranks: int, program: Sequence[str], environ: Mapping[str, str]
+    ) -> Iterator[tuple[list[str], dict[str, str]]]:
+        """Make the command that runs `program` on some ranks, and its environment, to which `environ` belongs."""
+        all_ = os.environ | job.node_environ(self.node) | dict(environ)
         if self.rate:
-            with Hosts(ranks, rate=self.rate) as hosts:
-                yield hosts.command(program)
+            with Hosts(-(-ranks // self.per_host), self.rate, self.per_host) as hosts:
+                yield hosts.command(program, all_, ranks)
         elif self.launcher == "srun":
-            yield ["srun", "-n", str(ranks), *program], dict(os.environ)
+            yield ["srun", "-n", str(ranks), *program], all_
         else:
-            yield _launch.command(ranks, program, hostfile=self.hostfile or None, mpiexec=self.launcher or None)
+            hostfile, mpiexec = self.hostfile or None, self.launcher or None
+            yield _launch.command(ranks, program, hostfile=hostfile, mpiexec=mpiexec, environ=all_)
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,7 @@ class Runner:
             "software": results.software(),
             "mpi": _mpi.short(_launch.loaded_mpi().library),
             "network": place.network,
+            "node": place.node,
         }
 
     def run(self, runs: Sequence[Run]) -> None:
@@ -206,9 +219,9 @@ class Runner:
             file, output = Path(folder) / "results", Path(folder) / "output"
             file.touch()
             try:
-                command = self.place.command(ranks, [*program, "--results", str(file)])
+                command = self.place.command(ranks, [*program, "--results", str(file)], environ)
                 with command as (words, made), output.open("w") as said:
-                    status = job.wait(words, made | dict(environ), timeout_s, said)
+                    status = job.wait(words, made, timeout_s, said)
             finally:
                 now = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}
                 text = file.read_text()  # of a job that was ended the last line may be a part of one
@@ -237,9 +250,8 @@ def _figures(records: Sequence[dict[str, Any]]) -> str:
     """Say the medians of a job's versions in a line."""
     medians = {record["version"]: results.median(record["times_s"]).value for record in records}
     told = ", ".join(f"{version} {seconds:.4g} s" for version, seconds in medians.items())
-    if {"mpi4py", "dsm"} <= set(medians):
-        told += f"; dsm / mpi4py speed {medians['mpi4py'] / medians['dsm']:.2f}"
-    return told
+    over = [f"{rival} {medians[rival] / medians['dsm']:.2f}" for rival in RIVALS if {rival, "dsm"} <= set(medians)]
+    return f"{told}; speed of dsm over {', over '.join(over)}" if over else told
 
 
 def memory_needed(app: App, made: Run) -> int:

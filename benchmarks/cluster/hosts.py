@@ -1,13 +1,13 @@
 """Several hosts on one machine: network namespaces with addresses, host names and shared-memory folders of their own.
 
-    python benchmarks/cluster/hosts.py [-n HOSTS] [--rate 1gbit] prog.py ...        one rank per host, over TCP
+    python benchmarks/cluster/hosts.py [-n HOSTS] [--per-host RANKS] [--rate 1gbit] prog.py ...
 
 The bridge that joins the hosts lies in a namespace too, the head, where mpiexec runs: so nothing is added to the
 machine's own network, two runs do not meet, and deleting the namespaces deletes everything.  Needs root, iproute2
 and util-linux.
 
-Two ranks of one machine find shared memory, whatever their addresses are: MPI is told to use TCP alone, and each host
-has a /dev/shm of its own.
+Two ranks of one machine find shared memory, whatever their addresses are.  So each host has a /dev/shm of its own and
+System V memory of its own, and MPI is told to use TCP between hosts.  Several ranks of one host share its memory.
 
 A rate limits what each host sends and what it receives, by a token bucket (tc-tbf(8)) at either end of its link to the
 bridge.  The delay of a link stays that of the machine, which is shorter than a cable's and a switch's.
@@ -50,7 +50,7 @@ _REMOTE_SHELL = """\
 while [ "${{1#-}}" != "$1" ]; do shift; done
 host=$1
 shift
-exec ip netns exec {prefix}$host unshare --uts --mount --propagation private sh -c '
+exec ip netns exec {prefix}$host unshare --uts --ipc --mount --propagation private sh -c '
   hostname "$1" && shift
   mount -t tmpfs -o mode=1777 tmpfs /dev/shm
   mount --bind {folder}/hosts /etc/hosts
@@ -96,11 +96,13 @@ class Hosts:
         How many.
     rate : str
         What the link of each host carries in either direction: one of `RATES`, or as tc(8) writes it.
+    per_host : int
+        How many ranks run on each of them.
     """
 
-    def __init__(self, count: int, rate: str = "full") -> None:
+    def __init__(self, count: int, rate: str = "full", per_host: int = 1) -> None:
         self.names = [f"n{number}" for number in range(1, count + 1)]
-        self.rate = rate
+        self.rate, self.per_host = rate, per_host
         self.prefix = f"dsmtest{os.getpid()}x{next(_made)}-"
         self._undo = contextlib.ExitStack()
 
@@ -157,27 +159,42 @@ class Hosts:
                 os.kill(int(process), signal.SIGKILL)
         subprocess.run(["ip", "netns", "delete", namespace], capture_output=True, check=False)
 
-    def command(self, program: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """Make the words and the environment that run `program` on all hosts, one rank on each."""
+    def command(
+        self, program: Sequence[str], environ: Mapping[str, str] | None = None, ranks: int = 0
+    ) -> tuple[list[str], dict[str, str]]:
+        """Make the words and the environment that run `program` on all hosts, one after the other filled with ranks.
+
+        `environ` comes on top of the environment of this process; fewer `ranks` leave room on the last host.
+        """
+        ranks = ranks or len(self.names) * self.per_host
         if _mpi.family(_launch.loaded_mpi().library) == "Open MPI":
             extra = ["--prtemca", "plm_ssh_agent", str(self.remote_shell), "--mca", "pml", "ob1"]
-            extra += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", f"{NET}.0/24"]
+            extra += [
+                "--mca",
+                "btl",
+                "tcp,self" + ",sm" * (self.per_host > 1),
+                "--mca",
+                "btl_tcp_if_include",
+                f"{NET}.0/24",
+            ]
         else:
             extra = ["-launcher", "ssh", "-launcher-exec", str(self.remote_shell), "-localhost", f"{NET}.{HEAD}"]
             extra += ["-genv", "UCX_TLS", "tcp,self"]
         # The hosts share the cores of this machine.
-        shared = len(self.names) > _launch.cores()
-        made = _launch.plan(len(self.names), program, hosts=",".join(self.names), extra=extra, oversubscribe=shared)
+        shared = ranks > _launch.cores()
+        hosts = ",".join(f"{name}:{self.per_host}" for name in self.names)
+        all_ = os.environ | dict(environ or {})
+        made = _launch.plan(ranks, program, hosts=hosts, extra=extra, oversubscribe=shared, environ=all_)
         return ["ip", "netns", "exec", f"{self.prefix}head", *made.words], made.environ
 
     def run(
         self, program: Sequence[str], timeout_s: float, environ: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
         """Run `program` on all hosts; returns status and output.  Ends it and all it started after `timeout_s`."""
-        words, made = self.command(program)
+        words, made = self.command(program, environ)
         started = subprocess.Popen(
             words,
-            env=made | dict(environ or {}),
+            env=made,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -207,6 +224,8 @@ def main() -> int:
     """Run a program on hosts that are made for it, and return its status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("-n", "--hosts", type=int, default=4)
+    parser.add_argument("--per-host", type=int, default=1, metavar="RANKS", help="of each host (default 1)")
+    parser.add_argument("--node", default="", help="ranks that share memory as a node: host, rank or a number")
     parser.add_argument("--rate", default="full", help=f"of each link: {', '.join(RATES)}, or another (default full)")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     parser.add_argument("program", nargs=argparse.REMAINDER)
@@ -216,11 +235,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        with Hosts(options.hosts, options.rate) as hosts:
-            return job.wait(*hosts.command(_launch.rank_command(options.program)), options.timeout)
+        with Hosts(options.hosts, options.rate, options.per_host) as hosts:
+            environ = job.node_environ(options.node) if options.node else None
+            return job.wait(*hosts.command(_launch.rank_command(options.program), environ), options.timeout)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except (NoHostsError, _launch.DSMError) as error:
+    except (NoHostsError, _launch.DSMError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
 

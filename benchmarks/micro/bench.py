@@ -52,11 +52,11 @@ class Span:
 class Bench:
     """One job's measuring.  Ranks 0 and 1 are the pair of the rows that need two; rank 0's values are the result."""
 
-    def __init__(self, rounds: int, tiny: bool, hosts: bool) -> None:
+    def __init__(self, rounds: int, tiny: bool, hosts: bool, per_host: int = 1) -> None:
         dsm.init()
         self.comm = MPI.COMM_WORLD
         self.rank, self.ranks = self.comm.rank, self.comm.size
-        self.rounds, self.tiny, self.hosts = rounds, tiny, hosts
+        self.rounds, self.tiny, self.hosts, self.per_host = rounds, tiny, hosts, per_host
         self.helper = Helper(self.comm)
         self.counters: dict[str, dict[str, int]] = {}
         self._growth: dict[str, int] | None = None

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import os
 import re
 import signal
 import sys
@@ -24,6 +25,7 @@ ROWS = tuple(f"S{number}" for number in range(1, 17))
 ALONE = "S16"  # counts memory: what earlier rows left behind would be taken for free
 WITH_THROTTLE = "S8"
 ROUNDS_MIN = 5
+PROGRAM = Path(__file__).with_name("rank.py")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,12 +37,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=7, help=f"rounds of each row, {ROUNDS_MIN} or more (default 7)")
     made.add_argument("--only", type=rows_named, default=ROWS, metavar="S4,S13", help="these rows")
     made.add_argument("--hosts", action="store_true", help="each rank on a virtual host, over TCP (as root)")
-    made.add_argument("--json", metavar="FILE", help="write everything there, too: each round, the counters")
+    add_common(made)
     made.add_argument("--beside", metavar="FILE", help="compare with the JSON of another run: a column of ratios")
+    return made
+
+
+def add_common(made: argparse.ArgumentParser) -> None:
+    """Add the options of all commands that print such a table."""
+    made.add_argument("--node", default="host", help=f"ranks that are a node of dsm: {job.NODES} (default host)")
+    made.add_argument("--json", metavar="FILE", help="write everything there, too: each round, the counters")
     made.add_argument("--counters", action="store_true", help="print the statistics of dsm that explain the times")
     made.add_argument("--tiny", action="store_true", help="sizes and rounds that only show that the rows work")
     made.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="the longest time of a job")
-    return made
 
 
 def rows_named(text: str) -> tuple[str, ...]:
@@ -52,10 +60,20 @@ def rows_named(text: str) -> tuple[str, ...]:
 
 
 class Jobs:
-    """The jobs of one call: each runs some rows, and a row that ends its job does not take the others with it."""
+    """The jobs of one call: each runs some rows, and a row that ends its job does not take the others with it.
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    Parameters
+    ----------
+    options : Namespace
+        Of the command.
+    program : Path, optional
+        What a rank runs.
+    per_host : int, optional
+        Ranks of each virtual host.
+    """
+
+    def __init__(self, options: argparse.Namespace, program: Path = PROGRAM, per_host: int = 1) -> None:
+        self.options, self.program, self.per_host = options, program, per_host
         self.about: dict[str, Any] = {}
 
     def run(self, rows: Sequence[str], environ: dict[str, str] | None = None) -> list[Case]:
@@ -81,20 +99,22 @@ class Jobs:
         with tempfile.TemporaryDirectory(prefix="dsm-benchmark-") as folder, contextlib.ExitStack() as stack:
             results = Path(folder) / "results"
             results.touch()
-            program = [sys.executable, "-P", str(Path(__file__).with_name("rank.py"))]
+            program = [sys.executable, "-P", str(self.program), "--per-host", str(self.per_host)]
             program += ["--rows", ",".join(rows), "--results", str(results), "--rounds", str(options.rounds)]
             program += ["--tiny"] * options.tiny + ["--hosts"] * options.hosts
+            environ = job.node_environ(options.node) | environ
             if options.hosts:
-                words, made = stack.enter_context(Hosts(options.ranks)).command(program)
+                hosts = stack.enter_context(Hosts(options.ranks // self.per_host, per_host=self.per_host))
+                words, made = hosts.command(program, environ)
             else:
-                plan = _launch.plan(options.ranks, program)
+                plan = _launch.plan(options.ranks, program, environ=os.environ | environ)
                 words, made = plan.words, plan.environ
                 if plan.settings:
                     print(f"{words[0]}; set: {'; '.join(plan.settings)}", file=sys.stderr)
-            status = job.wait(words, made | environ, options.timeout)
+            status = job.wait(words, made, options.timeout)
             lines = results.read_text().splitlines()
         if lines and not self.about:  # of the first job: the later ones find the load that the earlier ones made
-            self.about = json.loads(lines[0])
+            self.about = json.loads(lines[0]) | {"node": options.node}
         return [table.from_json(line) for line in lines[1:]], status
 
 
@@ -118,17 +138,26 @@ def measure(options: argparse.Namespace) -> tuple[list[Case], dict[str, Any]]:
     return sorted(cases, key=lambda case: int(re.sub(r"\D", "", case.row))), jobs.about
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure, print, and tell by the status whether every row ran: 0, or 1."""
-    options = parser().parse_args(arguments)
+def problem_of(options: argparse.Namespace) -> str:
+    """Say in a line why options cannot be carried out; empty when they can.  `--tiny` has few rounds."""
     if options.tiny:
         options.rounds = min(options.rounds, 2)
     elif options.rounds < ROUNDS_MIN:
-        print(f"{options.rounds} rounds are too few for a median: {ROUNDS_MIN} or more", file=sys.stderr)
-        return 2
+        return f"{options.rounds} rounds are too few for a median: {ROUNDS_MIN} or more"
+    try:
+        job.node_environ(options.node)
+    except ValueError as why:
+        return str(why)
     missing = [name for name in ("numba", "rich") if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f"not installed: {', '.join(missing)}. `pip install {' '.join(missing)}`", file=sys.stderr)
+    return f"not installed: {', '.join(missing)}. `pip install {' '.join(missing)}`" if missing else ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, and tell by the status whether every row ran: 0, or 1."""
+    options = parser().parse_args(arguments)
+    problem = problem_of(options)
+    if problem:
+        print(problem, file=sys.stderr)
         return 2
     # The job has a session of its own and would outlive this process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -137,12 +166,7 @@ def main(arguments: Sequence[str]) -> int:
     if not about:
         print("the job ended before it measured anything", file=sys.stderr)
         return 1
-    table.show(cases, about, beside)
-    if options.counters:
-        for case in cases:
-            if case.counters:
-                told = ", ".join(f"{name} {value:,}" for name, value in case.counters.items())
-                print(f"{case.row} {case.what}: {told}")
+    table.show(cases, about, beside, options.counters)
     if options.json:
         Path(options.json).write_text(table.as_json(cases, about) + "\n")
     return int(any(case.verdict_given == FAILED for case in cases))

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 # Last, so that an installed dsm, or the one that PYTHONPATH names, is the one that is measured.
@@ -21,7 +22,7 @@ from dsm._launch import cores
 ROWS = faults.ROWS | fetch.ROWS | sync.ROWS | apps.ROWS | memory.ROWS
 
 
-def main() -> None:
+def main(rows: Mapping[str, Callable[[Bench], list[Case]]]) -> None:
     """Run the rows one after the other; a row that raises ends the job, and who started it knows which one it was."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", required=True)
@@ -29,12 +30,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--hosts", action="store_true")
+    parser.add_argument("--per-host", type=int, default=1)
     options = parser.parse_args()
-    bench = Bench(options.rounds, options.tiny, options.hosts)
+    bench = Bench(options.rounds, options.tiny, options.hosts, options.per_host)
     about = {
         "ranks": bench.ranks,
         "cores": cores(),
         "hosts": options.hosts,
+        "per_host": options.per_host,
         "oversubscribed": bench.ranks > cores(),
         "mpi": " ".join(filter(None, [MPI.get_vendor()[0], ".".join(map(str, MPI.get_vendor()[1]))])),
         "rounds": options.rounds,
@@ -45,9 +48,9 @@ def main() -> None:
         for row in options.rows.split(","):
             start = time.perf_counter()
             try:
-                cases = ROWS[row](bench)
+                cases = rows[row](bench)
             except NotMeasuredError as why:
-                cases = [Case(row, ROWS[row].__name__.replace("_", " "), note=str(why), verdict_given=NOT_MEASURED)]
+                cases = [Case(row, rows[row].__name__.replace("_", " "), note=str(why), verdict_given=NOT_MEASURED)]
             for case in cases:
                 print(json.dumps(dataclasses.asdict(case)), file=file, flush=True)
             if bench.rank == 0:
@@ -55,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(ROWS)

@@ -146,7 +146,9 @@ def cells(case: Case, about: dict[str, Any], beside: dict[str, float] | None = N
 
 def title(about: dict[str, Any]) -> str:
     """Say on what all of it was measured.  Local."""
-    where = f"{about['ranks']} hosts over TCP" if about["hosts"] else "one host"
+    per_host = about.get("per_host", 1)
+    where = f"{about['ranks'] // per_host} hosts over TCP" if about["hosts"] else "one host"
+    where += f", node {about.get('node', 'rank')}"
     over = ", oversubscribed: no reach applies" if about["oversubscribed"] else ""
     busy = ": a busy machine, so these figures say little" if about["load"] > about["cores"] / 2 else ""
     return (
@@ -155,8 +157,10 @@ def title(about: dict[str, Any]) -> str:
     )
 
 
-def show(cases: list[Case], about: dict[str, Any], beside: dict[str, float] | None = None) -> None:
-    """Print the table.  Local."""
+def show(
+    cases: list[Case], about: dict[str, Any], beside: dict[str, float] | None = None, counters: bool = False
+) -> None:
+    """Print the table, and what explains the times.  Local."""
     from rich.console import Console
     from rich.table import Table
 
@@ -171,6 +175,10 @@ def show(cases: list[Case], about: dict[str, Any], beside: dict[str, float] | No
     # A pipe or a file has no width; a line that is broken there cannot be read.
     console = Console(width=None if Console().is_terminal else 200)
     console.print(table)
+    for case in cases if counters else []:
+        if case.counters:
+            told = ", ".join(f"{name} {value:,}" for name, value in case.counters.items())
+            print(f"{case.row} {case.what}: {told}")
 
 
 def as_json(cases: list[Case], about: dict[str, Any]) -> str:

@@ -132,6 +132,7 @@ def test_the_title_says_what_takes_the_meaning_from_figures():
     assert "busy" in table.title(ABOUT | {"load": 1.1})
     assert "oversubscribed: no reach applies" in table.title(ABOUT | {"ranks": 4, "oversubscribed": True})
     assert "2 hosts over TCP" in table.title(ABOUT | {"hosts": True})
+    assert "1 hosts over TCP, node host" in table.title(ABOUT | {"hosts": True, "per_host": 2, "node": "host"})
 
 
 # ---- the command ----
@@ -172,6 +173,12 @@ def test_a_row_that_ends_its_job_does_not_take_the_others_with_it(monkeypatch):
 
 
 # ---- the rows ----
+
+
+def test_a_node_that_is_none_is_refused(capsys):
+    for command in (launch,):
+        assert command.main(["--tiny", "--node", "some"]) == 2
+        assert "a node is host, rank or a number of ranks, not 'some'" in capsys.readouterr().err
 
 
 @pytest.mark.timeout(240)  # 13 s of computing, which a busy machine stretches

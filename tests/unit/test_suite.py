@@ -1,5 +1,6 @@
 """`python -m benchmarks run`, `list`, `sweep`, `compare`: what is counted and kept, and how bad input is told."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -54,7 +55,7 @@ def call_here(capsys):
 
 
 def record(version="dsm", times=(1.0, 1.0, 1.0), **more):
-    made = {"kind": "app", "job": "j", "time": "t", "commit": "c", "mpi": "X 1", "network": "one host"}
+    made = {"kind": "app", "job": "j", "time": "t", "commit": "c", "mpi": "X 1", "network": "one host", "node": "host"}
     made |= {"machine": {"host": "a", "cpu": "b", "cores": 2}, "software": {}, "ranks": 2, "page_size": 4096}
     made |= {"aggregation": True, "app": "jacobi", "size": "small", "scaling": "strong", "version": version}
     return made | {"times_s": list(times), "checksum": "0", "counters": {}, "lines": 1} | more
@@ -198,6 +199,40 @@ def test_a_damaged_file_is_named_with_its_line_and_stays_as_it_is(call_here, tmp
     assert made.stderr.count("\n") == 1
 
 
+def test_results_of_other_nodes_are_other_runs_and_old_ones_had_a_node_for_each_rank(tmp_path):
+    old = record()
+    del old["node"]
+    path = write(tmp_path / "results.jsonl", old, record(node="rank"), record(node="host"))
+    found = results.load(path)
+    assert [r["node"] for r in found] == ["rank", "rank", "host"]
+    assert [key.node for key in results.latest(found)] == ["rank", "host"]
+
+
+def test_jobs_are_told_which_ranks_are_a_node_and_where_they_run(monkeypatch):
+    monkeypatch.setenv("DSM_NODE", "7")
+    with run.Place(node="2").command(2, ["x"], {"DSM_PAGE_SIZE": "8192"}) as (_, environ):
+        assert (environ["DSM_NODE"], environ["DSM_PAGE_SIZE"]) == ("2", "8192")
+    assert run.Place(rate="full").network == "full"
+    assert run.Place(rate="full", per_host=2).network == "full, 2 ranks a host"
+
+
+def test_sweeps_over_pages_run_between_hosts_unless_something_else_is_said(call_here, monkeypatch, tmp_path):
+    places = []
+    monkeypatch.setattr(cli, "measure", lambda runs, known, place, options: places.append(place) or 0)
+    words = ("sweep", "pages", "jacobi", "--results", tmp_path / "results.jsonl")
+    monkeypatch.setattr(cli.hosts, "Hosts", lambda count: contextlib.nullcontext())
+    monkeypatch.setattr(cli.hosts, "why_not", lambda: "")
+    assert call_here(*words).returncode == 0
+    assert call_here(*words, "--node", "host").returncode == 0
+
+    def refuse(count):
+        raise cli.hosts.NoHostsError("not here")
+
+    monkeypatch.setattr(cli.hosts, "Hosts", refuse)
+    assert "each rank of this host is a node: not here" in call_here(*words).stderr
+    assert [(place.rate, place.node) for place in places] == [("full", "host"), ("", "host"), ("", "rank")]
+
+
 def test_versions_of_different_jobs_are_not_put_beside_each_other():
     found = results.latest([record("mpi4py"), record("dsm"), record("dsm", job="k")])
     assert [set(versions) for versions in found.values()] == [{"dsm"}]
@@ -244,6 +279,9 @@ def test_a_change_is_told_where_the_interval_leaves_no_doubt(call_here, tmp_path
         (["run", "--ranks", "0"], "numbers of ranks are like 1,2,4"),
         (["run", "--size", "huge"], "invalid choice: 'huge'"),
         (["run", "--hostfile", "/nowhere"], "host file /nowhere: No such file"),
+        (["run", "--node", "some"], "a node is host, rank or a number of ranks, not 'some'"),
+        (["sweep", "pages", "--node", "0"], "a node is host, rank or a number of ranks, not '0'"),
+        (["run", "--per-host", "2"], "--per-host 2 needs --hosts"),
         (["run", "--repetitions", "3"], "3 repetitions are too few"),
         (["run", "matmul", "--size", "large", "--ranks", "4096"], "GiB are free: take a smaller --size or fewer"),
         (["sweep", "tsp"], "invalid choice: 'tsp'"),
@@ -276,7 +314,20 @@ def test_list_shows_every_application(call_here):
 
 def test_a_run_is_kept_with_what_explains_it(tmp_path):
     path = tmp_path / "results.jsonl"
-    words = ("run", "jacobi", "--size", "tiny", "--repetitions", "2", "--ranks", "1,2", "--page-size", "64K")
+    words = (
+        "run",
+        "jacobi",
+        "--size",
+        "tiny",
+        "--repetitions",
+        "2",
+        "--ranks",
+        "1,2",
+        "--page-size",
+        "64K",
+        "--node",
+        "rank",
+    )
     made = call(*words, "--results", path)
     assert made.returncode == 0, made.stderr
     records = results.load(path)
@@ -286,6 +337,7 @@ def test_a_run_is_kept_with_what_explains_it(tmp_path):
     ]
     assert len({r["checksum"] for r in records}) == 1  # bit by bit the same
     for r in records:
+        assert r["node"] == "rank"
         assert (len(r["times_s"]), r["page_size"], r["machine"]) == (2, 65536, results.machine())
     messages = records[4]["counters"]
     assert messages == {"messages_sent": 2 * 6, "bytes_sent": 2 * 6 * 64 * 8}  # a row each way in six steps
