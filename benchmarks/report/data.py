@@ -119,6 +119,7 @@ class Measured:
             "aggregation": True,
             "network": _usual((key.network for key in measured), ONE_HOST, always=True),
             "mpi": _usual((key.mpi for key in measured), ""),
+            "node": _usual((key.node for key in measured), "host", always=True),
         }
         self.sizes = self._sizes()
         ranks = {key.ranks for key in self.jobs if key.size in self.sizes[:1] and self._is_plain(key, "ranks")}
@@ -153,9 +154,11 @@ class Measured:
         jobs += [job for key, job in self.jobs.items() if (key.app, key.size, key.scaling) == (app, size, "strong")]
         return next((job["serial"] for job in jobs if "serial" in job), None)
 
-    def ratio(self, app: str, size: str, ranks: int | None = None, **varied: Any) -> Interval | None:
-        """Return the speed of dsm over that of mpi4py: 1 is as fast, less is slower."""
-        return speed(self.job(app, size, ranks, **varied))
+    def ratio(
+        self, app: str, size: str, ranks: int | None = None, rival: str = "mpi4py", **varied: Any
+    ) -> Interval | None:
+        """Return the speed of dsm over that of a rival: 1 is as fast, less is slower."""
+        return speed(self.job(app, size, ranks, **varied), rival)
 
     def speedup(self, app: str, size: str, version: str, ranks: int | None = None) -> float | None:
         """Return the speed of a version over that of serial."""
@@ -172,9 +175,9 @@ class Measured:
         reach = self.apps[app].reach
         return Verdict(found.value >= reach, found.low < reach <= found.high)
 
-    def ratios(self, size: str) -> dict[str, Interval]:
+    def ratios(self, size: str, rival: str = "mpi4py") -> dict[str, Interval]:
         """Return the ratio of each application on the usual number of ranks."""
-        found = {name: self.ratio(name, size) for name in self.names}
+        found = {name: self.ratio(name, size, rival=rival) for name in self.names}
         return {name: value for name, value in found.items() if value is not None}
 
     def in_size(self, size: str) -> list[str]:
@@ -245,7 +248,7 @@ class Measured:
     def granularity(self) -> list[Record]:
         """The points of the sweep over granularities: the last of each, those of the usual ranks, network and MPI."""
         points = [r for r in self.records if r["kind"] == "granularity" and r.get("aggregation", True)]
-        for name in ("mpi", "network", "ranks"):
+        for name in ("mpi", "network", "node", "ranks"):
             usual = _usual((point[name] for point in points), None)
             points = [point for point in points if point[name] == usual]
         last = {tuple(point[n] for n in ("pattern", "bytes", "compute_us", "page_size")): point for point in points}
@@ -292,16 +295,16 @@ def point_speed(point: Record) -> float:
     return statistics.median(point["mpi4py_s"]) / statistics.median(point["dsm_s"])
 
 
-def speed(job: Mapping[str, Record]) -> Interval | None:
-    """Return the speed of dsm over that of mpi4py in a job; None without both."""
-    if not {"mpi4py", "dsm"} <= set(job):
+def speed(job: Mapping[str, Record], rival: str = "mpi4py") -> Interval | None:
+    """Return the speed of dsm over that of a rival in a job; None without both."""
+    if not {rival, "dsm"} <= set(job):
         return None
-    return _speed(tuple(job["mpi4py"]["times_s"]), tuple(job["dsm"]["times_s"]))
+    return _speed(tuple(job[rival]["times_s"]), tuple(job["dsm"]["times_s"]))
 
 
 @functools.cache
-def _speed(mpi4py: tuple[float, ...], dsm: tuple[float, ...]) -> Interval:
-    return results.ratio(mpi4py, dsm)  # a bootstrap: worth keeping
+def _speed(rival: tuple[float, ...], dsm: tuple[float, ...]) -> Interval:
+    return results.ratio(rival, dsm)  # a bootstrap: worth keeping
 
 
 def split(record: Record) -> Split:
@@ -328,5 +331,5 @@ def _usual(values: Iterable[Any], wanted: Any, always: bool = False) -> Any:
 
 def _network_order(name: str) -> tuple[int, str]:
     """Sort networks from fast to slow, and others behind."""
-    known = (ONE_HOST, *RATES)
-    return (known.index(name) if name in known else len(known), name)
+    known, rate = (ONE_HOST, *RATES), name.partition(",")[0]
+    return (known.index(rate) if rate in known else len(known), name)

@@ -69,8 +69,8 @@ def render(draw: Callable[[], Figure]) -> tuple[bytes, bytes, int]:
     return svg.getvalue(), png.getvalue(), round(100 * figure.get_figwidth())
 
 
-def ratios(found: Mapping[str, Interval], reaches: Mapping[str, float]) -> Figure:
-    """Draw a dot for each application with its interval, sorted, and what is wanted as a tick."""
+def ratios(found: Mapping[str, Interval], reaches: Mapping[str, float], floors: Mapping[str, float]) -> Figure:
+    """Draw a dot for each application with its interval, sorted, its reach as a tick, the floor as a diamond."""
     names = sorted(found, key=lambda name: found[name].value)
     figure = Figure(figsize=(WIDTH, 1.1 + 0.27 * len(names)))
     axes = figure.add_subplot()
@@ -85,13 +85,15 @@ def ratios(found: Mapping[str, Interval], reaches: Mapping[str, float]) -> Figur
         axes.plot(value, y, marker="o", ms=6, color="white" if missed else colour, mec=colour, mew=1.6)
         if reach is not None:
             axes.plot(reach, y, marker="|", ms=11, mew=1.8, color=INK)
+        if name in floors:
+            axes.plot(floors[name], y, marker="D", ms=4.5, color="white", mec=SOFT, mew=1.2)
         axes.text(1.01, y, words.ratio(value), transform=axes.get_yaxis_transform(), va="center", color=colour)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    low = min([*(interval.low for interval in found.values()), *reaches.values(), CLOSE])
-    high = max([*(interval.high for interval in found.values()), *reaches.values(), 1 / CLOSE])
+    low = min([*(interval.low for interval in found.values()), *reaches.values(), *floors.values(), CLOSE])
+    high = max([*(interval.high for interval in found.values()), *reaches.values(), *floors.values(), 1 / CLOSE])
     _speed_axis(axes.set_xscale, axes.set_xlim, axes.xaxis, low, high)
     if axes.get_xscale() == "linear":
         axes.set_xlim(left=max(0.0, math.floor(10 * low - 0.5) / 10))  # dots, and not bars, need not begin at 0
@@ -102,7 +104,10 @@ def ratios(found: Mapping[str, Interval], reaches: Mapping[str, float]) -> Figur
         Line2D([], [], color=INK, marker="|", ms=11, mew=1.8, lw=0, label="reach"),
         Patch(color=FAINT, label="within 5 % of mpi4py"),
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=4)
+    if floors:
+        floor = Line2D([], [], color="white", marker="D", ms=4.5, mec=SOFT, mew=1.2, lw=0, label="dsm over the floor")
+        handles.append(floor)
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     return figure
 
 

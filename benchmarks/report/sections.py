@@ -5,7 +5,7 @@ A part whose data are missing is a string instead, which says what is missing an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -28,6 +28,11 @@ COUNTED = (
     "messages that do its work. Lines of code are those of the serial program, and what each parallel version adds to "
     "it; kernels are shared and not counted. A verdict with ~ has its reach inside the interval."
 )
+FLOOR = (
+    "The floor is the dsm program over memory that the ranks of one host share, with barriers and locks in it and "
+    "without dsm: the least that sharing memory can cost there."
+)
+NO_FLOOR = "There is no floor here: between hosts no memory can be shared (or the results are older than the floor)."
 
 
 def build(measured: Measured) -> Document:
@@ -45,6 +50,7 @@ def build(measured: Measured) -> Document:
         weak(measured),
         networks(measured),
         libraries(measured),
+        nodes(measured),
         missed(measured),
     ]
     sections = [part for part in parts if isinstance(part, Section)]
@@ -67,6 +73,7 @@ def facts(measured: Measured) -> Section:
         ["software", _distinct(_software(record) for record in records)],
         ["MPI", _distinct(record["mpi"] for record in records)],
         ["network", _distinct(record["network"] for record in records)],
+        ["node", _distinct(record["node"] for record in records)],
         ["when", _when([record["time"] for record in records])],
         ["repetitions", _repetitions(records)],
     ]
@@ -82,9 +89,10 @@ def facts(measured: Measured) -> Section:
     if measured.names:
         blocks.append(
             Text(
-                f"Unless it says otherwise a figure is of {plain['mpi']}, {plain['network']}, pages of "
-                f"{words.size(plain['page_size'])}. Times are medians; intervals are of 95 % (bootstrap over the "
-                "repetitions). The versions of an application ran in turns in one job, and every result was verified."
+                f"Unless it says otherwise a figure is of {plain['mpi']}, {plain['network']}, node {plain['node']}, "
+                f"pages of {words.size(plain['page_size'])}. Times are medians; intervals are of 95 % (bootstrap over "
+                "the repetitions). The versions of an application ran in turns in one job, and every result was "
+                "verified."
             )
         )
     return Section("What was run", blocks)
@@ -122,7 +130,8 @@ def applications(measured: Measured) -> Section | str:
     """Tabulate the applications in each size, and speed-ups by ranks."""
     if not measured.sizes:
         return "no application (`python -m benchmarks run`)"
-    blocks: list[Block] = [Text(COUNTED), Text(COMPARABLE)]
+    floor = any("floor" in measured.job(name, size) for size in measured.sizes for name in measured.names)
+    blocks: list[Block] = [Text(COUNTED), Text(FLOOR if floor else NO_FLOOR), Text(COMPARABLE)]
     for size in measured.sizes:
         blocks += [_speed_table(measured, size), _cost_table(measured, size)]
         if len(measured.all_ranks(size)) > 1:
@@ -135,6 +144,7 @@ def _speed_table(measured: Measured, size: str) -> Table:
     columns += [Column(version, "speed-up over serial") for version in ("mpi4py", "dsm")]
     columns += [Column(name, "speed of dsm / mpi4py") for name in ("ratio", "95 %", "reach")]
     columns += [Column("verdict", "speed of dsm / mpi4py", words=True)]
+    columns += [Column(name, "speed of dsm / floor") for name in ("ratio", "95 %")]
     columns += [Column(name, "SC'95, 8 workstations") for name in ("PVM", "TreadMarks")]
     columns += [Column("ratio", "SC'95, 8 workstations", words=True)]
     rows = [_speed_row(measured, name, size) for name in measured.in_size(size)]
@@ -149,6 +159,8 @@ def _speed_row(measured: Measured, name: str, size: str) -> list[str]:
     row += [words.ratio(found.value), words.interval(found)] if found else [NOTHING] * 2
     row.append(f"{app.reach:.2f}" if app else NOTHING)
     row.append(("met" if verdict.met else "missed") + " ~" * verdict.open if verdict else NOTHING)
+    above = measured.ratio(name, size, rival="floor")
+    row += [words.ratio(above.value), words.interval(above)] if above else [NOTHING] * 2
     if app and app.paper:
         pvm, treadmarks = app.paper
         return [*row, f"{pvm:.2f}", f"{treadmarks:.2f}", words.ratio(treadmarks / pvm)]
@@ -207,11 +219,11 @@ def beside(measured: Measured) -> Section | str:
         return "no application with both dsm and mpi4py (`python -m benchmarks run`)"
     judged = measured.ranks == REACH_RANKS
     reaches = {name: measured.apps[name].reach for name in found if judged and name in measured.apps}
-    where = f"size {measured.sizes[0]}, {words.counted(measured.ranks, 'rank')}"
+    where = f"size {measured.sizes[0]}, {words.counted(measured.ranks, 'rank')}, node {measured.plain['node']}"
     says = sentences.ratios(found, measured, measured.sizes[0])
-    blocks: list[Block] = [
-        Picture("ratios", f"Speed of dsm over mpi4py, {where}", says, lambda: figures.ratios(found, reaches))
-    ]
+    above = {name: value.value for name, value in measured.ratios(measured.sizes[0], "floor").items()}
+    title = f"Speed of dsm over mpi4py{' and over the floor' if above else ''}, {where}"
+    blocks: list[Block] = [Picture("ratios", title, says, lambda: figures.ratios(found, reaches, above))]
     sweep = measured.sweep("ranks", measured.sizes[0])
     if sweep:
         title = f"Speed of dsm over mpi4py by ranks, size {sweep.size}"
@@ -288,8 +300,10 @@ def granularity(measured: Measured) -> Section | str:
 
 
 def _maps(measured: Measured, maps: list[Heat]) -> Picture:
+    of = measured.granularity[0]
     title = (
-        f"Speed of dsm over mpi4py by page size and grain, {words.counted(measured.granularity[0]['ranks'], 'rank')}"
+        f"Speed of dsm over mpi4py by page size and grain, {words.counted(of['ranks'], 'rank')}, {of['network']}, "
+        f"node {of['node']}"
     )
     says = sentences.heats(maps, measured.granularity_page_size())
     return Picture("granularity", title, says, lambda: figures.heats(maps))
@@ -340,27 +354,47 @@ def networks(measured: Measured) -> Section | str:
     title = f"Speed of dsm over mpi4py by network, size {sweep.size}, {words.counted(measured.ranks, 'rank')}"
     picture = Picture("networks", title, sentences.networks(sweep), lambda: figures.networks(sweep.table, sweep.values))
     note = Text(
-        "`full`, `1gbit` and `100mbit` are virtual hosts on this machine, one for each rank, which talk by TCP over "
-        "links of that rate; on one host MPI passes messages through memory."
+        "`full`, `1gbit` and `100mbit` are virtual hosts on this machine, one for each rank if nothing else is said, "
+        "which talk by TCP over links of that rate; on one host MPI passes messages through memory."
     )
-    return Section("Networks", [picture, *[note] * any(name in RATES for name in sweep.values)])
+    return Section("Networks", [picture, *[note] * any(name.partition(",")[0] in RATES for name in sweep.values)])
 
 
 def libraries(measured: Measured) -> Section | str:
     """Tabulate the ratio with each MPI, where there are several."""
     sweep = measured.sweep("mpi")
+    return Section("MPI libraries", [_by_axis(measured, sweep, "MPI")]) if sweep else ""
+
+
+def nodes(measured: Measured) -> Section | str:
+    """Tabulate the ratio by which ranks are a node, where that differs, and what dsm sent."""
+    sweep = measured.sweep("node")
     if not sweep:
         return ""
-    columns = [Column("application", words=True), *(Column(mpi) for mpi in sweep.values)]
+    rows = []
+    for name in sweep.table:
+        sent = [_counters(measured.job(name, sweep.size, node=node), "dsm").get("bytes_sent") for node in sweep.values]
+        rows.append([name, *(NOTHING if bytes_ is None else words.size(bytes_) for bytes_ in sent)])
+    columns = [Column("application", words=True), *(Column(node) for node in sweep.values)]
+    return Section("Nodes", [_by_axis(measured, sweep, "node"), Table("Bytes that dsm sent, by node", columns, rows)])
+
+
+def _counters(job: Mapping[str, Record], version: str) -> Mapping[str, int]:
+    return job[version]["counters"] if version in job else {}
+
+
+def _by_axis(measured: Measured, sweep: Sweep, axis: str) -> Table:
+    """Tabulate the ratio at each value of what was varied."""
+    columns = [Column("application", words=True), *(Column(value) for value in sweep.values)]
     rows = [
         [
             name,
-            *(f"{words.ratio(row[m].value)} ({words.interval(row[m])})" if m in row else NOTHING for m in sweep.values),
+            *(f"{words.ratio(row[v].value)} ({words.interval(row[v])})" if v in row else NOTHING for v in sweep.values),
         ]
         for name, row in sweep.table.items()
     ]
-    caption = f"Speed of dsm over mpi4py, size {sweep.size}, {words.counted(measured.ranks, 'rank')}"
-    return Section("MPI libraries", [Table(caption, columns, rows)])
+    where = f"size {sweep.size}, {words.counted(measured.ranks, 'rank')}"
+    return Table(f"Speed of dsm over mpi4py by {axis}, {where}", columns, rows)
 
 
 def missed(measured: Measured) -> Section | str:

@@ -29,7 +29,11 @@ def overall(measured: Measured) -> str:
         of = "" if len(judged) == len(found) else f" of {len(judged)}"
         told += f" and meets the reach in {sum(verdict.met for verdict in judged)}{of}"
     mean = geometric_mean([value.value for value in found.values()])
-    return f"{told}; the geometric mean of its speed is {ratio(mean)} of mpi4py's."
+    told += f"; the geometric mean of its speed is {ratio(mean)} of mpi4py's"
+    above = measured.ratios(measured.sizes[0], "floor")
+    if above:
+        told += f" and {ratio(geometric_mean([value.value for value in above.values()]))} of the floor's"
+    return f"{told}."
 
 
 def noise(records: Sequence[Record]) -> str:

@@ -32,7 +32,12 @@ APPS = {"sor": app("sor", 0.9, (4.0, 3.0)), "ep": app("ep", 0.98, None, "no comm
 def record(name="sor", version="dsm", time=1.0, **more):
     """A run, all whose repetitions took the same time."""
     made = {"kind": "app", "job": "j", "time": "2026-01-02T03:04:05+00:00", "commit": "abc", "mpi": "X 1"}
-    made |= {"machine": {"host": "a", "cpu": "b", "cores": 2}, "software": {"numpy": "2"}, "network": "one host"}
+    made |= {
+        "machine": {"host": "a", "cpu": "b", "cores": 2},
+        "software": {"numpy": "2"},
+        "network": "one host",
+        "node": "host",
+    }
     made |= {"ranks": 2, "page_size": 4 * KIB, "aggregation": True, "size": "small", "scaling": "strong"}
     made |= {"app": name, "version": version, "times_s": [time] * 3, "checksum": "0", "lines": 7}
     counters = {"messages_sent": 10, "bytes_sent": 1000}
@@ -62,6 +67,7 @@ def everything():
             made += pair(name, ratio * factor, page_size=page_size)
         for page_size in (4 * KIB, 16 * KIB):
             made += pair(name, ratio / 2, page_size=page_size, aggregation=False)
+        made += pair(name, ratio, node="rank") + [record(name, "floor", 1.1)]
         made += pair(name, ratio, network="100mbit") + pair(name, ratio, mpi="Y 2")
         made += [record(name, "serial", 2.0, ranks=1, scaling="weak"), *pair(name, ratio, scaling="weak")]
         made += pair(name, 1.0, ranks=1, scaling="weak")
@@ -121,6 +127,25 @@ def test_the_ratio_is_the_speed_of_dsm_over_that_of_mpi4py():
     assert found == pytest.approx((0.8, 0.8, 0.8))
 
 
+def test_the_floor_is_a_rival_of_its_own():
+    made = measured(*pair(ratio=0.8), record(version="floor", time=0.5))
+    assert made.ratio("sor", "small", rival="floor") == pytest.approx((0.4, 0.4, 0.4))
+    assert sentences.overall(made).endswith("0.80 of mpi4py's and 0.40 of the floor's.")
+    document = sections.build(made)
+    assert tables(document)[1].rows[0][8:10] == ["0.40", f"0.40{words.DASH}0.40"]
+    assert sections.FLOOR in words_of(document)
+    assert "and over the floor" in document.pictures()[0].title
+    assert sections.NO_FLOOR in words_of(sections.build(measured(*pair())))
+
+
+def test_nodes_are_compared_where_there_are_several():
+    section = sections.nodes(measured(*pair(ratio=0.8), *pair(ratio=0.4, node="rank")))
+    speeds, sent = section.blocks
+    assert [cell.split()[0] for cell in speeds.rows[0]] == ["sor", "0.80", "0.40"]
+    assert sent.rows == [["sor", "2.44 KiB", "2.44 KiB"]]
+    assert sections.nodes(measured(*pair())) == ""
+
+
 def test_speed_ups_are_over_serial_wherever_it_ran():
     made = measured(record(version="serial", time=1.8, ranks=1, page_size=64 * KIB), *pair(ratio=0.5))
     assert made.speedup("sor", "small", "mpi4py") == pytest.approx(1.8)
@@ -153,6 +178,7 @@ def test_the_plain_runs_are_what_most_have_in_common():
         "aggregation": True,
         "network": "one host",
         "mpi": "X 1",
+        "node": "host",
     }
     assert made.sizes == ["small"]
     assert made.all_ranks("small") == [1, 2, 4]
@@ -206,7 +232,7 @@ def test_a_grain_is_coarse_enough_only_if_all_coarser_ones_are():
 def test_the_one_sentence():
     assert sentences.overall(measured(*everything())) == (
         "On 2 ranks, in size `small`, dsm is within 5 % of mpi4py, or faster, in 1 of 3 applications and meets "
-        "the reach in 2; the geometric mean of its speed is 0.78 of mpi4py's."
+        "the reach in 2; the geometric mean of its speed is 0.78 of mpi4py's and 0.86 of the floor's."
     )
 
 
@@ -281,7 +307,21 @@ def test_the_table_of_speeds_has_all_that_was_asked_for():
     speeds, costs, by_ranks = [table for table in tables(document) if table.columns[0].name == "application"][:3]
     dash = words.DASH
     assert speeds.rows[0] == [
-        *("sor", "1.80 s", "1.80", "1.44", "0.80", f"0.80{dash}0.80", "0.90", "missed", "4.00", "3.00", "0.75")
+        *(
+            "sor",
+            "1.80 s",
+            "1.80",
+            "1.44",
+            "0.80",
+            f"0.80{dash}0.80",
+            "0.90",
+            "missed",
+            dash,
+            dash,
+            "4.00",
+            "3.00",
+            "0.75",
+        )
     ]
     assert speeds.rows[1][-3:] == [dash, dash, "no communication"]
     assert costs.rows[0] == ["sor", "10", "30", "3.00", "1,000 B", "2.44 KiB", "2.50", "7", "7", "7"]
@@ -445,7 +485,7 @@ def test_a_part_of_the_report_is_a_section_or_says_what_lacks():
 
 def test_the_same_data_make_the_same_picture():
     found = {"sor": Interval(0.8, 0.7, 0.9)}
-    first, second = (figures.render(lambda: figures.ratios(found, {"sor": 0.9})) for _ in range(2))
+    first, second = (figures.render(lambda: figures.ratios(found, {"sor": 0.9}, {"sor": 0.7})) for _ in range(2))
     assert first == second
 
 
