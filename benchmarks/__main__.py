@@ -6,10 +6,12 @@ list             the applications
 compare OLD NEW  two files of results
 report [FILE]    a page with tables and pictures
 micro            single operations
+reach            what hosts as nodes are to reach, beyond the applications
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 USAGE = 2
@@ -17,10 +19,8 @@ USAGE = 2
 
 def main() -> int:
     """Carry out the command that the first word names."""
-    if sys.argv[1:2] == ["micro"]:
-        from benchmarks.micro import launch
-
-        return launch.main(sys.argv[2:])
+    if sys.argv[1:2] in (["micro"], ["reach"]):
+        return importlib.import_module(f"benchmarks.{sys.argv[1]}.launch").main(sys.argv[2:])
     try:
         from benchmarks import cli
     except ModuleNotFoundError as missing:

@@ -92,7 +92,8 @@ def parser(about: str) -> argparse.ArgumentParser:
     report.add_argument("file", type=Path, nargs="?", default=RESULTS, help="results (default: %(default)s)")
     report.add_argument("--out", type=Path, metavar="FOLDER", help="default: beside the results")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
-    commands.add_parser("micro", help="measure single operations (see `micro --help`)")  # __main__ has taken it
+    for name, text in (("micro", "measure single operations"), ("reach", "measure what hosts as nodes are to reach")):
+        commands.add_parser(name, help=f"{text} (see `{name} --help`)")  # __main__ has taken it
     return made
 
 

@@ -14,6 +14,7 @@ sys.path.append(str(ROOT))  # last: what is measured is the dsm that is installe
 
 from benchmarks.micro import launch, table  # noqa: E402
 from benchmarks.micro.table import Case, Reach  # noqa: E402
+from benchmarks.reach import launch as reach  # noqa: E402
 
 ABOUT = {"ranks": 2, "cores": 2, "hosts": False, "oversubscribed": False, "mpi": "X 1", "rounds": 3, "load": 0.5}
 
@@ -176,9 +177,15 @@ def test_a_row_that_ends_its_job_does_not_take_the_others_with_it(monkeypatch):
 
 
 def test_a_node_that_is_none_is_refused(capsys):
-    for command in (launch,):
+    for command in (launch, reach):
         assert command.main(["--tiny", "--node", "some"]) == 2
         assert "a node is host, rank or a number of ranks, not 'some'" in capsys.readouterr().err
+
+
+def test_rows_of_reach_are_named_in_any_order():
+    assert reach.rows_named("lock, memory,lock") == ("memory", "lock")
+    with pytest.raises(argparse.ArgumentTypeError):
+        reach.rows_named("memory,S1")
 
 
 @pytest.mark.timeout(240)  # 13 s of computing, which a busy machine stretches
@@ -197,3 +204,26 @@ def test_every_row_runs():
             assert made.verdict() != table.NOT_MEASURED, made.what
     fetched = next(made for made in cases if made.row == "S4")
     assert 2 << 20 <= fetched.counters["bytes_received"] < 2.5 * (1 << 20)  # every byte travelled, and once
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mapped", [True, False])
+def test_every_row_of_reach_runs(mapped, monkeypatch):
+    """On virtual hosts where they can be made, and on one host with nodes that stand for them."""
+    if not mapped:
+        monkeypatch.setattr(reach.hosts, "why_not", lambda: "none here")
+    words = [] if mapped else ["--only", "local-rank,crowd"]
+    options = reach.parser().parse_args(["--tiny", "--rounds", "1", "--timeout", "200", *words])
+    made = reach.measure(options)
+    cases = [case for cases, _ in made for case in cases]
+    assert [case.what for case in cases if case.verdict_given] == []
+    assert {case.row for case in cases} == set(options.only)
+    assert all(case.measured and math.isfinite(case.median) for case in cases)
+    assert [about["node"] for _, about in made][-1] == ("host" if about_hosts(made) else "2")
+    if not mapped:
+        assert not about_hosts(made)
+
+
+def about_hosts(made):
+    """Whether the last layout ran on virtual hosts."""
+    return made[-1][1]["hosts"]
