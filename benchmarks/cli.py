@@ -32,7 +32,7 @@ from dsm._errors import DSMError
 RESULTS = results.ROOT / "build" / "benchmarks" / "results.jsonl"
 REPETITIONS = 5
 RANKS = (1, 2, 4, 8)
-SWEEPS = ("granularity", "pages", "ranks", "weak", "networks")
+SWEEPS = ("granularity", "pages", "ranks", "weak", "networks", "nodes")
 BETWEEN_HOSTS = ("granularity", "pages")  # on one host there are no pages and no messages, unless --node says so
 
 
@@ -201,9 +201,10 @@ def sweep_over(options: argparse.Namespace) -> int:
     """Run over a range."""
     if options.what in BETWEEN_HOSTS and not (options.hosts or options.hostfile or options.mpi or options.node):
         choose_hosts(options)
-    if options.what == "networks":
+    if options.what in ("networks", "nodes"):
         known = apps.load()
-        return networks(run.chosen(options.apps, known), known, options)
+        over = networks if options.what == "networks" else nodes
+        return over(run.chosen(options.apps, known), known, options)
     place = place_of(options)
     if options.what == "granularity":
         if options.apps or len(options.ranks or ()) > 1:
@@ -234,7 +235,7 @@ def choose_hosts(options: argparse.Namespace) -> None:
             options.hosts = "full"
     except hosts.NoHostsError as why:
         options.node = "rank"
-        print(f"no virtual hosts, so each rank of this host is a node: {why}", file=sys.stderr)
+        print(f"no virtual hosts, so nodes of this host stand for them: {why}", file=sys.stderr)
 
 
 def networks(names: Sequence[str], known: Mapping[str, App], options: argparse.Namespace) -> int:
@@ -244,6 +245,20 @@ def networks(names: Sequence[str], known: Mapping[str, App], options: argparse.N
     per_host = options.per_host
     for rate in ("", *RATES):
         options.hosts, options.per_host = rate, per_host if rate else 1
+        status |= measure(runs, known, place_of(options), options)
+    return status
+
+
+def nodes(names: Sequence[str], known: Mapping[str, App], options: argparse.Namespace) -> int:
+    """Run on virtual hosts with two ranks or more each, which are one node and then a node for each rank."""
+    per_host = max(options.per_host, 2)
+    runs = run.grid(names, options.size, options.ranks or (2 * per_host,))
+    if not options.hosts:
+        choose_hosts(options)
+    options.per_host = per_host if options.hosts else 1
+    status = 0
+    for node in ("host" if options.hosts else str(per_host), "rank"):
+        options.node = node
         status |= measure(runs, known, place_of(options), options)
     return status
 

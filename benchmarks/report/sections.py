@@ -363,27 +363,43 @@ def networks(measured: Measured) -> Section | str:
 def libraries(measured: Measured) -> Section | str:
     """Tabulate the ratio with each MPI, where there are several."""
     sweep = measured.sweep("mpi")
-    return Section("MPI libraries", [_by_axis(measured, sweep, "MPI")]) if sweep else ""
+    if not sweep:
+        return ""
+    where = f"size {sweep.size}, {words.counted(measured.ranks, 'rank')}"
+    return Section("MPI libraries", [_by_axis(sweep, "MPI", where)])
 
 
 def nodes(measured: Measured) -> Section | str:
     """Tabulate the ratio by which ranks are a node, where that differs, and what dsm sent."""
-    sweep = measured.sweep("node")
-    if not sweep:
-        return ""
-    rows = []
-    for name in sweep.table:
-        sent = [_counters(measured.job(name, sweep.size, node=node), "dsm").get("bytes_sent") for node in sweep.values]
-        rows.append([name, *(NOTHING if bytes_ is None else words.size(bytes_) for bytes_ in sent)])
-    columns = [Column("application", words=True), *(Column(node) for node in sweep.values)]
-    return Section("Nodes", [_by_axis(measured, sweep, "node"), Table("Bytes that dsm sent, by node", columns, rows)])
+    blocks: list[Block] = []
+    for network, ranks in dict.fromkeys((key.network, key.ranks) for key in measured.jobs):
+        sweep = measured.sweep("node", network=network, ranks=ranks)
+        if sweep:
+            where = f"size {sweep.size}, {words.counted(ranks, 'rank')}, {network}"
+            speeds = _by_axis(sweep, "node", where)
+            sent = [
+                [
+                    name,
+                    *(
+                        _bytes_sent(measured.job(name, sweep.size, ranks, network=network, node=n))
+                        for n in sweep.values
+                    ),
+                ]
+                for name in sweep.table
+            ]
+            means, names = sweep.means()
+            told = words.listed(f"{words.ratio(mean)} with node {node}" for node, mean in means.items())
+            mean = Text(f"The geometric mean over {words.counted(len(names), 'application')} is {told}.")
+            blocks += [speeds, mean, Table(f"Bytes that dsm sent by node, {where}", speeds.columns, sent)]
+    return Section("Nodes", blocks) if blocks else "nodes (`python -m benchmarks sweep nodes`)"
 
 
-def _counters(job: Mapping[str, Record], version: str) -> Mapping[str, int]:
-    return job[version]["counters"] if version in job else {}
+def _bytes_sent(job: Mapping[str, Record]) -> str:
+    counters = job["dsm"]["counters"] if "dsm" in job else {}
+    return words.size(counters["bytes_sent"]) if "bytes_sent" in counters else NOTHING
 
 
-def _by_axis(measured: Measured, sweep: Sweep, axis: str) -> Table:
+def _by_axis(sweep: Sweep, axis: str, where: str) -> Table:
     """Tabulate the ratio at each value of what was varied."""
     columns = [Column("application", words=True), *(Column(value) for value in sweep.values)]
     rows = [
@@ -393,7 +409,6 @@ def _by_axis(measured: Measured, sweep: Sweep, axis: str) -> Table:
         ]
         for name, row in sweep.table.items()
     ]
-    where = f"size {sweep.size}, {words.counted(measured.ranks, 'rank')}"
     return Table(f"Speed of dsm over mpi4py by {axis}, {where}", columns, rows)
 
 

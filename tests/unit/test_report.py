@@ -139,11 +139,13 @@ def test_the_floor_is_a_rival_of_its_own():
 
 
 def test_nodes_are_compared_where_there_are_several():
-    section = sections.nodes(measured(*pair(ratio=0.8), *pair(ratio=0.4, node="rank")))
-    speeds, sent = section.blocks
+    several = {"network": "full, 2 ranks a host", "ranks": 4}
+    made = [*pair(ratio=0.8, **several), *pair(ratio=0.4, node="rank", **several), *pair()]
+    speeds, mean, sent = sections.nodes(measured(*made)).blocks
+    assert mean.words == "The geometric mean over 1 application is 0.80 with node host and 0.40 with node rank."
     assert [cell.split()[0] for cell in speeds.rows[0]] == ["sor", "0.80", "0.40"]
     assert sent.rows == [["sor", "2.44 KiB", "2.44 KiB"]]
-    assert sections.nodes(measured(*pair())) == ""
+    assert "sweep nodes" in sections.nodes(measured(*pair()))
 
 
 def test_speed_ups_are_over_serial_wherever_it_ran():

@@ -229,8 +229,25 @@ def test_sweeps_over_pages_run_between_hosts_unless_something_else_is_said(call_
         raise cli.hosts.NoHostsError("not here")
 
     monkeypatch.setattr(cli.hosts, "Hosts", refuse)
-    assert "each rank of this host is a node: not here" in call_here(*words).stderr
+    assert "nodes of this host stand for them: not here" in call_here(*words).stderr
     assert [(place.rate, place.node) for place in places] == [("full", "host"), ("", "host"), ("", "rank")]
+
+
+def test_nodes_are_compared_on_hosts_of_two_ranks_or_on_one_host_that_stands_for_them(call_here, monkeypatch, tmp_path):
+    places = []
+    monkeypatch.setattr(cli, "measure", lambda runs, known, place, options: places.append((runs[0].ranks, place)) or 0)
+    words = ("sweep", "nodes", "jacobi", "--results", tmp_path / "results.jsonl")
+    monkeypatch.setattr(cli.hosts, "Hosts", lambda count: contextlib.nullcontext())
+    monkeypatch.setattr(cli.hosts, "why_not", lambda: "")
+    assert call_here(*words).returncode == 0
+
+    def refuse(count):
+        raise cli.hosts.NoHostsError("not here")
+
+    monkeypatch.setattr(cli.hosts, "Hosts", refuse)
+    assert call_here(*words).returncode == 0
+    found = [(ranks, place.rate, place.per_host, place.node) for ranks, place in places]
+    assert found == [(4, "full", 2, "host"), (4, "full", 2, "rank"), (4, "", 1, "2"), (4, "", 1, "rank")]
 
 
 def test_versions_of_different_jobs_are_not_put_beside_each_other():
