@@ -8,7 +8,8 @@
 # make prove     proof for MINUTES=10: simulator, fuzzer, sanitizers, chaos under MPI (docs/testing.md)
 # make soak      the same for MINUTES=60
 # make planted   show that the simulator notices faults: one is planted at a time
-# make bench     every application of the benchmark suite, size small, and a page with the results: build/benchmarks
+# make bench     every application of the benchmark suite, size small, on one host and on two virtual ones, and a page with
+#                the results: build/benchmarks
 # make scale     what the protocol costs on up to 1,024 nodes, by its own code and a model: docs/scale.md
 #
 # TESTS='not slow' leaves out the slow tests of a part, TESTS=slow runs them alone; MPI=openmpi takes Open MPI, and
@@ -55,6 +56,7 @@ demo: $(DEMO)/installed
 
 bench: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks run --size small
+	$(TEST)/bin/python -m benchmarks sweep nodes --size small
 	$(TEST)/bin/python -m benchmarks report
 
 test:
