@@ -56,10 +56,7 @@ int dsm_forget(uint32_t region)
     struct runtime *runtime = call_lock("forget");
     if (!runtime)
         return DSM_E_STATE;
-    struct regions *regions = runtime->node->regions;
-    for (uint32_t i = 0; i < regions->grave_count; i++)
-        if (regions->graves[i].id == region)
-            regions->graves[i].forgotten = true;
+    region_forget(runtime->node->regions, region, runtime->node->me);
     progress_unlock(runtime);
     return DSM_OK;
 }

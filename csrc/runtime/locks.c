@@ -56,7 +56,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, cons
                    double slice_s)
 {
     if (*ticket == 0)
-        *ticket = lock_enqueue(runtime->node, lock, (struct lock_user){thread_number(), site}, trying);
+        *ticket = lock_enqueue(runtime->node, lock, thread_number(), site, trying);
     struct question question = {.answered = lock_answered, .lock = {.lock = lock, .ticket = *ticket}};
     if (lock_answered(runtime, &question)) {
         progress_flush(runtime); /* the token was here: no wait, no time taken */

@@ -86,6 +86,7 @@ struct port node_port_make(struct runtime *runtime)
 {
     return (struct port){
         .context = runtime,
+        .rank = (uint32_t)runtime->rank,
         .view = runtime->memory.system,
         .range_bytes = runtime->memory.bytes,
         .granule_bytes = GRANULE_BYTES,

@@ -116,13 +116,13 @@ static void say_holders(struct line *line, const struct runtime *runtime, uint64
         say(line, ", requested from its manager, rank %u", lock->id % (uint32_t)runtime->size);
     for (uint32_t i = 0; i < trail.count; i++) {
         const struct hop *hop = &trail.hops[i];
-        say(line, ", held by thread %u of rank %d", hop->thread, hop->node);
+        say(line, ", held by thread %u of rank %d", hop->thread, (int)hop->rank);
         if (hop->site[0])
             say(line, ", which took it at %s", hop->site);
         if (hop->waits == WAIT_NONE)
             continue;
         say(line, " and waits ");
-        say_what(line, runtime, hop->node, (enum wait_kind)hop->waits, hop->object, true);
+        say_what(line, runtime, (int)hop->rank, (enum wait_kind)hop->waits, hop->object, true);
     }
     if (!trail_is_circle(&trail))
         return;

@@ -175,6 +175,7 @@ static void make_node(struct runtime *runtime)
     struct node_options options = {
         .number = runtime->rank,
         .spaces = 1,
+        .ranks = (uint32_t)runtime->size,
         .size = runtime->size,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
         .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : READAHEAD_BYTES,

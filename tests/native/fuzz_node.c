@@ -140,6 +140,7 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
     home->allowed_bytes = UINT64_MAX;
     home->port = (struct port){
         .context = home,
+        .rank = (uint32_t)rank,
         .view = home->view,
         .range_bytes = FUZZ_RANGE_BYTES,
         .granule_bytes = FUZZ_GRANULE_BYTES,
@@ -154,6 +155,7 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
     struct node_options options = {.number = rank,
                                    .size = size,
                                    .spaces = 1,
+                                   .ranks = (uint32_t)size,
                                    .budget_bytes = budget_bytes,
                                    .readahead_bytes_max = 512,
                                    .refetch_bytes_max = 512,
@@ -191,12 +193,12 @@ static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const
 {
     bool enqueue = entry->kind == FUZZ_ENQUEUE, release = entry->kind == FUZZ_RELEASE;
     struct lock *lock = lock_find(home->node, enqueue ? (uint32_t)entry->a : release ? thread->held : thread->lock);
-    struct lock_user user = {.thread = (uint32_t)(thread - home->threads), .site = "program.py:7"};
     if (!lock)
         return;
     if (enqueue && !thread->lock_ticket && !(thread->holds && thread->held == lock->id)) {
         thread->lock = lock->id;
-        thread->lock_ticket = lock_enqueue(home->node, lock, user, entry->b != 0);
+        thread->lock_ticket =
+            lock_enqueue(home->node, lock, (uint32_t)(thread - home->threads), "program.py:7", entry->b != 0);
     } else if (entry->kind == FUZZ_POLL && thread->lock_ticket) {
         enum lock_answer answer = lock_poll(home->node, lock, thread->lock_ticket);
         if (answer != LOCK_WAIT)
@@ -264,7 +266,7 @@ static void apply_forget(struct fuzz_node *home)
 {
     struct regions *regions = home->node->regions;
     for (uint32_t i = 0; i < regions->grave_count; i++)
-        regions->graves[i].forgotten = true;
+        region_forget(regions, regions->graves[i].id, home->node->me);
 }
 
 static struct message *wrap(struct fuzz_node *home, const struct fuzz_entry *entry)

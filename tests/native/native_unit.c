@@ -133,7 +133,8 @@ const char *box_vector_check(struct box *box, const struct vector *vector)
 
 struct node *box_node(struct box *box, int rank, int size)
 {
-    struct node_options options = {.number = rank, .spaces = 1, .size = size, .budget_bytes = 1 << 30};
+    struct node_options options = {
+        .number = rank, .spaces = 1, .ranks = (uint32_t)size, .size = size, .budget_bytes = 1 << 30};
     return node_new(&options, &box->port);
 }
 

@@ -213,6 +213,7 @@ static void make_ranks(struct world *world)
         rank->access = reserve(range_bytes / PAGE_BYTES);
         rank->port = (struct port){
             .context = rank,
+            .rank = (uint32_t)q,
             .view = rank->view,
             .range_bytes = range_bytes,
             .granule_bytes = PAGE_BYTES,
@@ -226,6 +227,7 @@ static void make_ranks(struct world *world)
         struct node_options options = {
             .number = q,
             .spaces = 1,
+            .ranks = (uint32_t)world->size,
             .size = world->size,
             .budget_bytes = UINT64_MAX / 2,
             .readahead_bytes_max = READAHEAD_BYTES,
@@ -284,7 +286,7 @@ static bool lock_done(struct rank *rank, const struct op *op)
         lock_release(rank->node, lock);
     } else {
         if (!rank->ticket)
-            rank->ticket = lock_enqueue(rank->node, lock, (struct lock_user){0}, false);
+            rank->ticket = lock_enqueue(rank->node, lock, 0, NULL, false);
         done = lock_poll(rank->node, lock, rank->ticket) == LOCK_TAKEN;
         if (done)
             rank->ticket = 0;

@@ -191,6 +191,7 @@ static void set_up_node(struct sim *sim, int rank)
     struct node_options options = {
         .number = rank,
         .spaces = 1,
+        .ranks = (uint32_t)sim->program.nodes,
         .size = sim->program.nodes,
         .budget_bytes = (uint64_t)knobs->budget_bytes,
         .readahead_bytes_max = (uint64_t)knobs->readahead_bytes,

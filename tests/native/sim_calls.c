@@ -39,8 +39,7 @@ void sim_do_acquire(struct thread *thread)
         thread->was_free = op->value == SIM_TRYING && sim_lock_is_free(sim, truth);
         thread->changes = ++truth->changes;
         sim->stats.tries_of_free_locks += thread->was_free;
-        thread->ticket =
-            lock_enqueue(home->node, lock, (struct lock_user){(uint32_t)thread->number, NULL}, op->value == SIM_TRYING);
+        thread->ticket = lock_enqueue(home->node, lock, (uint32_t)thread->number, NULL, op->value == SIM_TRYING);
         thread->stage = STAGE_WAIT;
         thread->patience = sim_now(thread) + op->pattern;
         sim->stats.tries += op->value == SIM_TRYING;
@@ -279,10 +278,7 @@ void sim_do_meet(struct thread *thread)
 void sim_do_forget(struct thread *thread)
 {
     const struct sim_slot *slot = &thread->home->sim->program.slots[op_of(thread)->what];
-    struct regions *regions = thread->home->node->regions;
-    for (uint32_t i = 0; i < regions->grave_count; i++)
-        if (slot->region && regions->graves[i].id == slot->region)
-            regions->graves[i].forgotten = true;
+    region_forget(thread->home->node->regions, slot->region, thread->home->node->me);
     next_op(thread);
 }
 

@@ -150,6 +150,7 @@ struct port sim_port(struct sim_node *home)
     const struct sim_knobs *knobs = &home->sim->knobs;
     return (struct port){
         .context = home,
+        .rank = (uint32_t)home->rank,
         .view = home->view,
         .range_bytes = RANGE_BYTES,
         .granule_bytes = SIM_GRANULE_BYTES,

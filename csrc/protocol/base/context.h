@@ -27,6 +27,7 @@ struct policy {
 struct node_options {
     node_id number, size;
     uint32_t spaces;              /* processes that map the node's memory, 1 to SPACES_MAX */
+    uint32_t ranks;               /* of the job: the processes of all nodes */
     uint64_t budget_bytes;        /* of protocol memory, above what remained after the last collection */
     uint64_t readahead_bytes_max; /* fetched ahead of a stream, at most; 0: none */
     uint64_t refetch_bytes_max;   /* of the update set, under way at a time; 0: none is refetched */
@@ -160,6 +161,12 @@ static inline void context_assert(const struct node *node, bool holds, const cha
 {
     if (__builtin_expect(!holds, 0))
         context_panic(node, "%s", text);
+}
+
+/* A bit for each space. */
+static inline uint64_t context_spaces(const struct node *node)
+{
+    return UINT64_MAX >> (SPACES_MAX - node->spaces);
 }
 
 /* A die of the simulator. */

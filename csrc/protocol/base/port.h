@@ -9,6 +9,7 @@
 
 struct port {
     void *context;
+    uint32_t rank; /* of this process in the job */
     unsigned char *view;
     uint64_t range_bytes;
     uint32_t granule_bytes; /* smallest unit of protection and smallest page: 4096; less in the simulator */

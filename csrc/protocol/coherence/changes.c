@@ -1,6 +1,7 @@
 /* A ring of runs of pages.  Neighbours that change together, as those of a notice do, are one run. */
 #include "protocol/coherence/changes.h"
 
+#include "protocol/coherence/alone.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/page/region.h"
@@ -10,16 +11,22 @@ static struct change *change_at(const struct changes *changes, uint64_t position
     return &changes->log[position % CHANGES_KEPT];
 }
 
+static void append(struct node *node, struct change change)
+{
+    struct changes *changes = node->changes;
+    if (!changes->log)
+        changes->log = pool_take_persistent(&node->pool, CHANGES_KEPT * sizeof *changes->log);
+    *change_at(changes, changes->count++) = change;
+}
+
 void changes_add(struct node *node, const struct page *page)
 {
     struct changes *changes = node->changes;
     const struct region *region = page_region(page);
     uint64_t index = page_index(page);
-    if (!changes->log)
-        changes->log = pool_take_persistent(&node->pool, CHANGES_KEPT * sizeof *changes->log);
     if (changes->count > changes->followed) {
         struct change *last = change_at(changes, changes->count - 1);
-        bool same = last->region == region->id && last->pages < UINT32_MAX;
+        bool same = last->region == region->id && last->pages > 0 && last->pages < UINT32_MAX;
         if (same && index == last->first + last->pages - 1)
             return;
         if (same && index == last->first + last->pages) {
@@ -27,7 +34,12 @@ void changes_add(struct node *node, const struct page *page)
             return;
         }
     }
-    *change_at(changes, changes->count++) = (struct change){.region = region->id, .pages = 1, .first = index};
+    append(node, (struct change){.region = region->id, .pages = 1, .first = index});
+}
+
+void changes_add_region(struct node *node, region_id region)
+{
+    append(node, (struct change){.region = region});
 }
 
 static enum access allowed(const struct page *page)
@@ -49,8 +61,39 @@ static void follow_page(struct node *node, struct page *page)
     }
 }
 
+static void follow_pages(struct node *node, struct region *region, uint64_t first, uint64_t pages)
+{
+    uint64_t behind, end = first + pages;
+    for (uint64_t index = first; index < end; index += behind) {
+        struct page *page = region_pages(region, &node->pool, index, end, &behind);
+        for (uint64_t k = 0; k < behind; k++)
+            follow_page(node, page + k);
+    }
+}
+
+static void follow_grave(struct node *node, const struct region_grave *grave)
+{
+    protection_flush(node);
+    protection_close(node, grave->offset, grave->bytes - node->port->granule_bytes);
+}
+
+static void follow(struct node *node, const struct change *change)
+{
+    struct region *region = region_find(node->regions, change->region);
+    const struct region_grave *grave = region ? NULL : region_grave(node->regions, change->region);
+    if (grave && change->pages == 0)
+        follow_grave(node, grave);
+    else if (region && change->pages == 0 && alone_is(node))
+        alone_show(node, region);
+    else if (region)
+        follow_pages(node, region, change->first, change->pages);
+}
+
+/* The log has overtaken the space.  (A node that is alone logs an array at a time, and each space follows behind.) */
 static void follow_all(struct node *node)
 {
+    for (uint32_t i = 0; i < node->regions->grave_count; i++)
+        follow_grave(node, &node->regions->graves[i]);
     for (uint32_t i = 0; i < node->regions->count; i++)
         for (struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++)
@@ -70,16 +113,8 @@ void changes_follow(struct node *node)
     if (overtaken(changes, node->me))
         follow_all(node);
     else
-        for (uint64_t at = *seen; at < changes->count; at++) {
-            const struct change *change = change_at(changes, at);
-            struct region *region = region_find(node->regions, change->region);
-            uint64_t behind, end = change->first + change->pages;
-            for (uint64_t index = change->first; region && index < end; index += behind) {
-                struct page *page = region_pages(region, &node->pool, index, end, &behind);
-                for (uint64_t k = 0; k < behind; k++)
-                    follow_page(node, page + k);
-            }
-        }
+        for (uint64_t at = *seen; at < changes->count; at++)
+            follow(node, change_at(changes, at));
     protection_flush(node); /* a seal and an inspection rely on it */
     *seen = changes->followed = changes->count;
 }

@@ -18,7 +18,7 @@
 
 enum { CHANGES_KEPT = 1024 };
 
-/* Pages of a region; or, where the region is gone, its bytes. */
+/* Pages of a region; or, with no pages, a region that is new or was freed. */
 struct change {
     region_id region;
     uint32_t pages;
@@ -34,6 +34,8 @@ struct changes {
 
 /* Some space may have more access than the page's state allows. */
 void changes_add(struct node *node, const struct page *page);
+/* The region is new, or was freed: each space shows it, or makes it inaccessible. */
+void changes_add_region(struct node *node, region_id region);
 /* There is something to follow for the space that is inside. */
 static inline bool changes_due(const struct node *node)
 {

@@ -81,9 +81,18 @@ void protection_flush(struct node *node)
 void protection_remove_region(struct node *node, struct region *region)
 {
     protection_flush(node);
-    if (node->port->protect(node->port->context, region->offset, region->pages * region->page_bytes, ACCESS_NONE) != 0)
+    for (uint32_t space = 0; space < node->spaces; space++) {
+        node->protection->edges[space] -= region->edges[space];
+        region->edges[space] = 0;
+    }
+}
+
+void protection_close(struct node *node, uint64_t offset, uint64_t bytes)
+{
+    context_assert(node, node->protection->bytes == 0, "protection: bytes are closed under a batch");
+    node->stats.protects++;
+    if (node->port->protect(node->port->context, offset, bytes, ACCESS_NONE) != 0)
         relax(node);
-    count_edges(node, region, 0);
 }
 
 static enum access access_at(const struct node *node, const struct region *region, uint64_t index)

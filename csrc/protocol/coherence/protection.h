@@ -18,5 +18,7 @@ struct protection {
 
 void protection_set(struct node *node, struct page *page, enum access access);
 void protection_flush(struct node *node);
-/* Make all of a region that is about to go inaccessible, pinned pages included. */
+/* The region goes: its edges, of all spaces, are counted no longer. */
 void protection_remove_region(struct node *node, struct region *region);
+/* Make bytes inaccessible that belong to no region any more. */
+void protection_close(struct node *node, uint64_t offset, uint64_t bytes);

@@ -1,6 +1,7 @@
 /* A fault starts the fetch that the page lacks, and opens it; it waits for nothing itself. */
 #include "protocol/node/access.h"
 
+#include "protocol/coherence/alone.h"
 #include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
@@ -14,13 +15,23 @@
 
 /* ---- faults ----------------------------------------------------------------------------------------------------- */
 
-static void count_fault(struct node *node, struct page *page, bool write, bool local)
+static void count_fault(struct node *node, struct region *region, uint64_t offset, bool write, bool local)
 {
-    struct region_stats *stats = &page_region(page)->stats;
-    stats->faults_read += !write;
-    stats->faults_write += write;
-    stats->faults_local += local;
-    page_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, page, node->number);
+    region->stats.faults_read += !write;
+    region->stats.faults_write += write;
+    region->stats.faults_local += local;
+    context_page_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, region->id,
+                       (offset - region->offset) / region->page_bytes, node->number);
+}
+
+static enum access_answer answer_alone(struct node *node, struct region *region, uint64_t offset, bool write,
+                                       bool first)
+{
+    alone_open(node, region, offset);
+    if (first)
+        count_fault(node, region, offset, write, true);
+    node_settle(node);
+    return ACCESS_DONE;
 }
 
 static enum access_answer answer_fault(struct node *node, struct page *page, bool write)
@@ -61,10 +72,12 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
     struct region *region = region_at(node->regions, offset);
     if (!region)
         return ACCESS_OUTSIDE;
+    if (alone_is(node))
+        return answer_alone(node, region, offset, write, first);
     struct page *page = region_page(region, &node->pool, (offset - region->offset) / region->page_bytes);
     enum access_answer answer = answer_fault(node, page, write);
     if (first)
-        count_fault(node, page, write, answer == ACCESS_DONE);
+        count_fault(node, region, offset, write, answer == ACCESS_DONE);
     node_settle(node);
     if (answer == ACCESS_DONE && page_access(node, page) < (write ? ACCESS_WRITE : ACCESS_READ)) {
         answer = answer_fault(node, page, write); /* the kernel had no room, and everything was made inaccessible */
@@ -88,6 +101,8 @@ static struct page *page_at(struct node *node, uint64_t offset)
 
 void access_pin(struct node *node, uint64_t offset, bool write)
 {
+    if (alone_is(node))
+        return; /* nothing takes access away */
     struct page *page = page_at(node, offset);
     context_assert(node, page_access(node, page) >= (write ? ACCESS_WRITE : ACCESS_READ),
                    "access: a pin without the access");
@@ -98,6 +113,8 @@ void access_pin(struct node *node, uint64_t offset, bool write)
 
 void access_unpin(struct node *node, uint64_t offset, bool write)
 {
+    if (alone_is(node))
+        return;
     struct page *page = page_at(node, offset);
     struct pin *pin = pin_find(node, page);
     uint32_t *count = !pin ? NULL : write ? &pin->writes : &pin->reads;

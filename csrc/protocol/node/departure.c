@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "protocol/coherence/alone.h"
+#include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/coherence/preopened.h"
@@ -49,6 +51,7 @@ static void remove_region(struct node *node, struct region *region)
     update_remove_region(node, region);
     pin_remove_region(node, region);
     fetch_remove_region(node, region);
+    changes_add_region(node, region->id);
     region_remove(node->regions, &node->pool, region);
     node->wake = true;
 }
@@ -62,6 +65,8 @@ static void allocate(struct node *node, struct meeting *meeting, const struct va
     meeting->result = region ? region->id : 0;
     if (!region)
         meeting->outcome = MEETING_NO_SPACE;
+    else if (alone_is(node))
+        changes_add_region(node, region->id);
 }
 
 /* All nodes do the same in the same order, so all choose the same numbers and addresses. */
@@ -118,8 +123,7 @@ void departure_receive(struct node *node, struct message *message)
     struct meeting *meeting = &node->meetings[which];
     meeting->outcome = (enum meeting_outcome)outcome.outcome;
     ballot_copy_text(meeting->text, sizeof meeting->text, outcome.text);
-    meeting->state = which == MEETING_COLLECTION ? MEETING_IDLE : MEETING_DEPARTED;
-    meeting->passed++;
+    meeting_depart(node, (enum meeting_class)which);
     context_assert(node,
                    node->cuts == node->meetings[MEETING_THREADS].passed + node->meetings[MEETING_COLLECTION].passed,
                    "departure: a departure that was no cut (R7)");

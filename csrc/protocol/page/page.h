@@ -106,9 +106,16 @@ struct region {
     const unsigned char *constant; /* the same, never NULL: twin of every fresh page */
     struct page_block **blocks;    /* REGION_BLOCK_PAGES pages each, made when one of them is touched or named */
     struct page_block *touched;    /* list of those that exist */
+    struct open_block *opened;     /* of a node that is alone (coherence/alone.h), or NULL: none yet */
     uint64_t edges[SPACES_MAX];    /* of each space: changes of protection along the region */
     struct streams reads, writes;  /* misses (streams.h) */
     struct region_stats stats;
+};
+
+/* A block of a region, of a node that is alone: the spaces that it is open to, a bit each. */
+struct open_block {
+    uint64_t spaces;
+    bool filled; /* the initial value has been put there, if it is not zero */
 };
 
 struct page_block {

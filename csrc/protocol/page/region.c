@@ -16,6 +16,24 @@ void regions_init(struct regions *regions, struct pool *pool)
     regions->gap_count = 1;
 }
 
+uint64_t region_open_bytes(const struct region *region, const struct port *port)
+{
+    return port->huge_bytes > region->page_bytes ? port->huge_bytes : region->page_bytes;
+}
+
+uint64_t region_open_blocks(const struct region *region, const struct port *port)
+{
+    uint64_t block = region_open_bytes(region, port);
+    return (region->pages * region->page_bytes + block - 1) / block;
+}
+
+void region_fill(const struct region *region, const struct port *port, uint64_t from, uint64_t bytes)
+{
+    unsigned char *view = port->view + region->offset + from;
+    for (uint64_t at = 0; at < bytes; at += port->granule_bytes)
+        memcpy(view + at, region->initial, port->granule_bytes);
+}
+
 static void region_free(struct region *region, struct pool *pool)
 {
     for (struct page_block *block = region->touched, *next; block; block = next) {
@@ -33,6 +51,8 @@ static void region_free(struct region *region, struct pool *pool)
     }
     uint64_t blocks = (region->pages + REGION_BLOCK_PAGES - 1) / REGION_BLOCK_PAGES;
     pool_give(pool, region->blocks, blocks * sizeof(struct page_block *));
+    if (region->opened)
+        pool_give(pool, region->opened, region_open_blocks(region, pool->port) * sizeof *region->opened);
     if (region->initial)
         pool_give(pool, region->initial, pool->port->granule_bytes);
     pool_give(pool, region, sizeof *region);
@@ -262,6 +282,21 @@ struct region *region_at(const struct regions *regions, uint64_t offset)
         return NULL;
     struct region *region = regions->by_offset[after - 1];
     return offset - region->offset < region->pages * region->page_bytes ? region : NULL;
+}
+
+struct region_grave *region_grave(const struct regions *regions, region_id id)
+{
+    for (uint32_t i = 0; i < regions->grave_count; i++)
+        if (regions->graves[i].id == id)
+            return &regions->graves[i];
+    return NULL;
+}
+
+void region_forget(struct regions *regions, region_id id, uint32_t space)
+{
+    struct region_grave *grave = region_grave(regions, id);
+    if (grave)
+        grave->forgotten |= (uint64_t)1 << space;
 }
 
 const struct region_grave *region_grave_at(const struct regions *regions, uint64_t offset)

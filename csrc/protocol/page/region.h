@@ -34,7 +34,7 @@ struct regions {
 struct region_grave {
     region_id id;
     uint64_t offset, bytes; /* with the granule behind it */
-    bool forgotten;         /* no array over it on this rank */
+    uint64_t forgotten;     /* spaces without an array over it, a bit each */
     char name[REGION_NAME_BYTES];
 };
 
@@ -48,6 +48,17 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
 void region_remove(struct regions *regions, struct pool *pool, struct region *region);
 /* No rank holds an array over this freed region: its addresses may be used again. */
 void region_release(struct regions *regions, struct pool *pool, region_id id);
+
+/* The grave of a freed region whose addresses are not used again yet, or NULL. */
+struct region_grave *region_grave(const struct regions *regions, region_id id);
+/* A space has no array over it any more. */
+void region_forget(struct regions *regions, region_id id, uint32_t space);
+
+/* Put the initial value into bytes of the region's memory. */
+void region_fill(const struct region *region, const struct port *port, uint64_t from, uint64_t bytes);
+/* The blocks in which a node that is alone opens the region (coherence/alone.h): their length and number. */
+uint64_t region_open_bytes(const struct region *region, const struct port *port);
+uint64_t region_open_blocks(const struct region *region, const struct port *port);
 
 struct region *region_find(const struct regions *regions, region_id id);
 struct region *region_at(const struct regions *regions, uint64_t offset);

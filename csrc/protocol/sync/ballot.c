@@ -1,4 +1,4 @@
-/* Beyond the first few ballots that differ, the nodes that cast them are only counted: the text of an error has an
+/* Beyond the first few ballots that differ, the ranks that cast them are only counted: the text of an error has an
  * end. */
 #include "protocol/sync/ballot.h"
 
@@ -45,7 +45,7 @@ static bool same_text(struct ballot_text a, struct ballot_text b)
 static void put_variant(struct node *node, struct message *message, const struct variant *variant)
 {
     message_put_u32(message, &node->pool, variant->first);
-    message_put_u32(message, &node->pool, variant->nodes);
+    message_put_u32(message, &node->pool, variant->ranks);
     message_put_u32(message, &node->pool, variant->kind);
     for (int i = 0; i < 4; i++)
         message_put_u64(message, &node->pool, variant->numbers[i]);
@@ -58,7 +58,7 @@ static struct variant read_variant(struct reader *reader)
 {
     struct variant variant;
     variant.first = reader_u32(reader);
-    variant.nodes = reader_u32(reader);
+    variant.ranks = reader_u32(reader);
     variant.kind = reader_u32(reader);
     for (int i = 0; i < 4; i++)
         variant.numbers[i] = reader_u64(reader);
@@ -123,7 +123,7 @@ static void merge_variant(struct tally *into, const struct variant *variant)
 {
     for (uint32_t i = 0; i < into->variant_count; i++)
         if (same_variant(&into->variants[i], variant)) {
-            into->variants[i].nodes += variant->nodes;
+            into->variants[i].ranks += variant->ranks;
             if (variant->first < into->variants[i].first)
                 into->variants[i].first = variant->first;
             return;
@@ -162,14 +162,14 @@ struct tally ballot_cast(const struct node *node, const struct ballot *ballot)
     context_assert(node, ballot->kind < MEETING_KINDS, "ballot: a ballot of an unknown call");
     struct tally tally = {.variant_count = 1};
     struct variant *variant = &tally.variants[0];
-    *variant = (struct variant){.first = (uint32_t)node->number, .nodes = 1, .kind = (uint32_t)ballot->kind};
+    *variant = (struct variant){.first = node->port->rank, .ranks = 1, .kind = (uint32_t)ballot->kind};
     memcpy(variant->numbers, ballot->numbers, sizeof variant->numbers);
     variant->what = text_of(ballot->what);
     variant->name = text_of(ballot->name);
     if (ballot->value)
         variant->value = (struct ballot_text){.bytes = ballot->value, .count = (uint32_t)ballot->numbers[2]};
     if (ballot->refusal) {
-        tally.refusing = (uint32_t)node->number + 1;
+        tally.refusing = node->port->rank + 1;
         tally.refusal = text_of(ballot->refusal);
     }
     return tally;
@@ -216,8 +216,8 @@ static enum meeting_outcome decide(const struct tally *tally, char *text)
         for (uint32_t i = 0; i < tally->variant_count; i++) {
             const struct variant *v = &tally->variants[i];
             char others[32] = "";
-            if (v->nodes > 1)
-                snprintf(others, sizeof others, " and %u more", v->nodes - 1);
+            if (v->ranks > 1)
+                snprintf(others, sizeof others, " and %u more", v->ranks - 1);
             used += (size_t)snprintf(text + used, room - used, "%srank %u%s: ", i ? "; " : "", v->first, others);
             struct ballot_text what = v->what.count ? v->what : text_of(ballot_kind_name((enum meeting_kind)v->kind));
             used += (size_t)show_call(text + used, room - used, what, same, most);

@@ -1,10 +1,10 @@
-/* ballot - a meeting decides: every node brings a ballot (its call and the arguments), and the root's
+/* ballot - a meeting decides: every rank brings a ballot (its call and the arguments), and the root's
  * outcome is the outcome everywhere.
  *
  * On the way up ballots are tallied: equal ones are counted once, as one variant.
  *
- *   tally   := uint32 variants, variant*, uint32 refusing node + 1, text, ids
- *   variant := uint32 first node, uint32 nodes, uint32 kind, uint64 numbers[4], text what, text name, text value
+ *   tally   := uint32 variants, variant*, uint32 refusing rank + 1, text, ids
+ *   variant := uint32 first rank, uint32 ranks, uint32 kind, uint64 numbers[4], text what, text name, text value
  *   outcome := uint32 outcome, uint64 root stamp, text, variant, ids
  *   text    := uint32 bytes, bytes          ids := uint32 count, uint32 id*
  *
@@ -29,19 +29,19 @@ enum meeting_kind {
 
 enum meeting_outcome {
     MEETING_AGREED = 0,
-    MEETING_KINDS_DIFFER,   /* nodes met in different calls */
+    MEETING_KINDS_DIFFER,   /* ranks met in different calls */
     MEETING_BALLOTS_DIFFER, /* the same call with other arguments */
-    MEETING_REFUSED,        /* some node cannot */
+    MEETING_REFUSED,        /* some rank cannot */
     MEETING_NO_SPACE        /* agreed, but the range has no room (found by every node alike) */
 };
 
-/* One node's ballot.  `what` is compared between nodes and shown where they differ; so are numbers and value. */
+/* One rank's ballot.  `what` is compared between nodes and shown where they differ; so are numbers and value. */
 struct ballot {
     enum meeting_kind kind;
     uint64_t numbers[4]; /* ALLOCATE: bytes, page_bytes, bytes of value; FREE: region; COUNTER_NEW: start */
     const char *what;
     const char *name;    /* of the region, lock or counter */
-    const char *refusal; /* why this node cannot, or NULL */
+    const char *refusal; /* why this rank cannot, or NULL */
     const void *value;   /* ALLOCATE: the initial value, numbers[2] bytes */
 };
 
@@ -52,7 +52,7 @@ struct ballot_text {
 
 /* Equal ballots. */
 struct variant {
-    uint32_t first, nodes, kind;
+    uint32_t first, ranks, kind;
     uint64_t numbers[4];
     struct ballot_text what, name, value;
 };
@@ -60,7 +60,7 @@ struct variant {
 struct tally {
     struct variant variants[BALLOT_VARIANTS_MAX];
     uint32_t variant_count;
-    uint32_t refusing; /* node + 1 */
+    uint32_t refusing; /* rank + 1 */
     struct ballot_text refusal;
     uint32_t forgotten[BALLOT_FORGOTTEN_MAX];
     uint32_t forgotten_count;

@@ -2,6 +2,8 @@
  * outstanding per node and lock, the nodes that wait form one chain, and each has at most one behind it. */
 #include "protocol/sync/lock.h"
 
+#include <string.h>
+
 #include "protocol/coherence/preopened.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
@@ -155,10 +157,22 @@ static void ask(struct node *node, struct lock *lock, bool trying)
 
 /* ---- threads ------------------------------------------------------------------------------------------------- */
 
-uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user user, bool trying)
+/* The end of a path says more than its beginning. */
+static void copy_site(char *to, const char *site)
+{
+    size_t bytes = site ? strlen(site) : 0, room = TRAIL_SITE_BYTES - 1, cut = bytes > room ? bytes - room : 0;
+    for (size_t i = 0; i < bytes - cut; i++)
+        to[i] = cut && i < 3 ? '.' : (unsigned char)site[cut + i] < ' ' ? '?' : site[cut + i];
+    to[bytes - cut] = 0;
+}
+
+uint64_t lock_enqueue(struct node *node, struct lock *lock, uint32_t thread, const char *site, bool trying)
 {
     struct lock_waiter *waiter = pool_take(&node->pool, sizeof *waiter);
-    *waiter = (struct lock_waiter){.lock = lock, .user = user, .trying = trying, .before = lock->queue_last};
+    *waiter = (struct lock_waiter){.lock = lock, .space = node->me, .trying = trying, .before = lock->queue_last};
+    waiter->user.rank = node->port->rank;
+    waiter->user.thread = thread;
+    copy_site(waiter->user.site, site);
     *(lock->queue ? &lock->queue_last->next : &lock->queue) = waiter;
     lock->queue_last = waiter;
     context_assert(node, lock->queue, "lock: nobody is in line");

@@ -6,6 +6,7 @@
  *     ^                                        |   ^                              |
  *     +---- granted to the node that waits ----+   +-----------  release  --------+
  *
+ * Threads of all spaces of a node queue at home, and hand the lock on there without a message (H6).
  * The manager of a lock (its number modulo the size) knows which node asked last and passes a request on to it; so the
  * nodes that wait form a chain, each knowing the one behind it (Keleher 1994, 3.4).  Threads of one node
  * queue at home, and a node that waits goes before them (R12).
@@ -37,9 +38,7 @@ enum { TRAIL_HOPS_MAX = 8, TRAIL_SITE_BYTES = 64, TRAIL_AGE_MAX = 2 };
 
 /* A lock, its holder, where it took the lock ("": unknown), and what it waits for now. */
 struct hop {
-    uint32_t lock;
-    node_id node;
-    uint32_t thread;
+    uint32_t lock, rank, thread;
     uint32_t waits; /* enum wait_kind */
     uint64_t object;
     char site[TRAIL_SITE_BYTES];
@@ -51,11 +50,10 @@ struct trail {
     struct hop hops[TRAIL_HOPS_MAX];
 };
 
-/* A thread as its node names it, and where in the program it took, or asked for, the lock: a text that stays, or
- * NULL. */
+/* A thread as its process names it, and where in the program it took, or asked for, the lock ("": unknown). */
 struct lock_user {
-    uint32_t thread;
-    const char *site;
+    uint32_t rank, thread;
+    char site[TRAIL_SITE_BYTES];
 };
 
 /* A thread of this node that wants the lock. */
@@ -63,7 +61,8 @@ struct lock_waiter {
     struct lock_waiter *next, *before;
     const struct lock *lock;
     struct lock_user user;
-    void *sleeper; /* the caller's: how it wakes this thread when it is the first in line */
+    uint32_t space;
+    void *sleeper; /* the caller's, of this space: how it wakes this thread when it is the first in line */
     bool trying;   /* one answer is enough */
     bool asked;    /* the request that is under way is this one's */
     bool refused;  /* and the answer was no */
@@ -105,8 +104,8 @@ enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
 /* Of all locks; their waits are not added up. */
 struct lock_stats lock_total(const struct node *node);
 struct lock *lock_find(const struct node *node, uint32_t id);
-/* Get in line.  The ticket is never 0. */
-uint64_t lock_enqueue(struct node *node, struct lock *lock, struct lock_user user, bool trying);
+/* A thread of the space that is inside gets in line; `site` may be NULL.  The ticket is never 0. */
+uint64_t lock_enqueue(struct node *node, struct lock *lock, uint32_t thread, const char *site, bool trying);
 /* The place in line that the ticket stands for. */
 struct lock_waiter *lock_waiter_of(const struct node *node, const struct lock *lock, uint64_t ticket);
 /* Is it this thread's turn?  TAKEN and REFUSED end the ticket. */

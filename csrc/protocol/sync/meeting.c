@@ -17,22 +17,33 @@
 static uint32_t forgotten_here(const struct node *node, uint32_t *ids)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < node->regions->grave_count && count < BALLOT_FORGOTTEN_MAX; i++)
-        if (node->regions->graves[i].forgotten &&
-            !bulk_uses(node, node->regions->graves[i].offset, node->regions->graves[i].bytes))
-            ids[count++] = node->regions->graves[i].id;
+    for (uint32_t i = 0; i < node->regions->grave_count && count < BALLOT_FORGOTTEN_MAX; i++) {
+        const struct region_grave *grave = &node->regions->graves[i];
+        if (grave->forgotten == context_spaces(node) && !bulk_uses(node, grave->offset, grave->bytes))
+            ids[count++] = grave->id;
+    }
     return count;
 }
 
-static struct message *own_arrival(struct node *node, enum meeting_class which, const struct ballot *ballot)
+/* The ballot joins those of the node's other spaces, in the form of a message. */
+static void cast(struct node *node, enum meeting_class which, const struct ballot *ballot)
 {
-    struct tally tally = ballot_cast(node, ballot);
+    struct meeting *meeting = &node->meetings[which];
+    struct message *before = meeting->own;
+    struct tally tally = ballot_cast(node, ballot), others;
+    if (before) {
+        struct reader reader = reader_of(before);
+        reader_u32(&reader);
+        ballot_read(&reader, &others);
+        ballot_merge(&tally, &others);
+    }
     if (ballot->kind == MEETING_ALLOCATE)
         tally.forgotten_count = forgotten_here(node, tally.forgotten);
-    struct message *message = message_new(&node->pool, node->number, MESSAGE_ARRIVE, RING_NEVER, 256);
-    message_put_u32(message, &node->pool, which);
-    ballot_put(node, message, &tally);
-    return message;
+    meeting->own = message_new(&node->pool, node->number, MESSAGE_ARRIVE, RING_NEVER, 256);
+    message_put_u32(meeting->own, &node->pool, which);
+    ballot_put(node, meeting->own, &tally);
+    if (before)
+        message_release(before, &node->pool);
 }
 
 /* All nodes below have arrived: send the tally to the parent, or decide. */
@@ -85,7 +96,7 @@ static void pass_up(struct node *node, enum meeting_class which)
 static void pass_up_if_complete(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
-    if (!meeting->own || meeting->withheld)
+    if (meeting->state != MEETING_ARRIVED || !meeting->own || meeting->withheld)
         return;
     for (int k = 0; k < TREE_CHILDREN; k++)
         if (tree_child(node->number, k, node->size) != NODE_NONE && !meeting->children[k])
@@ -118,15 +129,22 @@ void meeting_resume(struct node *node)
 void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot)
 {
     struct meeting *meeting = &node->meetings[which];
-    if (meeting->state != MEETING_IDLE)
+    uint64_t all = which == MEETING_COLLECTION ? 1 : context_spaces(node),
+             me = which == MEETING_COLLECTION ? 1 : (uint64_t)1 << node->me;
+    if ((meeting->joined | meeting->leaving) & me)
         context_panic(node, "meeting: arrived at %s while another is under way", ballot_kind_name(ballot->kind));
     context_event(node, EVENT_ARRIVE, (uint64_t)ballot->kind, tree_parent(node->number));
-    context_assert(node, !meeting->own, "meeting: an arrival of the last meeting is left");
+    context_assert(node, meeting->state != MEETING_ARRIVED, "meeting: a space arrives where all have");
     context_assert(node, !meeting->withheld, "meeting: an arrival of the last meeting is withheld");
     context_assert(node, (which == MEETING_COLLECTION) == (ballot->kind == MEETING_COLLECT),
                    "meeting: a call of the other class");
+    cast(node, which, ballot);
+    meeting->joined |= me;
+    if (meeting->joined != all)
+        return;
+    context_assert(node, !meeting->leaving, "meeting: a space arrives and has not taken the last departure");
+    meeting->joined = 0;
     meeting->state = MEETING_ARRIVED;
-    meeting->own = own_arrival(node, which, ballot);
     meeting->withheld = which == MEETING_THREADS && preopened_owing(node);
     if (!meeting->withheld)
         finish_arrival(node, which);
@@ -162,14 +180,25 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
     }
 }
 
+void meeting_depart(struct node *node, enum meeting_class which)
+{
+    struct meeting *meeting = &node->meetings[which];
+    meeting->state = which == MEETING_COLLECTION ? MEETING_IDLE : MEETING_DEPARTED;
+    meeting->leaving = which == MEETING_COLLECTION ? 0 : context_spaces(node);
+    meeting->passed++;
+}
+
 bool meeting_take(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
-    if (meeting->state != MEETING_DEPARTED)
+    uint64_t me = (uint64_t)1 << node->me;
+    if (!(meeting->leaving & me))
         return false;
     context_assert(node, which == MEETING_THREADS, "meeting: a thread takes a departure of the collection");
-    context_assert(node, !meeting->own, "meeting: a departure before the arrival went up");
-    meeting->state = MEETING_IDLE;
+    context_assert(node, meeting->state == MEETING_DEPARTED, "meeting: a departure is taken that was not made");
+    meeting->leaving &= ~me;
+    if (!meeting->leaving)
+        meeting->state = MEETING_IDLE;
     return true;
 }
 

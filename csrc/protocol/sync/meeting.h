@@ -11,6 +11,10 @@
  * overtook the one before (node/departure.h).
  *
  *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  DEPARTED  -- meeting_take -->  IDLE
+ *              by all spaces                                               by all spaces
+ *
+ * The spaces of a node meet in its memory (H6): a space that has taken a departure may arrive again before the others
+ * have taken it.
  *
  * The meeting of a collection goes from ARRIVED to IDLE: no thread takes it.
  *
@@ -28,6 +32,8 @@ enum meeting_class { MEETING_THREADS = 0, MEETING_COLLECTION = 1, MEETING_CLASSE
 /* A meeting as one node sees it. */
 struct meeting {
     enum { MEETING_IDLE, MEETING_ARRIVED, MEETING_DEPARTED } state;
+    uint64_t joined;     /* spaces that have arrived at the next departure, */
+    uint64_t leaving;    /* and spaces that have not taken the last one; a bit each */
     struct message *own; /* this node's arrival, in the form of a message */
     bool withheld;       /* it has no intervals yet, because a notice is owed (collection.h) */
     struct message *children[TREE_CHILDREN];
@@ -37,13 +43,17 @@ struct meeting {
     uint64_t passed;              /* departures so far */
 };
 
-/* Arrive.  Closes the interval, unless the arrival is withheld. */
+/* A space arrives: its thread at a meeting of threads, or the node at a collection's.  The node arrives with the
+ * last of its spaces; that closes the interval, unless the arrival is withheld. */
 void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot);
 /* A collection has ended: complete an arrival that had to wait for it. */
 void meeting_resume(struct node *node);
-/* Of a meeting of threads.  True after the departure: the meeting is IDLE again, outcome, text and result can be
- * read. */
+/* Of a meeting of threads.  True after the departure, once for each space: outcome, text and result can be read until
+ * the space arrives again. */
 bool meeting_take(struct node *node, enum meeting_class which);
+
+/* The departure has come. */
+void meeting_depart(struct node *node, enum meeting_class which);
 
 void meeting_receive_arrive(struct node *node, struct message *message);
 /* Pass a departure on to the children. */

@@ -1,5 +1,5 @@
 /*   HELD := uint32 lock, uint32 hops, hop*
- *   hop  := uint32 lock, uint32 node, uint32 thread, uint32 waits, uint64 object, uint32 bytes, site
+ *   hop  := uint32 lock, uint32 rank, uint32 thread, uint32 waits, uint64 object, uint32 bytes, site
  */
 #include "protocol/sync/trail.h"
 
@@ -13,23 +13,14 @@ static bool is_on(const struct trail *trail, uint64_t lock)
     return false;
 }
 
-/* The end of a path says more than its beginning. */
-static void copy_site(char *to, const char *site)
-{
-    size_t bytes = site ? strlen(site) : 0, room = TRAIL_SITE_BYTES - 1, cut = bytes > room ? bytes - room : 0;
-    for (size_t i = 0; i < bytes - cut; i++)
-        to[i] = cut && i < 3 ? '.' : (unsigned char)site[cut + i] < ' ' ? '?' : site[cut + i];
-    to[bytes - cut] = 0;
-}
-
 static void add_holder(const struct node *node, const struct lock *lock, struct trail *trail)
 {
     context_assert(node, trail->count < TRAIL_HOPS_MAX, "trail: too long");
     context_assert(node, lock->token, "trail: the holder has no token");
     struct hop *hop = &trail->hops[trail->count++];
-    *hop = (struct hop){.lock = lock->id, .node = node->number, .thread = lock->holder.thread};
-    copy_site(hop->site, lock->holder.site);
-    if (node->port->waits)
+    *hop = (struct hop){.lock = lock->id, .rank = lock->holder.rank, .thread = lock->holder.thread};
+    memcpy(hop->site, lock->holder.site, TRAIL_SITE_BYTES);
+    if (node->port->waits && hop->rank == node->port->rank)
         hop->waits = (uint32_t)node->port->waits(node->port->context, hop->thread, &hop->object);
 }
 
@@ -78,7 +69,7 @@ static void send_held(struct node *node, const struct lock *lock, const struct t
         const struct hop *hop = &trail->hops[i];
         uint32_t bytes = (uint32_t)strlen(hop->site);
         message_put_u32(message, &node->pool, hop->lock);
-        message_put_u32(message, &node->pool, (uint32_t)hop->node);
+        message_put_u32(message, &node->pool, hop->rank);
         message_put_u32(message, &node->pool, hop->thread);
         message_put_u32(message, &node->pool, hop->waits);
         message_put_u64(message, &node->pool, hop->object);
@@ -105,16 +96,15 @@ void trail_tell(struct node *node)
 
 /* ---- reports of others --------------------------------------------------------------------------------------- */
 
-static void read_hop(struct reader *reader, node_id nodes, struct hop *hop)
+static void read_hop(struct reader *reader, uint32_t ranks, struct hop *hop)
 {
     hop->lock = reader_u32(reader);
-    uint32_t node = reader_u32(reader);
-    hop->node = (node_id)node;
+    hop->rank = reader_u32(reader);
     hop->thread = reader_u32(reader);
     hop->waits = reader_u32(reader);
     hop->object = reader_u64(reader);
     uint32_t bytes = reader_u32(reader);
-    if (node >= (uint32_t)nodes || hop->waits >= WAIT_KINDS || bytes >= TRAIL_SITE_BYTES)
+    if (hop->rank >= ranks || hop->waits >= WAIT_KINDS || bytes >= TRAIL_SITE_BYTES)
         reader->bad = true;
     const char *site = reader_bytes(reader, reader->bad ? 0 : bytes);
     hop->site[0] = 0;
@@ -150,7 +140,7 @@ void trail_receive_held(struct node *node, const struct message *message)
     if (!lock || trail.count == 0 || trail.count > TRAIL_HOPS_MAX)
         context_malformed(node, message);
     for (uint32_t i = 0; i < trail.count; i++)
-        read_hop(&reader, node->size, &trail.hops[i]);
+        read_hop(&reader, node->options.ranks, &trail.hops[i]);
     if (!reader_ended(&reader) || trail.hops[0].lock != lock->id)
         context_malformed(node, message);
     if (!lock->asked)
