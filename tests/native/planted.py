@@ -291,7 +291,16 @@ FAULTS = (
         "coherence/reply.c",
         "            node->port->discard(node->port->context, segment->offset, segment->bytes);\n",
         "            (void)segment;\n",
-        ("--changes=700", "--prefetch=1", "--stalls=50", "--regions=1", "--nodes=3", "--phases=10", "--eager=1000"),
+        (
+            "--changes=700",
+            "--prefetch=1",
+            "--stalls=50",
+            "--regions=1",
+            "--nodes=3",
+            "--phases=10",
+            "--eager=1000",
+            "--disorder=300",
+        ),
     ),
     Fault(
         "H5 what is owed a notice is granted away",
