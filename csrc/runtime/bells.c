@@ -16,6 +16,7 @@ enum {
 /* How a peer answers. */
 struct bell_state {
     bool by_service;    /* its last answer came from its service thread: it computes */
+    bool receives;      /* pages are being sent to it, for which a thread here waits */
     bool for_page;      /* a page was asked for: a holder of locks is rung, too */
     uint8_t rung;       /* how often since the request */
     int64_t heard_ns;   /* when it last sent something */
@@ -116,12 +117,20 @@ static bool is_due(const struct runtime *runtime, int peer, int64_t now_ns)
     return state->ring_at_ns <= now_ns || (state->rung == 0 && sleeps(runtime, peer));
 }
 
+void bells_mark_receivers(struct runtime *runtime)
+{
+    for (const struct message *message = runtime->node->bulk->sending; message; message = message->bulk_next)
+        runtime->bells[message->peer].receives = true;
+}
+
 void bells_ring_receivers(struct runtime *runtime)
 {
-    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
-        return;
-    for (const struct message *message = runtime->node->bulk->sending; message; message = message->bulk_next)
-        ring_later(runtime, message->peer, RING_FETCH_AFTER_NS, true);
+    for (int peer = 0; peer < runtime->size; peer++) {
+        bool receives = runtime->bells[peer].receives;
+        runtime->bells[peer].receives = false;
+        if (receives && runtime->options.progress == DSM_PROGRESS_DOORBELL)
+            ring_later(runtime, peer, RING_FETCH_AFTER_NS, true);
+    }
 }
 
 void bells_ring_due(struct runtime *runtime, int64_t now_ns)

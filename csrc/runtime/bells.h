@@ -25,7 +25,9 @@ int bells_open(struct runtime *runtime);
 
 /* A message of this kind and urgency (enum ring) goes to the peer. */
 void bells_sending(struct runtime *runtime, int peer, uint8_t kind, uint8_t ring);
-/* A thread here waits until pages have been sent, and their receivers may compute. */
+/* A thread here waits until pages have been sent, and their receivers may compute: note them, under both mutexes, */
+void bells_mark_receivers(struct runtime *runtime);
+/* and ring them. */
 void bells_ring_receivers(struct runtime *runtime);
 /* A message of the peer has come. */
 void bells_heard_from(struct runtime *runtime, int peer, bool by_service);

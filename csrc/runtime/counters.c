@@ -56,17 +56,17 @@ static bool change_answered(struct runtime *runtime, struct question *question)
 /* Leave the core to others: the service thread receives what comes. */
 static void sleep_until_changed(struct runtime *runtime, const struct question *question, int64_t deadline_ns)
 {
-    struct awaiting own = {.next = runtime->awaiting,
-                           .link = &runtime->awaiting,
-                           .counter = question->change.counter,
-                           .seen = question->change.seen};
-    if (own.next)
-        own.next->link = &own.next;
-    runtime->awaiting = &own;
-    progress_sleep(runtime, &own.sleeper, deadline_ns);
-    *own.link = own.next;
-    if (own.next)
-        own.next->link = own.link;
+    struct awaiting **first = &runtime->shared->awaiting, *own = pool_take(&runtime->node->pool, sizeof *own);
+    *own = (struct awaiting){
+        .next = *first, .link = first, .counter = question->change.counter, .seen = question->change.seen};
+    if (own->next)
+        own->next->link = &own->next;
+    *first = own;
+    progress_sleep(runtime, &own->sleeper, deadline_ns);
+    *own->link = own->next;
+    if (own->next)
+        own->next->link = own->link;
+    pool_give(&runtime->node->pool, own, sizeof *own);
 }
 
 /* A thread that polls sees a change soonest; but a wait for a notification may take minutes, so later it sleeps. */

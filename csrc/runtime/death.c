@@ -41,6 +41,8 @@ void death_end_all(const struct runtime *runtime, const char *text, int status, 
         death_stand_aside(own);
     if (own)
         own->dying_status = status;
+    if (own && own->shared)
+        atomic_store(&own->shared->dying, own->rank + 1);
     int rank = -1, size = 0;
     if (runtime) {
         rank = runtime->rank;

@@ -7,24 +7,28 @@
 #include <time.h>
 
 #include "runtime/death.h"
-#include "runtime/runtime.h"
+#include "runtime/shared.h"
 
 static void *take(void *context, uint64_t bytes)
 {
     struct runtime *runtime = context;
-    return pool_take_persistent(&runtime->node->pool, bytes);
+    shared_lock(runtime);
+    void *buffer = pool_take_persistent(&runtime->node->pool, bytes);
+    shared_unlock(runtime);
+    return buffer;
 }
 
 static void give(void *context, void *buffer, uint64_t bytes)
 {
-    struct runtime *runtime = context;
-    pool_give_persistent(&runtime->node->pool, buffer, bytes);
+    shared_return(context, buffer, bytes);
 }
 
 static void sent(void *context, void *token)
 {
     struct runtime *runtime = context;
+    shared_lock(runtime);
     node_sent(runtime->node, token);
+    shared_unlock(runtime);
 }
 
 _Static_assert(SEGMENT_NOWHERE == TRANSPORT_NOWHERE, "a segment is handed on as a part");
@@ -32,12 +36,14 @@ _Static_assert(SEGMENT_NOWHERE == TRANSPORT_NOWHERE, "a segment is handed on as 
 static int place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
 {
     struct runtime *runtime = context;
+    shared_lock(runtime);
     struct message *message = message_wrap(&runtime->node->pool, source, buffer, bytes);
     node_place(runtime->node, message);
     for (int i = 0; i < message->segment_count; i++)
         parts[i] =
             (struct transport_part){message->segments[i].at, message->segments[i].bytes, message->segments[i].offset};
     *token = message;
+    shared_unlock(runtime);
     return message->segment_count;
 }
 

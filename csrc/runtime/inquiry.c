@@ -26,9 +26,9 @@ void inquiry_ask_for_absent(struct runtime *runtime, struct wait *wait)
 void inquiry_report_locks(struct runtime *runtime)
 {
     int64_t period = period_ns(runtime), now = period ? clock_now_ns() : 0;
-    if (period == 0 || now - runtime->locks_reported_ns < period)
+    if (period == 0 || now - runtime->shared->locks_reported_ns < period)
         return;
-    runtime->locks_reported_ns = now;
+    runtime->shared->locks_reported_ns = now;
     trail_tell(runtime->node);
     node_settle(runtime->node);
     progress_flush(runtime);

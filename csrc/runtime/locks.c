@@ -34,10 +34,11 @@ static bool wait_in_line(struct runtime *runtime, struct question *question, int
 {
     struct lock_waiter *waiter = lock_waiter_of(runtime->node, question->lock.lock, question->lock.ticket);
     if (question->lock.lock->queue != waiter) {
-        struct sleeper sleeper;
-        waiter->sleeper = &sleeper;
-        bool first = progress_sleep(runtime, &sleeper, deadline_ns);
+        struct sleeper *sleeper = pool_take(&runtime->node->pool, sizeof *sleeper);
+        waiter->sleeper = sleeper;
+        bool first = progress_sleep(runtime, sleeper, deadline_ns);
         waiter->sleeper = NULL;
+        pool_give(&runtime->node->pool, sleeper, sizeof *sleeper);
         if (!first)
             return false;
     }
@@ -124,7 +125,7 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
     if (lock && *ticket) {
         lock_cancel(runtime->node, lock, *ticket);
         rouse_first(lock);
-        runtime->orphaned = true;
+        runtime->shared->orphaned = true;
         doorbell_ring(runtime->doorbell, runtime->rank); /* the service thread looks after the request now */
         *ticket = 0;
         node_settle(runtime->node);
@@ -150,7 +151,9 @@ int dsm_release(uint32_t id)
         /* A request for the lock is received here, or a thread that takes it in a loop would keep it for its rank. */
         int64_t now = runtime->size > 1 && !runtime->polling ? clock_now_ns() : 0;
         if (now - runtime->polled_ns > POLL_AFTER_NS) {
+            shared_unlock(runtime);
             progress_poll(runtime);
+            shared_lock(runtime);
             runtime->polled_ns = now;
         }
         lock_release(runtime->node, lock);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "runtime/death.h"
-#include "runtime/runtime.h"
+#include "runtime/shared.h"
 
 enum { GRANULE_BYTES = 4096 };
 
@@ -108,7 +108,10 @@ struct port node_port_make(struct runtime *runtime)
 void node_port_prepare(struct runtime *runtime)
 {
     if (runtime->expected_count == 0) {
-        pool_touch(&runtime->node->pool);
+        if (runtime->pool_ready || !shared_try(runtime))
+            return;
+        runtime->pool_ready = !pool_touch(&runtime->node->pool);
+        shared_unlock(runtime);
         return;
     }
     struct expected *last = &runtime->expected[runtime->expected_count - 1];

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "machine/clock.h"
+#include "machine/futex.h"
 #include "runtime/bells.h"
 #include "runtime/chaos_node.h"
 #include "runtime/death.h"
@@ -33,13 +34,10 @@ static _Thread_local bool is_service;
 /* Give the core to another rank or thread of this host, if there is one that is ready to run. */
 static void relax_core(const struct runtime *runtime, unsigned spins)
 {
-    if (runtime->options.oversubscribed || spins > SPINS)
-        sched_yield();
-#if defined(__x86_64__)
-    else
-        __builtin_ia32_pause();
-#endif
+    thread_relax(runtime->options.oversubscribed || spins > SPINS);
 }
+
+/* ---- mutexes --------------------------------------------------------------------------------------------------- */
 
 /* Sleeping on the mutex usually costs ten times its hold time, so a thread spins first, and lets a holder that
  * waits for this core run. */
@@ -53,7 +51,7 @@ static bool lock_soon(struct runtime *runtime)
     return false;
 }
 
-void progress_lock(struct runtime *runtime)
+void progress_lock_own(struct runtime *runtime)
 {
     if (pthread_mutex_trylock(&runtime->mutex) == 0)
         return;
@@ -65,9 +63,21 @@ void progress_lock(struct runtime *runtime)
                       true);
 }
 
-void progress_unlock(struct runtime *runtime)
+void progress_unlock_own(struct runtime *runtime)
 {
     pthread_mutex_unlock(&runtime->mutex);
+}
+
+void progress_lock(struct runtime *runtime)
+{
+    progress_lock_own(runtime);
+    shared_lock(runtime);
+}
+
+void progress_unlock(struct runtime *runtime)
+{
+    shared_unlock(runtime);
+    progress_unlock_own(runtime);
 }
 
 void progress_become_service(void)
@@ -91,49 +101,106 @@ static void send_message(struct runtime *runtime, struct message *message)
     struct message sent = *message;
     uint8_t kind = message_header(message)->kind; /* read before the transport owns the bytes, and may give them back */
     message->wire = NULL;
-    if (count == 0) {
-        message_free(message, &runtime->node->pool);
+    if (count == 0)
         transport_send(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity);
-    } else {
+    else
         transport_send_parts(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity, parts,
                              count, message);
-    }
     bells_sending(runtime, sent.peer, kind, sent.ring);
+}
+
+/* Under the process' mutex.  Returns the messages that the node gets back at once; those with segments come back by
+ * `sent`. */
+static struct message *send_all(struct runtime *runtime, struct message *message)
+{
+    struct message *done = NULL;
+    for (struct message *next; message; message = next) {
+        bool whole = message->segment_count == 0;
+        next = message->next;
+        send_message(runtime, message);
+        if (!whole)
+            continue;
+        message->next = done;
+        done = message;
+    }
+    return done;
+}
+
+static void free_all(struct runtime *runtime, struct message *message)
+{
+    for (struct message *next; message; message = next) {
+        next = message->next;
+        message_free(message, &runtime->node->pool);
+    }
+}
+
+static void wake_all(struct runtime *runtime)
+{
+    struct node *node = runtime->node;
+    atomic_fetch_add(&runtime->shared->generation, 1);
+    if (runtime->sleepers)
+        pthread_cond_broadcast(&runtime->changed);
+    for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
+        if (node->counters->items[thread->counter].value != thread->seen)
+            progress_rouse(&thread->sleeper);
 }
 
 void progress_flush(struct runtime *runtime)
 {
     struct node *node = runtime->node;
-    if (runtime->trace >= 0 && runtime->traced < node->event_count)
-        trace_write(runtime);
-    /* What is sent at once may let the node send more. */
-    for (struct message *message; (message = node_take_outbox(node));)
-        for (struct message *next; message; message = next) {
-            next = message->next;
-            send_message(runtime, message);
+    for (;;) {
+        if (runtime->trace >= 0 && runtime->shared->traced < node->event_count)
+            trace_write(runtime);
+        struct message *message = node_take_outbox(node);
+        bool blocked = !message && node->send_blocked;
+        if (blocked) {
+            node->send_blocked = false;
+            bells_mark_receivers(runtime);
         }
-    if (node->send_blocked) {
-        node->send_blocked = false;
-        bells_ring_receivers(runtime);
+        if (!message && !blocked)
+            break;
+        shared_unlock(runtime);
+        message = send_all(runtime, message); /* what is sent at once may let the node send more */
+        if (blocked)
+            bells_ring_receivers(runtime);
+        shared_lock(runtime);
+        free_all(runtime, message);
     }
-    if (node_take_wake(node)) {
-        runtime->generation++;
-        if (runtime->sleepers)
-            pthread_cond_broadcast(&runtime->changed);
-        for (struct awaiting *thread = runtime->awaiting; thread; thread = thread->next)
-            if (node->counters->items[thread->counter].value != thread->seen)
-                progress_rouse(&thread->sleeper);
-    }
+    if (node_take_wake(node))
+        wake_all(runtime);
+}
+
+static void receive(struct runtime *runtime, int peer, struct message *placed, void *buffer, uint64_t bytes)
+{
+    runtime->stats.messages_received++;
+    runtime->stats.bytes_received += bytes;
+    shared_lock(runtime);
+    struct message *message = placed ? placed : message_wrap(&runtime->node->pool, peer, buffer, bytes);
+    for (int k = 0; k < message->segment_count; k++)
+        runtime->stats.bytes_received += message->segments[k].bytes;
+    if (bytes >= sizeof(struct message_header))
+        bells_heard_from(runtime, peer, message_header(message)->by_service);
+    node_receive(runtime->node, message);
+    progress_flush(runtime);
+    shared_unlock(runtime);
+}
+
+static void step_chaos(struct runtime *runtime)
+{
+    shared_lock(runtime);
+    if (chaos_node_step(runtime))
+        progress_flush(runtime);
+    shared_unlock(runtime);
 }
 
 bool progress_poll(struct runtime *runtime)
 {
     bool any = false;
-    uint64_t before = runtime->generation;
-    if (runtime->options.chaos_seed && chaos_node_step(runtime))
-        progress_flush(runtime);
+    if (runtime->options.chaos_seed)
+        step_chaos(runtime);
+    uint32_t before = atomic_load(&runtime->shared->generation);
     /* A wake ends it: one more look costs what half a round trip does, and the thread may have what it waits for. */
-    for (int i = 0; i < BATCH && runtime->generation == before; i++) {
+    for (int i = 0; i < BATCH && atomic_load(&runtime->shared->generation) == before; i++) {
         void *buffer, *placed;
         uint64_t bytes;
         int peer = transport_receive(runtime->transport, &buffer, &bytes, &placed);
@@ -141,35 +208,27 @@ bool progress_poll(struct runtime *runtime)
         if (peer < 0)
             break;
         any = true;
-        runtime->stats.messages_received++;
-        runtime->stats.bytes_received += bytes;
-        struct message *message = placed ? placed : message_wrap(&runtime->node->pool, peer, buffer, bytes);
-        for (int k = 0; k < message->segment_count; k++)
-            runtime->stats.bytes_received += message->segments[k].bytes;
-        if (bytes >= sizeof(struct message_header))
-            bells_heard_from(runtime, peer, message_header(message)->by_service);
-        node_receive(runtime->node, message);
-        progress_flush(runtime);
+        receive(runtime, peer, placed, buffer, bytes);
     }
-    if (runtime->node->wake || runtime->node->outbox)
-        progress_flush(runtime); /* something has been sent */
+    if (runtime->flush_due) {
+        shared_lock(runtime);
+        progress_flush(runtime);
+        shared_unlock(runtime);
+    }
     return any;
 }
 
 /* ---- waiting threads ----------------------------------------------------------------------------------------- */
 
-static void sleep_on(struct runtime *runtime, pthread_cond_t *condition, int64_t until_ns)
-{
-    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
-    pthread_cond_timedwait(condition, &runtime->mutex, &until);
-}
-
 /* Another thread polls: sleep until it signals a change, or leaves.  Not for ever, should the signal get lost. */
 static void sleep_beside(struct runtime *runtime, int64_t now_ns, int64_t deadline_ns)
 {
-    int64_t until = now_ns + SLEEP_NS;
+    int64_t until_ns = now_ns + SLEEP_NS;
+    if (deadline_ns >= 0 && deadline_ns < until_ns)
+        until_ns = deadline_ns;
+    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
     runtime->sleepers++;
-    sleep_on(runtime, &runtime->changed, deadline_ns >= 0 && deadline_ns < until ? deadline_ns : until);
+    pthread_cond_timedwait(&runtime->changed, &runtime->mutex, &until);
     runtime->sleepers--;
 }
 
@@ -187,27 +246,28 @@ bool progress_enter(struct runtime *runtime, enum runtime_state last)
 
 bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t deadline_ns)
 {
-    thread_make_condition(&sleeper->roused);
-    sleeper->up = false;
+    atomic_store(&sleeper->up, 0);
     runtime->asleep++;
     bells_show(runtime);
-    for (int64_t now = clock_now_ns(); !sleeper->up && (deadline_ns < 0 || now < deadline_ns); now = clock_now_ns())
-        sleep_on(runtime, &sleeper->roused, deadline_ns < 0 ? now + SLEEP_NS : deadline_ns);
+    for (int64_t now = clock_now_ns(); !sleeper->up && (deadline_ns < 0 || now < deadline_ns); now = clock_now_ns()) {
+        progress_unlock(runtime);
+        futex_wait(&sleeper->up, 0, deadline_ns < 0 ? now + SLEEP_NS : deadline_ns);
+        progress_lock(runtime);
+    }
     runtime->asleep--;
     bells_show(runtime);
-    pthread_cond_destroy(&sleeper->roused);
-    return sleeper->up;
+    return atomic_load(&sleeper->up);
 }
 
 void progress_rouse(struct sleeper *sleeper)
 {
-    sleeper->up = true;
-    pthread_cond_signal(&sleeper->roused);
+    atomic_store(&sleeper->up, 1);
+    futex_wake(&sleeper->up, 1);
 }
 
 bool progress_under_way(const struct runtime *runtime)
 {
-    return transport_pending(runtime->transport) || runtime->node->fetches->postponed;
+    return transport_pending(runtime->transport) || runtime->postponed;
 }
 
 /* MPI sees at one of the next looks that the receiver has what was sent last. */
@@ -220,6 +280,7 @@ static void see_sends_through(struct runtime *runtime)
 void progress_leave(struct runtime *runtime)
 {
     bool bells = runtime->options.progress == DSM_PROGRESS_DOORBELL;
+    shared_unlock(runtime);
     runtime->waiting--;
     if (runtime->rings_due && !runtime->polling)
         bells_ring_once(runtime, INT64_MAX);
@@ -230,7 +291,38 @@ void progress_leave(struct runtime *runtime)
     runtime->bell_ns = 0;
     if (bells && (late || progress_under_way(runtime)))
         doorbell_ring(runtime->doorbell, runtime->rank);
-    progress_unlock(runtime);
+    progress_unlock_own(runtime);
+}
+
+/* Poll until the node wakes its threads: it had done so `asked` times.  False when the deadline passes first. */
+static bool await_wake(struct runtime *runtime, uint32_t asked, unsigned *spins, int64_t *now, int64_t deadline_ns)
+{
+    while (atomic_load(&runtime->shared->generation) == asked) {
+        /* Reading the clock is a tenth of a look. */
+        if (*spins % CLOCK_LOOKS == 0 || *spins > SPINS || runtime->options.oversubscribed)
+            *now = clock_now_ns();
+        if (deadline_ns >= 0 && *now >= deadline_ns)
+            return false;
+        if (runtime->polling) {
+            *now = clock_now_ns();
+            sleep_beside(runtime, *now, deadline_ns);
+            continue;
+        }
+        runtime->polling = true;
+        bool any = progress_poll(runtime);
+        if (runtime->rings_due)
+            bells_ring_due(runtime, *now);
+        *spins = any ? 0 : *spins + 1;
+        if (!any) {
+            runtime->polled_ns = *now;
+            node_port_prepare(runtime);
+            progress_unlock_own(runtime);
+            relax_core(runtime, *spins);
+            progress_lock_own(runtime);
+        }
+        runtime->polling = false;
+    }
+    return true;
 }
 
 bool progress_wait(struct runtime *runtime, struct question *question, int64_t deadline_ns)
@@ -239,38 +331,17 @@ bool progress_wait(struct runtime *runtime, struct question *question, int64_t d
     int64_t now = 0;
     bool finished;
     for (;;) {
-        uint64_t asked = runtime->generation;
+        uint32_t asked = atomic_load(&runtime->shared->generation);
         finished = question->answered(runtime, question);
         progress_flush(runtime);
         if (finished || runtime_state() != RUNTIME_ACTIVE)
             break;
-        while (runtime->generation == asked) {
-            /* Reading the clock is a tenth of a look. */
-            if (spins % CLOCK_LOOKS == 0 || spins > SPINS || runtime->options.oversubscribed)
-                now = clock_now_ns();
-            if (deadline_ns >= 0 && now >= deadline_ns)
-                goto over;
-            if (runtime->polling) {
-                now = clock_now_ns();
-                sleep_beside(runtime, now, deadline_ns);
-                continue;
-            }
-            runtime->polling = true;
-            bool any = progress_poll(runtime);
-            if (runtime->rings_due)
-                bells_ring_due(runtime, now);
-            spins = any ? 0 : spins + 1;
-            if (!any) {
-                runtime->polled_ns = now;
-                node_port_prepare(runtime);
-                progress_unlock(runtime);
-                relax_core(runtime, spins);
-                progress_lock(runtime);
-            }
-            runtime->polling = false;
-        }
+        shared_unlock(runtime);
+        bool woken = await_wake(runtime, asked, &spins, &now, deadline_ns);
+        shared_lock(runtime);
+        if (!woken)
+            break;
     }
-over:
     if (runtime->sleepers)
         pthread_cond_signal(&runtime->changed);
     return finished;
@@ -278,7 +349,7 @@ over:
 
 static void rouse_all(struct runtime *runtime)
 {
-    for (struct awaiting *thread = runtime->awaiting; thread; thread = thread->next)
+    for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
         progress_rouse(&thread->sleeper);
     for (uint32_t i = 0; i < runtime->node->locks->count; i++)
         for (struct lock_waiter *waiter = runtime->node->locks->items[i]->queue; waiter; waiter = waiter->next)
@@ -292,9 +363,10 @@ void progress_end(struct runtime *runtime)
 {
     progress_lock(runtime);
     runtime_enter_state(RUNTIME_ENDING);
-    runtime->generation++;
+    atomic_fetch_add(&runtime->shared->generation, 1);
     pthread_cond_broadcast(&runtime->changed);
     rouse_all(runtime);
+    shared_unlock(runtime);
     for (;;) {
         if (runtime->waiting == 0) {
             runtime_enter_state(RUNTIME_ENDED);
@@ -302,10 +374,10 @@ void progress_end(struct runtime *runtime)
                 break;
         }
         if (!progress_poll(runtime)) {
-            progress_unlock(runtime);
+            progress_unlock_own(runtime);
             sched_yield();
-            progress_lock(runtime);
+            progress_lock_own(runtime);
         }
     }
-    progress_unlock(runtime);
+    progress_unlock_own(runtime);
 }

@@ -1,4 +1,7 @@
-/* progress - the mutex, and how a thread that waits sends, receives and sleeps.
+/* progress - the process' mutex, and how a thread that waits sends, receives and sleeps.
+ *
+ * MPI is called under the process' mutex only.  The functions here say which mutexes they are called under; "both" are
+ * the process' and the node's, which they may give up and take again.
  *
  * A thread waits with a question: it is asked again after each wake of the node, until it is answered.
  *
@@ -7,11 +10,11 @@
  */
 #pragma once
 
-#include "runtime/runtime.h"
+#include "runtime/shared.h"
 
 /* What a thread waits for: one type for all calls and faults. */
 struct question {
-    /* True: there is nothing to wait for any more.  Under the mutex. */
+    /* True: there is nothing to wait for any more.  Under both mutexes. */
     bool (*answered)(struct runtime *runtime, struct question *question);
     union {
         struct {
@@ -35,46 +38,37 @@ struct question {
     };
 };
 
-/* A thread that sleeps until it is roused by name, because no message brings what it waits for.  On its stack;
- * under the mutex. */
-struct sleeper {
-    pthread_cond_t roused;
-    bool up;
-};
-
-/* A thread that sleeps until a counter of this rank changes. */
-struct awaiting {
-    struct awaiting *next, **link;
-    uint32_t counter;
-    int64_t seen;
-    struct sleeper sleeper;
-};
-
+/* Both mutexes. */
 void progress_lock(struct runtime *runtime);
 void progress_unlock(struct runtime *runtime);
+/* The process' own. */
+void progress_lock_own(struct runtime *runtime);
+void progress_unlock_own(struct runtime *runtime);
 /* The calling thread is the service thread. */
 void progress_become_service(void);
 
-/* Send the node's outbox, and wake waiting threads if the node says so.  Under the mutex. */
+/* Send the node's outbox, and wake waiting threads if the node says so.  Under both; the node's is given up while MPI
+ * sends. */
 void progress_flush(struct runtime *runtime);
-/* Receive what is there, up to a wake; true when there was anything.  Under the mutex. */
+/* Receive what is there, up to a wake; true when there was anything.  Under the process' mutex. */
 bool progress_poll(struct runtime *runtime);
-/* Messages, or fetches that wait until a page has been sent, need looks to end.  Under the mutex. */
+/* Messages, or fetches that wait until a page has been sent, need looks to end.  Under the process' mutex. */
 bool progress_under_way(const struct runtime *runtime);
 
-/* Take the mutex for a call that may wait, poll or send: until progress_leave others see that this rank polls.  False,
- * without the mutex, when the runtime is past the state `last`. */
+/* Take both for a call that may wait, poll or send: until progress_leave others see that this rank polls.  False,
+ * with none, when the runtime is past the state `last`. */
 bool progress_enter(struct runtime *runtime, enum runtime_state last);
-/* Give the mutex up: the thread goes back to its own work.  It leaves no peer that was asked and not rung yet, no
+/* Give both up: the thread goes back to its own work.  It leaves no peer that was asked and not rung yet, no
  * send that MPI has not finished, and, where others cannot see when this rank stops polling, no bell of the service
  * thread whose message it may have looked for too early: it rings the service thread for these. */
 void progress_leave(struct runtime *runtime);
 
 /* Wait until the question is answered, making progress; false when the deadline (a time; negative: none) passes
- * first, or dsm ends.  Between progress_enter and progress_leave; the mutex is given up meanwhile. */
+ * first, or dsm ends.  Between progress_enter and progress_leave; both are given up meanwhile. */
 bool progress_wait(struct runtime *runtime, struct question *question, int64_t deadline_ns);
 /* Sleep until the sleeper is roused; false when the deadline passes first.  Likewise. */
 bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t deadline_ns);
+/* Under both. */
 void progress_rouse(struct sleeper *sleeper);
 
 /* The end: wake all threads that wait, and answer other ranks until no thread of any rank waits for anything. */

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "machine/clock.h"
-#include "runtime/runtime.h"
+#include "runtime/progress.h"
 #include "runtime/stacks.h"
 
 enum { TRIES = 100, REPORT_BYTES = 4096, THREADS_MAX = 8 };
@@ -219,8 +219,11 @@ static void mark_reported(struct runtime *runtime, const struct group *group, in
 static bool try_lock(struct runtime *runtime)
 {
     for (int k = 0; k < TRIES; k++) {
-        if (pthread_mutex_trylock(&runtime->mutex) == 0)
-            return true;
+        if (pthread_mutex_trylock(&runtime->mutex) == 0) {
+            if (shared_try(runtime))
+                return true;
+            pthread_mutex_unlock(&runtime->mutex);
+        }
         nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
     }
     return false;
@@ -240,7 +243,7 @@ static void report(struct runtime *runtime, const struct group *group, int64_t n
         say(&line, "; %u more thread%s of this rank wait%s for the same", group->count - 1, group->count > 2 ? "s" : "",
             group->count > 2 ? "" : "s");
     if (known)
-        pthread_mutex_unlock(&runtime->mutex);
+        progress_unlock(runtime);
     else
         say(&line, "; the runtime is held by a thread inside MPI: was unpinned shared memory given to an MPI call? "
                    "Use dsm.pinned(view) around the call");

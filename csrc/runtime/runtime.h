@@ -5,13 +5,15 @@
  *   service thread        asleep until the doorbell rings; answers for a rank that computes (service.h)
  *   watchdog thread       asleep; now and then reports threads that have waited too long (watchdog.h)
  *
- * One mutex guards the node, the transport and every field that says nothing else.
+ * The process' own mutex guards the transport and every field that says nothing else; the node, which other processes
+ * of the host may share one day, has a mutex of its own (shared.h), which is taken second.
  *
  * States: NEW -> ACTIVE -> ENDING -> ENDED (enum runtime_state).
  *
  * Invariants
- *  1. A thread that unlocks the mutex has given the node's outbox to the transport (progress_flush).
- *  2. No thread touches the application view while it holds the mutex.
+ *  1. A thread that leaves the node has given its outbox to the transport (progress_flush), or does before it unlocks
+ *     the process.
+ *  2. No thread touches the application view while it holds a mutex.
  *  3. At most one thread polls the transport; other waiting threads sleep until it reports a change.
  */
 #pragma once
@@ -27,17 +29,46 @@
 #include "machine/doorbell.h"
 #include "machine/masks.h"
 #include "machine/memory.h"
+#include "machine/mutex.h"
 #include "machine/transport.h"
 #include "protocol/node/face.h"
 #include "runtime/waits.h"
 
 enum { EXPECTED_MAX = 32 };
 
+/* A thread that sleeps until it is roused by name, because no message brings what it waits for.  In memory of the pool,
+ * so that a thread of any process can rouse it. */
+struct sleeper {
+    _Atomic uint32_t up;
+};
+
+/* A thread that sleeps until a counter of this node changes. */
+struct awaiting {
+    struct awaiting *next, **link;
+    uint32_t counter;
+    int64_t seen;
+    struct sleeper sleeper;
+};
+
+/* What the processes of a node share (shared.h); under the node's mutex where nothing else is said. */
+struct shared {
+    struct mutex mutex;
+    struct node *node;
+    _Atomic uint32_t generation; /* counts the node's wakes; read without the mutex */
+    _Atomic bool orphaned;       /* there may be requests for locks whose thread has timed out */
+    _Atomic int dying;           /* the rank that ends all others, + 1; 0: none */
+    struct awaiting *awaiting;
+    int64_t locks_reported_ns; /* last inquiry_report_locks */
+    uint64_t traced;           /* events of the node written so far (trace.h) */
+};
+
 struct runtime {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* progress_wait sleeps on it while another thread polls */
+    struct shared *shared;  /* in the arena, as is the node */
     struct node *node;
     struct port port;
+    uint32_t space; /* of this process in the node */
     struct transport *transport;
     struct memory memory;
     struct arena arena; /* of the node's memory */
@@ -53,19 +84,20 @@ struct runtime {
     bool at_exit;  /* the program is over: the threads that still touch memory are left over */
 
     /* Progress (progress.h). */
-    bool polling;             /* some thread polls the transport */
-    bool serving;             /* the service thread is awake */
-    _Atomic unsigned locking; /* threads of the program that want the mutex now, and will poll when they wait */
-    unsigned waiting;         /* threads between progress_enter and progress_leave */
-    unsigned asleep;          /* of these, threads in progress_sleep, which do not poll */
-    unsigned sleepers;        /* threads that sleep on `changed` */
-    unsigned held;            /* locks that threads of the program hold */
-    struct awaiting *awaiting;
-    uint64_t generation;   /* counts the node's wakes */
-    _Atomic bool orphaned; /* there may be requests for locks whose thread has timed out */
-    unsigned rings_due;    /* peers that wait for a bell */
-    int64_t bell_ns;       /* when the service thread left a bell to a polling thread; 0: none is left */
-    int64_t polled_ns;     /* when a thread of the program last looked */
+    bool polling;              /* some thread polls the transport */
+    bool serving;              /* the service thread is awake */
+    _Atomic unsigned locking;  /* threads of the program that want the mutex now, and will poll when they wait */
+    unsigned waiting;          /* threads between progress_enter and progress_leave */
+    unsigned asleep;           /* of these, threads in progress_sleep, which do not poll */
+    unsigned sleepers;         /* threads that sleep on `changed` */
+    unsigned held;             /* locks that threads of the program hold */
+    bool flush_due;            /* the node had messages to send, or threads to wake, when this process left it */
+    bool postponed;            /* it had fetches that wait until MPI has finished a send */
+    bool pool_ready;           /* an idle thread has nothing to prepare for the pool */
+    struct returned *returned; /* blocks of the pool on their way back (shared.h) */
+    unsigned rings_due;        /* peers that wait for a bell */
+    int64_t bell_ns;           /* when the service thread left a bell to a polling thread; 0: none is left */
+    int64_t polled_ns;         /* when a thread of the program last looked */
     struct {
         uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bytes_copied, bells_rung, bells_heard;
         uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
@@ -92,7 +124,6 @@ struct runtime {
     _Atomic bool stopping;
     _Atomic bool print_waits;      /* SIGUSR1 */
     _Atomic bool roll_wanted;      /* a thread in a meeting is to ask for the absent ranks */
-    int64_t locks_reported_ns;     /* last inquiry_report_locks */
     int neighbour, neighbour_file; /* the rank that this one watches, and its process (a pidfd); -1: none */
 
     /* Death (death.h). */
@@ -104,8 +135,7 @@ struct runtime {
     int64_t collect_ns; /* when it wants the next collection */
 
     /* DSM_TRACE (trace.h). */
-    int trace;       /* file, or -1 */
-    uint64_t traced; /* events written so far */
+    int trace; /* file, or -1 */
 };
 
 /* ENDING: calls that wait return an error, but faults still get their pages.  ENDED: no thread enters any more.

@@ -63,7 +63,7 @@ static bool pause_service(struct runtime *runtime, bool busy)
         nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
         return false;
     }
-    bool soon = runtime->orphaned || runtime->options.chaos_seed;
+    bool soon = runtime->shared->orphaned || runtime->options.chaos_seed;
     return doorbell_wait(runtime->doorbell, busy ? POLL_NS : soon ? ORPHANED_NS : SLEEP_NS);
 }
 
@@ -80,7 +80,7 @@ void *service_thread(void *context)
             sched_yield();
         else
             heard = pause_service(runtime, busy);
-        progress_lock(runtime);
+        progress_lock_own(runtime);
         runtime->serving = true;
         bells_show(runtime);
         runtime->stats.bells_heard += heard;
@@ -93,15 +93,19 @@ void *service_thread(void *context)
                 runtime->bell_ns = clock_now_ns();
             if (runtime->rings_due)
                 bells_ring_once(runtime, clock_now_ns());
+        }
+        shared_lock(runtime);
+        if (!runtime->polling) {
             busy = is_busy(runtime);
-            runtime->orphaned = runtime->orphaned && lock_orphaned(runtime->node);
+            runtime->shared->orphaned = runtime->shared->orphaned && lock_orphaned(runtime->node);
         }
         if (!busy)
             quiet = 0;
         inquiry_report_locks(runtime);
+        shared_unlock(runtime);
         runtime->serving = false;
         bells_show(runtime);
-        progress_unlock(runtime);
+        progress_unlock_own(runtime);
     }
     return NULL;
 }

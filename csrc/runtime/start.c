@@ -29,6 +29,7 @@
 #include "runtime/print.h"
 #include "runtime/range.h"
 #include "runtime/service.h"
+#include "runtime/shared.h"
 #include "runtime/thread.h"
 #include "runtime/trace.h"
 #include "runtime/watchdog.h"
@@ -169,7 +170,7 @@ static int cores_here(void)
     return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : INT_MAX;
 }
 
-static void make_node(struct runtime *runtime)
+static int make_node(struct runtime *runtime)
 {
     uint32_t without = runtime->options.without;
     struct node_options options = {
@@ -188,7 +189,10 @@ static void make_node(struct runtime *runtime)
     if (runtime->options.chaos_seed)
         chaos_node_choose(runtime, &options);
     runtime->port = node_port_make(runtime);
-    runtime->node = node_new(&options, &runtime->port);
+    if (shared_begin(runtime) != 0)
+        return error_set(DSM_E_MEMORY, "no room for the state of the node; ask for more with DSM_RANGE_BYTES");
+    runtime->node = runtime->shared->node = node_new(&options, &runtime->port);
+    return DSM_OK;
 }
 
 static int start_threads(struct runtime *runtime)
@@ -314,8 +318,9 @@ static int start(struct runtime *runtime)
     if (runtime->options.oversubscribed < 0)
         runtime->options.oversubscribed = here > cores_here();
     neighbour_choose(runtime);
-    make_node(runtime);
-    error = faults_begin(runtime);
+    error = make_node(runtime);
+    if (!error)
+        error = faults_begin(runtime);
     if (error)
         return error;
     guard_begin(runtime);

@@ -26,6 +26,16 @@ void thread_make_condition(pthread_cond_t *condition)
     pthread_condattr_destroy(&attributes);
 }
 
+void thread_relax(bool yield)
+{
+    if (yield)
+        sched_yield();
+#if defined(__x86_64__)
+    else
+        __builtin_ia32_pause();
+#endif
+}
+
 void thread_ask_short_slices(void)
 {
     enum { SLICE_NS = 100 * 1000 };

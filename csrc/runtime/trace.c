@@ -59,14 +59,14 @@ void trace_write(struct runtime *runtime)
     char text[TRACE_BYTES];
     size_t used = 0;
     int64_t now_ns = clock_now_ns();
-    if (node->event_count - runtime->traced > EVENTS_KEPT) {
+    if (node->event_count - runtime->shared->traced > EVENTS_KEPT) {
         used += (size_t)snprintf(text, LINE_BYTES, "# %llu events lost\n",
-                                 (unsigned long long)(node->event_count - runtime->traced - EVENTS_KEPT));
-        runtime->traced = node->event_count - EVENTS_KEPT;
+                                 (unsigned long long)(node->event_count - runtime->shared->traced - EVENTS_KEPT));
+        runtime->shared->traced = node->event_count - EVENTS_KEPT;
     }
-    while (runtime->traced < node->event_count) {
-        used += put_line(text + used, &node->events[runtime->traced++ % EVENTS_KEPT], now_ns);
-        if (used > sizeof text - LINE_BYTES || runtime->traced == node->event_count) {
+    while (runtime->shared->traced < node->event_count) {
+        used += put_line(text + used, &node->events[runtime->shared->traced++ % EVENTS_KEPT], now_ns);
+        if (used > sizeof text - LINE_BYTES || runtime->shared->traced == node->event_count) {
             if (write_whole(runtime->trace, text, used) != 0)
                 death_end_all(runtime, "the trace cannot be written: is the disk full?", 1, false);
             used = 0;
