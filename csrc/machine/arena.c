@@ -111,7 +111,7 @@ static bool take(struct arena_head *head, unsigned order, uint32_t *place)
 
 void *arena_chunk(struct arena *arena, uint64_t bytes)
 {
-    uint32_t place;
+    uint32_t place = 0;
     if (bytes == 0 || bytes > arena->bytes || !take(arena->head, order_of(bytes), &place))
         return NULL;
     return (unsigned char *)arena->head + arena->head->first + ((uint64_t)place << GRANULE_BITS);

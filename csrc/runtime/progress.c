@@ -7,6 +7,7 @@
 #include "runtime/progress.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <time.h>
 
@@ -25,6 +26,7 @@ enum {
     LOOKS_SENT = 8,
     CLOCK_LOOKS = 4,
     SPINS = 100,
+    NAP_NS = 1000 * 1000, /* beside another process: a message for this one is not announced */
     LOCK_TRIES = 120,
     BATCH = 64
 };
@@ -140,6 +142,8 @@ static void wake_all(struct runtime *runtime)
     atomic_fetch_add(&runtime->shared->generation, 1);
     if (runtime->sleepers)
         pthread_cond_broadcast(&runtime->changed);
+    if (atomic_load(&runtime->shared->sleepers))
+        futex_wake(&runtime->shared->generation, INT_MAX);
     for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
         if (node->counters->items[thread->counter].value != thread->seen)
             progress_rouse(&thread->sleeper);
@@ -294,15 +298,53 @@ void progress_leave(struct runtime *runtime)
     progress_unlock_own(runtime);
 }
 
+/* Nothing that was sent here is unanswered, and MPI needs no look. */
+static bool is_owed_nothing(const struct runtime *runtime)
+{
+    return runtime->options.progress == DSM_PROGRESS_DOORBELL && runtime->rings_due == 0 &&
+           transport_pending(runtime->transport) == 0;
+}
+
+/* While another process of the node polls, which is then counted in `pollers`, this one need not.  False: it is the
+ * last one. */
+static bool nap(struct runtime *runtime, uint32_t asked)
+{
+    struct shared *shared = runtime->shared;
+    if (atomic_fetch_sub(&shared->pollers, 1) == 1) {
+        atomic_fetch_add(&shared->pollers, 1);
+        return false;
+    }
+    atomic_fetch_add(&shared->sleepers, 1);
+    futex_wait(&shared->generation, asked, clock_now_ns() + NAP_NS);
+    atomic_fetch_sub(&shared->sleepers, 1);
+    atomic_fetch_add(&shared->pollers, 1);
+    return true;
+}
+
+/* Between two looks.  *idle: this process is counted in `pollers`. */
+static void pause_polling(struct runtime *runtime, uint32_t asked, unsigned spins, bool *idle)
+{
+    bool free = spins > SPINS && is_owed_nothing(runtime);
+    if (free && !*idle)
+        atomic_fetch_add(&runtime->shared->pollers, 1);
+    *idle = *idle || free;
+    progress_unlock_own(runtime);
+    if (!free || !nap(runtime, asked))
+        relax_core(runtime, spins);
+    progress_lock_own(runtime);
+}
+
 /* Poll until the node wakes its threads: it had done so `asked` times.  False when the deadline passes first. */
 static bool await_wake(struct runtime *runtime, uint32_t asked, unsigned *spins, int64_t *now, int64_t deadline_ns)
 {
+    bool woken = true, idle = false;
     while (atomic_load(&runtime->shared->generation) == asked) {
         /* Reading the clock is a tenth of a look. */
         if (*spins % CLOCK_LOOKS == 0 || *spins > SPINS || runtime->options.oversubscribed)
             *now = clock_now_ns();
-        if (deadline_ns >= 0 && *now >= deadline_ns)
-            return false;
+        woken = deadline_ns < 0 || *now < deadline_ns;
+        if (!woken)
+            break;
         if (runtime->polling) {
             *now = clock_now_ns();
             sleep_beside(runtime, *now, deadline_ns);
@@ -316,13 +358,13 @@ static bool await_wake(struct runtime *runtime, uint32_t asked, unsigned *spins,
         if (!any) {
             runtime->polled_ns = *now;
             node_port_prepare(runtime);
-            progress_unlock_own(runtime);
-            relax_core(runtime, *spins);
-            progress_lock_own(runtime);
+            pause_polling(runtime, asked, *spins, &idle);
         }
         runtime->polling = false;
     }
-    return true;
+    if (idle)
+        atomic_fetch_sub(&runtime->shared->pollers, 1);
+    return woken;
 }
 
 bool progress_wait(struct runtime *runtime, struct question *question, int64_t deadline_ns)

@@ -55,6 +55,8 @@ struct shared {
     struct mutex mutex;
     struct node *node;
     _Atomic uint32_t generation; /* counts the node's wakes; read without the mutex */
+    _Atomic uint32_t sleepers;   /* threads that sleep on it: they are woken when it counts */
+    _Atomic uint32_t pollers;    /* processes that have waited for a while, and poll */
     _Atomic bool orphaned;       /* there may be requests for locks whose thread has timed out */
     _Atomic int dying;           /* the rank that ends all others, + 1; 0: none */
     struct awaiting *awaiting;

@@ -395,3 +395,38 @@ def test_a_mutex_whose_holder_died_is_never_free_again(lib, arena, thread):
 
 def test_processes_wake_each_other(lib, arena):
     assert lib.help_futex_wakes(arena, 300)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Return a program in which a child joins the arena of a runtime (tests/native/race_node.c)."""
+    folder = tmp_path_factory.mktemp("node")
+    file = pathlib.Path(__file__).resolve().parents[1] / "native" / "race.mk"
+    subprocess.run(["make", "-s", "-f", str(file), "node", f"RACE_BUILD={folder}"], check=True)
+
+    def run(*words):
+        return subprocess.run([folder / "node", *words], capture_output=True, text=True, timeout=60, check=False)
+
+    return run
+
+
+def test_a_waiting_process_sleeps_while_another_one_polls(node):
+    """In a second it naps some hundred times; alone it goes on looking."""
+    slept, looked = (node(what) for what in ("sleep", "poll"))
+    assert slept.returncode == looked.returncode == 0, (slept, looked)
+    assert int(slept.stdout.split()[0]) > 50 > 20 > int(looked.stdout.split()[0])
+
+
+def test_a_wake_of_the_node_wakes_the_other_process(node):
+    run = node("wake")
+    assert run.returncode == 0, run
+    assert run.stdout.split()[1] == "0"
+
+
+def test_a_process_that_dies_with_the_nodes_mutex_ends_the_others(node):
+    run = node("left")
+    assert run.returncode == 1
+    assert (
+        run.stderr
+        == "dsm: rank 0 of 1: rank 7 died while it held the mutex of its node, which ranks of its host share\n"
+    )
