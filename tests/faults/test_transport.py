@@ -12,7 +12,7 @@ from dsm import _launch
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "csrc" / "machine"
 LAYERS = ("transport", "communicator", "sends", "receives", "parts", "offers", "chaos")
-SOURCES = [MACHINE / f"{name}.c" for name in (*LAYERS, "mpi_process", "clock", "memory", "board")]
+SOURCES = [MACHINE / f"{name}.c" for name in (*LAYERS, "mpi_process", "clock", "memory", "backing", "board")]
 SOURCES.append(ROOT / "tests/native/transport_main.c")
 
 
