@@ -50,6 +50,7 @@ enum dsm_without {
 struct dsm_options {
     int32_t progress;       /* enum dsm_progress */
     int32_t check;          /* 0; 1: every *_check after every collective call; 2: after every step */
+    int32_t node;           /* ranks of a host that are one node, at most; 0: all of them */
     int32_t oversubscribed; /* 1: more ranks than cores on this host, -1: find out, 0: no */
     uint32_t without;       /* bits of enum dsm_without */
     double watchdog_s;      /* a longer wait prints a line; 0: never */
@@ -128,8 +129,10 @@ int dsm_finalize(bool at_exit, double slice_s);
  * hundred).  Collective. */
 void dsm_end(void);
 
-bool dsm_active(void);  /* started and not finalized */
-uint64_t dsm_job(void); /* drawn by chance at the start, the same on all ranks */
+bool dsm_active(void);         /* started and not finalized */
+uint64_t dsm_job(void);        /* drawn by chance at the start, the same on all ranks */
+uint32_t dsm_nodes(void);      /* nodes of the job: ranks of a host that share its memory; 0: not started */
+int32_t dsm_node_of(int rank); /* the node of a rank, from 0 */
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 

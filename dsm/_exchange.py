@@ -59,7 +59,9 @@ class Exchange:
     def __init__(self, runtime: Runtime, label: str, what: str) -> None:
         self._runtime = runtime
         self._label = label
-        self._answer_at = -(-runtime.size // PAGE_BYTES_MIN) * PAGE_BYTES_MIN  # the bytes before say which ranks failed
+        # The bytes before say which ranks failed.  Two sets in turns: a rank writes while others still read the last one.
+        self._answer_at = -(-2 * runtime.size // PAGE_BYTES_MIN) * PAGE_BYTES_MIN
+        self._turn = 0
         self._failures_at = self._answer_at + ANSWER_BYTES_MAX
         bytes_ = self._failures_at + runtime.size * FAILURE_BYTES
         region = allocate_region(runtime, bytes_, PAGE_BYTES_MIN, what, label)
@@ -84,6 +86,8 @@ class Exchange:
     def all(self, work: Callable[[], object] | None) -> None:
         """Run `work`, if there is any, and wait for the other ranks.  Collective."""
         failure = None
+        flags = self._turn * self._runtime.size
+        self._turn = 1 - self._turn
         try:
             if work is not None:
                 work()
@@ -93,9 +97,9 @@ class Exchange:
             kind = next((base.__name__ for base in type(error).__mro__ if base.__name__ in _KINDS), "")
             report = (kind, getattr(error, "errno", None), text[:TEXT_CHARACTERS_MAX])
             self._put(self._failures_at + self._runtime.rank * FAILURE_BYTES, pickle.dumps(report))
-            self._memory[self._runtime.rank : self._runtime.rank + 1] = b"\1"
+            self._memory[flags + self._runtime.rank : flags + self._runtime.rank + 1] = b"\1"
         _runtime.barrier()
-        failed = bytes(self._memory[: self._runtime.size]).find(1)
+        failed = bytes(self._memory[flags : flags + self._runtime.size]).find(1)
         if failure is not None:
             raise failure
         if failed >= 0:

@@ -62,10 +62,15 @@ class NotificationQueue:
         self._rank = _runtime.rank()
         memory = zeros(self._size + 1 + words, np.int64, page_size=PAGE_BYTES_MIN, name=label)
         self._waiting, self._turn, self.words = np.split(memory, [self._size, self._size + 1])
-        self._counters: dict[int, Counter] = {}  # by home rank
+        lib = _runtime.started().lib
+        waiting: dict[int, list[int]] = {}  # ranks of each node that have no counter yet
+        for rank in range(self._size):
+            waiting.setdefault(lib.dsm_node_of(rank), []).append(rank)
+        self._counters: dict[int, Counter] = {}  # by rank
         while len(self._counters) < self._size:
             counter = Counter(name=label)
-            self._counters.setdefault(counter._number % self._size, counter)
+            if ranks := waiting[counter._number % lib.dsm_nodes()]:
+                self._counters[ranks.pop()] = counter
         self._own = self._counters[self._rank]._number
         self._guard = threading.Lock()  # guards the attributes below, among the threads of this rank
         self._threads: deque[Waiter] = deque()

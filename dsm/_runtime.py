@@ -295,6 +295,7 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
             "trace_path": trace,
             "chaos_seed": chosen.chaos_seed,
             "without": chosen.without,
+            "node": chosen.node,
         },
     )
     return options, trace

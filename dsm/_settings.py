@@ -16,6 +16,7 @@ from dataclasses import dataclass
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 PAGE_BYTES_MIN = 4096
 PAGE_BYTES_MAX = 64 << 20
+_INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
 PAGE_BYTES_DEFAULT = 4096
 WATCHDOG_S_DEFAULT = 10.0
@@ -31,9 +32,12 @@ VARIABLES = (
     "DSM_RANGE_BYTES",
     "DSM_CHAOS",
     "DSM_WITHOUT",
+    "DSM_NODE",
 )
 FOR_TESTS = "DSM_TEST_"  # read by the test suite
 OF_OTHERS = ("DSM_CONFIG", "DSM_DIR", "DSM_LOG")  # a backup client's
+NODE = ("host", "rank")  # all ranks of a host are a node of the protocol, or each one
+NODE_DEFAULT = "rank"
 PROGRESS = ("doorbell", "spin", "poll")
 WITHOUT = {
     "readahead": 1,
@@ -60,6 +64,7 @@ class Settings:
     range_bytes: int
     chaos_seed: int
     without: int = 0
+    node: int = 0
 
 
 def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -140,6 +145,7 @@ def settings(
         range_bytes=_bytes(environ, "DSM_RANGE_BYTES", 0),
         chaos_seed=_whole(environ, "DSM_CHAOS", 0),
         without=_bits(environ, "DSM_WITHOUT", WITHOUT),
+        node=_node(environ),
     )
 
 
@@ -163,6 +169,16 @@ def _bytes(environ: Mapping[str, str], name: str, default: int) -> int:
         limit = "" if count is None else " below 8 EiB"
         raise ValueError(f"{name} must be a number of bytes{limit}, as in 65536, 64k, 1M or 2G, not {text!r}")
     return count
+
+
+def _node(environ: Mapping[str, str]) -> int:
+    """Return how many ranks of a host are one node at most; 0: all of them.  Local."""
+    text = environ.get("DSM_NODE", "").strip() or NODE_DEFAULT
+    if text in NODE:
+        return NODE.index(text)
+    if text.isascii() and text.isdecimal() and 1 <= int(text) <= _INT32_MAX:
+        return int(text)
+    raise ValueError(f"DSM_NODE must be {', '.join(NODE)} or a number of ranks, not {text!r}")
 
 
 def _bits(environ: Mapping[str, str], name: str, words: Mapping[str, int]) -> int:

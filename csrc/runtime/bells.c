@@ -120,7 +120,8 @@ static bool is_due(const struct runtime *runtime, int peer, int64_t now_ns)
 void bells_mark_receivers(struct runtime *runtime)
 {
     for (const struct message *message = runtime->node->bulk->sending; message; message = message->bulk_next)
-        runtime->bells[message->peer].receives = true;
+        if (message->rank != RANK_ANY)
+            runtime->bells[message->rank].receives = true;
 }
 
 void bells_ring_receivers(struct runtime *runtime)

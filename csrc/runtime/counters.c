@@ -86,7 +86,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
     struct runtime *runtime = call_enter("a wait for a counter");
     if (!runtime)
         return DSM_E_STATE;
-    if (counter >= runtime->node->counters->count || counter % (uint32_t)runtime->size != (uint32_t)runtime->rank) {
+    if (counter >= runtime->node->counters->count || counter_home(runtime->node, counter) != runtime->node->number) {
         progress_leave(runtime);
         return error_set(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
     }

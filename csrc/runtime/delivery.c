@@ -37,7 +37,7 @@ static int place(void *context, int source, void *buffer, uint64_t bytes, struct
 {
     struct runtime *runtime = context;
     shared_lock(runtime);
-    struct message *message = message_wrap(&runtime->node->pool, source, buffer, bytes);
+    struct message *message = message_wrap(&runtime->node->pool, runtime->nodes.of[source], source, buffer, bytes);
     node_place(runtime->node, message);
     for (int i = 0; i < message->segment_count; i++)
         parts[i] =

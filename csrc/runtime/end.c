@@ -22,7 +22,8 @@ static void close_all(struct runtime *runtime)
     runtime->board = NULL;
     /* The range stays reserved and the names of the arrays stay known, so that a late access can be explained. */
     memory_protect(&runtime->memory, 0, runtime->memory.bytes, MEMORY_NONE);
-    memory_discard(&runtime->memory, 0, runtime->memory.bytes);
+    if (runtime->nodes.spaces == 1)
+        memory_discard(&runtime->memory, 0, runtime->memory.bytes);
 }
 
 int dsm_finalize(bool at_exit, double slice_s)

@@ -123,7 +123,7 @@ static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t 
     struct region *region = region_at(runtime->node->regions, offset);
     runtime->stats.wait_fault_ns += waited_ns;
     if (region)
-        region->stats.wait_fault_ns += waited_ns;
+        region->stats[runtime->node->me].wait_fault_ns += waited_ns;
 }
 
 /* The thread that ends dsm polls for this one. */

@@ -67,7 +67,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, cons
         bool done = wait_in_line(runtime, &question, waits_deadline_ns(wait, slice_s));
         uint64_t waited = waits_end(wait, done);
         runtime->stats.wait_lock_ns += waited;
-        lock->stats.wait_ns += waited;
+        lock->stats[runtime->node->me].wait_ns += waited;
         if (!done)
             return call_not_yet("acquire()");
         guard_look(runtime, true);
@@ -135,6 +135,12 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
     return lock ? DSM_OK : DSM_E_ARGUMENT;
 }
 
+/* By a thread of this process: other processes of the node may hold it as well. */
+static bool held_here(const struct runtime *runtime, const struct lock *lock)
+{
+    return lock->held && lock->holder.rank == (uint32_t)runtime->rank;
+}
+
 int dsm_release(uint32_t id)
 {
     enum { POLL_AFTER_NS = 5 * 1000 };
@@ -145,11 +151,11 @@ int dsm_release(uint32_t id)
     struct lock *lock = lock_of(runtime, id);
     if (!lock) {
         error = DSM_E_ARGUMENT;
-    } else if (!lock->held) {
+    } else if (!held_here(runtime, lock)) {
         error = error_set(DSM_E_STATE, "release of lock %u, which no thread of rank %d holds", id, runtime->rank);
     } else {
         /* A request for the lock is received here, or a thread that takes it in a loop would keep it for its rank. */
-        int64_t now = runtime->size > 1 && !runtime->polling ? clock_now_ns() : 0;
+        int64_t now = runtime->nodes.count > 1 && !runtime->polling ? clock_now_ns() : 0;
         if (now - runtime->polled_ns > POLL_AFTER_NS) {
             shared_unlock(runtime);
             progress_poll(runtime);
@@ -171,7 +177,7 @@ bool dsm_locked(uint32_t id)
     if (!runtime)
         return false;
     struct lock *lock = lock_find(runtime->node, id);
-    bool held = lock && lock->held;
+    bool held = lock && held_here(runtime, lock);
     progress_unlock(runtime);
     return held;
 }

@@ -1,5 +1,7 @@
 #include "runtime/node_port.h"
 
+#include "runtime/nodes.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -45,7 +47,7 @@ static void expect(void *context, uint64_t offset, uint64_t bytes)
 static bool copied_by(void *context, node_id peer)
 {
     const struct runtime *runtime = context;
-    return board_copied_by(runtime->board, peer);
+    return board_copied_by(runtime->board, nodes_first(runtime, peer));
 }
 
 static void put(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count)

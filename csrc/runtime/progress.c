@@ -17,6 +17,7 @@
 #include "runtime/chaos_node.h"
 #include "runtime/death.h"
 #include "runtime/node_port.h"
+#include "runtime/nodes.h"
 #include "runtime/thread.h"
 #include "runtime/trace.h"
 
@@ -93,6 +94,8 @@ static void send_message(struct runtime *runtime, struct message *message)
 {
     struct transport_part parts[MESSAGE_SEGMENTS_MAX];
     int count = message->segment_count;
+    if (message->rank == RANK_ANY)
+        message->rank = nodes_first(runtime, message->peer);
     message_header(message)->by_service = is_service;
     runtime->stats.messages_sent++;
     runtime->stats.bytes_sent += message->wire_bytes;
@@ -104,11 +107,11 @@ static void send_message(struct runtime *runtime, struct message *message)
     uint8_t kind = message_header(message)->kind; /* read before the transport owns the bytes, and may give them back */
     message->wire = NULL;
     if (count == 0)
-        transport_send(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity);
+        transport_send(runtime->transport, sent.rank, sent.wire, sent.wire_bytes, sent.wire_capacity);
     else
-        transport_send_parts(runtime->transport, sent.peer, sent.wire, sent.wire_bytes, sent.wire_capacity, parts,
+        transport_send_parts(runtime->transport, sent.rank, sent.wire, sent.wire_bytes, sent.wire_capacity, parts,
                              count, message);
-    bells_sending(runtime, sent.peer, kind, sent.ring);
+    bells_sending(runtime, sent.rank, kind, sent.ring);
 }
 
 /* Under the process' mutex.  Returns the messages that the node gets back at once; those with segments come back by
@@ -179,7 +182,8 @@ static void receive(struct runtime *runtime, int peer, struct message *placed, v
     runtime->stats.messages_received++;
     runtime->stats.bytes_received += bytes;
     shared_lock(runtime);
-    struct message *message = placed ? placed : message_wrap(&runtime->node->pool, peer, buffer, bytes);
+    struct message *message =
+        placed ? placed : message_wrap(&runtime->node->pool, runtime->nodes.of[peer], peer, buffer, bytes);
     for (int k = 0; k < message->segment_count; k++)
         runtime->stats.bytes_received += message->segments[k].bytes;
     if (bytes >= sizeof(struct message_header))

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "machine/clock.h"
+#include "runtime/nodes.h"
 #include "runtime/progress.h"
 #include "runtime/stacks.h"
 
@@ -51,7 +52,7 @@ static void say_fetch(struct line *line, const struct runtime *runtime, uint64_t
     struct region *region = region_at(runtime->node->regions, offset);
     struct page *page = region ? region_page_if(region, (offset - region->offset) / region->page_bytes) : NULL;
     if (page && page_fetch(page) && page_fetch(page)->awaited)
-        say(line, ", for an answer of rank %d", page_fetch(page)->peer);
+        say(line, ", for an answer of rank %d", nodes_first(runtime, page_fetch(page)->peer));
     else if (region && context_holds(runtime->node))
         say(line, ", for the end of a garbage collection");
 }
@@ -81,11 +82,12 @@ static void say_meeting(struct line *line, uint64_t kind)
 /* At its home a counter is raised at once, so a thread that waits there waits for a notification. */
 static void say_counter(struct line *line, const struct runtime *runtime, int rank, uint64_t counter, bool known)
 {
-    int home = (int)(counter % (uint64_t)runtime->size);
-    if (home == rank)
+    node_id home = counter_home(runtime->node, (uint32_t)counter);
+    if (home == runtime->nodes.of[rank])
         say(line, "for a notification (counter %llu", (unsigned long long)counter);
     else
-        say(line, "for the sum of a counter of rank %d (counter %llu", home, (unsigned long long)counter);
+        say(line, "for the sum of a counter of rank %d (counter %llu", nodes_first(runtime, home),
+            (unsigned long long)counter);
     if (known && counter < runtime->node->counters->count)
         say_name(line, runtime->node->counters->items[counter].name);
     say(line, ")");
@@ -113,7 +115,8 @@ static void say_holders(struct line *line, const struct runtime *runtime, uint64
     if (lock)
         trail_follow(runtime->node, lock, &trail);
     if (lock && trail.count == 0)
-        say(line, ", requested from its manager, rank %u", lock->id % (uint32_t)runtime->size);
+        say(line, ", requested from its manager, rank %d",
+            nodes_first(runtime, (node_id)(lock->id % runtime->nodes.count)));
     for (uint32_t i = 0; i < trail.count; i++) {
         const struct hop *hop = &trail.hops[i];
         say(line, ", held by thread %u of rank %d", hop->thread, (int)hop->rank);
@@ -155,18 +158,22 @@ static void say_missing(struct line *line, const struct runtime *runtime)
     bool missing = roll_known(runtime->node);
     sort(roll.named, named);
     for (uint32_t i = 0; i < named && missing; i++)
-        say(line, "%s%d", i ? ", " : roll.absent == 1 ? ", for rank " : ", for ranks ", roll.named[i]);
+        say(line, "%s%d",
+            i                  ? ", "
+            : roll.absent == 1 ? ", for rank "
+                               : ", for ranks ",
+            nodes_first(runtime, roll.named[i]));
     if (missing && roll.absent > named)
         say(line, " and %u more", roll.absent - named);
     for (int k = 0; k < TREE_CHILDREN && !roll_known(runtime->node); k++) {
-        node_id child = tree_child(runtime->rank, k, runtime->size);
+        node_id child = tree_child(runtime->node->number, k, runtime->node->size);
         if (child != NODE_NONE && meeting->own && !meeting->children[k]) {
-            say(line, missing ? ", rank %d" : ", for rank %d", child);
+            say(line, missing ? ", rank %d" : ", for rank %d", nodes_first(runtime, child));
             missing = true;
         }
     }
-    if (!missing && runtime->rank)
-        say(line, ", for ranks that report to rank %d", tree_parent(runtime->rank));
+    if (!missing && runtime->node->number)
+        say(line, ", for ranks that report to rank %d", nodes_first(runtime, tree_parent(runtime->node->number)));
 }
 
 static void say_source(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)

@@ -64,13 +64,23 @@ struct shared {
     uint64_t traced;           /* events of the node written so far (trace.h) */
 };
 
+/* Which ranks are one node (nodes.h). */
+struct nodes {
+    int *of;    /* the node of each rank */
+    int *first; /* the first rank of each node */
+    int *hosts; /* the lowest rank of the host of each rank */
+    uint32_t count;
+    uint32_t spaces, space; /* processes of this node, and this one's place among them */
+    char why[160]; /* why the ranks of this host are nodes of their own; "": they are not, or it was asked for */
+};
+
 struct runtime {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* progress_wait sleeps on it while another thread polls */
     struct shared *shared;  /* in the arena, as is the node */
     struct node *node;
     struct port port;
-    uint32_t space; /* of this process in the node */
+    struct nodes nodes;
     struct transport *transport;
     struct memory memory;
     struct arena arena; /* of the node's memory */

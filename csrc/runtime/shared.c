@@ -23,8 +23,13 @@ int shared_begin(struct runtime *runtime)
         return -1;
     mutex_make(&shared->mutex);
     *arena_root(&runtime->arena) = shared;
-    runtime->shared = shared;
     return 0;
+}
+
+void shared_join(struct runtime *runtime)
+{
+    runtime->shared = *arena_root(&runtime->arena);
+    runtime->node = runtime->shared->node;
 }
 
 /* The node is half changed when the holder of its mutex dies, so this process ends, too. */
@@ -50,7 +55,7 @@ static void enter(struct runtime *runtime, enum mutex_answer answer)
         death_end_all(runtime, "a thread takes the mutex of its node twice", 1, true);
     if (!node)
         return;
-    node_enter(node, &runtime->port, runtime->space);
+    node_enter(node, &runtime->port, runtime->nodes.space);
     runtime->pool_ready = false;
     while (runtime->returned) {
         struct returned *block = runtime->returned;
@@ -81,7 +86,9 @@ bool shared_try(struct runtime *runtime)
 
 void shared_unlock(struct runtime *runtime)
 {
-    const struct node *node = runtime->node;
+    struct node *node = runtime->node;
+    if (node)
+        protection_flush(node); /* it is this process' kernel that is to be told */
     runtime->flush_due = node && (node->outbox || node->wake);
     runtime->postponed = node && node->fetches->postponed;
     mutex_give(&runtime->shared->mutex);

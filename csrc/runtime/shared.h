@@ -17,6 +17,9 @@
 /* Begin what the processes of a node share, in the arena.  0, or -1 where it has no room. */
 int shared_begin(struct runtime *runtime);
 
+/* All processes of the node, when the first one has made the node. */
+void shared_join(struct runtime *runtime);
+
 /* Take the node's mutex, for this process.  Its own is held. */
 void shared_lock(struct runtime *runtime);
 bool shared_try(struct runtime *runtime);

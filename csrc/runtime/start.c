@@ -26,6 +26,7 @@
 #include "runtime/guard.h"
 #include "runtime/neighbour.h"
 #include "runtime/node_port.h"
+#include "runtime/nodes.h"
 #include "runtime/print.h"
 #include "runtime/range.h"
 #include "runtime/service.h"
@@ -76,6 +77,7 @@ static int check_options(struct runtime *runtime)
         {"the size of the address range (DSM_RANGE_BYTES)", options->range_bytes},
         {"the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes},
         {"the seed of chaos (DSM_CHAOS)", options->chaos_seed},
+        {"the ranks of a node (DSM_NODE)", (uint64_t)options->node},
         {"the format of messages (another version of dsm?)", MESSAGE_MAGIC},
     };
     int error = DSM_OK;
@@ -174,10 +176,10 @@ static int make_node(struct runtime *runtime)
 {
     uint32_t without = runtime->options.without;
     struct node_options options = {
-        .number = runtime->rank,
-        .spaces = 1,
+        .number = runtime->nodes.of[runtime->rank],
+        .spaces = runtime->nodes.spaces,
         .ranks = (uint32_t)runtime->size,
-        .size = runtime->size,
+        .size = (node_id)runtime->nodes.count,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
         .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : READAHEAD_BYTES,
         .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : REFETCH_BYTES,
@@ -188,11 +190,21 @@ static int make_node(struct runtime *runtime)
     };
     if (runtime->options.chaos_seed)
         chaos_node_choose(runtime, &options);
-    runtime->port = node_port_make(runtime);
     if (shared_begin(runtime) != 0)
         return error_set(DSM_E_MEMORY, "no room for the state of the node; ask for more with DSM_RANGE_BYTES");
-    runtime->node = runtime->shared->node = node_new(&options, &runtime->port);
+    struct shared *shared = *arena_root(&runtime->arena);
+    shared->node = node_new(&options, &runtime->port);
     return DSM_OK;
+}
+
+/* The first rank of a node makes it. */
+static int join_node(struct runtime *runtime)
+{
+    runtime->port = node_port_make(runtime);
+    int error = agreed(runtime, runtime->nodes.space == 0 ? make_node(runtime) : DSM_OK);
+    if (!error)
+        shared_join(runtime);
+    return error;
 }
 
 static int start_threads(struct runtime *runtime)
@@ -307,6 +319,10 @@ static int start(struct runtime *runtime)
         error = range_map(runtime);
     if (!error)
         error = open_bells(runtime);
+    if (!error && nodes_choose(runtime) != 0)
+        error = error_set(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
+    if (!error)
+        error = agreed(runtime, nodes_join(runtime));
     if (!error)
         error = open_boards(runtime);
     if (error)
@@ -318,7 +334,7 @@ static int start(struct runtime *runtime)
     if (runtime->options.oversubscribed < 0)
         runtime->options.oversubscribed = here > cores_here();
     neighbour_choose(runtime);
-    error = make_node(runtime);
+    error = join_node(runtime);
     if (!error)
         error = faults_begin(runtime);
     if (error)

@@ -37,15 +37,15 @@ int dsm_stats(struct dsm_stats *stats)
         .memory_bytes = runtime->node->pool.bytes_used,
         .memory_bytes_max = runtime->node->pool.bytes_used_max,
     };
-    const struct region_stats regions = regions_total(runtime->node->regions);
-    const struct lock_stats locks = lock_total(runtime->node);
+    const struct region_stats regions = regions_total(runtime->node->regions, runtime->node->me);
+    const struct lock_stats locks = lock_total(runtime->node, runtime->node->me);
     stats->lock_acquires = locks.acquires;
     stats->lock_acquires_local = locks.acquires_local;
     stats->lock_grants = locks.grants;
 #define COPY(field) stats->field = regions.field;
     OF_REGION(COPY)
 #undef COPY
-#define COPY(field) stats->field = runtime->node->stats.field;
+#define COPY(field) stats->field = runtime->node->stats[runtime->node->me].field;
     OF_NODE(COPY)
 #undef COPY
 #define COPY(field) stats->field = runtime->stats.field;
@@ -64,8 +64,8 @@ int dsm_stats_of_region(uint32_t id, struct dsm_stats *stats)
     const struct region *region = region_find(runtime->node->regions, id);
     *stats = (struct dsm_stats){0};
     if (region) {
-        stats->wait_fault_ns = region->stats.wait_fault_ns;
-#define COPY(field) stats->field = region->stats.field;
+        stats->wait_fault_ns = region->stats[runtime->node->me].wait_fault_ns;
+#define COPY(field) stats->field = region->stats[runtime->node->me].field;
         OF_REGION(COPY)
 #undef COPY
     }
@@ -82,10 +82,10 @@ int dsm_stats_of_lock(uint32_t id, struct dsm_stats *stats)
     const struct lock *lock = lock_find(runtime->node, id);
     *stats = (struct dsm_stats){0};
     if (lock) {
-        stats->lock_acquires = lock->stats.acquires;
-        stats->lock_acquires_local = lock->stats.acquires_local;
-        stats->lock_grants = lock->stats.grants;
-        stats->wait_lock_ns = lock->stats.wait_ns;
+        stats->lock_acquires = lock->stats[runtime->node->me].acquires;
+        stats->lock_acquires_local = lock->stats[runtime->node->me].acquires_local;
+        stats->lock_grants = lock->stats[runtime->node->me].grants;
+        stats->wait_lock_ns = lock->stats[runtime->node->me].wait_ns;
     }
     progress_unlock(runtime);
     return lock ? DSM_OK : error_set(DSM_E_ARGUMENT, "no lock %u", id);
@@ -98,11 +98,11 @@ int dsm_stats_reset(void)
         return DSM_E_STATE;
     progress_lock(runtime);
     struct node *node = runtime->node;
-    memset(&node->stats, 0, sizeof node->stats);
+    memset(&node->stats[node->me], 0, sizeof *node->stats);
     memset(&runtime->stats, 0, sizeof runtime->stats);
-    regions_reset_stats(node->regions);
+    regions_reset_stats(node->regions, node->me);
     for (uint32_t i = 0; i < node->locks->count; i++)
-        memset(&node->locks->items[i]->stats, 0, sizeof node->locks->items[i]->stats);
+        memset(&node->locks->items[i]->stats[node->me], 0, sizeof *node->locks->items[i]->stats);
     node->pool.bytes_used_max = node->pool.bytes_used;
     progress_unlock(runtime);
     return DSM_OK;

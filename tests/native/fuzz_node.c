@@ -274,7 +274,7 @@ static struct message *wrap(struct fuzz_node *home, const struct fuzz_entry *ent
     void *wire = pool_take_persistent(&home->node->pool, entry->count);
     if (entry->count)
         memcpy(wire, entry->bytes, entry->count);
-    return message_wrap(&home->node->pool, entry->thread, wire, entry->count);
+    return message_wrap(&home->node->pool, entry->thread, entry->thread, wire, entry->count);
 }
 
 static void apply_message(struct fuzz_node *home, const struct fuzz_entry *entry)

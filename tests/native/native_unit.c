@@ -147,7 +147,7 @@ const char *box_receive(struct box *box, struct node *node, int from, const void
 {
     void *wire = pool_take_persistent(&node->pool, count);
     memcpy(wire, bytes, count);
-    GUARDED(box, node_receive(node, message_wrap(&node->pool, from, wire, count)));
+    GUARDED(box, node_receive(node, message_wrap(&node->pool, from, from, wire, count)));
 }
 
 const char *box_barrier(struct box *box, struct node *node)

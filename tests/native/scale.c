@@ -336,7 +336,7 @@ static void receive(struct rank *rank, struct parcel *parcel)
         rank->world->rounds = rank->depth;
     void *wire = pool_take_persistent(&node->pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
-    node_receive(node, message_wrap(&node->pool, parcel->from, wire, parcel->bytes));
+    node_receive(node, message_wrap(&node->pool, parcel->from, parcel->from, wire, parcel->bytes));
     notices = regions_total(node->regions).notices_received - notices;
     rank->world->notices += notices;
     rank->cpu_ps += notices * rank->world->network.notice_ps;

@@ -242,11 +242,11 @@ void sim_set_up(struct sim *sim, const struct sim_program *written)
         set_up_node(sim, rank);
 }
 
-static void add_node_stats(struct sim_stats *to, const struct node *node)
+static void add_space_stats(struct sim_stats *to, const struct node *node, uint32_t space)
 {
-    const struct node_stats *from = &node->stats;
-    const struct region_stats pages = regions_total(node->regions);
-    const struct lock_stats locks = lock_total(node);
+    const struct node_stats *from = &node->stats[space];
+    const struct region_stats pages = regions_total(node->regions, space);
+    const struct lock_stats locks = lock_total(node, space);
     to->faults_read += pages.faults_read;
     to->faults_write += pages.faults_write;
     to->faults_local += pages.faults_local;
@@ -259,8 +259,6 @@ static void add_node_stats(struct sim_stats *to, const struct node *node)
     to->intervals_closed += from->intervals_closed;
     to->notices_received += pages.notices_received;
     to->invalidations += pages.invalidations;
-    to->collections += from->collections;
-    to->cuts += node->cuts;
     to->lock_acquires += locks.acquires;
     to->lock_acquires_local += locks.acquires_local;
     to->lock_grants += locks.grants;
@@ -273,6 +271,14 @@ static void add_node_stats(struct sim_stats *to, const struct node *node)
     to->pushes_unused += from->pushes_unused;
     to->pages_preopened += from->pages_preopened;
     to->pages_preopened_unused += from->pages_preopened_unused;
+}
+
+static void add_node_stats(struct sim_stats *to, const struct node *node)
+{
+    for (uint32_t space = 0; space < node->spaces; space++)
+        add_space_stats(to, node, space);
+    to->collections += node->collection.count;
+    to->cuts += node->cuts;
     to->node_runs++;
     if (node->pool.bytes_used_max > to->pool_bytes_max)
         to->pool_bytes_max = node->pool.bytes_used_max;

@@ -189,7 +189,7 @@ static struct message *wrap(struct sim_node *home, int from, const struct parcel
     struct pool *pool = &home->node->pool;
     void *wire = pool_take_persistent(pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
-    return message_wrap(pool, from, wire, parcel->bytes);
+    return message_wrap(pool, from, from, wire, parcel->bytes);
 }
 
 /* The wire of a message has come that has more behind it. */

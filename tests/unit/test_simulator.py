@@ -671,7 +671,7 @@ def test_log_check(ffi, lib, box, stamps, cut):
 
 def regions_of(ffi, lib, box):
     regions = ffi.new("struct regions *")
-    lib.regions_init(regions, ffi.addressof(box.pool))
+    lib.regions_init(regions, ffi.addressof(box.pool), 1)
     return regions
 
 

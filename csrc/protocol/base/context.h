@@ -121,7 +121,7 @@ struct node {
     bool wake;
     bool send_blocked; /* a thread or a fetch here waits until a bulk transfer has left */
 
-    struct node_stats stats;
+    struct node_stats *stats; /* of each space: the process that does the work counts it */
     struct event events[EVENTS_KEPT];
     uint64_t event_count;
 

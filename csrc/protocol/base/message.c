@@ -7,7 +7,7 @@ struct message *message_new(struct pool *pool, node_id peer, enum message_kind k
                             uint64_t body_bytes)
 {
     struct message *message = pool_take(pool, sizeof *message);
-    *message = (struct message){.peer = peer, .ring = (uint8_t)ring, .holders = 1};
+    *message = (struct message){.peer = peer, .rank = RANK_ANY, .ring = (uint8_t)ring, .holders = 1};
     message->wire_capacity = sizeof(struct message_header) + body_bytes;
     message->wire = pool_take_persistent(pool, message->wire_capacity);
     message->wire_bytes = sizeof(struct message_header);
@@ -16,10 +16,19 @@ struct message *message_new(struct pool *pool, node_id peer, enum message_kind k
     return message;
 }
 
-struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes)
+struct message *message_answer(struct pool *pool, const struct message *request, enum message_kind kind,
+                               uint64_t body_bytes)
+{
+    struct message *message = message_new(pool, request->peer, kind, RING_NEVER, body_bytes);
+    message->rank = request->rank;
+    return message;
+}
+
+struct message *message_wrap(struct pool *pool, node_id peer, int32_t rank, void *wire, uint64_t bytes)
 {
     struct message *message = pool_take(pool, sizeof *message);
-    *message = (struct message){.peer = peer, .holders = 1, .wire = wire, .wire_bytes = bytes, .wire_capacity = bytes};
+    *message = (struct message){
+        .peer = peer, .rank = rank, .holders = 1, .wire = wire, .wire_bytes = bytes, .wire_capacity = bytes};
     return message;
 }
 

@@ -88,6 +88,7 @@ struct message {
     struct message *next; /* in the outbox */
     struct message *bulk_next, **bulk_link;
     node_id peer; /* receiver, or sender of a received one */
+    int32_t rank; /* the process of that node that it goes to, or came from; RANK_ANY: any of them */
     uint8_t ring; /* enum ring */
     uint8_t segment_count;
     uint32_t holders;    /* readers of a received one */
@@ -96,10 +97,17 @@ struct message {
     struct segment *segments; /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */
 };
 
+/* The processes of a node have an endpoint each.  A thread that waits looks at its own one. */
+enum { RANK_ANY = -1 };
+
+/* To any process of the node. */
 struct message *message_new(struct pool *pool, node_id peer, enum message_kind kind, enum ring ring,
                             uint64_t body_bytes);
+/* To the process that has sent `request`: it waits for the answer. */
+struct message *message_answer(struct pool *pool, const struct message *request, enum message_kind kind,
+                               uint64_t body_bytes);
 /* Wrap received bytes (of the pool, pool_take_persistent with `bytes`). */
-struct message *message_wrap(struct pool *pool, node_id peer, void *wire, uint64_t bytes);
+struct message *message_wrap(struct pool *pool, node_id peer, int32_t rank, void *wire, uint64_t bytes);
 struct message_header *message_header(const struct message *message);
 void message_free(struct message *message, struct pool *pool);
 /* One holder less; the last one frees it. */

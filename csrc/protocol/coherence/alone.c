@@ -10,7 +10,7 @@ static uint64_t region_bytes(const struct region *region)
 
 static int protect(struct node *node, uint64_t offset, uint64_t bytes, enum access access)
 {
-    node->stats.protects++;
+    node->stats[node->me].protects++;
     return node->port->protect(node->port->context, offset, bytes, access);
 }
 

@@ -56,7 +56,7 @@ static void follow_page(struct node *node, struct page *page)
         return;
     protection_set(node, page, allowed(page));
     if (page_access(node, page) == ACCESS_NONE) {
-        page_region(page)->stats.invalidations++;
+        page_region(page)->stats[node->me].invalidations++;
         page_event(node, EVENT_STALE, page, NODE_NONE);
     }
 }

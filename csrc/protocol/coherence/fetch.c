@@ -50,7 +50,7 @@ static void ask(struct node *node, struct fetch *fetch, node_id peer, uint32_t f
         node->port->expect(node->port->context, page_offset(page), page_region(page)->page_bytes);
     fetch->awaited++;
     fetch->peer = peer;
-    page_region(page)->stats.fetch_requests++;
+    page_region(page)->stats[node->me].fetch_requests++;
     page_event(node, EVENT_FETCH, page, peer);
 }
 
@@ -166,7 +166,7 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     context_assert(node, page->copy, "fetch: a fetch ends without a copy");
     context_assert(node, fetch->awaited == 0, "fetch: a fetch ends and awaits replies");
     context_assert(node, !fetch->gathering, "fetch: a fetch ends before its diffs are applied");
-    page_region(page)->stats.fetches++;
+    page_region(page)->stats[node->me].fetches++;
     /* No thread may be waiting for a page that was fetched ahead.  It is opened for reading all the same, to spare the
      * fault, unless its first use must show. */
     bool watched = page->marker || (page_history(page) && page_history(page)->probe);

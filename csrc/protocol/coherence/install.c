@@ -32,8 +32,8 @@ void install_take_diffs(struct node *node, struct fetch *fetch, struct message *
         if (part.tag <= context_known(node, &fetch->have, message->peer))
             continue;
         keep_part(node, fetch, part);
-        page_region(page)->stats.diffs_received++;
-        page_region(page)->stats.diff_bytes_received += part.bytes;
+        page_region(page)->stats[node->me].diffs_received++;
+        page_region(page)->stats[node->me].diff_bytes_received += part.bytes;
     }
     if (!reader_ended(reader))
         context_malformed(node, message);

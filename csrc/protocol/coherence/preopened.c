@@ -34,7 +34,7 @@ static void enter(struct node *node, struct page *page, bool stays)
             history->patience = PATIENCE_MIN;
     }
     list(node, page);
-    node->stats.pages_preopened++;
+    node->stats[node->me].pages_preopened++;
 }
 
 void preopened_sent(struct node *node, struct page *page, bool stays_open)
@@ -56,7 +56,8 @@ void preopened_sent(struct node *node, struct page *page, bool stays_open)
  * that. */
 static bool written_unchanged(const struct page *page)
 {
-    return page->preopened_unused && page->fresh && page->need.count == 0;
+    bool initial = page->fresh || (page->twin && page_twin_constant(page));
+    return page->preopened_unused && initial && page->need.count == 0;
 }
 
 bool preopened_open(struct node *node, struct page *page, bool stays)
@@ -138,7 +139,7 @@ static void close_unused(struct node *node, struct page *page)
     context_assert(node, page->twin, "preopened: an unchanged page has no twin to show it");
     context_assert(node, !page->writers, "preopened: a page is closed that some space can write");
     context_assert(node, !page->arriving, "preopened: an arriving page was preopened");
-    node->stats.pages_preopened_unused++;
+    node->stats[node->me].pages_preopened_unused++;
     if (page->preopened_stays) {
         page_history(page)->closed = true;
         page_history(page)->rewritten = 0;
@@ -146,8 +147,7 @@ static void close_unused(struct node *node, struct page *page)
     page->mode = PAGE_CLOSED;
     if (page_twin_constant(page)) {
         page->twin = NULL;
-        page->fresh = true;
-        page->preopened_unused = true;
+        page->fresh = page->preopened_unused = true;
     } else
         page_twin_drop(page, &node->pool);
 }
@@ -172,6 +172,7 @@ static void shut(struct node *node, struct page *page)
     if (page->mode == PAGE_PREOPENED)
         changes_add(node, page);
     page->mode = PAGE_LAGGED;
+    page->preopened_unused = page_twin_constant(page);
     if (page_access(node, page) == ACCESS_WRITE && !pin_find(node, page))
         protection_set(node, page, ACCESS_READ);
 }

@@ -46,7 +46,7 @@ static bool relax_region(struct node *node, struct region *region)
     if (from < end)
         done &= port->protect(port->context, from, end - from, ACCESS_NONE) == 0;
     count_edges(node, region, edges);
-    node->stats.protects += calls;
+    node->stats[node->me].protects += calls;
     return done;
 }
 
@@ -72,7 +72,7 @@ void protection_flush(struct node *node)
     uint64_t offset = node->protection->offset, bytes = node->protection->bytes;
     context_assert(node, offset + bytes <= node->port->range_bytes, "protection: a batch reaches beyond the range");
     node->protection->bytes = 0;
-    node->stats.protects++;
+    node->stats[node->me].protects++;
     if (node->protection->edges[node->me] > node->port->edges_max ||
         node->port->protect(node->port->context, offset, bytes, node->protection->access) != 0)
         relax(node);
@@ -90,7 +90,7 @@ void protection_remove_region(struct node *node, struct region *region)
 void protection_close(struct node *node, uint64_t offset, uint64_t bytes)
 {
     context_assert(node, node->protection->bytes == 0, "protection: bytes are closed under a batch");
-    node->stats.protects++;
+    node->stats[node->me].protects++;
     if (node->port->protect(node->port->context, offset, bytes, ACCESS_NONE) != 0)
         relax(node);
 }

@@ -81,7 +81,7 @@ static void put_push(struct node *node, struct page *page, struct subscriber *su
     memcpy(message->wire + size_at, &size, sizeof size);
     message_header(message)->count++;
     subscriber->since = closed;
-    node->stats.pushes_sent++;
+    node->stats[node->me].pushes_sent++;
 }
 
 void push_send(struct node *node, node_id to, stamp closed)

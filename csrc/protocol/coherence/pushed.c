@@ -40,7 +40,7 @@ static void keep(struct node *node, struct page *page, const struct push *push)
     *end = kept;
     context_assert(node, count <= HISTORY_PUSHES_MAX, "pushed: more pushes are kept than may be");
     if (count >= HISTORY_PUSHES_MAX) { /* no notice uses them, and none can use a push behind a hole */
-        node->stats.pushes_unused += count + 1;
+        node->stats[node->me].pushes_unused += count + 1;
         history_drop_pushes(page_history(page), &node->pool);
     }
 }
@@ -68,7 +68,7 @@ struct page *pushed_read(struct node *node, struct message *message, struct read
         return page;
     }
     vector_clear(&push.have, &node->pool);
-    node->stats.pushes_unused++;
+    node->stats[node->me].pushes_unused++;
     return NULL;
 }
 
@@ -85,7 +85,7 @@ void pushed_use(struct node *node, struct fetch *fetch)
             bool use = fits(node, push, &fetch->have);
             if (use)
                 install_take_diffs(node, fetch, push->message, &push->body, push->tag, &push->have);
-            *(use ? &node->stats.pushes_used : &node->stats.pushes_unused) += 1;
+            *(use ? &node->stats[node->me].pushes_used : &node->stats[node->me].pushes_unused) += 1;
         }
     }
     history_drop_pushes(page_history(page), &node->pool);

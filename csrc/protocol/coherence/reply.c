@@ -22,7 +22,7 @@ static struct fetch *awaiting(struct node *node, const struct message *message, 
 static void take_whole(struct node *node, struct fetch *fetch, const unsigned char *bytes, const struct vector *theirs)
 {
     struct page *page = fetch->page;
-    page_region(page)->stats.pages_received++;
+    page_region(page)->stats[node->me].pages_received++;
     bool fits = install_whole(node, page, bytes, theirs);
     fetch->gathering = false;
     if (!fits)

@@ -67,7 +67,7 @@ void seal_encode_deferred(struct node *node, struct page *page)
     if (!page->extension || !page->extension->deferred_tag)
         return;
     page->served_whole = page_worth_whole(page, page_encode_deferred(page, &node->pool, node->port));
-    page_region(page)->stats.diffs_made++;
+    page_region(page)->stats[node->me].diffs_made++;
 }
 
 /* Whoever can write it goes on during the copy: those writes are in the page and not in its new twin.  (An exclusive
@@ -79,7 +79,7 @@ static void seal_snapshot(struct node *node, struct page *page, stamp tag, bool 
     live_copy(snapshot, node->port->view + page_offset(page), bytes);
     if (page->twin) {
         changed = page_encode(page, snapshot, &node->pool, tag);
-        page_region(page)->stats.diffs_made++;
+        page_region(page)->stats[node->me].diffs_made++;
     }
     if (page_inspected(page) && changed)
         writes_mark_dirty(node, page); /* nobody has found it changed before */
@@ -107,7 +107,7 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
     }
     page_encode(page, node->port->view + page_offset(page), &node->pool, tag);
     page_twin_drop(page, &node->pool);
-    page_region(page)->stats.diffs_made++;
+    page_region(page)->stats[node->me].diffs_made++;
 }
 
 static stamp sealed(struct node *node, struct page *page, stamp tag)

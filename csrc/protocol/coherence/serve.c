@@ -78,7 +78,7 @@ static void put_whole(struct node *node, struct answer *reply, struct page *page
     }
     wire_put_have(node, reply->message, page, false);
     reply->pages++;
-    page_region(page)->stats.pages_served++;
+    page_region(page)->stats[node->me].pages_served++;
     if (copied) {
         const unsigned char *source = snapshot ? page->twin : node->port->view + page_offset(page);
         message_put_bytes(reply->message, &node->pool, source, page_region(page)->page_bytes);
@@ -173,7 +173,7 @@ static void serve(struct node *node, struct answer *reply, const struct message 
 {
     struct page *page = region_page(request->region, &node->pool, request->page);
     if (!reply->message)
-        reply->message = message_new(&node->pool, message->peer, MESSAGE_REPLY, RING_NEVER, 256);
+        reply->message = message_answer(&node->pool, message, MESSAGE_REPLY, 256);
     context_assert(node, reply->message->peer == message->peer, "serve: a reply to another node");
     put_page(node, reply, page, request);
     if (page_valid(page) && context_chance(node, node->policy.stay_open_permille)) {

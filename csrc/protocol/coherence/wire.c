@@ -94,9 +94,9 @@ void wire_put_diffs(struct node *node, struct message *reply, struct page *page,
         message_put_u64(reply, &node->pool, diff->tag);
         message_put_u64(reply, &node->pool, diff->bytes);
         message_put_bytes(reply, &node->pool, diff->body, diff->bytes);
-        page_region(page)->stats.diff_bytes_served += diff->bytes;
+        page_region(page)->stats[node->me].diff_bytes_served += diff->bytes;
     }
-    page_region(page)->stats.diffs_served += count;
+    page_region(page)->stats[node->me].diffs_served += count;
 }
 
 void wire_put_have(struct node *node, struct message *reply, const struct page *page, bool above_cut)

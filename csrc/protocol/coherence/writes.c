@@ -61,7 +61,7 @@ bool writes_open(struct node *node, struct page *page)
     page->mode = PAGE_OPEN;
     if (!page->twin) {
         page_twin(page, &node->pool, node->port);
-        page_region(page)->stats.twins_made++;
+        page_region(page)->stats[node->me].twins_made++;
     }
     context_assert(node, page->twin, "writes: an open page has no twin");
     context_assert(node, page->dirty, "writes: an opened page is in no interval");

@@ -17,9 +17,9 @@
 
 static void count_fault(struct node *node, struct region *region, uint64_t offset, bool write, bool local)
 {
-    region->stats.faults_read += !write;
-    region->stats.faults_write += write;
-    region->stats.faults_local += local;
+    region->stats[node->me].faults_read += !write;
+    region->stats[node->me].faults_write += write;
+    region->stats[node->me].faults_local += local;
     context_page_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, region->id,
                        (offset - region->offset) / region->page_bytes, node->number);
 }

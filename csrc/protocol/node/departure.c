@@ -131,7 +131,6 @@ void departure_receive(struct node *node, struct message *message)
     if (which == MEETING_COLLECTION) {
         collection_departed(node, outcome.root_stamp);
     } else {
-        node->stats.barriers++;
         if (agreed)
             carry_out(node, meeting, &outcome);
         dice_open_pages(node);

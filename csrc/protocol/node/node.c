@@ -93,7 +93,8 @@ struct node *node_new(const struct node_options *options, const struct port *por
     node->outbox_end = &node->outbox;
     node->to_self_end = &node->to_self;
     node->deferred_end = &node->deferred;
-    regions_init(node->regions, &node->pool);
+    node->stats = pool_take_zeroed(&node->pool, node->spaces * sizeof *node->stats);
+    regions_init(node->regions, &node->pool, node->spaces);
     node->pool.persistent_bytes = node->pool.bytes_used;
     node->collection.threshold_bytes = options->budget_bytes;
     return node;
@@ -165,6 +166,7 @@ void node_free(struct node *node)
         pool_give_persistent(&node->pool, node->changes->log, CHANGES_KEPT * sizeof *node->changes->log);
     give_array(node, node->preopened->pages, node->preopened->capacity, sizeof(struct page *));
     give_array(node, node->updates->pages, node->updates->capacity, sizeof(struct page *));
+    pool_give(&node->pool, node->stats, node->spaces * sizeof *node->stats);
     pool_give(&node->pool, node->vt, size * sizeof *node->vt);
     pool_give(&node->pool, node->cut, size * sizeof *node->cut);
     pool_give(&node->pool, node->logs, size * sizeof *node->logs);

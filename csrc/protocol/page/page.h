@@ -109,7 +109,7 @@ struct region {
     struct open_block *opened;     /* of a node that is alone (coherence/alone.h), or NULL: none yet */
     uint64_t edges[SPACES_MAX];    /* of each space: changes of protection along the region */
     struct streams reads, writes;  /* misses (streams.h) */
-    struct region_stats stats;
+    struct region_stats *stats;    /* of each space */
 };
 
 /* A block of a region, of a node that is alone: the spaces that it is open to, a bit each. */

@@ -5,11 +5,13 @@
 
 #include "protocol/page/history.h"
 
-void regions_init(struct regions *regions, struct pool *pool)
+void regions_init(struct regions *regions, struct pool *pool, uint32_t spaces)
 {
     const struct port *port = pool->port;
     memset(regions, 0, sizeof *regions);
     regions->next_id = 1;
+    regions->spaces = spaces;
+    regions->past = pool_take_zeroed(pool, spaces * sizeof *regions->past);
     regions->zeros = pool_take_zeroed(pool, port->granule_bytes);
     regions->gaps = pool_grow(pool, NULL, &regions->gap_capacity, 1, sizeof *regions->gaps);
     regions->gaps[0] = (struct range){.offset = 0, .bytes = port->range_bytes};
@@ -34,7 +36,7 @@ void region_fill(const struct region *region, const struct port *port, uint64_t 
         memcpy(view + at, region->initial, port->granule_bytes);
 }
 
-static void region_free(struct region *region, struct pool *pool)
+static void region_free(const struct regions *regions, struct region *region, struct pool *pool)
 {
     for (struct page_block *block = region->touched, *next; block; block = next) {
         next = block->next;
@@ -55,13 +57,14 @@ static void region_free(struct region *region, struct pool *pool)
         pool_give(pool, region->opened, region_open_blocks(region, pool->port) * sizeof *region->opened);
     if (region->initial)
         pool_give(pool, region->initial, pool->port->granule_bytes);
+    pool_give(pool, region->stats, regions->spaces * sizeof *region->stats);
     pool_give(pool, region, sizeof *region);
 }
 
 void regions_fini(struct regions *regions, struct pool *pool)
 {
     for (uint32_t i = 0; i < regions->count; i++)
-        region_free(regions->live[i], pool);
+        region_free(regions, regions->live[i], pool);
     if (regions->live)
         pool_give(pool, regions->live, regions->capacity * sizeof(struct region *));
     if (regions->by_offset)
@@ -70,6 +73,7 @@ void regions_fini(struct regions *regions, struct pool *pool)
         pool_give(pool, regions->graves, regions->grave_capacity * sizeof *regions->graves);
     pool_give(pool, regions->gaps, regions->gap_capacity * sizeof *regions->gaps);
     pool_give(pool, regions->zeros, pool->port->granule_bytes);
+    pool_give(pool, regions->past, regions->spaces * sizeof *regions->past);
     memset(regions, 0, sizeof *regions);
 }
 
@@ -206,6 +210,7 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
         set_initial(region, pool, initial, initial_bytes);
     uint64_t blocks = (region->pages + REGION_BLOCK_PAGES - 1) / REGION_BLOCK_PAGES;
     region->blocks = pool_take_zeroed(pool, blocks * sizeof(struct page_block *));
+    region->stats = pool_take_zeroed(pool, regions->spaces * sizeof *region->stats);
 
     uint32_t count = regions->count;
     regions->live = pool_grow(pool, regions->live, &regions->capacity, count + 1, sizeof(struct region *));
@@ -236,12 +241,13 @@ void region_remove(struct regions *regions, struct pool *pool, struct region *re
         .bytes = region->pages * region->page_bytes + pool->port->granule_bytes,
     };
     memcpy(grave->name, region->name, REGION_NAME_BYTES);
-    add_stats(&regions->past, &region->stats);
+    for (uint32_t space = 0; space < regions->spaces; space++)
+        add_stats(&regions->past[space], &region->stats[space]);
     pool->port->discard(pool->port->context, region->offset, region->pages * region->page_bytes);
     list_remove(regions->by_offset, position_by_offset(regions, region->offset) - 1, regions->count);
     list_remove(regions->live, position_by_id(regions, region->id), regions->count);
     regions->count--;
-    region_free(region, pool);
+    region_free(regions, region, pool);
 }
 
 void region_release(struct regions *regions, struct pool *pool, region_id id)
@@ -254,19 +260,19 @@ void region_release(struct regions *regions, struct pool *pool, region_id id)
         }
 }
 
-struct region_stats regions_total(const struct regions *regions)
+struct region_stats regions_total(const struct regions *regions, uint32_t space)
 {
-    struct region_stats total = regions->past;
+    struct region_stats total = regions->past[space];
     for (uint32_t i = 0; i < regions->count; i++)
-        add_stats(&total, &regions->live[i]->stats);
+        add_stats(&total, &regions->live[i]->stats[space]);
     return total;
 }
 
-void regions_reset_stats(struct regions *regions)
+void regions_reset_stats(struct regions *regions, uint32_t space)
 {
-    regions->past = (struct region_stats){0};
+    regions->past[space] = (struct region_stats){0};
     for (uint32_t i = 0; i < regions->count; i++)
-        regions->live[i]->stats = (struct region_stats){0};
+        regions->live[i]->stats[space] = (struct region_stats){0};
 }
 
 struct region *region_find(const struct regions *regions, region_id id)

@@ -26,8 +26,9 @@ struct regions {
     struct region_grave *graves; /* freed, addresses not yet used again */
     uint32_t grave_count, grave_capacity;
     region_id next_id;
-    unsigned char *zeros;     /* one granule */
-    struct region_stats past; /* of regions that were freed */
+    unsigned char *zeros; /* one granule */
+    uint32_t spaces;
+    struct region_stats *past; /* of each space: of regions that were freed */
 };
 
 /* A freed region whose addresses some rank may still hold in an array. */
@@ -38,7 +39,7 @@ struct region_grave {
     char name[REGION_NAME_BYTES];
 };
 
-void regions_init(struct regions *regions, struct pool *pool);
+void regions_init(struct regions *regions, struct pool *pool, uint32_t spaces);
 void regions_fini(struct regions *regions, struct pool *pool);
 
 /* NULL when no gap is large enough: nothing has changed then. */
@@ -65,8 +66,8 @@ struct region *region_at(const struct regions *regions, uint64_t offset);
 const struct region_grave *region_grave_at(const struct regions *regions, uint64_t offset);
 
 /* Of all regions, freed ones included. */
-struct region_stats regions_total(const struct regions *regions);
-void regions_reset_stats(struct regions *regions);
+struct region_stats regions_total(const struct regions *regions, uint32_t space);
+void regions_reset_stats(struct regions *regions, uint32_t space);
 
 /* The page, made if it has no struct yet. */
 struct page *region_page(struct region *region, struct pool *pool, uint64_t index);

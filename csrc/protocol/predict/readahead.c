@@ -54,7 +54,7 @@ static void fetch_piece(struct node *node, const struct page *page)
         if (!next)
             continue; /* the page itself */
         history_touch(next, &node->pool);
-        node->stats.pages_readahead++;
+        node->stats[node->me].pages_readahead++;
         fetch_start(node, next, true);
     }
 }
@@ -64,7 +64,7 @@ static void fetch_streamed(struct node *node, struct page *page)
     context_assert(node, !context_holds(node), "readahead: a page is fetched ahead during a collection (R8)");
     history_touch(page, &node->pool);
     page_history(page)->streamed = true;
-    node->stats.pages_readahead++;
+    node->stats[node->me].pages_readahead++;
     fetch_start(node, page, true);
 }
 

@@ -17,7 +17,7 @@ static void cool_group(struct node *node, struct page *page)
     const struct region *region = page_region(page);
     uint32_t round = page_history(page)->round;
     uint64_t index = page_index(page) / HISTORY_GROUP * HISTORY_GROUP, end = index + HISTORY_GROUP;
-    node->stats.probes_unused++;
+    node->stats[node->me].probes_unused++;
     for (; index < end && index < region->pages; index++) {
         struct page *member = region_page_if(region, index);
         if (!member || !page_history(member) || page_history(member)->round != round)
@@ -54,7 +54,7 @@ static void refetch(struct node *node, struct page *page, bool subscribes)
     if (page_valid(page) || page_fetch(page) || context_holds(node))
         return;
     page_history(page)->streamed = false;
-    node->stats.pages_refetched++;
+    node->stats[node->me].pages_refetched++;
     fetch_start_update(node, page, subscribes);
 }
 
@@ -126,7 +126,7 @@ void update_bring(struct node *node)
         history->subscribed = history->subscribed || subscribes;
         bool due = (first && history_probe_due(history)) || context_chance(node, node->policy.guess_permille / 2);
         history->probe = due && hide(node, page);
-        node->stats.probes += history->probe;
+        node->stats[node->me].probes += history->probe;
         if (history->pushes)
             refetch(node, page, subscribes);
         else

@@ -130,7 +130,8 @@ static void forget(struct node *node, stamp root_stamp)
     node->collection.phase = COLLECTION_IDLE;
     node->collection.count++;
     node->collection.threshold_bytes = collection_bytes(node) + node->options.budget_bytes;
-    node->stats.collections++;
+    for (uint32_t space = 0; space < node->spaces; space++)
+        node->stats[space].collections++;
     meeting_resume(node);
     lock_resume(node);
 }

@@ -3,7 +3,7 @@
 
 #include "protocol/sync/meeting.h"
 
-static node_id home_of(const struct node *node, uint32_t counter)
+node_id counter_home(const struct node *node, uint32_t counter)
 {
     return (node_id)(counter % (uint32_t)node->size);
 }
@@ -24,7 +24,7 @@ bool counter_fits(int64_t before, int64_t delta)
 static int64_t fetch_and_add(struct node *node, uint32_t counter, int64_t delta)
 {
     context_assert(node, counter < node->counters->count, "counter: an addition to a counter that was not made");
-    context_assert(node, home_of(node, counter) == node->number, "counter: an addition far from home");
+    context_assert(node, counter_home(node, counter) == node->number, "counter: an addition far from home");
     int64_t before = node->counters->items[counter].value;
     if (counter_fits(before, delta))
         node->counters->items[counter].value = before + delta;
@@ -38,8 +38,8 @@ uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta)
     struct counter_request *request = pool_take(&node->pool, sizeof *request);
     *request = (struct counter_request){.next = node->counters->requests, .ticket = ++node->counters->tickets};
     node->counters->requests = request;
-    node->stats.counter_operations++;
-    node_id home = home_of(node, counter);
+    node->stats[node->me].counter_operations++;
+    node_id home = counter_home(node, counter);
     if (home == node->number) {
         request->before = fetch_and_add(node, counter, delta);
         request->done = true;
@@ -79,9 +79,9 @@ void counter_receive_add(struct node *node, struct message *message)
         return;
     }
     uint64_t ticket = reader_u64(&reader), delta = reader_u64(&reader);
-    if (!reader_ended(&reader) || counter >= node->counters->count || home_of(node, counter) != node->number)
+    if (!reader_ended(&reader) || counter >= node->counters->count || counter_home(node, counter) != node->number)
         context_malformed(node, message);
-    struct message *sum = message_new(&node->pool, message->peer, MESSAGE_SUM, RING_NEVER, 32);
+    struct message *sum = message_answer(&node->pool, message, MESSAGE_SUM, 32);
     message_put_u64(sum, &node->pool, ticket);
     message_put_u64(sum, &node->pool, (uint64_t)fetch_and_add(node, counter, (int64_t)delta));
     context_send(node, sum);

@@ -32,6 +32,8 @@ uint64_t counter_add(struct node *node, uint32_t counter, int64_t delta);
 /* True when it is done: *before is set and the ticket ended. */
 bool counter_poll(struct node *node, uint64_t ticket, int64_t *before);
 
+/* The node that has its value. */
+node_id counter_home(const struct node *node, uint32_t counter);
 /* A counter of the next number. */
 struct counter *counter_new(struct node *node, int64_t start);
 

@@ -19,13 +19,13 @@ static node_id manager_of(const struct node *node, const struct lock *lock)
     return (node_id)(lock->id % (uint32_t)node->size);
 }
 
-struct lock_stats lock_total(const struct node *node)
+struct lock_stats lock_total(const struct node *node, uint32_t space)
 {
     struct lock_stats total = {0};
     for (uint32_t i = 0; i < node->locks->count; i++) {
-        total.acquires += node->locks->items[i]->stats.acquires;
-        total.acquires_local += node->locks->items[i]->stats.acquires_local;
-        total.grants += node->locks->items[i]->stats.grants;
+        total.acquires += node->locks->items[i]->stats[space].acquires;
+        total.acquires_local += node->locks->items[i]->stats[space].acquires_local;
+        total.grants += node->locks->items[i]->stats[space].grants;
     }
     return total;
 }
@@ -35,6 +35,7 @@ struct lock *lock_new(struct node *node)
     struct locks *locks = node->locks;
     struct lock *lock = pool_take_zeroed(&node->pool, sizeof *lock);
     locks->items = pool_grow(&node->pool, locks->items, &locks->capacity, locks->count + 1, sizeof(struct lock *));
+    lock->stats = pool_take_zeroed(&node->pool, node->spaces * sizeof *lock->stats);
     lock->id = locks->count++;
     lock->waiting = lock->predecessor = NODE_NONE;
     lock->tail = manager_of(node, lock);
@@ -58,6 +59,7 @@ void lock_fini(struct node *node, struct lock *lock)
     }
     vector_clear(&lock->waiting_vector, &node->pool);
     lock_forget_trail(node, lock);
+    pool_give(&node->pool, lock->stats, node->spaces * sizeof *lock->stats);
     pool_give(&node->pool, lock, sizeof *lock);
 }
 
@@ -89,6 +91,7 @@ static void grant(struct node *node, struct lock *lock)
     context_assert(node, !preopened_owing(node), "lock: a lock is granted while a notice is owed");
     release_interval(node, lock->waiting);
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
+    message->rank = lock->waiting_rank;
     message_put_u32(message, &node->pool, lock->id);
     message_put_u64(message, &node->pool, node->cuts);
     notices_put(node, message, &lock->waiting_vector);
@@ -96,7 +99,7 @@ static void grant(struct node *node, struct lock *lock)
     lock->token = false;
     lock->waiting = NODE_NONE;
     vector_clear(&lock->waiting_vector, &node->pool);
-    lock->stats.grants++;
+    lock->stats[node->me].grants++;
     context_send(node, message);
 }
 
@@ -105,6 +108,7 @@ static void refuse(struct node *node, struct lock *lock)
     context_assert(node, lock->waiting != NODE_NONE, "lock: nobody is refused");
     context_assert(node, lock->waiting_trying, "lock: a firm request is refused");
     struct message *busy = message_new(&node->pool, lock->waiting, MESSAGE_BUSY, RING_NEVER, 8);
+    busy->rank = lock->waiting_rank;
     message_put_u32(busy, &node->pool, lock->id);
     lock->waiting = NODE_NONE;
     vector_clear(&lock->waiting_vector, &node->pool);
@@ -133,11 +137,13 @@ void lock_resume(struct node *node)
         answer_waiting(node, node->locks->items[i]);
 }
 
-/* Requests travel as: lock, requester, trying, its vector. */
-static void put_request(struct node *node, struct message *message, const struct lock *lock, node_id who, bool trying)
+/* Requests travel as: lock, requester, its process that waits, trying, its vector. */
+static void put_request(struct node *node, struct message *message, const struct lock *lock, node_id who, int32_t rank,
+                        bool trying)
 {
     message_put_u32(message, &node->pool, lock->id);
     message_put_u32(message, &node->pool, (uint32_t)who);
+    message_put_u32(message, &node->pool, (uint32_t)rank);
     message_put_u32(message, &node->pool, trying);
 }
 
@@ -150,7 +156,7 @@ static void ask(struct node *node, struct lock *lock, bool trying)
     lock->asked_trying = trying;
     context_event(node, EVENT_ASK, lock->id, manager_of(node, lock));
     struct message *message = message_new(&node->pool, manager_of(node, lock), MESSAGE_ACQUIRE, RING_LATER, 64);
-    put_request(node, message, lock, node->number, trying);
+    put_request(node, message, lock, node->number, (int32_t)node->port->rank, trying);
     notices_put_known(node, message);
     context_send(node, message);
 }
@@ -217,9 +223,9 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
         lock->held = true;
         lock->holder = waiter->user;
         lock->held_long = false;
-        lock->stats.acquires++;
+        lock->stats[node->me].acquires++;
         if (!waiter->asked) {
-            lock->stats.acquires_local++;
+            lock->stats[node->me].acquires_local++;
         }
         context_event(node, EVENT_ACQUIRE, lock->id, node->number);
         dequeue(node, lock, waiter);
@@ -267,16 +273,18 @@ void lock_release(struct node *node, struct lock *lock)
 struct lock_request {
     struct lock *lock;
     node_id who;
+    int32_t rank;
     bool trying;
 };
 
 static struct lock_request read_request(struct node *node, const struct message *message, struct reader *reader)
 {
     struct lock_request request = {.lock = lock_find(node, reader_u32(reader))};
-    uint32_t who = reader_u32(reader);
+    uint32_t who = reader_u32(reader), rank = reader_u32(reader);
+    request.rank = (int32_t)rank;
     request.trying = reader_u32(reader) != 0;
     request.who = (node_id)who;
-    if (reader->bad || !request.lock || who >= (uint32_t)node->size)
+    if (reader->bad || !request.lock || who >= (uint32_t)node->size || rank >= node->options.ranks)
         context_malformed(node, message);
     return request;
 }
@@ -344,6 +352,7 @@ void lock_receive_pass(struct node *node, const struct message *message)
         context_malformed(node,
                           message); /* a node asks once, and never behind itself: a trail would go round for ever */
     lock->waiting = request.who;
+    lock->waiting_rank = request.rank;
     lock->waiting_trying = request.trying;
     reader_vector(&reader, &node->pool, node->size, 0, &lock->waiting_vector);
     if (!reader_ended(&reader))
@@ -370,7 +379,7 @@ void lock_receive_busy(struct node *node, const struct message *message)
     context_send(node, withdraw);
     if (lock->waiting != NODE_NONE) {
         struct message *pass = message_new(&node->pool, lock->predecessor, MESSAGE_PASS, RING_LATER, 64);
-        put_request(node, pass, lock, lock->waiting, lock->waiting_trying);
+        put_request(node, pass, lock, lock->waiting, lock->waiting_rank, lock->waiting_trying);
         message_put_vector(pass, &node->pool, &lock->waiting_vector);
         lock->waiting = NODE_NONE;
         vector_clear(&lock->waiting_vector, &node->pool);
@@ -392,7 +401,7 @@ void lock_receive_withdraw(struct node *node, const struct message *message)
     bool follows = lock->tail != message->peer;
     if (!follows)
         lock->tail = (node_id)predecessor;
-    struct message *withdrawn = message_new(&node->pool, message->peer, MESSAGE_WITHDRAWN, RING_NEVER, 8);
+    struct message *withdrawn = message_answer(&node->pool, message, MESSAGE_WITHDRAWN, 8);
     message_put_u32(withdrawn, &node->pool, lock->id);
     message_put_u32(withdrawn, &node->pool, follows);
     context_send(node, withdrawn);

@@ -85,13 +85,14 @@ struct lock {
     node_id predecessor;
     node_id tail;                 /* at the manager: the last requester */
     node_id waiting;              /* the node that gets the token next, or NODE_NONE */
+    int32_t waiting_rank;         /* its process that waits */
     bool waiting_trying;          /* one answer is enough for it */
     struct vector waiting_vector; /* the notices that it had when it asked */
     struct lock_waiter *queue, *queue_last;
-    struct lock_user holder; /* of a lock that is held */
-    bool held_long;          /* by the same thread since trail_tell looked */
-    struct trail *told;      /* reported by its holder elsewhere, or NULL */
-    struct lock_stats stats;
+    struct lock_user holder;  /* of a lock that is held */
+    bool held_long;           /* by the same thread since trail_tell looked */
+    struct trail *told;       /* reported by its holder elsewhere, or NULL */
+    struct lock_stats *stats; /* of each space */
 };
 
 struct locks {
@@ -101,8 +102,8 @@ struct locks {
 
 enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
 
-/* Of all locks; their waits are not added up. */
-struct lock_stats lock_total(const struct node *node);
+/* Of all locks, by threads of a space; their waits are not added up. */
+struct lock_stats lock_total(const struct node *node, uint32_t space);
 struct lock *lock_find(const struct node *node, uint32_t id);
 /* A thread of the space that is inside gets in line; `site` may be NULL.  The ticket is never 0. */
 uint64_t lock_enqueue(struct node *node, struct lock *lock, uint32_t thread, const char *site, bool trying);

@@ -160,6 +160,7 @@ void meeting_receive_arrive(struct node *node, struct message *message)
         context_malformed(node, message);
     message->holders++;
     node->meetings[which].children[k] = message;
+    node->meetings[which].child_ranks[k] = message->rank;
     pass_up_if_complete(node, which);
 }
 
@@ -176,6 +177,7 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
         enum ring ring = which == MEETING_COLLECTION ? RING_NOW : RING_NEVER;
         struct message *copy = message_new(&node->pool, child, MESSAGE_DEPART, ring, bytes);
         message_put_bytes(copy, &node->pool, reader_bytes(&body, bytes), bytes);
+        copy->rank = node->meetings[which].child_ranks[k];
         context_send(node, copy);
     }
 }
@@ -197,6 +199,7 @@ bool meeting_take(struct node *node, enum meeting_class which)
     context_assert(node, which == MEETING_THREADS, "meeting: a thread takes a departure of the collection");
     context_assert(node, meeting->state == MEETING_DEPARTED, "meeting: a departure is taken that was not made");
     meeting->leaving &= ~me;
+    node->stats[node->me].barriers++;
     if (!meeting->leaving)
         meeting->state = MEETING_IDLE;
     return true;

@@ -37,6 +37,7 @@ struct meeting {
     struct message *own; /* this node's arrival, in the form of a message */
     bool withheld;       /* it has no intervals yet, because a notice is owed (collection.h) */
     struct message *children[TREE_CHILDREN];
+    int32_t child_ranks[TREE_CHILDREN]; /* the processes that have sent these: they wait for the departure */
     enum meeting_outcome outcome;
     char text[BALLOT_TEXT_BYTES]; /* of an outcome that is not AGREED */
     uint32_t result;              /* number of the region, lock or counter */

@@ -137,7 +137,7 @@ static void apply_run(struct node *node, const struct interval *interval, const 
                 changes_add(node, page);
         }
     }
-    region->stats.notices_received += run->pages;
+    region->stats[node->me].notices_received += run->pages;
 }
 
 /* NULL: the region was freed.  A run that does not fit its region is not believed. */

@@ -64,6 +64,6 @@ void release_interval(struct node *node, node_id to)
         node->writes->dirty_capacity = 0;
     }
     interval_append(&node->logs[node->number], &node->pool, interval);
-    node->stats.intervals_closed++;
+    node->stats[node->me].intervals_closed++;
     context_event(node, EVENT_CLOSE, count, node->number);
 }
