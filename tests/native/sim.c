@@ -22,18 +22,18 @@ static size_t describe_events(const struct sim_node *home, char *text, size_t ro
         const struct event *event = &node->events[i % EVENTS_KEPT];
         length +=
             (size_t)snprintf(text + length, room - length, "  node %d  stamp %llu  %s  region %u  page %llu  peer %d\n",
-                             home->rank, (unsigned long long)event->stamp, context_event_name(event->kind),
+                             home->number, (unsigned long long)event->stamp, context_event_name(event->kind),
                              event->region, (unsigned long long)event->object, event->peer);
     }
     return length < room ? length : room;
 }
 
-void sim_fail(struct sim *sim, int rank, const char *format, ...)
+void sim_fail(struct sim *sim, int number, const char *format, ...)
 {
     char *text = sim->failure;
     size_t room = SIM_FAILURE_BYTES, length;
     length = (size_t)snprintf(text, room, "seed %llu, step %llu, node %d: ", (unsigned long long)sim->seed,
-                              (unsigned long long)sim->step, rank);
+                              (unsigned long long)sim->step, number);
     va_list arguments;
     va_start(arguments, format);
     length += (size_t)vsnprintf(text + length, room - length, format, arguments);
@@ -45,8 +45,8 @@ void sim_fail(struct sim *sim, int rank, const char *format, ...)
                                    (long long)((const int64_t *)&sim->knobs)[i]);
     if (length < room)
         length += (size_t)snprintf(text + length, room - length, "\n");
-    if (rank >= 0 && length < room)
-        describe_events(&sim->nodes[rank], text + length, room - length);
+    if (number >= 0 && length < room)
+        describe_events(&sim->nodes[number], text + length, room - length);
     longjmp(sim->escape, 1);
 }
 
@@ -77,7 +77,7 @@ void sim_run_thread(struct thread *thread)
     struct sim *sim = thread->home->sim;
     sim_runs(sim);
     sim->current = thread;
-    sim->touched = thread->home->rank;
+    sim->touched = thread->home->number;
     actions[op_of(thread)->kind](thread);
     sim->current = NULL;
     sim_thread_may_be_done(thread);
@@ -141,15 +141,15 @@ void sim_fail_stuck(struct sim *sim, const char *what)
             continue;
         const struct sim_op *op = op_of(thread);
         length += (size_t)snprintf(text + length, sizeof text - length, "\n  thread %d.%d %s in %s %u, stage %d%s",
-                                   thread->home->rank, thread->number, state_name(thread), sim_op_name(op->kind),
+                                   thread->home->number, thread->number, state_name(thread), sim_op_name(op->kind),
                                    op->what, thread->stage, thread->in_fault ? ", in a fault" : "");
     }
-    for (int rank = 0; rank < sim->program.nodes && length < sizeof text; rank++) {
-        const struct node *node = sim->nodes[rank].node;
+    for (int number = 0; number < sim->program.nodes && length < sizeof text; number++) {
+        const struct node *node = sim->nodes[number].node;
         length +=
             (size_t)snprintf(text + length, sizeof text - length,
                              "\n  node %d: collection phase %d, holding %d, %u fetches, %llu cuts, meetings %d and %d",
-                             rank, node->collection.phase, context_holds(node), node->fetches->count,
+                             number, node->collection.phase, context_holds(node), node->fetches->count,
                              (unsigned long long)node->cuts, node->meetings[0].state, node->meetings[1].state);
     }
     sim_fail(sim, sim->touched, "%s%s", what, text);
@@ -178,18 +178,18 @@ static void run_step(struct sim *sim)
 
 /* ---- a run ---------------------------------------------------------------------------------------------------------- */
 
-static void set_up_node(struct sim *sim, int rank)
+static void set_up_node(struct sim *sim, int number)
 {
-    struct sim_node *home = &sim->nodes[rank];
+    struct sim_node *home = &sim->nodes[number];
     const struct sim_knobs *knobs = &sim->knobs;
     home->sim = sim;
-    home->rank = rank;
+    home->number = number;
     home->view = calloc(1, RANGE_BYTES);
     if (!home->view)
         abort();
     home->port = sim_port(home);
     struct node_options options = {
-        .number = rank,
+        .number = number,
         .spaces = 1,
         .ranks = (uint32_t)sim->program.nodes,
         .size = sim->program.nodes,
@@ -238,8 +238,8 @@ void sim_set_up(struct sim *sim, const struct sim_program *written)
         if (script->ops.count == 0)
             abort();
     }
-    for (int rank = 0; rank < sim->program.nodes; rank++)
-        set_up_node(sim, rank);
+    for (int number = 0; number < sim->program.nodes; number++)
+        set_up_node(sim, number);
 }
 
 static void add_space_stats(struct sim_stats *to, const struct node *node, uint32_t space)
@@ -296,14 +296,14 @@ void sim_end(struct sim *sim, struct sim_stats *total)
 {
     sim->ending = true;
     sim_check_counters(sim);
-    for (int rank = 0; rank < sim->program.nodes; rank++) {
-        struct sim_node *home = &sim->nodes[rank];
-        sim_check_node(sim, rank);
+    for (int number = 0; number < sim->program.nodes; number++) {
+        struct sim_node *home = &sim->nodes[number];
+        sim_check_node(sim, number);
         add_node_stats(&sim->stats, home->node);
         node_free(home->node);
         home->node = NULL;
         if (home->chunks)
-            sim_fail(sim, rank, "a chunk of %zu bytes is leaked", home->chunks->bytes);
+            sim_fail(sim, number, "a chunk of %zu bytes is leaked", home->chunks->bytes);
     }
     sim->stats.programs = 1;
     sim->stats.steps = sim->step;
@@ -318,9 +318,9 @@ void sim_delete(struct sim *sim)
             next = parcel->next;
             free(parcel);
         }
-    for (int rank = 0; rank < SIM_NODES_MAX; rank++) {
-        sim_chunks_free(&sim->nodes[rank]);
-        free(sim->nodes[rank].view);
+    for (int number = 0; number < SIM_NODES_MAX; number++) {
+        sim_chunks_free(&sim->nodes[number]);
+        free(sim->nodes[number].view);
     }
     for (int i = 0; i < SIM_COUNTERS_MAX; i++)
         free(sim->counters[i].sums);

@@ -43,7 +43,7 @@ static bool access_cell(struct thread *thread)
             continue;
         if (home->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ)) {
             if (pinned_by(thread, offset, write))
-                sim_fail(sim, home->rank, "offset %llu is pinned and not accessible", (unsigned long long)offset);
+                sim_fail(sim, home->number, "offset %llu is pinned and not accessible", (unsigned long long)offset);
             return false;
         }
         if (write) {
@@ -51,26 +51,27 @@ static bool access_cell(struct thread *thread)
             sim->stats.writes++;
             if (cell->guard != SIM_MAIN)
                 sim_remember(home, op->what, thread->byte, op->value);
-            TRACE(sim, "node %d.%d writes %d at %llu", home->rank, thread->number, op->value,
+            TRACE(sim, "node %d.%d writes %d at %llu", home->number, thread->number, op->value,
                   (unsigned long long)offset);
             continue;
         }
         sim->stats.reads++;
-        TRACE(sim, "node %d.%d reads %d at %llu", home->rank, thread->number, home->view[offset],
+        TRACE(sim, "node %d.%d reads %d at %llu", home->number, thread->number, home->view[offset],
               (unsigned long long)offset);
         observe(thread, home->view[offset]);
         if (op->kind == SIM_PEEK) {
             sim->stats.peeks++;
             if (!sim->open && !sim_may_peek(home, op->what, thread->byte, home->view[offset]))
-                sim_fail(sim, home->rank,
+                sim_fail(sim, home->number,
                          "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never "
                          "written; the latest is %d",
                          thread->number, home->view[offset], (unsigned long long)offset, slot->region,
                          (unsigned long long)at, slot->truth[at]);
         } else if (home->view[offset] != slot->truth[at])
-            sim_fail(sim, home->rank, "thread %d read %d at offset %llu (region %u, byte %llu, page %llu), expected %d",
-                     thread->number, home->view[offset], (unsigned long long)offset, slot->region,
-                     (unsigned long long)at, (unsigned long long)(at / slot->page_bytes), slot->truth[at]);
+            sim_fail(sim, home->number,
+                     "thread %d read %d at offset %llu (region %u, byte %llu, page %llu), expected %d", thread->number,
+                     home->view[offset], (unsigned long long)offset, slot->region, (unsigned long long)at,
+                     (unsigned long long)(at / slot->page_bytes), slot->truth[at]);
     }
     thread->byte = 0;
     return true;
@@ -106,16 +107,16 @@ static bool fault(struct thread *thread, uint64_t offset, bool write)
     struct sim_node *home = thread->home;
     struct sim *sim = home->sim;
     enum access_answer answer = access_fault(home->node, offset, write, !thread->in_fault);
-    TRACE(sim, "node %d.%d faults at %llu (%s): %d", home->rank, thread->number, (unsigned long long)offset,
+    TRACE(sim, "node %d.%d faults at %llu (%s): %d", home->number, thread->number, (unsigned long long)offset,
           write ? "write" : "read", answer);
     thread->in_fault = thread->blocked = answer == ACCESS_WAIT;
     sim_pump(home);
     if (answer == ACCESS_WAIT)
         return false;
     if (answer == ACCESS_OUTSIDE)
-        sim_fail(sim, home->rank, "a live region is outside");
+        sim_fail(sim, home->number, "a live region is outside");
     if (home->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ))
-        sim_fail(sim, home->rank, "the fault at %llu is done, and the access is still refused",
+        sim_fail(sim, home->number, "the fault at %llu is done, and the access is still refused",
                  (unsigned long long)offset);
     return true;
 }
@@ -158,13 +159,13 @@ void sim_do_pin(struct thread *thread)
         thread->in_fault = thread->blocked = answer == ACCESS_WAIT;
         if (answer == ACCESS_DONE)
             access_pin(home->node, pin->offset, pin->write);
-        TRACE(sim, "node %d.%d pins %llu (%s): %d", home->rank, thread->number, (unsigned long long)pin->offset,
+        TRACE(sim, "node %d.%d pins %llu (%s): %d", home->number, thread->number, (unsigned long long)pin->offset,
               pin->write ? "write" : "read", answer);
         sim_pump(home);
         if (answer == ACCESS_WAIT)
             return;
         if (answer == ACCESS_OUTSIDE)
-            sim_fail(sim, home->rank, "a live region is outside");
+            sim_fail(sim, home->number, "a live region is outside");
         *(pin->write ? &sim->stats.pins_write : &sim->stats.pins_read) += 1;
     } else
         pin->page_bytes = 0;
@@ -176,7 +177,7 @@ void sim_do_unpin(struct thread *thread)
 {
     struct sim_pin *pin = &thread->pins[--thread->pin_count];
     if (pin->page_bytes) {
-        TRACE(thread->home->sim, "node %d.%d unpins %llu", thread->home->rank, thread->number,
+        TRACE(thread->home->sim, "node %d.%d unpins %llu", thread->home->number, thread->number,
               (unsigned long long)pin->offset);
         access_unpin(thread->home->node, pin->offset, pin->write);
         sim_pump(thread->home);
@@ -191,7 +192,7 @@ static void prefetch_some(struct sim_node *home, const struct region *region)
     struct sim *sim = home->sim;
     uint64_t page = sim_random_below(&sim->random, (uint32_t)region->pages);
     uint64_t end = page + 1 + sim_random_below(&sim->random, (uint32_t)region->pages);
-    TRACE(sim, "node %d prefetches pages %llu to %llu of region %u", home->rank, (unsigned long long)page,
+    TRACE(sim, "node %d prefetches pages %llu to %llu of region %u", home->number, (unsigned long long)page,
           (unsigned long long)end - 1, region->id);
     prefetch_add(home->node, region, page, end);
     node_settle(home->node);
@@ -221,7 +222,7 @@ void sim_do_prefetch(struct thread *thread)
         sim->stats.prefetches++;
     }
     enum access_answer answer = access_fault(home->node, thread->ticket, false, !thread->in_fault);
-    TRACE(sim, "node %d.%d prefetches %llu: %d", home->rank, thread->number, (unsigned long long)thread->ticket,
+    TRACE(sim, "node %d.%d prefetches %llu: %d", home->number, thread->number, (unsigned long long)thread->ticket,
           answer);
     thread->in_fault = thread->blocked = answer == ACCESS_WAIT;
     if (thread->in_fault && sim_random_chance(&sim->random, 100)) {

@@ -30,7 +30,7 @@ void sim_do_acquire(struct thread *thread)
     struct lock_truth *truth = &sim->locks[op->what];
     struct lock *lock = lock_find(home->node, truth->id);
     if (!lock)
-        sim_fail(sim, home->rank, "lock %u is not known", truth->id);
+        sim_fail(sim, home->number, "lock %u is not known", truth->id);
     if (thread->stage == STAGE_PINS) {
         wait_for_pins(thread, &truth->knowledge);
         return;
@@ -43,15 +43,15 @@ void sim_do_acquire(struct thread *thread)
         thread->stage = STAGE_WAIT;
         thread->patience = sim_now(thread) + op->pattern;
         sim->stats.tries += op->value == SIM_TRYING;
-        TRACE(sim, "node %d.%d wants lock %u (%u)", home->rank, thread->number, truth->id, op->value);
+        TRACE(sim, "node %d.%d wants lock %u (%u)", home->number, thread->number, truth->id, op->value);
         sim_settle(home);
     }
     enum lock_answer answer = lock_poll(home->node, lock, thread->ticket);
     if (answer == LOCK_TAKEN) {
-        TRACE(sim, "node %d.%d takes lock %u", home->rank, thread->number, truth->id);
+        TRACE(sim, "node %d.%d takes lock %u", home->number, thread->number, truth->id);
         if (truth->holder)
-            sim_fail(sim, home->rank, "thread %d was given lock %u, which a thread of node %d holds", thread->number,
-                     truth->id, truth->holder->home->rank);
+            sim_fail(sim, home->number, "thread %d was given lock %u, which a thread of node %d holds", thread->number,
+                     truth->id, truth->holder->home->number);
         truth->holder = thread;
         truth->changes++;
         thread->stage = STAGE_PINS;
@@ -60,16 +60,16 @@ void sim_do_acquire(struct thread *thread)
     }
     if (answer == LOCK_REFUSED) {
         if (op->value != SIM_TRYING)
-            sim_fail(sim, home->rank, "an acquire of lock %u was refused", truth->id);
+            sim_fail(sim, home->number, "an acquire of lock %u was refused", truth->id);
         if (thread->was_free && thread->changes == truth->changes)
-            sim_fail(sim, home->rank, "a try of lock %u was refused, and it was free all the time", truth->id);
+            sim_fail(sim, home->number, "a try of lock %u was refused, and it was free all the time", truth->id);
         sim->stats.tries_refused++;
     } else if (op->value == SIM_PATIENT || sim_now(thread) < thread->patience) {
         thread->blocked = op->value == SIM_PATIENT;
         sim_settle(home);
         return;
     } else {
-        TRACE(sim, "node %d.%d gives up lock %u", home->rank, thread->number, truth->id);
+        TRACE(sim, "node %d.%d gives up lock %u", home->number, thread->number, truth->id);
         lock_cancel(home->node, lock, thread->ticket);
         sim->stats.acquires_cancelled++;
     }
@@ -85,11 +85,11 @@ void sim_do_release(struct thread *thread)
     struct lock_truth *truth = &home->sim->locks[op_of(thread)->what];
     struct lock *lock = lock_find(home->node, truth->id);
     if (!lock || !lock->held || truth->holder != thread)
-        sim_fail(home->sim, home->rank, "lock %u is not held by its holder", truth->id);
+        sim_fail(home->sim, home->number, "lock %u is not held by its holder", truth->id);
     truth->holder = NULL;
     truth->changes++;
     sim_learn(&truth->knowledge, &thread->home->knowledge);
-    TRACE(home->sim, "node %d.%d releases lock %u", home->rank, thread->number, truth->id);
+    TRACE(home->sim, "node %d.%d releases lock %u", home->number, thread->number, truth->id);
     lock_release(home->node, lock);
     sim_settle(home);
     next_op(thread);
@@ -126,7 +126,7 @@ void sim_do_add(struct thread *thread)
     if (!done)
         return;
     if (before < truth->start + (int64_t)thread->add_low || before + delta > truth->start + truth->asked)
-        sim_fail(sim, home->rank, "counter %u was %lld, possible is %lld to %lld", truth->id, (long long)before,
+        sim_fail(sim, home->number, "counter %u was %lld, possible is %lld to %lld", truth->id, (long long)before,
                  (long long)(truth->start + (int64_t)thread->add_low),
                  (long long)(truth->start + truth->asked - delta));
     truth->added += delta;
@@ -170,7 +170,7 @@ static void slot_allocated(struct thread *thread, struct sim_slot *slot, uint32_
     struct sim *sim = home->sim;
     const struct region *region = region_find(home->node->regions, id);
     if (!region || region->bytes != slot->bytes || region->page_bytes != slot->page_bytes)
-        sim_fail(sim, home->rank, "region %u is not what was allocated", id);
+        sim_fail(sim, home->number, "region %u is not what was allocated", id);
     if (!slot->truth) {
         sim->stats.allocations++;
         slot->region = id;
@@ -185,7 +185,7 @@ static void slot_allocated(struct thread *thread, struct sim_slot *slot, uint32_
                                            sim->program.slots[i].offset == slot->offset;
     }
     if (slot->region != id || slot->offset != region->offset)
-        sim_fail(sim, home->rank, "region %u at %llu here is region %u at %llu elsewhere", id,
+        sim_fail(sim, home->number, "region %u at %llu here is region %u at %llu elsewhere", id,
                  (unsigned long long)region->offset, slot->region, (unsigned long long)slot->offset);
 }
 
@@ -202,12 +202,12 @@ static void departed(struct thread *thread, const struct sim_op *op)
         return;
     }
     if (meeting->outcome != expected[op->pattern])
-        sim_fail(sim, home->rank, "%s ended with outcome %d, not %d: %s", ballot_kind_name((enum meeting_kind)op->what),
-                 meeting->outcome, expected[op->pattern], meeting->text);
+        sim_fail(sim, home->number, "%s ended with outcome %d, not %d: %s",
+                 ballot_kind_name((enum meeting_kind)op->what), meeting->outcome, expected[op->pattern], meeting->text);
     if (meeting->outcome != MEETING_AGREED) {
         *(op->pattern == SIM_REFUSES ? &sim->stats.refusals : &sim->stats.disagreements) += 1;
         if (!meeting->text[0])
-            sim_fail(sim, home->rank, "a disagreement without a text");
+            sim_fail(sim, home->number, "a disagreement without a text");
         return;
     }
     uint32_t *known = op->what == MEETING_LOCK_NEW ? &sim->locks[op->value % SIM_LOCKS_MAX].id
@@ -217,7 +217,7 @@ static void departed(struct thread *thread, const struct sim_op *op)
     case MEETING_ALLOCATE: slot_allocated(thread, slot, meeting->result); break;
     case MEETING_FREE:
         if (region_find(home->node->regions, slot->region))
-            sim_fail(sim, home->rank, "region %u was freed and lives", slot->region);
+            sim_fail(sim, home->number, "region %u was freed and lives", slot->region);
         sim->stats.frees += slot->truth != NULL;
         free(slot->truth);
         slot->truth = NULL;
@@ -225,7 +225,7 @@ static void departed(struct thread *thread, const struct sim_op *op)
     case MEETING_LOCK_NEW:
     case MEETING_COUNTER_NEW:
         if (*known != UINT32_MAX && *known != meeting->result)
-            sim_fail(sim, home->rank, "number %u here is %u elsewhere", meeting->result, *known);
+            sim_fail(sim, home->number, "number %u here is %u elsewhere", meeting->result, *known);
         *known = meeting->result;
         break;
     default: break;
@@ -257,8 +257,8 @@ void sim_do_meet(struct thread *thread)
             next_op(thread); /* the range had no room for it */
             return;
         }
-        struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)home->rank);
-        TRACE(sim, "node %d.%d arrives at %s", home->rank, thread->number, ballot_kind_name(ballot.kind));
+        struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)home->number);
+        TRACE(sim, "node %d.%d arrives at %s", home->number, thread->number, ballot_kind_name(ballot.kind));
         arrive_knowing(home);
         meeting_arrive(home->node, MEETING_THREADS, &ballot);
         thread->stage = STAGE_WAIT;
@@ -267,7 +267,7 @@ void sim_do_meet(struct thread *thread)
     bool left = meeting_take(home->node, MEETING_THREADS);
     thread->blocked = !left;
     if (left) {
-        TRACE(sim, "node %d.%d departs from %s", home->rank, thread->number,
+        TRACE(sim, "node %d.%d departs from %s", home->number, thread->number,
               ballot_kind_name((enum meeting_kind)op->what));
         departed(thread, op);
         thread->stage = STAGE_PINS;
@@ -288,7 +288,7 @@ void sim_do_collect(struct thread *thread)
 {
     struct sim *sim = thread->home->sim;
     if (thread->stage == STAGE_WAIT) {
-        TRACE(sim, "node %d wants a collection", thread->home->rank);
+        TRACE(sim, "node %d wants a collection", thread->home->number);
         collection_request(thread->home->node);
         sim_settle(thread->home);
     }

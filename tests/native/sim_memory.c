@@ -17,7 +17,7 @@ static void *port_chunk(void *context, size_t bytes)
     struct sim_node *home = context;
     struct chunk *chunk;
     if (bytes > CHUNK_BYTES_MAX)
-        sim_fail(home->sim, home->rank, "a chunk of %zu bytes", bytes);
+        sim_fail(home->sim, home->number, "a chunk of %zu bytes", bytes);
 #ifndef SIM_SANITIZE
     if (bytes == CHUNK_KEPT_BYTES && kept_count > 0) {
         chunk = kept[--kept_count];
@@ -61,7 +61,7 @@ static void port_chunk_free(void *context, void *memory, size_t bytes)
     struct sim_node *home = context;
     struct chunk *chunk = (struct chunk *)memory - 1;
     if (chunk->bytes != bytes)
-        sim_fail(home->sim, home->rank, "chunk of %zu bytes given back as %zu", chunk->bytes, bytes);
+        sim_fail(home->sim, home->number, "chunk of %zu bytes given back as %zu", chunk->bytes, bytes);
     chunk_release(chunk);
 }
 
@@ -76,8 +76,8 @@ void sim_runs(struct sim *sim)
 
 void sim_changes(const unsigned char *bytes)
 {
-    for (int rank = 0; running && rank < running->program.nodes; rank++) {
-        struct sim_node *home = &running->nodes[rank];
+    for (int number = 0; running && number < running->program.nodes; number++) {
+        struct sim_node *home = &running->nodes[number];
         if (bytes >= home->view && bytes < home->view + RANGE_BYTES)
             sim_bystanders(home);
     }
@@ -98,7 +98,7 @@ static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum acc
     struct sim *sim = home->sim;
     if (offset % SIM_GRANULE_BYTES || bytes % SIM_GRANULE_BYTES || !bytes || offset + bytes > RANGE_BYTES ||
         (unsigned)access > ACCESS_WRITE)
-        sim_fail(sim, home->rank, "protect(%llu, %llu, %d)", (unsigned long long)offset, (unsigned long long)bytes,
+        sim_fail(sim, home->number, "protect(%llu, %llu, %d)", (unsigned long long)offset, (unsigned long long)bytes,
                  access);
     uint64_t first = offset / SIM_GRANULE_BYTES, count = bytes / SIM_GRANULE_BYTES;
     sim->stats.protects++;
@@ -111,12 +111,12 @@ static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum acc
     if (sim->knobs.edges > 0 && after > before && home->edges + after - before > (uint64_t)sim->knobs.edges) {
         memcpy(home->access + first, old, count);
         sim->stats.protects_failed++;
-        TRACE(sim, "node %d  protect %llu+%llu %d FAILS", home->rank, (unsigned long long)offset,
+        TRACE(sim, "node %d  protect %llu+%llu %d FAILS", home->number, (unsigned long long)offset,
               (unsigned long long)bytes, access);
         return -1;
     }
     home->edges += after - before;
-    TRACE(sim, "node %d  protect %llu+%llu %d", home->rank, (unsigned long long)offset, (unsigned long long)bytes,
+    TRACE(sim, "node %d  protect %llu+%llu %d", home->number, (unsigned long long)offset, (unsigned long long)bytes,
           access);
     sim_bystanders(home);
     return 0;
@@ -126,7 +126,7 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
 {
     struct sim_node *home = context;
     if (offset + bytes > RANGE_BYTES)
-        sim_fail(home->sim, home->rank, "discard beyond the range");
+        sim_fail(home->sim, home->number, "discard beyond the range");
     memset(home->view + offset, 0, bytes);
 }
 
@@ -142,7 +142,7 @@ static uint64_t port_touched(void *context, uint64_t offset)
 __attribute__((noreturn)) static void port_panic(void *context, const char *text)
 {
     struct sim_node *home = context;
-    sim_fail(home->sim, home->rank, "panic: %s", text);
+    sim_fail(home->sim, home->number, "panic: %s", text);
 }
 
 struct port sim_port(struct sim_node *home)
@@ -150,7 +150,7 @@ struct port sim_port(struct sim_node *home)
     const struct sim_knobs *knobs = &home->sim->knobs;
     return (struct port){
         .context = home,
-        .rank = (uint32_t)home->rank,
+        .rank = (uint32_t)home->number,
         .view = home->view,
         .range_bytes = RANGE_BYTES,
         .granule_bytes = SIM_GRANULE_BYTES,

@@ -136,14 +136,14 @@ static struct parcel *last_of(struct sim *sim, int from, int to)
 void sim_pump(struct sim_node *home)
 {
     struct sim *sim = home->sim;
-    sim->touched = home->rank;
+    sim->touched = home->number;
     for (struct message *message; (message = node_take_outbox(home->node));)
         for (struct message *next; message; message = next) {
             next = message->next;
-            if (!channel_put(sim, home->rank, message))
+            if (!channel_put(sim, home->number, message))
                 message_free(message, &home->node->pool);
             else if (sim_random_chance(&sim->random, sim->knobs.eager))
-                take_all(sim, home->rank, last_of(sim, home->rank, message->peer));
+                take_all(sim, home->number, last_of(sim, home->number, message->peer));
         }
     home->node->send_blocked = false;
     sim->stats.deferred += has_deferred(home->node, false);

@@ -24,9 +24,9 @@ void sim_remember(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t 
         if (!history->items)
             abort();
     }
-    home->knowledge.writes[home->rank]++;
+    home->knowledge.writes[home->number]++;
     history->items[history->count++] =
-        (struct past_write){.knowledge = home->knowledge, .byte = byte, .value = value, .node = home->rank};
+        (struct past_write){.knowledge = home->knowledge, .byte = byte, .value = value, .node = home->number};
 }
 
 /* Does the write happen before what is known here? */
@@ -111,8 +111,8 @@ static unsigned grants_under_way(struct sim *sim, uint32_t lock)
             const struct message_header *header = (const void *)parcel->data;
             grants += grants_lock(header->kind, parcel->data, lock);
         }
-    for (int rank = 0; rank < sim->program.nodes; rank++)
-        for (const struct message *message = sim->nodes[rank].node->deferred; message; message = message->next)
+    for (int number = 0; number < sim->program.nodes; number++)
+        for (const struct message *message = sim->nodes[number].node->deferred; message; message = message->next)
             grants += grants_lock(message_header(message)->kind, message->wire, lock);
     return grants;
 }
@@ -124,14 +124,14 @@ static void check_locks(struct sim *sim)
         unsigned tokens = 0, known = 0;
         if (truth->id == UINT32_MAX)
             continue;
-        for (int rank = 0; rank < sim->program.nodes; rank++) {
-            const struct lock *lock = lock_find(sim->nodes[rank].node, truth->id);
+        for (int number = 0; number < sim->program.nodes; number++) {
+            const struct lock *lock = lock_find(sim->nodes[number].node, truth->id);
             if (!lock)
                 continue;
             known++;
             tokens += lock->token;
-            if (lock->held != (truth->holder && truth->holder->home->rank == rank))
-                sim_fail(sim, rank, "lock %u: held is %d", truth->id, lock->held);
+            if (lock->held != (truth->holder && truth->holder->home->number == number))
+                sim_fail(sim, number, "lock %u: held is %d", truth->id, lock->held);
         }
         if (known < (unsigned)sim->program.nodes)
             continue;
@@ -155,14 +155,14 @@ static void check_page(struct sim_node *home, const struct region *region, uint6
     if (pin) {
         unsigned pinned = pin->writes ? ACCESS_WRITE : ACCESS_READ;
         if (told < pinned)
-            sim_fail(home->sim, home->rank, "region %u page %llu is pinned and has access %u", region->id,
+            sim_fail(home->sim, home->number, "region %u page %llu is pinned and has access %u", region->id,
                      (unsigned long long)index, told);
     }
     if (pin || (page && changes_to_follow(home->node, page, home->node->me)))
         allowed = ACCESS_WRITE;
     for (uint64_t i = 0; i < granules; i++)
         if (home->access[first + i] != told || told > allowed)
-            sim_fail(home->sim, home->rank, "region %u page %llu: access %u, recorded %u, allowed %u", region->id,
+            sim_fail(home->sim, home->number, "region %u page %llu: access %u, recorded %u, allowed %u", region->id,
                      (unsigned long long)index, home->access[first + i], told, allowed);
 }
 
@@ -174,7 +174,7 @@ static void check_memory(struct sim_node *home)
         const struct region *region = regions->by_offset[i];
         for (; granule < region->offset / SIM_GRANULE_BYTES; granule++)
             if (home->access[granule] != ACCESS_NONE && !changes_due(home->node))
-                sim_fail(home->sim, home->rank, "offset %llu belongs to nobody and is accessible",
+                sim_fail(home->sim, home->number, "offset %llu belongs to nobody and is accessible",
                          (unsigned long long)granule * SIM_GRANULE_BYTES);
         for (uint64_t index = 0; index < region->pages; index++)
             check_page(home, region, index);
@@ -192,15 +192,16 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
     bool asked = false;
     for (uint32_t i = 0; i < page->need.count; i++) {
         struct vector_entry entry = vector_at(&page->need, i);
-        if (entry.node == home->rank || vector_get(&page->have, entry.node) >= entry.stamp)
+        if (entry.node == home->number || vector_get(&page->have, entry.node) >= entry.stamp)
             continue;
         const struct node *writer = sim->nodes[entry.node].node;
         const struct region *theirs = region_find(writer->regions, region->id);
         const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
         asked = true;
         if (theirs && (!source || !(source->copy || source->arriving) || writer->stamp < entry.stamp))
-            sim_fail(sim, home->rank, "region %u page %llu: node %d has written it until stamp %llu and cannot give it",
-                     region->id, (unsigned long long)index, entry.node, (unsigned long long)entry.stamp);
+            sim_fail(sim, home->number,
+                     "region %u page %llu: node %d has written it until stamp %llu and cannot give it", region->id,
+                     (unsigned long long)index, entry.node, (unsigned long long)entry.stamp);
     }
     if (asked || page->copy)
         return;
@@ -208,7 +209,7 @@ static void check_sources(struct sim *sim, struct sim_node *home, const struct r
     const struct region *theirs = owner ? region_find(owner->regions, region->id) : NULL;
     const struct page *source = theirs ? region_page_if(theirs, index) : NULL;
     if (!owner || (theirs && source && !source->copy && !source->arriving))
-        sim_fail(sim, home->rank, "region %u page %llu: no copy here, and none at its owner %d", region->id,
+        sim_fail(sim, home->number, "region %u page %llu: no copy here, and none at its owner %d", region->id,
                  (unsigned long long)index, page->owner);
 }
 
@@ -246,10 +247,10 @@ static bool byte_of_copy(const struct sim_node *home, const struct sim_slot *slo
 /* Not everywhere while nodes depart from its allocation, or from the meeting that frees it. */
 static bool lives_everywhere(const struct sim *sim, const struct sim_slot *slot)
 {
-    int rank = 0;
-    while (slot->truth && rank < sim->program.nodes && region_find(sim->nodes[rank].node->regions, slot->region))
-        rank++;
-    return rank == sim->program.nodes;
+    int number = 0;
+    while (slot->truth && number < sim->program.nodes && region_find(sim->nodes[number].node->regions, slot->region))
+        number++;
+    return number == sim->program.nodes;
 }
 
 /* The latest value of every byte whose writes are ordered is in somebody's copy: it can be lost by nobody's leave. */
@@ -264,12 +265,12 @@ static void check_nothing_is_lost(struct sim *sim)
         if (cell->guard == SIM_ANYBODY || !lives[cell->slot])
             continue;
         for (uint64_t at = cell->offset; at < cell->offset + (uint64_t)cell->bytes; at++) {
-            int rank = 0;
+            int number = 0;
             unsigned char value;
-            while (rank < sim->program.nodes &&
-                   !(byte_of_copy(&sim->nodes[rank], slot, at, &value) && value == slot->truth[at]))
-                rank++;
-            if (rank == sim->program.nodes)
+            while (number < sim->program.nodes &&
+                   !(byte_of_copy(&sim->nodes[number], slot, at, &value) && value == slot->truth[at]))
+                number++;
+            if (number == sim->program.nodes)
                 sim_fail(sim, sim->touched, "region %u byte %llu: %d was written, and nobody has it any more",
                          slot->region, (unsigned long long)at, slot->truth[at]);
         }
@@ -279,8 +280,8 @@ static void check_nothing_is_lost(struct sim *sim)
 /* Every page can be rebuilt by somebody. */
 static void check_pages(struct sim *sim)
 {
-    for (int rank = 0; rank < sim->program.nodes; rank++) {
-        struct sim_node *home = &sim->nodes[rank];
+    for (int number = 0; number < sim->program.nodes; number++) {
+        struct sim_node *home = &sim->nodes[number];
         const struct regions *regions = home->node->regions;
         if (!context_holds(home->node))
             for (uint32_t i = 0; i < regions->count; i++)
@@ -290,11 +291,11 @@ static void check_pages(struct sim *sim)
     check_nothing_is_lost(sim);
 }
 
-void sim_check_node(struct sim *sim, int rank)
+void sim_check_node(struct sim *sim, int number)
 {
     sim->stats.checks++;
-    check_node(sim->nodes[rank].node);
-    check_memory(&sim->nodes[rank]);
+    check_node(sim->nodes[number].node);
+    check_memory(&sim->nodes[number]);
 }
 
 void sim_check_step(struct sim *sim)
@@ -304,8 +305,8 @@ void sim_check_step(struct sim *sim)
         check_locks(sim);
         check_pages(sim);
     } else if (sim->knobs.check == 1 && sim->step % CHECK_PERIOD == 0) {
-        for (int rank = 0; rank < sim->program.nodes; rank++)
-            sim_check_node(sim, rank);
+        for (int number = 0; number < sim->program.nodes; number++)
+            sim_check_node(sim, number);
         check_locks(sim);
         check_pages(sim);
     }
@@ -317,8 +318,8 @@ bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth)
     unsigned resting = 0;
     if (truth->holder || grants_under_way(sim, truth->id))
         return false;
-    for (int rank = 0; rank < sim->program.nodes; rank++) {
-        const struct node *node = sim->nodes[rank].node;
+    for (int number = 0; number < sim->program.nodes; number++) {
+        const struct node *node = sim->nodes[number].node;
         const struct lock *lock = lock_find(node, truth->id);
         if (!lock || lock->queue || (lock->asked && !lock->asked_trying) || preopened_owing(node))
             return false;

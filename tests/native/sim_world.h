@@ -82,7 +82,7 @@ struct knowledge {
 
 struct sim_node {
     struct sim *sim;
-    int rank;
+    int number;
     struct node *node;
     struct port port;
     unsigned char *view;
@@ -198,7 +198,7 @@ void sim_thread_may_be_done(struct thread *thread);
 void sim_end(struct sim *sim, struct sim_stats *total);
 void sim_delete(struct sim *sim);
 void sim_fail_stuck(struct sim *sim, const char *what) __attribute__((noreturn));
-void sim_fail(struct sim *sim, int rank, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
+void sim_fail(struct sim *sim, int number, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
 
 /* sim_memory.c */
 struct port sim_port(struct sim_node *home);
@@ -223,7 +223,7 @@ void sim_remember(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t 
 bool sim_may_peek(const struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value);
 bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth);
 void sim_check_counters(struct sim *sim);
-void sim_check_node(struct sim *sim, int rank);
+void sim_check_node(struct sim *sim, int number);
 void sim_check_step(struct sim *sim);
 
 /* sim_steer.c */
