@@ -60,7 +60,7 @@ void sim_thread_may_be_done(struct thread *thread)
     thread->done = true;
     sim->unfinished--;
     for (int i = 0; i < sim->thread_count; i++) /* who joins it */
-        if (sim->threads[i].home == thread->home)
+        if (sim->threads[i].space == thread->space)
             sim->threads[i].blocked = false;
 }
 
@@ -78,6 +78,7 @@ void sim_run_thread(struct thread *thread)
     sim_runs(sim);
     sim->current = thread;
     sim->touched = thread->home->number;
+    sim_enter(thread->space);
     actions[op_of(thread)->kind](thread);
     sim->current = NULL;
     sim_thread_may_be_done(thread);
@@ -140,9 +141,10 @@ void sim_fail_stuck(struct sim *sim, const char *what)
         if (thread->done || thread->at == thread->script->ops.count)
             continue;
         const struct sim_op *op = op_of(thread);
-        length += (size_t)snprintf(text + length, sizeof text - length, "\n  thread %d.%d %s in %s %u, stage %d%s",
-                                   thread->home->number, thread->number, state_name(thread), sim_op_name(op->kind),
-                                   op->what, thread->stage, thread->in_fault ? ", in a fault" : "");
+        length +=
+            (size_t)snprintf(text + length, sizeof text - length, "\n  thread %d.%d of rank %d %s in %s %u, stage %d%s",
+                             thread->home->number, thread->number, thread->space->rank, state_name(thread),
+                             sim_op_name(op->kind), op->what, thread->stage, thread->in_fault ? ", in a fault" : "");
     }
     for (int number = 0; number < sim->program.nodes && length < sizeof text; number++) {
         const struct node *node = sim->nodes[number].node;
@@ -164,9 +166,13 @@ static void run_step(struct sim *sim)
     if (sim_random_chance(&sim->random, sim->knobs.stalls))
         stall_something(sim);
     struct thread *thread = choose_thread(sim, &wakes);
-    bool can_deliver = sim->active_count > 0;
-    if (can_deliver && (!thread || sim_random_chance(&sim->random, sim->knobs.deliver)))
-        sim_deliver(sim, choose_channel(sim));
+    int channel = -1;
+    if (sim->active_count > 0 && (!thread || sim_random_chance(&sim->random, sim->knobs.deliver)))
+        channel = choose_channel(sim);
+    if (channel >= 0 && thread && sim_channel_is_slow(sim, channel) && !sim_random_chance(&sim->random, SLOW_PERMILLE))
+        channel = -1;
+    if (channel >= 0)
+        sim_deliver(sim, channel);
     else if (thread)
         sim_run_thread(thread);
     else if (wakes != UINT64_MAX)
@@ -187,11 +193,12 @@ static void set_up_node(struct sim *sim, int number)
     home->view = calloc(1, RANGE_BYTES);
     if (!home->view)
         abort();
-    home->port = sim_port(home);
+    for (uint32_t i = 0; i < home->space_count; i++)
+        home->spaces[i].port = sim_port(&home->spaces[i]);
     struct node_options options = {
         .number = number,
-        .spaces = 1,
-        .ranks = (uint32_t)sim->program.nodes,
+        .spaces = home->space_count,
+        .ranks = (uint32_t)sim->program.ranks,
         .size = sim->program.nodes,
         .budget_bytes = (uint64_t)knobs->budget_bytes,
         .readahead_bytes_max = (uint64_t)knobs->readahead_bytes,
@@ -206,7 +213,17 @@ static void set_up_node(struct sim *sim, int number)
     };
     options.policy.whole = (unsigned)knobs->whole;
     options.policy.bulk = (unsigned)knobs->bulk;
-    home->node = node_new(&options, &home->port);
+    home->node = node_new(&options, &home->spaces[0].port);
+}
+
+static void set_up_space(struct sim *sim, int rank)
+{
+    struct sim_space *space = &sim->spaces[rank];
+    struct sim_node *home = &sim->nodes[sim->program.node_of[rank]];
+    if (home->space_count == 0)
+        home->spaces = space;
+    *space = (struct sim_space){.home = home, .number = home->space_count++, .rank = rank};
+    space->slow = sim_random_chance(&sim->random, sim->knobs.slow);
 }
 
 void sim_set_up(struct sim *sim, const struct sim_program *written)
@@ -227,13 +244,16 @@ void sim_set_up(struct sim *sim, const struct sim_program *written)
         sim->locks[i].id = UINT32_MAX;
     for (int i = 0; i < SIM_COUNTERS_MAX; i++)
         sim->counters[i] = (struct counter_truth){.id = UINT32_MAX, .start = sim->program.counter_starts[i]};
+    for (int rank = 0; rank < sim->program.ranks; rank++)
+        set_up_space(sim, rank);
     for (uint32_t i = 0; i < sim->program.script_count; i++) {
         struct thread *thread = &sim->threads[sim->thread_count++];
         const struct sim_script *script = &sim->program.scripts[i];
         thread->script = script;
-        thread->home = &sim->nodes[script->node];
+        thread->space = &sim->spaces[script->rank];
+        thread->home = thread->space->home;
         for (uint32_t k = 0; k < i; k++)
-            thread->number += sim->program.scripts[k].node == script->node;
+            thread->number += sim->threads[k].home == thread->home;
         sim->unfinished += !script->helper;
         if (script->ops.count == 0)
             abort();

@@ -9,6 +9,8 @@
  *   slot         a region, as the program names it (its number is known only when the meeting has agreed)
  *   truth        the bytes of a slot as the latest writes in the order of the schedule have left them
  *   channel      messages from one node to another that are under way; they may overtake each other (knob `disorder`)
+ *   space        a process of a node: its own table of what it may access, and threads; the memory is the node's
+ *   rank         the number of a space in the job: those of node 0 come first
  *   blocked      a thread was told to wait, and asks again only after its node said `wake`
  *   bystander    another thread of the node, which goes on reading and writing while the protocol changes protection
  *
@@ -16,8 +18,8 @@
  *
  * The oracle: in a race-free program every read returns the latest write in the order of the schedule, which is the order
  * of real time.  A peek returns the value of some write, or the initial one, that no other write followed before the peek;
- * both "followed" and "before" mean happens-before, which releases, acquires and meetings carry from node to node, and which
- * is real time among the threads of one node.  Racy writes of one byte all differ: a write of what is there already leaves
+ * both "followed" and "before" mean happens-before, which releases, acquires and meetings carry from node to node.  A write is
+ * also before all that the threads of its node do after it, in whatever space: they share its memory.  Racy writes of one byte all differ: a write of what is there already leaves
  * no difference, and is none for this protocol.  Locks are exclusive, counters exact, a try of a free lock succeeds, nothing
  * deadlocks, no value is lost that somebody may still want, and at the end all memory is given back.
  */
@@ -32,10 +34,11 @@
 /* Settings of a run.  -1: the seed chooses. */
 struct sim_knobs {
     int64_t nodes;           /* 1 to 16 */
+    int64_t spaces;          /* of each node, 1 to 4; 0: the seed draws them for each node */
     int64_t regions;         /* that live from the first phase to the last, 1 to 4 */
     int64_t page_bytes;      /* 64 to 256, a power of two */
     int64_t phases;          /* 1 to 8 */
-    int64_t lock_threads;    /* per node, 0 to 2 */
+    int64_t lock_threads;    /* per space, 0 to 2 */
     int64_t prefetch;        /* 0 or 1: a prefetching thread per node */
     int64_t collect;         /* mean steps between two wishes for a collection; 0: nobody wishes */
     int64_t budget_bytes;    /* of protocol memory */
@@ -53,7 +56,9 @@ struct sim_knobs {
     int64_t stalls;          /* permille of the steps that stall a channel or a thread for a while */
     int64_t disorder;        /* permille of the messages that may overtake earlier ones of their channel */
     int64_t bystanders;      /* permille of the changes of protection that others use to read and write */
-    int64_t edges;           /* mappings that the simulated kernel has room for; 0: plenty */
+    int64_t any_space;       /* 1: a message goes to any space of its node; 0: to the first (if decided: to the last) */
+    int64_t slow;            /* permille of the spaces that seldom look for messages */
+    int64_t edges;           /* mappings that the simulated kernel has room for in each space; 0: plenty */
     int64_t edges_told;      /* 1: the port names that limit, 0: protection just fails */
     int64_t tries;           /* permille of the critical sections that only try to enter; as many are impatient */
     int64_t pins;            /* permille of the operations that pin something first */
@@ -101,9 +106,9 @@ enum sim_op_kind {
                                    jump: by whom */
     SIM_FORGET,   /* what: slot */
     SIM_IDLE,     /* value: steps */
-    SIM_START,    /* the other threads of the node may begin */
+    SIM_START,    /* the other threads of the space may begin */
     SIM_GATE,     /* wait for SIM_START */
-    SIM_JOIN,     /* wait for the other threads of the program on this node */
+    SIM_JOIN,     /* wait for the other threads of the program in this space */
     SIM_PREFETCH, /* value: mean pause; for ever */
     SIM_COLLECT,  /* value: mean pause; for ever */
     SIM_HINT,     /* what: cell; start to fetch its first page, and go on */
@@ -142,10 +147,10 @@ struct sim_observation {
     uint64_t value;
 };
 
-/* A program of `nodes` nodes whose main threads do nothing yet.  Regions, locks and counters are made before the threads
+/* A program whose main threads, one per rank, do nothing yet.  `spaces`: how many each node has, or NULL: one.  Regions, locks and counters are made before the threads
  * begin; when all have ended, the nodes meet and finalize.  Every function below that returns an int returns the index of
  * what it made, or -1: there is no room for it, or nothing of that index. */
-struct sim_program *sim_program_new(int nodes);
+struct sim_program *sim_program_new(int nodes, const int *spaces);
 void sim_program_delete(struct sim_program *program);
 int sim_program_slot(struct sim_program *program, uint64_t bytes, uint64_t page_bytes);
 /* A slot that the threads allocate themselves: SIM_MEET, SIM_ALLOCATE, slot. */
@@ -153,8 +158,8 @@ int sim_program_slot_later(struct sim_program *program, uint64_t bytes, uint64_t
 int sim_program_cell(struct sim_program *program, int slot, uint32_t offset, uint32_t bytes);
 int sim_program_locks(struct sim_program *program, int count);
 int sim_program_counters(struct sim_program *program, int count);
-/* The first one of a node is its main thread, the only one that may meet. */
-int sim_program_thread(struct sim_program *program, int node);
+/* The first one of a rank is its main thread, the only one that may meet. */
+int sim_program_thread(struct sim_program *program, int rank);
 int sim_program_op(struct sim_program *program, int thread, int kind, uint32_t what, uint32_t value, uint32_t pattern,
                    uint32_t jump);
 
@@ -234,6 +239,8 @@ int sim_close(struct sim *sim, struct sim_stats *total);
 
 enum {
     SIM_NODES_MAX = 16,
+    SIM_RANKS_MAX = 16,
+    SIM_SPACES_MAX = 4, /* of a node */
     SIM_SLOTS_MAX = 16,
     SIM_CELLS_MAX = 64,
     SIM_LOCKS_MAX = 8,
@@ -278,14 +285,15 @@ struct sim_ops {
 };
 
 struct sim_script {
-    int node;
+    int rank;
     int helper;           /* does not keep the run from ending */
     uint32_t first, last; /* operations of a program that was written down: [first, last) are its own */
     struct sim_ops ops;
 };
 
 struct sim_program {
-    int nodes;
+    int nodes, ranks;
+    int node_of[SIM_RANKS_MAX];
     struct sim_slot slots[SIM_SLOTS_MAX];
     uint32_t slot_count;
     struct sim_cell cells[SIM_CELLS_MAX];
@@ -294,7 +302,7 @@ struct sim_program {
     int64_t counter_starts[SIM_COUNTERS_MAX];
     struct sim_script scripts[SIM_THREADS_MAX];
     uint32_t script_count;
-    uint32_t claimed; /* bits: nodes whose main thread was asked for */
+    uint32_t claimed; /* bits: ranks whose main thread was asked for */
 };
 
 /* SplitMix64 (Steele, Lea, Flood 2014): every seed is a good one. */
@@ -307,6 +315,8 @@ int sim_random_chance(struct sim_random *random, int64_t permille);
 
 /* Settle the knobs that are left to the seed. */
 void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random);
+/* Give the nodes their ranks, as many as `spaces` says. */
+void sim_program_place(struct sim_program *program, int nodes, const int *spaces);
 /* A random program. */
 void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs, struct sim_random *random);
 void sim_program_free(struct sim_program *program);

@@ -41,7 +41,7 @@ static bool access_cell(struct thread *thread)
         uint64_t at = cell->offset + thread->byte, offset = slot->offset + at;
         if (write && !(op->pattern >> thread->byte % 32 & 1))
             continue;
-        if (home->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ)) {
+        if (thread->space->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ)) {
             if (pinned_by(thread, offset, write))
                 sim_fail(sim, home->number, "offset %llu is pinned and not accessible", (unsigned long long)offset);
             return false;
@@ -50,7 +50,7 @@ static bool access_cell(struct thread *thread)
             home->view[offset] = slot->truth[at] = (unsigned char)op->value;
             sim->stats.writes++;
             if (cell->guard != SIM_MAIN)
-                sim_remember(home, op->what, thread->byte, op->value);
+                sim_remember(thread->space, op->what, thread->byte, op->value);
             TRACE(sim, "node %d.%d writes %d at %llu", home->number, thread->number, op->value,
                   (unsigned long long)offset);
             continue;
@@ -61,7 +61,7 @@ static bool access_cell(struct thread *thread)
         observe(thread, home->view[offset]);
         if (op->kind == SIM_PEEK) {
             sim->stats.peeks++;
-            if (!sim->open && !sim_may_peek(home, op->what, thread->byte, home->view[offset]))
+            if (!sim->open && !sim_may_peek(thread->space, op->what, thread->byte, home->view[offset]))
                 sim_fail(sim, home->number,
                          "thread %d peeked %d at offset %llu (region %u, byte %llu): too old or never "
                          "written; the latest is %d",
@@ -115,7 +115,7 @@ static bool fault(struct thread *thread, uint64_t offset, bool write)
         return false;
     if (answer == ACCESS_OUTSIDE)
         sim_fail(sim, home->number, "a live region is outside");
-    if (home->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ))
+    if (thread->space->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ))
         sim_fail(sim, home->number, "the fault at %llu is done, and the access is still refused",
                  (unsigned long long)offset);
     return true;

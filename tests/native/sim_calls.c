@@ -19,6 +19,7 @@ static void wait_for_pins(struct thread *thread, const struct knowledge *source)
         return;
     }
     sim_learn(&thread->home->knowledge, source);
+    sim_follow(thread->space);
     next_op(thread);
 }
 
@@ -232,15 +233,15 @@ static void departed(struct thread *thread, const struct sim_op *op)
     }
 }
 
-static void arrive_knowing(struct sim_node *home)
+static void arrive_knowing(struct sim_space *space)
 {
-    struct sim *sim = home->sim;
-    uint64_t number = ++home->meetings;
+    struct sim *sim = space->home->sim;
+    uint64_t number = ++space->meetings;
     if (sim->met[number % 2].number != number) {
         sim->met[number % 2].number = number;
         memset(&sim->met[number % 2].knowledge, 0, sizeof(struct knowledge));
     }
-    sim_learn(&sim->met[number % 2].knowledge, &home->knowledge);
+    sim_learn(&sim->met[number % 2].knowledge, &space->home->knowledge);
 }
 
 void sim_do_meet(struct thread *thread)
@@ -249,7 +250,7 @@ void sim_do_meet(struct thread *thread)
     struct sim *sim = home->sim;
     const struct sim_op *op = op_of(thread);
     if (thread->stage == STAGE_PINS) {
-        wait_for_pins(thread, &sim->met[home->meetings % 2].knowledge);
+        wait_for_pins(thread, &sim->met[thread->space->meetings % 2].knowledge);
         return;
     }
     if (thread->stage == STAGE_BEGIN) {
@@ -257,9 +258,9 @@ void sim_do_meet(struct thread *thread)
             next_op(thread); /* the range had no room for it */
             return;
         }
-        struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)home->number);
+        struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)thread->space->rank);
         TRACE(sim, "node %d.%d arrives at %s", home->number, thread->number, ballot_kind_name(ballot.kind));
-        arrive_knowing(home);
+        arrive_knowing(thread->space);
         meeting_arrive(home->node, MEETING_THREADS, &ballot);
         thread->stage = STAGE_WAIT;
         sim_settle(home);
@@ -278,7 +279,7 @@ void sim_do_meet(struct thread *thread)
 void sim_do_forget(struct thread *thread)
 {
     const struct sim_slot *slot = &thread->home->sim->program.slots[op_of(thread)->what];
-    region_forget(thread->home->node->regions, slot->region, thread->home->node->me);
+    region_forget(thread->home->node->regions, slot->region, thread->space->number);
     next_op(thread);
 }
 
@@ -313,7 +314,7 @@ void sim_do_idle(struct thread *thread)
 
 void sim_do_gate(struct thread *thread)
 {
-    if (thread->home->started)
+    if (thread->space->started)
         next_op(thread);
     else
         thread->blocked = true;
@@ -322,9 +323,9 @@ void sim_do_gate(struct thread *thread)
 void sim_do_start(struct thread *thread)
 {
     struct sim *sim = thread->home->sim;
-    thread->home->started = true;
+    thread->space->started = true;
     for (int i = 0; i < sim->thread_count; i++)
-        if (sim->threads[i].home == thread->home)
+        if (sim->threads[i].space == thread->space)
             sim->threads[i].blocked = false;
     next_op(thread);
 }
@@ -334,7 +335,7 @@ void sim_do_join(struct thread *thread)
     struct sim *sim = thread->home->sim;
     for (int i = 0; i < sim->thread_count; i++) {
         const struct thread *other = &sim->threads[i];
-        if (other != thread && other->home == thread->home && !other->script->helper && !other->done) {
+        if (other != thread && other->space == thread->space && !other->script->helper && !other->done) {
             thread->blocked = true;
             return;
         }

@@ -5,6 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static struct sim_node *home_of(void *context)
+{
+    return ((struct sim_space *)context)->home;
+}
+
 /* ---- chunks of memory: every one is known, so that a leak is, too -------------------------------------------------- */
 
 #ifndef SIM_SANITIZE
@@ -14,7 +19,7 @@ static int kept_count;
 
 static void *port_chunk(void *context, size_t bytes)
 {
-    struct sim_node *home = context;
+    struct sim_node *home = home_of(context);
     struct chunk *chunk;
     if (bytes > CHUNK_BYTES_MAX)
         sim_fail(home->sim, home->number, "a chunk of %zu bytes", bytes);
@@ -58,7 +63,7 @@ void sim_chunks_free(struct sim_node *home)
 
 static void port_chunk_free(void *context, void *memory, size_t bytes)
 {
-    struct sim_node *home = context;
+    struct sim_node *home = home_of(context);
     struct chunk *chunk = (struct chunk *)memory - 1;
     if (chunk->bytes != bytes)
         sim_fail(home->sim, home->number, "chunk of %zu bytes given back as %zu", chunk->bytes, bytes);
@@ -83,18 +88,19 @@ void sim_changes(const unsigned char *bytes)
     }
 }
 
-static uint64_t edges_around(const struct sim_node *home, uint64_t first, uint64_t last)
+static uint64_t edges_around(const struct sim_space *space, uint64_t first, uint64_t last)
 {
     uint64_t edges = 0, granules = RANGE_BYTES / SIM_GRANULE_BYTES;
     for (uint64_t i = first; i <= last; i++)
-        if (i > 0 && i < granules && home->access[i] != home->access[i - 1])
+        if (i > 0 && i < granules && space->access[i] != space->access[i - 1])
             edges++;
     return edges;
 }
 
 static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum access access)
 {
-    struct sim_node *home = context;
+    struct sim_space *space = context;
+    struct sim_node *home = space->home;
     struct sim *sim = home->sim;
     if (offset % SIM_GRANULE_BYTES || bytes % SIM_GRANULE_BYTES || !bytes || offset + bytes > RANGE_BYTES ||
         (unsigned)access > ACCESS_WRITE)
@@ -103,20 +109,20 @@ static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum acc
     uint64_t first = offset / SIM_GRANULE_BYTES, count = bytes / SIM_GRANULE_BYTES;
     sim->stats.protects++;
     sim_bystanders(home);
-    uint64_t before = edges_around(home, first, first + count);
+    uint64_t before = edges_around(space, first, first + count);
     unsigned char old[RANGE_BYTES / SIM_GRANULE_BYTES];
-    memcpy(old, home->access + first, count);
-    memset(home->access + first, (int)access, count);
-    uint64_t after = edges_around(home, first, first + count);
-    if (sim->knobs.edges > 0 && after > before && home->edges + after - before > (uint64_t)sim->knobs.edges) {
-        memcpy(home->access + first, old, count);
+    memcpy(old, space->access + first, count);
+    memset(space->access + first, (int)access, count);
+    uint64_t after = edges_around(space, first, first + count);
+    if (sim->knobs.edges > 0 && after > before && space->edges + after - before > (uint64_t)sim->knobs.edges) {
+        memcpy(space->access + first, old, count);
         sim->stats.protects_failed++;
-        TRACE(sim, "node %d  protect %llu+%llu %d FAILS", home->number, (unsigned long long)offset,
+        TRACE(sim, "rank %d  protect %llu+%llu %d FAILS", space->rank, (unsigned long long)offset,
               (unsigned long long)bytes, access);
         return -1;
     }
-    home->edges += after - before;
-    TRACE(sim, "node %d  protect %llu+%llu %d", home->number, (unsigned long long)offset, (unsigned long long)bytes,
+    space->edges += after - before;
+    TRACE(sim, "rank %d  protect %llu+%llu %d", home->number, (unsigned long long)offset, (unsigned long long)bytes,
           access);
     sim_bystanders(home);
     return 0;
@@ -124,7 +130,7 @@ static int port_protect(void *context, uint64_t offset, uint64_t bytes, enum acc
 
 static void port_discard(void *context, uint64_t offset, uint64_t bytes)
 {
-    struct sim_node *home = context;
+    struct sim_node *home = home_of(context);
     if (offset + bytes > RANGE_BYTES)
         sim_fail(home->sim, home->number, "discard beyond the range");
     memset(home->view + offset, 0, bytes);
@@ -132,7 +138,7 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
 
 static uint64_t port_touched(void *context, uint64_t offset)
 {
-    struct sim_node *home = context;
+    struct sim_node *home = home_of(context);
     uint64_t bits = 0;
     for (uint64_t at = offset; at < RANGE_BYTES && at < offset + 64 * SIM_GRANULE_BYTES; at++)
         bits |= (uint64_t)(home->view[at] != 0) << (at - offset) / SIM_GRANULE_BYTES;
@@ -141,17 +147,22 @@ static uint64_t port_touched(void *context, uint64_t offset)
 
 __attribute__((noreturn)) static void port_panic(void *context, const char *text)
 {
-    struct sim_node *home = context;
+    struct sim_node *home = home_of(context);
     sim_fail(home->sim, home->number, "panic: %s", text);
 }
 
-struct port sim_port(struct sim_node *home)
+void sim_enter(struct sim_space *space)
 {
-    const struct sim_knobs *knobs = &home->sim->knobs;
+    node_enter(space->home->node, &space->port, space->number);
+}
+
+struct port sim_port(struct sim_space *space)
+{
+    const struct sim_knobs *knobs = &space->home->sim->knobs;
     return (struct port){
-        .context = home,
-        .rank = (uint32_t)home->number,
-        .view = home->view,
+        .context = space,
+        .rank = (uint32_t)space->rank,
+        .view = space->home->view,
         .range_bytes = RANGE_BYTES,
         .granule_bytes = SIM_GRANULE_BYTES,
         .huge_bytes = 4 * SIM_GRANULE_BYTES,

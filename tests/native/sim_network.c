@@ -40,6 +40,20 @@ static struct parcel *parcel_new(const struct message *message)
     return parcel;
 }
 
+/* The space of the receiver that it is for. */
+static uint32_t endpoint(struct sim *sim, int to)
+{
+    uint32_t spaces = sim->nodes[to].space_count;
+    if (spaces == 1 || !sim->knobs.any_space)
+        return 0;
+    return sim->steered ? spaces - 1 : sim_random_below(&sim->random, spaces);
+}
+
+bool sim_channel_is_slow(const struct sim *sim, int index)
+{
+    return sim->nodes[index % SIM_NODES_MAX].spaces[sim->channels[index].head->space].slow;
+}
+
 /* True: the message goes back to its node only later (node_sent). */
 static bool channel_put(struct sim *sim, int from, struct message *message)
 {
@@ -52,6 +66,8 @@ static bool channel_put(struct sim *sim, int from, struct message *message)
                  (unsigned long long)header->bytes, (unsigned long long)message->wire_bytes, header->sender);
     struct channel *channel = sim_channel(sim, from, to);
     struct parcel *parcel = parcel_new(message);
+    parcel->sender = sim->nodes[from].node->me;
+    parcel->space = endpoint(sim, to);
     if (!channel->head) {
         channel->tail = &channel->head;
         channel->active_at = sim->active_count;
@@ -87,6 +103,7 @@ static void take_all(struct sim *sim, int from, struct parcel *parcel)
                      (unsigned long long)message->segments[i].bytes, (unsigned long long)message->segments[i].offset);
     parcel->sent = NULL;
     TRACE(sim, "node %d  has sent all to %d", from, message->peer);
+    sim_enter(&home->spaces[parcel->sender]);
     node_sent(home->node, message);
 }
 
@@ -231,6 +248,7 @@ void sim_deliver(struct sim *sim, int index)
     if (channel->head->next && sim_random_chance(&sim->random, sim->knobs.disorder))
         overtake(sim, channel);
     struct parcel *parcel = channel->head;
+    sim_enter(&home->spaces[parcel->space]);
     sim->stats.deliveries++;
     if (!parcel->placed && sim_random_chance(&sim->random, sim->knobs.damage))
         damage(sim, parcel);

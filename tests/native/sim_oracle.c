@@ -14,8 +14,23 @@ void sim_learn(struct knowledge *to, const struct knowledge *from)
             to->writes[node] = from->writes[node];
 }
 
-void sim_remember(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
+void sim_follow(struct sim_space *space)
 {
+    sim_learn(&space->knowledge, &space->home->knowledge);
+}
+
+/* What the space knows, and the writes that are in its node's memory. */
+static struct knowledge known_in(const struct sim_space *space)
+{
+    struct knowledge known = space->knowledge;
+    int number = space->home->number;
+    known.writes[number] = space->home->knowledge.writes[number];
+    return known;
+}
+
+void sim_remember(struct sim_space *space, uint32_t cell, uint32_t byte, uint32_t value)
+{
+    struct sim_node *home = space->home;
     struct sim *sim = home->sim;
     struct history *history = &sim->history[cell];
     if (history->count == history->capacity) {
@@ -26,7 +41,7 @@ void sim_remember(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t 
     }
     home->knowledge.writes[home->number]++;
     history->items[history->count++] =
-        (struct past_write){.knowledge = home->knowledge, .byte = byte, .value = value, .node = home->number};
+        (struct past_write){.knowledge = known_in(space), .byte = byte, .value = value, .node = home->number};
 }
 
 /* Does the write happen before what is known here? */
@@ -51,19 +66,20 @@ static bool overwritten(const struct history *history, const struct past_write *
 
 /* The value of some write that no other one overwrote, as far as happens-before orders them: so never out of thin air, never
  * older than a write that happens before the read, never from before a write of the same node. */
-bool sim_may_peek(const struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value)
+bool sim_may_peek(const struct sim_space *space, uint32_t cell, uint32_t byte, uint32_t value)
 {
-    const struct sim *sim = home->sim;
+    const struct sim *sim = space->home->sim;
+    const struct knowledge known = known_in(space);
     const struct history *history = &sim->history[cell];
     const struct sim_slot *slot = &sim->program.slots[sim->program.cells[cell].slot];
     for (uint32_t i = history->count; i-- > 0;) {
         const struct past_write *past = &history->items[i];
-        if (past->byte == byte && past->value == value && !overwritten(history, past, byte, &home->knowledge))
+        if (past->byte == byte && past->value == value && !overwritten(history, past, byte, &known))
             return true;
     }
     uint64_t at = sim->program.cells[cell].offset + byte;
     return value == (slot->initial_bytes ? slot->initial[at % slot->initial_bytes] : 0) &&
-           !overwritten(history, NULL, byte, &home->knowledge);
+           !overwritten(history, NULL, byte, &known);
 }
 
 /* ---- counters ---------------------------------------------------------------------------------------------------- */
@@ -141,43 +157,70 @@ static void check_locks(struct sim *sim)
     }
 }
 
-static void check_page(struct sim_node *home, const struct region *region, uint64_t index)
+/* What the protocol has recorded of what the space may do with the page. */
+static unsigned recorded(const struct sim_space *space, const struct page *page)
+{
+    uint64_t bit = (uint64_t)1 << space->number;
+    if (!page || !(page->readers & bit))
+        return ACCESS_NONE;
+    return page->writers & bit ? ACCESS_WRITE : ACCESS_READ;
+}
+
+static const struct pin *pin_of(const struct sim_space *space, const struct page *page)
+{
+    const struct pin *pin = page->extension ? page->extension->pins : NULL;
+    while (pin && pin->space != space->number)
+        pin = pin->other;
+    return pin;
+}
+
+/* The most that the state allows; and where the space lags, whatever it has. */
+static unsigned allowed_for(const struct sim_space *space, const struct page *page)
+{
+    if (!page)
+        return ACCESS_NONE;
+    if (pin_of(space, page) || changes_to_follow(space->home->node, page, space->number))
+        return ACCESS_WRITE;
+    if (!page_valid(page))
+        return ACCESS_NONE;
+    return page_open(page) ? ACCESS_WRITE : ACCESS_READ;
+}
+
+static void check_page(const struct sim_space *space, const struct region *region, uint64_t index)
 {
     const struct page *page = region_page_if(region, index);
     uint64_t granules = region->page_bytes / SIM_GRANULE_BYTES;
     uint64_t first = (region->offset + index * region->page_bytes) / SIM_GRANULE_BYTES;
-    unsigned told = page ? page_access(home->node, page) : ACCESS_NONE, allowed = ACCESS_NONE;
-    if (home->node->size == 1)
+    unsigned told = recorded(space, page), allowed = allowed_for(space, page), pinned = ACCESS_NONE;
+    const struct pin *pin = page ? pin_of(space, page) : NULL;
+    if (space->home->node->size == 1)
         return; /* a node that is alone has no pages: it shows all, and opens blocks */
-    if (page && page_valid(page))
-        allowed = page_open(page) ? ACCESS_WRITE : ACCESS_READ;
-    const struct pin *pin = page ? pin_find(home->node, page) : NULL;
-    if (pin) {
-        unsigned pinned = pin->writes ? ACCESS_WRITE : ACCESS_READ;
-        if (told < pinned)
-            sim_fail(home->sim, home->number, "region %u page %llu is pinned and has access %u", region->id,
-                     (unsigned long long)index, told);
-    }
-    if (pin || (page && changes_to_follow(home->node, page, home->node->me)))
-        allowed = ACCESS_WRITE;
+    if (pin)
+        pinned = pin->writes ? ACCESS_WRITE : ACCESS_READ;
+    if (told < pinned)
+        sim_fail(space->home->sim, space->home->number, "region %u page %llu is pinned and has access %u in rank %d",
+                 region->id, (unsigned long long)index, told, space->rank);
     for (uint64_t i = 0; i < granules; i++)
-        if (home->access[first + i] != told || told > allowed)
-            sim_fail(home->sim, home->number, "region %u page %llu: access %u, recorded %u, allowed %u", region->id,
-                     (unsigned long long)index, home->access[first + i], told, allowed);
+        if (space->access[first + i] != told || told > allowed)
+            sim_fail(space->home->sim, space->home->number,
+                     "region %u page %llu: access %u in rank %d, recorded %u, allowed %u", region->id,
+                     (unsigned long long)index, space->access[first + i], space->rank, told, allowed);
 }
 
-static void check_memory(struct sim_node *home)
+static void check_memory(const struct sim_space *space)
 {
-    const struct regions *regions = home->node->regions;
+    const struct regions *regions = space->home->node->regions;
+    const struct changes *changes = space->home->node->changes;
+    bool lags = changes->seen[space->number] != changes->count;
     uint64_t granule = 0;
     for (uint32_t i = 0; i < regions->count; i++) {
         const struct region *region = regions->by_offset[i];
         for (; granule < region->offset / SIM_GRANULE_BYTES; granule++)
-            if (home->access[granule] != ACCESS_NONE && !changes_due(home->node))
-                sim_fail(home->sim, home->number, "offset %llu belongs to nobody and is accessible",
-                         (unsigned long long)granule * SIM_GRANULE_BYTES);
+            if (space->access[granule] != ACCESS_NONE && !lags)
+                sim_fail(space->home->sim, space->home->number, "offset %llu belongs to nobody, rank %d may touch it",
+                         (unsigned long long)granule * SIM_GRANULE_BYTES, space->rank);
         for (uint64_t index = 0; index < region->pages; index++)
-            check_page(home, region, index);
+            check_page(space, region, index);
         granule += region->pages * region->page_bytes / SIM_GRANULE_BYTES;
     }
 }
@@ -235,7 +278,7 @@ static bool byte_of_copy(const struct sim_node *home, const struct sim_slot *slo
         return byte_of_diffs(page, at % slot->page_bytes, value);
     if (page && !page->copy)
         return false;
-    uint64_t block = region ? region_open_bytes(region, &home->port) : 1;
+    uint64_t block = region ? region_open_bytes(region, &home->spaces[0].port) : 1;
     bool opened = region && region->opened && region->opened[at / block].filled;
     if (opened || (page && (!page->fresh || page->filled)))
         *value = home->view[slot->offset + at];
@@ -293,9 +336,11 @@ static void check_pages(struct sim *sim)
 
 void sim_check_node(struct sim *sim, int number)
 {
+    const struct sim_node *home = &sim->nodes[number];
     sim->stats.checks++;
-    check_node(sim->nodes[number].node);
-    check_memory(&sim->nodes[number]);
+    check_node(home->node);
+    for (uint32_t i = 0; i < home->space_count; i++)
+        check_memory(&home->spaces[i]);
 }
 
 void sim_check_step(struct sim *sim)

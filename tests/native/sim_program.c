@@ -6,25 +6,27 @@
  */
 #include "sim.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "protocol/sync/meeting.h"
 
-enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14, EDGES_FOR_PINS = 28 };
+enum { MAIN_CELLS_PER_SLOT = 10, OPS_PER_PHASE_MAX = 14, EDGES_FOR_PINS = 28, PREFETCH_PAUSE = 40 };
 
 static const struct {
     const char *name;
     size_t offset;
 } knob_table[] = {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
-    KNOB(nodes),      KNOB(regions),    KNOB(page_bytes),   KNOB(phases),          KNOB(lock_threads),
-    KNOB(prefetch),   KNOB(collect),    KNOB(budget_bytes), KNOB(readahead_bytes), KNOB(refetch_bytes),
-    KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),        KNOB(whole),           KNOB(bulk),
-    KNOB(eager),      KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),         KNOB(stalls),
-    KNOB(disorder),   KNOB(bystanders), KNOB(edges),        KNOB(edges_told),      KNOB(tries),
-    KNOB(pins),       KNOB(changes),    KNOB(counters),     KNOB(races),           KNOB(values),
-    KNOB(damage),     KNOB(check),      KNOB(steps_max),
+    KNOB(nodes),         KNOB(spaces),     KNOB(regions),    KNOB(page_bytes),   KNOB(phases),
+    KNOB(lock_threads),  KNOB(prefetch),   KNOB(collect),    KNOB(budget_bytes), KNOB(readahead_bytes),
+    KNOB(refetch_bytes), KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),        KNOB(whole),
+    KNOB(bulk),          KNOB(eager),      KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),
+    KNOB(stalls),        KNOB(disorder),   KNOB(bystanders), KNOB(any_space),    KNOB(slow),
+    KNOB(edges),         KNOB(edges_told), KNOB(tries),      KNOB(pins),         KNOB(changes),
+    KNOB(counters),      KNOB(races),      KNOB(values),     KNOB(damage),       KNOB(check),
+    KNOB(steps_max),
 #undef KNOB
 };
 
@@ -88,9 +90,20 @@ static int64_t pick(struct sim_random *random, const int64_t *choices, size_t by
             knobs->knob = choice;                               \
     } while (0)
 
+/* What shapes nodes of several spaces.  From dice of their own: a program of one space per node is the same without. */
+static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
+{
+    struct sim_random own = {.state = ~seed}, *random = &own;
+    CHOOSE(spaces, 1);
+    bool several = knobs->spaces != 1;
+    CHOOSE(any_space, 0, several);
+    CHOOSE(slow, 0, several * 200, several * 500);
+}
+
 /* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */
 void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
 {
+    choose_spaces(knobs, random->state);
     CHOOSE(nodes, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 9);
     CHOOSE(regions, 1, 1, 1, 2, 3);
     CHOOSE(page_bytes, 64, 64, 128, 256);
@@ -142,7 +155,7 @@ struct maker {
     uint32_t freed;     /* bits: slots that were freed and are not forgotten */
     enum { ROLE_OWN, ROLE_READ, ROLE_LOCK } role[SIM_CELLS_MAX];
     uint8_t whose[SIM_CELLS_MAX]; /* writer, or lock */
-    int pins[SIM_NODES_MAX];      /* of the main threads */
+    int pins[SIM_RANKS_MAX];      /* of the main threads */
     uint8_t racy[SIM_CELLS_MAX];  /* cells that anybody uses */
     uint32_t racy_count;
     uint8_t racy_value[SIM_CELLS_MAX]; /* the latest that was written to it */
@@ -175,10 +188,10 @@ static uint32_t emit(struct maker *maker, enum sim_op_kind kind, uint32_t what, 
     return sim_ops_add(maker->ops, (struct sim_op){.kind = kind, .what = what, .value = value, .pattern = pattern});
 }
 
-static struct sim_script *add_script(struct maker *maker, int node, int helper)
+static struct sim_script *add_script(struct maker *maker, int rank, int helper)
 {
     struct sim_script *script = &maker->program->scripts[maker->program->script_count++];
-    script->node = node;
+    script->rank = rank;
     script->helper = helper;
     maker->ops = &script->ops;
     return script;
@@ -315,32 +328,32 @@ static void emit_look(struct maker *maker)
         emit(maker, SIM_PEEK, cells[below(maker, count)], 0, 0);
 }
 
-static void emit_unpins(struct maker *maker, int node)
+static void emit_unpins(struct maker *maker, int rank)
 {
-    for (; maker->pins[node] > 0; maker->pins[node]--)
+    for (; maker->pins[rank] > 0; maker->pins[rank]--)
         emit(maker, SIM_UNPIN, 0, 0, 0);
 }
 
-static void emit_pin_or_not(struct maker *maker, int node, const uint32_t *cells, uint32_t count)
+static void emit_pin_or_not(struct maker *maker, int rank, const uint32_t *cells, uint32_t count)
 {
-    if (maker->pins[node] > 0 && chance(maker, 300)) {
+    if (maker->pins[rank] > 0 && chance(maker, 300)) {
         emit(maker, SIM_UNPIN, 0, 0, 0);
-        maker->pins[node]--;
+        maker->pins[rank]--;
     }
-    if (maker->pins[node] < 2 && chance(maker, maker->knobs->pins)) {
+    if (maker->pins[rank] < 2 && chance(maker, maker->knobs->pins)) {
         emit(maker, SIM_PIN, cells[below(maker, count)], below(maker, 2), 0);
-        maker->pins[node]++;
+        maker->pins[rank]++;
     }
 }
 
-/* One operation of a main thread on a cell, if its role allows this node to use it. */
-static void emit_use(struct maker *maker, int node, uint32_t cell, const uint32_t *cells, uint32_t count)
+/* One operation of a main thread on a cell, if its role allows this rank to use it. */
+static void emit_use(struct maker *maker, int rank, uint32_t cell, const uint32_t *cells, uint32_t count)
 {
     uint32_t locked[SIM_CELLS_MAX], locked_count = 0;
     switch (maker->role[cell]) {
     case ROLE_READ: emit(maker, SIM_READ, cell, 0, 0); break;
     case ROLE_OWN:
-        if (maker->whose[cell] != node)
+        if (maker->whose[cell] != rank)
             break;
         if (chance(maker, 700))
             emit_write(maker, cell);
@@ -362,10 +375,10 @@ static void emit_phase(struct maker *maker)
     for (uint32_t i = 0; i < count; i++) {
         uint32_t kind = below(maker, 4);
         maker->role[cells[i]] = kind == 0 ? ROLE_LOCK : kind == 1 ? ROLE_READ : ROLE_OWN;
-        maker->whose[cells[i]] = (uint8_t)below(maker, kind == 0 ? maker->main_locks : (uint32_t)maker->program->nodes);
+        maker->whose[cells[i]] = (uint8_t)below(maker, kind == 0 ? maker->main_locks : (uint32_t)maker->program->ranks);
     }
-    for (int node = 0; node < maker->program->nodes; node++) {
-        maker->ops = &maker->program->scripts[node].ops;
+    for (int rank = 0; rank < maker->program->ranks; rank++) {
+        maker->ops = &maker->program->scripts[rank].ops;
         for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
             if (maker->freed >> slot & 1)
                 emit(maker, SIM_FORGET, slot, 0, 0);
@@ -373,8 +386,8 @@ static void emit_phase(struct maker *maker)
         while (chance(maker, 500))
             emit_look(maker);
         for (uint32_t i = 0; i < wanted && count > 0; i++) {
-            emit_pin_or_not(maker, node, cells, count);
-            emit_use(maker, node, cells[below(maker, count)], cells, count);
+            emit_pin_or_not(maker, rank, cells, count);
+            emit_use(maker, rank, cells[below(maker, count)], cells, count);
             if (chance(maker, 150))
                 emit_look(maker);
             if (chance(maker, 250))
@@ -390,11 +403,11 @@ static void emit_phase(struct maker *maker)
 
 static void emit_meeting(struct maker *maker, enum meeting_kind kind, uint32_t value, enum sim_ballots ballots)
 {
-    uint32_t odd = below(maker, (uint32_t)maker->program->nodes);
-    if (maker->program->nodes == 1 && ballots != SIM_REFUSES)
+    uint32_t odd = below(maker, (uint32_t)maker->program->ranks);
+    if (maker->program->ranks == 1 && ballots != SIM_REFUSES)
         ballots = SIM_ALIKE;
-    for (int node = 0; node < maker->program->nodes; node++) {
-        maker->ops = &maker->program->scripts[node].ops;
+    for (int rank = 0; rank < maker->program->ranks; rank++) {
+        maker->ops = &maker->program->scripts[rank].ops;
         uint32_t op = emit(maker, SIM_MEET, kind, value, ballots);
         maker->ops->items[op].jump = odd;
     }
@@ -404,9 +417,9 @@ static void emit_meeting(struct maker *maker, enum meeting_kind kind, uint32_t v
 static void emit_change(struct maker *maker)
 {
     struct sim_program *program = maker->program;
-    for (int node = 0; node < program->nodes; node++) {
-        maker->ops = &program->scripts[node].ops;
-        emit_unpins(maker, node);
+    for (int rank = 0; rank < program->ranks; rank++) {
+        maker->ops = &program->scripts[rank].ops;
+        emit_unpins(maker, rank);
     }
     uint32_t temporary[SIM_SLOTS_MAX], count = 0;
     for (uint32_t slot = maker->permanent; slot < program->slot_count; slot++)
@@ -417,7 +430,7 @@ static void emit_change(struct maker *maker)
         uint32_t slot = temporary[below(maker, count)];
         if (chance(maker, 200))
             ballots = SIM_REFUSES;
-        if (program->nodes == 1 && ballots == SIM_OTHER_ARGUMENTS)
+        if (program->ranks == 1 && ballots == SIM_OTHER_ARGUMENTS)
             ballots = SIM_ALIKE;
         emit_meeting(maker, MEETING_FREE, slot, ballots);
         if (ballots == SIM_ALIKE) {
@@ -428,7 +441,7 @@ static void emit_change(struct maker *maker)
         emit_meeting(maker, MEETING_BARRIER, 0, SIM_OTHER_CALL);
     } else if (program->slot_count < SIM_SLOTS_MAX) {
         uint32_t slot = add_slot(maker);
-        if (program->nodes == 1)
+        if (program->ranks == 1)
             ballots = SIM_ALIKE;
         emit_meeting(maker, MEETING_ALLOCATE, slot, ballots);
         if (ballots == SIM_ALIKE) {
@@ -441,8 +454,8 @@ static void emit_change(struct maker *maker)
 static void emit_setup(struct maker *maker)
 {
     struct sim_program *program = maker->program;
-    for (int node = 0; node < program->nodes; node++)
-        add_script(maker, node, 0);
+    for (int rank = 0; rank < program->ranks; rank++)
+        add_script(maker, rank, 0);
     maker->permanent = (uint32_t)maker->knobs->regions;
     for (uint32_t i = 0; i < maker->permanent; i++) {
         uint32_t slot = add_slot(maker);
@@ -454,16 +467,16 @@ static void emit_setup(struct maker *maker)
         emit_meeting(maker, MEETING_LOCK_NEW, i, SIM_ALIKE);
     for (uint32_t i = 0; i < program->counter_count; i++)
         emit_meeting(maker, MEETING_COUNTER_NEW, i, SIM_ALIKE);
-    for (int node = 0; node < program->nodes; node++) {
-        maker->ops = &program->scripts[node].ops;
+    for (int rank = 0; rank < program->ranks; rank++) {
+        maker->ops = &program->scripts[rank].ops;
         emit(maker, SIM_START, 0, 0, 0);
     }
 }
 
 /* Uses only cells of its own locks. */
-static void add_lock_thread(struct maker *maker, int node)
+static void add_lock_thread(struct maker *maker, int rank)
 {
-    add_script(maker, node, 0);
+    add_script(maker, rank, 0);
     emit(maker, SIM_GATE, 0, 0, 0);
     for (uint32_t i = 3 + below(maker, 15); i > 0; i--) {
         uint32_t cells[SIM_CELLS_MAX], lock = maker->main_locks + below(maker, 2);
@@ -485,19 +498,30 @@ static void add_lock_thread(struct maker *maker, int node)
     }
 }
 
+/* Of one of its ranks. */
+static void add_helper(struct maker *maker, int node, enum sim_op_kind kind, int64_t pause)
+{
+    const struct sim_program *program = maker->program;
+    int ranks[SIM_SPACES_MAX];
+    uint32_t count = 0;
+    for (int rank = 0; rank < program->ranks; rank++)
+        if (program->node_of[rank] == node)
+            ranks[count++] = rank;
+    add_script(maker, ranks[count > 1 ? below(maker, count) : 0], 1);
+    emit(maker, kind, 0, (uint32_t)pause, 0);
+}
+
 static void add_other_threads(struct maker *maker)
 {
-    for (int node = 0; node < maker->program->nodes; node++) {
-        for (int64_t i = 0; i < maker->knobs->lock_threads; i++)
-            add_lock_thread(maker, node);
-        if (maker->knobs->prefetch) {
-            add_script(maker, node, 1);
-            emit(maker, SIM_PREFETCH, 0, 40, 0);
-        }
-        if (maker->knobs->collect) {
-            add_script(maker, node, 1);
-            emit(maker, SIM_COLLECT, 0, (uint32_t)maker->knobs->collect, 0);
-        }
+    const struct sim_program *program = maker->program;
+    for (int node = 0, rank = 0; node < program->nodes; node++) {
+        for (; rank < program->ranks && program->node_of[rank] == node; rank++)
+            for (int64_t i = 0; i < maker->knobs->lock_threads; i++)
+                add_lock_thread(maker, rank);
+        if (maker->knobs->prefetch)
+            add_helper(maker, node, SIM_PREFETCH, PREFETCH_PAUSE);
+        if (maker->knobs->collect)
+            add_helper(maker, node, SIM_COLLECT, maker->knobs->collect);
     }
 }
 
@@ -505,14 +529,14 @@ static void add_other_threads(struct maker *maker)
 static void emit_end(struct maker *maker)
 {
     struct sim_program *program = maker->program;
-    for (int node = 0; node < program->nodes; node++) {
-        maker->ops = &program->scripts[node].ops;
-        emit_unpins(maker, node);
+    for (int rank = 0; rank < program->ranks; rank++) {
+        maker->ops = &program->scripts[rank].ops;
+        emit_unpins(maker, rank);
         emit(maker, SIM_JOIN, 0, 0, 0);
     }
     emit_meeting(maker, MEETING_BARRIER, 0, SIM_ALIKE);
-    for (int node = 0; node < program->nodes; node++) {
-        maker->ops = &program->scripts[node].ops;
+    for (int rank = 0; rank < program->ranks; rank++) {
+        maker->ops = &program->scripts[rank].ops;
         for (uint32_t cell = 0; cell < program->cell_count; cell++)
             if (maker->live >> program->cells[cell].slot & 1)
                 emit(maker, program->cells[cell].guard == SIM_ANYBODY ? SIM_PEEK : SIM_READ, cell, 0, 0);
@@ -520,11 +544,32 @@ static void emit_end(struct maker *maker)
     emit_meeting(maker, MEETING_FINALIZE, 0, SIM_ALIKE);
 }
 
+void sim_program_place(struct sim_program *program, int nodes, const int *spaces)
+{
+    program->nodes = nodes;
+    for (int node = 0; node < nodes; node++)
+        for (int i = 0; i < (spaces ? spaces[node] : 1) && program->ranks < SIM_RANKS_MAX; i++)
+            program->node_of[program->ranks++] = node;
+}
+
+/* Every node gets a rank; the last ones have fewer than they should where there are not enough for all. */
+static void place(struct maker *maker)
+{
+    int spaces[SIM_NODES_MAX], nodes = (int)maker->knobs->nodes, left = SIM_RANKS_MAX - nodes;
+    for (int node = 0; node < nodes; node++) {
+        int more = maker->knobs->spaces ? (int)maker->knobs->spaces - 1 : (int)below(maker, SIM_SPACES_MAX);
+        more = more < left ? more : left;
+        spaces[node] = 1 + more;
+        left -= more;
+    }
+    sim_program_place(maker->program, nodes, spaces);
+}
+
 void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs, struct sim_random *random)
 {
     struct maker maker = {.program = program, .knobs = knobs, .random = random};
     memset(program, 0, sizeof *program);
-    program->nodes = (int)knobs->nodes;
+    place(&maker);
     maker.main_locks = 1 + below(&maker, 3);
     program->lock_count = maker.main_locks + 2;
     program->counter_count = (uint32_t)knobs->counters;

@@ -56,7 +56,7 @@ uint32_t sim_choices(const struct sim *sim, uint16_t *choices)
 
 int sim_choice_node(const struct sim *sim, uint16_t choice)
 {
-    return choice < SIM_THREAD_CHOICE ? choice % SIM_NODES_MAX : sim->program.scripts[choice - SIM_THREAD_CHOICE].node;
+    return choice < SIM_THREAD_CHOICE ? choice % SIM_NODES_MAX : sim->threads[choice - SIM_THREAD_CHOICE].home->number;
 }
 
 static void remember_decision(struct sim *sim, uint16_t choice)

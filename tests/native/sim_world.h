@@ -24,6 +24,7 @@ enum {
     CHUNK_KEPT_BYTES = 1 << 20,
     CHUNK_BYTES_MAX = 64 << 20,
     EVENTS_SHOWN = 40,
+    SLOW_PERMILLE = 50, /* of the looks of a space that is slow */
     CHECK_PERIOD = 61
 };
 
@@ -33,6 +34,7 @@ struct parcel {
     struct message *sent;   /* of the sender, which has not been told that all of it was taken; or NULL */
     struct message *placed; /* of the receiver, which knows of the wire; or NULL */
     uint64_t bytes, bulk;
+    uint32_t sender, space; /* the space that sent it, the one that it is for */
     unsigned char data[];
 };
 
@@ -52,6 +54,7 @@ enum stage { STAGE_BEGIN, STAGE_WAIT, STAGE_PINS };
 struct thread {
     const struct sim_script *script;
     struct sim_node *home;
+    struct sim_space *space;
     int number;    /* on its node */
     uint32_t at;   /* operation */
     uint32_t byte; /* of the cell, how far it is */
@@ -74,24 +77,36 @@ struct chunk {
     uint64_t unused;
 };
 
-/* What a node, a lock or a meeting knows, in the sense of happens-before: how many of each node's writes (a vector clock).
- * The threads of a node share its memory, so what one of them knows all know. */
+/* What a node, a space, a lock or a meeting knows, in the sense of happens-before: how many of each node's writes (a vector
+ * clock).  The threads of a node share its memory, so its own writes are known to all of its spaces.  Others' writes are
+ * known to the node when one of its threads has been told of them, and to a space when it has followed the node, which it
+ * does at its own acquires and departures. */
 struct knowledge {
     uint32_t writes[SIM_NODES_MAX];
+};
+
+/* A process: what its page table allows. */
+struct sim_space {
+    struct sim_node *home;
+    uint32_t number; /* on its node */
+    int rank;
+    struct port port;
+    unsigned char access[RANGE_BYTES / SIM_GRANULE_BYTES];
+    uint64_t edges;
+    bool started, slow;
+    struct knowledge knowledge;
+    uint64_t meetings; /* that its main thread has arrived at */
 };
 
 struct sim_node {
     struct sim *sim;
     int number;
     struct node *node;
-    struct port port;
     unsigned char *view;
-    unsigned char access[RANGE_BYTES / SIM_GRANULE_BYTES];
     struct chunk *chunks;
-    uint64_t edges;
-    bool started;
     struct knowledge knowledge;
-    uint64_t meetings; /* that its main thread has arrived at */
+    struct sim_space *spaces; /* the first of its own in the run's */
+    uint32_t space_count;
 };
 
 struct sum {
@@ -114,7 +129,7 @@ struct lock_truth {
 
 /* A write of one byte of a cell that is not the main threads'. */
 struct past_write {
-    struct knowledge knowledge; /* of its node, this write included */
+    struct knowledge knowledge; /* of its space, this write included */
     uint32_t byte, value;
     int node;
 };
@@ -139,6 +154,7 @@ struct sim {
     struct sim_program program;
     struct sim_stats stats;
     struct sim_node nodes[SIM_NODES_MAX];
+    struct sim_space spaces[SIM_RANKS_MAX];
     struct thread threads[SIM_THREADS_MAX];
     int thread_count, unfinished;
     struct thread *current;
@@ -201,7 +217,9 @@ void sim_fail_stuck(struct sim *sim, const char *what) __attribute__((noreturn))
 void sim_fail(struct sim *sim, int number, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
 
 /* sim_memory.c */
-struct port sim_port(struct sim_node *home);
+struct port sim_port(struct sim_space *space);
+/* The process of this space goes into its node. */
+void sim_enter(struct sim_space *space);
 /* The run whose step is taken now, or NULL. */
 void sim_runs(struct sim *sim);
 /* Bytes are about to change in the middle of an entry into a node; not all of them are a node's view. */
@@ -216,11 +234,15 @@ void sim_pump(struct sim_node *home);
 /* The same after calls that do not settle themselves. */
 void sim_settle(struct sim_node *home);
 void sim_deliver(struct sim *sim, int index);
+/* It is for a space that is slow to look. */
+bool sim_channel_is_slow(const struct sim *sim, int index);
 
 /* sim_oracle.c */
 void sim_learn(struct knowledge *to, const struct knowledge *from);
-void sim_remember(struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value);
-bool sim_may_peek(const struct sim_node *home, uint32_t cell, uint32_t byte, uint32_t value);
+/* What the node knows is known to the space as well: it has followed. */
+void sim_follow(struct sim_space *space);
+void sim_remember(struct sim_space *space, uint32_t cell, uint32_t byte, uint32_t value);
+bool sim_may_peek(const struct sim_space *space, uint32_t cell, uint32_t byte, uint32_t value);
 bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth);
 void sim_check_counters(struct sim *sim);
 void sim_check_node(struct sim *sim, int number);

@@ -1,6 +1,7 @@
 /* Programs that a test writes down, operation by operation: litmus programs, scenarios, what is to be explored. */
 #include "sim.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,14 +13,29 @@ _Static_assert((int)SIM_BARRIER == MEETING_BARRIER && (int)SIM_ALLOCATE == MEETI
 
 enum { HELPER_PAUSE = 40 };
 
-struct sim_program *sim_program_new(int nodes)
+/* Is there room for so many ranks? */
+static bool fits(int nodes, const int *spaces)
 {
-    struct sim_program *program = nodes > 0 && nodes <= SIM_NODES_MAX ? calloc(1, sizeof *program) : NULL;
+    int ranks = 0;
+    if (nodes < 1 || nodes > SIM_NODES_MAX)
+        return false;
+    for (int node = 0; node < nodes; node++) {
+        int own = spaces ? spaces[node] : 1;
+        if (own < 1 || own > SIM_SPACES_MAX)
+            return false;
+        ranks += own;
+    }
+    return ranks <= SIM_RANKS_MAX;
+}
+
+struct sim_program *sim_program_new(int nodes, const int *spaces)
+{
+    struct sim_program *program = fits(nodes, spaces) ? calloc(1, sizeof *program) : NULL;
     if (!program)
         return NULL;
-    program->nodes = nodes;
-    for (int node = 0; node < nodes; node++)
-        program->scripts[program->script_count++].node = node;
+    sim_program_place(program, nodes, spaces);
+    for (int rank = 0; rank < program->ranks; rank++)
+        program->scripts[program->script_count++].rank = rank;
     return program;
 }
 
@@ -73,17 +89,17 @@ int sim_program_counters(struct sim_program *program, int count)
     return (int)program->counter_count - count;
 }
 
-int sim_program_thread(struct sim_program *program, int node)
+int sim_program_thread(struct sim_program *program, int rank)
 {
-    if (node < 0 || node >= program->nodes)
+    if (rank < 0 || rank >= program->ranks)
         return -1;
-    if (!(program->claimed >> node & 1)) {
-        program->claimed |= 1u << node;
-        return node;
+    if (!(program->claimed >> rank & 1)) {
+        program->claimed |= 1u << rank;
+        return rank;
     }
     if (program->script_count == SIM_THREADS_MAX)
         return -1;
-    program->scripts[program->script_count].node = node;
+    program->scripts[program->script_count].rank = rank;
     return (int)program->script_count++;
 }
 
@@ -117,7 +133,7 @@ int sim_program_op(struct sim_program *program, int thread, int kind, uint32_t w
         pattern = ~0u;
     if (thread < 0 || (uint32_t)thread >= program->script_count || what >= limit_of(program, kind) ||
         (kind == SIM_MEET &&
-         (thread >= program->nodes || pattern > SIM_REFUSES || (what != SIM_BARRIER && value >= program->slot_count))))
+         (thread >= program->ranks || pattern > SIM_REFUSES || (what != SIM_BARRIER && value >= program->slot_count))))
         return -1;
     struct sim_op op = {(enum sim_op_kind)kind, what, value, pattern, jump};
     return (int)sim_ops_add(&program->scripts[thread].ops, op);
@@ -146,12 +162,12 @@ static void begin(const struct sim_program *program, struct sim_script *script, 
     add(script, SIM_START, 0, 0);
 }
 
-static void add_helper(struct sim_program *program, int node, enum sim_op_kind kind, int64_t pause)
+static void add_helper(struct sim_program *program, int rank, enum sim_op_kind kind, int64_t pause)
 {
     if (program->script_count == SIM_THREADS_MAX || pause <= 0)
         return;
     struct sim_script *script = &program->scripts[program->script_count++];
-    *script = (struct sim_script){.node = node, .helper = 1};
+    *script = (struct sim_script){.rank = rank, .helper = 1};
     add(script, kind, 0, (uint32_t)pause);
 }
 
@@ -168,6 +184,7 @@ void sim_program_complete(struct sim_program *program, const struct sim_program 
                           struct sim_random *random)
 {
     knobs->nodes = written->nodes;
+    knobs->spaces = written->ranks > written->nodes ? 0 : 1;
     knobs->pins = pins(written);
     sim_knobs_choose(knobs, random);
     *program = *written;
@@ -175,7 +192,7 @@ void sim_program_complete(struct sim_program *program, const struct sim_program 
         struct sim_script *script = &program->scripts[i];
         const struct sim_ops *own = &written->scripts[i].ops;
         script->ops = (struct sim_ops){0};
-        begin(program, script, i < (uint32_t)program->nodes);
+        begin(program, script, i < (uint32_t)program->ranks);
         script->first = script->ops.count;
         for (uint32_t k = 0; k < own->count; k++) {
             struct sim_op op = own->items[k];
@@ -184,16 +201,18 @@ void sim_program_complete(struct sim_program *program, const struct sim_program 
         }
         script->last = script->ops.count;
     }
-    for (int node = 0; node < program->nodes; node++) {
-        add_helper(program, node, SIM_PREFETCH, knobs->prefetch ? HELPER_PAUSE : 0);
-        add_helper(program, node, SIM_COLLECT, knobs->collect);
+    for (int rank = 0; rank < program->ranks; rank++) {
+        if (rank > 0 && program->node_of[rank] == program->node_of[rank - 1])
+            continue;
+        add_helper(program, rank, SIM_PREFETCH, knobs->prefetch ? HELPER_PAUSE : 0);
+        add_helper(program, rank, SIM_COLLECT, knobs->collect);
     }
 }
 
 void sim_program_close(struct sim_program *program)
 {
-    for (int node = 0; node < program->nodes; node++) {
-        struct sim_script *script = &program->scripts[node];
+    for (int rank = 0; rank < program->ranks; rank++) {
+        struct sim_script *script = &program->scripts[rank];
         script->last = script->ops.count;
         add(script, SIM_JOIN, 0, 0);
         add(script, SIM_MEET, MEETING_BARRIER, 0);

@@ -21,11 +21,17 @@ def kind_number(lib, kind):
 
 
 class Program:
-    """A program of `nodes` nodes; the methods return the index of what they add (see sim.h)."""
+    """A program of `nodes` nodes; the methods return the index of what they add (see sim.h).
 
-    def __init__(self, nodes):
+    `spaces`: how many processes each node has, one each if not said.
+    """
+
+    def __init__(self, nodes, spaces=None):
         self.ffi, self.lib = native_build.load()
-        self.pointer = self.ffi.gc(self.lib.sim_program_new(nodes), self.lib.sim_program_delete)
+        pointer = self.lib.sim_program_new(nodes, self.ffi.NULL if spaces is None else spaces)
+        if not pointer:
+            raise ValueError(f"too many nodes or spaces: {nodes}, {spaces}")
+        self.pointer = self.ffi.gc(pointer, self.lib.sim_program_delete)
 
     def _made(self, index):
         if index < 0:
@@ -45,8 +51,8 @@ class Program:
     def counters(self, count=1):
         return self._made(self.lib.sim_program_counters(self.pointer, count))
 
-    def thread(self, node):
-        return self._made(self.lib.sim_program_thread(self.pointer, node))
+    def thread(self, rank):
+        return self._made(self.lib.sim_program_thread(self.pointer, rank))
 
     def op(self, thread, kind, what=0, value=0, pattern=0, jump=0):
         """`kind` as in enum sim_op_kind, without its prefix: "write", "barrier" (short for a meeting), ..."""
