@@ -28,8 +28,8 @@ static void observe(struct thread *thread, unsigned char value)
                                                                           .value = thread->seen};
 }
 
-/* Read or write as many bytes of the cell as the protection allows; true when all are done. */
-static bool access_cell(struct thread *thread)
+/* Read or write as many bytes of the cell as the protection allows, `most` of them; true when all are done. */
+static bool access_cell(struct thread *thread, uint32_t most)
 {
     struct sim_node *home = thread->home;
     struct sim *sim = home->sim;
@@ -37,7 +37,9 @@ static bool access_cell(struct thread *thread)
     const struct sim_cell *cell = &sim->program.cells[op->what];
     const struct sim_slot *slot = &sim->program.slots[cell->slot];
     bool write = op->kind == SIM_WRITE;
-    for (; thread->byte < cell->bytes; thread->byte++) {
+    for (; thread->byte < cell->bytes; thread->byte++, most--) {
+        if (most == 0)
+            return false;
         uint64_t at = cell->offset + thread->byte, offset = slot->offset + at;
         if (write && !(op->pattern >> thread->byte % 32 & 1))
             continue;
@@ -77,6 +79,27 @@ static bool access_cell(struct thread *thread)
     return true;
 }
 
+/* Would it touch memory now, while another thread of its node is inside the protocol? */
+static bool stands_by(const struct thread *thread, const struct sim_node *home)
+{
+    const struct sim *sim = home->sim;
+    if (thread->home != home || thread == sim->current || thread->done || thread->blocked || thread->in_fault ||
+        thread->sleep_until > sim->step || thread->at == thread->script->ops.count)
+        return false;
+    const struct sim_op *op = op_of(thread);
+    return (op->kind == SIM_READ || op->kind == SIM_WRITE || op->kind == SIM_PEEK) &&
+           sim->program.slots[sim->program.cells[op->what].slot].truth;
+}
+
+static void let_access(struct thread *thread, uint32_t most)
+{
+    thread->home->sim->stats.bystander_accesses++;
+    if (access_cell(thread, most)) {
+        next_op(thread);
+        sim_thread_may_be_done(thread);
+    }
+}
+
 /* While one thread is inside the protocol, which changes the protection, the others go on: what a real node's threads do
  * between two instructions of mprotect's caller. */
 void sim_bystanders(struct sim_node *home)
@@ -84,21 +107,26 @@ void sim_bystanders(struct sim_node *home)
     struct sim *sim = home->sim;
     if (sim->ending || !sim_random_chance(&sim->random, sim->knobs.bystanders))
         return;
-    for (int i = 0; i < sim->thread_count; i++) {
-        struct thread *thread = &sim->threads[i];
-        if (thread->home != home || thread == sim->current || thread->done || thread->blocked || thread->in_fault ||
-            thread->sleep_until > sim->step || thread->at == thread->script->ops.count)
-            continue;
-        const struct sim_op *op = op_of(thread);
-        if ((op->kind != SIM_READ && op->kind != SIM_WRITE && op->kind != SIM_PEEK) ||
-            !sim->program.slots[sim->program.cells[op->what].slot].truth)
-            continue;
-        sim->stats.bystander_accesses++;
-        if (access_cell(thread)) {
-            next_op(thread);
-            sim_thread_may_be_done(thread);
-        }
-    }
+    for (int i = 0; i < sim->thread_count; i++)
+        if (stands_by(&sim->threads[i], home))
+            let_access(&sim->threads[i], UINT32_MAX);
+}
+
+/* One of them touches a few bytes: it may stop between two bytes of a cell, as the protocol does between two of a page. */
+void sim_tear(struct sim_node *home)
+{
+    struct sim *sim = home->sim;
+    struct thread *ready[SIM_THREADS_MAX];
+    uint32_t count = 0;
+    if (!sim_random_chance(&sim->random, sim->knobs.torn))
+        return;
+    for (int i = 0; i < sim->thread_count; i++)
+        if (stands_by(&sim->threads[i], home))
+            ready[count++] = &sim->threads[i];
+    if (count == 0)
+        return;
+    sim->stats.tears++;
+    let_access(ready[sim_random_below(&sim->random, count)], 1 + sim_random_below(&sim->random, PIECE_BYTES));
 }
 
 /* As a SIGSEGV handler: one question.  True when the access can be tried again. */
@@ -132,7 +160,7 @@ void sim_do_access(struct thread *thread)
         return;
     }
     for (int i = 0; i < RETRIES_PER_STEP; i++) {
-        if (!thread->in_fault && access_cell(thread)) {
+        if (!thread->in_fault && access_cell(thread, UINT32_MAX)) {
             next_op(thread);
             return;
         }

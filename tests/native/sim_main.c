@@ -89,6 +89,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(writes);
     SHOW(peeks);
     SHOW(bystander_accesses);
+    SHOW(tears);
     SHOW(faults_read);
     SHOW(faults_write);
     SHOW(faults_local);

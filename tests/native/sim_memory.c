@@ -79,13 +79,26 @@ void sim_runs(struct sim *sim)
     running = sim;
 }
 
-void sim_changes(const unsigned char *bytes)
+static struct sim_node *home_of_view(const unsigned char *bytes)
 {
     for (int number = 0; running && number < running->program.nodes; number++) {
         struct sim_node *home = &running->nodes[number];
         if (bytes >= home->view && bytes < home->view + RANGE_BYTES)
-            sim_bystanders(home);
+            return home;
     }
+    return NULL;
+}
+
+void sim_changes(const unsigned char *bytes)
+{
+    struct sim_node *home = home_of_view(bytes);
+    if (home)
+        sim_bystanders(home);
+}
+
+struct sim_node *sim_torn(const unsigned char *bytes)
+{
+    return running && running->knobs.torn > 0 && !running->ending ? home_of_view(bytes) : NULL;
 }
 
 static uint64_t edges_around(const struct sim_space *space, uint64_t first, uint64_t last)

@@ -225,17 +225,21 @@ static void place(struct sim *sim, int from, int to, struct parcel *parcel)
     sim_pump(home);
 }
 
-/* What is behind the message comes in two halves; whoever looks in between must see nothing of it. */
+/* What is behind the message comes in pieces, by halves if nothing is torn; others may see it half done. */
 static void fill(struct sim_node *home, struct parcel *parcel)
 {
-    const unsigned char *at = parcel->data + parcel->bytes;
+    const unsigned char *from = parcel->data + parcel->bytes;
     const struct message *message = parcel->placed;
-    for (int i = 0; i < message->segment_count; at += message->segments[i++].bytes) {
+    for (int i = 0; i < message->segment_count; from += message->segments[i++].bytes) {
         const struct segment *segment = &message->segments[i];
-        uint64_t half = segment->bytes / 2;
-        memcpy(segment->at, at, half);
-        sim_bystanders(home);
-        memcpy(segment->at + half, at + half, segment->bytes - half);
+        uint64_t half = segment->bytes / 2, piece = sim_torn(segment->at) ? PIECE_BYTES : half;
+        for (uint64_t at = 0; at < segment->bytes; at += piece) {
+            if (piece != half)
+                sim_tear(home);
+            else if (at == half)
+                sim_bystanders(home);
+            memcpy(segment->at + at, from + at, piece);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ enum {
     RANGE_BYTES = 32 * 1024,
     SIM_PAGE_BYTES_MAX = RANGE_BYTES,
     RETRIES_PER_STEP = 4,
+    PIECE_BYTES = 8, /* in which pages are torn */
     CHUNKS_KEPT = 64,
     CHUNK_KEPT_BYTES = 1 << 20,
     CHUNK_BYTES_MAX = 64 << 20,
@@ -224,6 +225,8 @@ void sim_enter(struct sim_space *space);
 void sim_runs(struct sim *sim);
 /* Bytes are about to change in the middle of an entry into a node; not all of them are a node's view. */
 void sim_changes(const unsigned char *bytes);
+/* The node whose view is read or changed in pieces, between which others touch it (sim_tear); NULL: it is not. */
+struct sim_node *sim_torn(const unsigned char *bytes);
 /* Give back what a failed run has left. */
 void sim_chunks_free(struct sim_node *home);
 
@@ -263,6 +266,7 @@ void sim_end_steered(struct sim *sim, struct sim_stats *total);
 
 /* sim_access.c: one step of an operation each */
 void sim_bystanders(struct sim_node *home);
+void sim_tear(struct sim_node *home);
 void sim_do_access(struct thread *thread);
 void sim_do_pin(struct thread *thread);
 void sim_do_unpin(struct thread *thread);

@@ -85,6 +85,7 @@ def test_a_seed_replays_exactly(ffi, lib):
         {"whole": 2, "stay_open": 500},
         {"whole": 3, "preopen": 300},
         {"bystanders": 1000, "deliver": 100},
+        {"bystanders": 1000, "torn": 500, "races": 300},
         {"stalls": 100, "deliver": 950, "prefetch": 1, "readahead_bytes": 4096},
         {"tries": 450, "lock_threads": 2},
         {"changes": 1000, "phases": 8},
