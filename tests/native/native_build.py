@@ -21,6 +21,7 @@ HEADERS = (
 )
 OWN_HEADERS = ("sim.h", "native_unit.h")
 DIFF_VERSIONS = ("portable", "sse2", "ssse3")  # beside what this processor runs
+INCLUDED = ("diff.c", "live.c")  # by sim_diff.c and sim_live.c
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -40,7 +41,7 @@ def sources():
     """List the C files of the module."""
     simulator = (path for path in sorted(HERE.glob("sim*.c")) if path.name != "sim_main.c")
     own = ("native_unit.c", *(f"diff_{version}.c" for version in DIFF_VERSIONS))
-    protocol = (path for path in sorted(PROTOCOL.glob("*/*.c")) if path.name != "diff.c")  # which is in sim_diff.c
+    protocol = (path for path in sorted(PROTOCOL.glob("*/*.c")) if path.name not in INCLUDED)
     return [*protocol, *simulator, *(HERE / name for name in own)]
 
 
@@ -50,7 +51,7 @@ def directory():
     for path in [
         *sources(),
         *sorted(PROTOCOL.glob("*/*.h")),
-        PROTOCOL / "page" / "diff.c",
+        *(PROTOCOL / "page" / name for name in INCLUDED),
         *sorted(HERE.glob("*.h")),
         pathlib.Path(__file__),
     ]:

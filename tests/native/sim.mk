@@ -7,10 +7,10 @@ SIM_BUILD ?= $(SIM_ROOT)/build/sim
 SIM_COMMIT := $(shell git -C $(SIM_ROOT) describe --always --dirty 2>/dev/null || echo unknown)
 SIM_FLAGS := -std=c11 -g -Wall -Wextra -Wconversion -Wshadow -I$(SIM_ROOT)/csrc -I$(SIM_DIR) -DSIM_COMMIT='"$(SIM_COMMIT)"'
 SIM_SOURCES := $(sort $(wildcard $(SIM_DIR)sim*.c))
-SIM_DIFF := $(SIM_ROOT)/csrc/protocol/page/diff.c
-SIM_PROTOCOL := $(filter-out $(SIM_DIFF),$(wildcard $(SIM_ROOT)/csrc/protocol/*/*.c))
-# sim_diff.c includes the one that is left out.
-SIM_HEADERS := $(wildcard $(SIM_ROOT)/csrc/protocol/*/*.h) $(wildcard $(SIM_DIR)sim*.h) $(SIM_DIFF)
+SIM_INCLUDED := $(addprefix $(SIM_ROOT)/csrc/protocol/page/,diff.c live.c)
+SIM_PROTOCOL := $(filter-out $(SIM_INCLUDED),$(wildcard $(SIM_ROOT)/csrc/protocol/*/*.c))
+# sim_diff.c and sim_live.c include those that are left out.
+SIM_HEADERS := $(wildcard $(SIM_ROOT)/csrc/protocol/*/*.h) $(wildcard $(SIM_DIR)sim*.h) $(SIM_INCLUDED)
 
 .PHONY: sim sim-asan
 sim: $(SIM_BUILD)/sim

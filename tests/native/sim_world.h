@@ -5,6 +5,7 @@
  *   sim_network.c   channels                         sim_oracle.c   what must hold
  *   sim_steer.c     runs whose every step is decided sim_explore.c  all of them
  *   sim_diff.c      diffs, applied under the eyes of other threads
+ *   sim_live.c      pages, copied and compared while others write them
  */
 #ifndef TESTS_NATIVE_SIM_WORLD_H
 #define TESTS_NATIVE_SIM_WORLD_H
