@@ -88,7 +88,6 @@ static void grant(struct node *node, struct lock *lock)
     context_assert(node, !lock->held, "lock: a lock is granted that a thread holds");
     context_assert(node, lock->waiting != NODE_NONE, "lock: a lock is granted to nobody");
     context_assert(node, lock->waiting != node->number, "lock: a lock is granted to the node that has it");
-    context_assert(node, !preopened_owing(node), "lock: a lock is granted while a notice is owed");
     release_interval(node, lock->waiting);
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
     message->rank = lock->waiting_rank;

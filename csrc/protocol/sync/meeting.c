@@ -107,8 +107,6 @@ static void pass_up_if_complete(struct node *node, enum meeting_class which)
 static void finish_arrival(struct node *node, enum meeting_class which)
 {
     context_assert(node, node->meetings[which].own, "meeting: an arrival is finished that was not made");
-    context_assert(node, which == MEETING_COLLECTION || !preopened_owing(node),
-                   "meeting: threads arrive while a notice is owed");
     release_interval(node, NODE_NONE);
     notices_put(node, node->meetings[which].own, &(struct vector){0});
     pass_up_if_complete(node, which);
