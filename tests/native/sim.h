@@ -76,7 +76,7 @@ struct sim_knobs {
 /* Sums over runs. */
 struct sim_stats {
     uint64_t programs, steps, deliveries, overtaken, messages, message_bytes, node_runs;
-    uint64_t reads, writes, peeks, bystander_accesses, tears;
+    uint64_t reads, writes, peeks, bystander_accesses, tears, lagging_reads, lagging_writes;
     uint64_t faults_read, faults_write, faults_local, fetches, fetch_requests;
     uint64_t pages_received, diffs_received, diffs_made, twins_made, intervals_closed, notices_received, invalidations;
     uint64_t collections, cuts, lock_acquires, lock_acquires_local, lock_grants, deferred;
@@ -259,7 +259,8 @@ struct sim_slot {
     uint32_t initial_bytes; /* 0: zeros */
     int later;              /* not made before the threads begin */
     /* While it runs: */
-    uint64_t offset; /* of the region in the range */
+    uint64_t offset;    /* of the region in the range */
+    uint32_t forgotten; /* bits: ranks that have no array over it any more */
     uint32_t region;
     unsigned char *truth;
 };

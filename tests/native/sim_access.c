@@ -48,6 +48,8 @@ static bool access_cell(struct thread *thread, uint32_t most)
                 sim_fail(sim, home->number, "offset %llu is pinned and not accessible", (unsigned long long)offset);
             return false;
         }
+        if (home->space_count > 1)
+            sim_count_lag(thread->space, offset, write);
         if (write) {
             home->view[offset] = slot->truth[at] = (unsigned char)op->value;
             sim->stats.writes++;

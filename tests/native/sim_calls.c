@@ -165,6 +165,20 @@ static struct ballot ballot_of(const struct sim *sim, const struct sim_op *op, b
     return ballot;
 }
 
+/* Its addresses are those of no array that is alive, or that some rank has not forgotten yet. */
+static void check_addresses(struct sim *sim, const struct sim_node *home, const struct sim_slot *slot)
+{
+    for (uint32_t i = 0; i < sim->program.slot_count; i++) {
+        const struct sim_slot *other = &sim->program.slots[i];
+        bool apart = slot->offset + slot->bytes <= other->offset || other->offset + other->bytes <= slot->offset;
+        if (other == slot || other->region == 0 || apart)
+            continue;
+        if (other->truth || other->forgotten != (1u << sim->program.ranks) - 1)
+            sim_fail(sim, home->number, "region %u is allocated over region %u, which ranks 0x%x have forgotten",
+                     slot->region, other->region, other->forgotten);
+    }
+}
+
 static void slot_allocated(struct thread *thread, struct sim_slot *slot, uint32_t id)
 {
     struct sim_node *home = thread->home;
@@ -181,6 +195,7 @@ static void slot_allocated(struct thread *thread, struct sim_slot *slot, uint32_
             abort();
         for (uint64_t i = 0; slot->initial_bytes && i < slot->bytes; i++)
             slot->truth[i] = slot->initial[i % slot->initial_bytes];
+        check_addresses(sim, home, slot);
         for (uint32_t i = 0; i < sim->program.slot_count; i++)
             sim->stats.addresses_reused += &sim->program.slots[i] != slot && sim->program.slots[i].region != 0 &&
                                            sim->program.slots[i].offset == slot->offset;
@@ -278,7 +293,8 @@ void sim_do_meet(struct thread *thread)
 
 void sim_do_forget(struct thread *thread)
 {
-    const struct sim_slot *slot = &thread->home->sim->program.slots[op_of(thread)->what];
+    struct sim_slot *slot = &thread->home->sim->program.slots[op_of(thread)->what];
+    slot->forgotten |= 1u << thread->space->rank;
     region_forget(thread->home->node->regions, slot->region, thread->space->number);
     next_op(thread);
 }

@@ -90,6 +90,8 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(peeks);
     SHOW(bystander_accesses);
     SHOW(tears);
+    SHOW(lagging_reads);
+    SHOW(lagging_writes);
     SHOW(faults_read);
     SHOW(faults_write);
     SHOW(faults_local);

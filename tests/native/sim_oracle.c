@@ -174,16 +174,32 @@ static const struct pin *pin_of(const struct sim_space *space, const struct page
     return pin;
 }
 
-/* The most that the state allows; and where the space lags, whatever it has. */
+/* The most that the state allows. */
+static unsigned state_allows(const struct page *page)
+{
+    if (!page || !page_valid(page))
+        return ACCESS_NONE;
+    return page_open(page) ? ACCESS_WRITE : ACCESS_READ;
+}
+
+void sim_count_lag(const struct sim_space *space, uint64_t offset, bool write)
+{
+    const struct node *node = space->home->node;
+    struct sim_stats *stats = &space->home->sim->stats;
+    const struct region *region = node->size > 1 ? region_at(node->regions, offset) : NULL;
+    uint64_t index = region ? (offset - region->offset) / region->page_bytes : 0;
+    if (region && state_allows(region_page_if(region, index)) < (write ? ACCESS_WRITE : ACCESS_READ))
+        *(write ? &stats->lagging_writes : &stats->lagging_reads) += 1;
+}
+
+/* The same; and where the space lags, whatever it has. */
 static unsigned allowed_for(const struct sim_space *space, const struct page *page)
 {
     if (!page)
         return ACCESS_NONE;
     if (pin_of(space, page) || changes_to_follow(space->home->node, page, space->number))
         return ACCESS_WRITE;
-    if (!page_valid(page))
-        return ACCESS_NONE;
-    return page_open(page) ? ACCESS_WRITE : ACCESS_READ;
+    return state_allows(page);
 }
 
 static void check_page(const struct sim_space *space, const struct region *region, uint64_t index)

@@ -94,7 +94,7 @@ static int64_t pick(struct sim_random *random, const int64_t *choices, size_t by
 static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
 {
     struct sim_random own = {.state = ~seed}, *random = &own;
-    CHOOSE(spaces, 1);
+    CHOOSE(spaces, 1, 1, 1, 1, 2, 2, 3, 0);
     bool several = knobs->spaces != 1;
     CHOOSE(torn, 0, several * 200, several * 700);
     CHOOSE(any_space, 0, several);
@@ -151,9 +151,9 @@ struct maker {
     struct sim_random *random;
     struct sim_ops *ops; /* that are written to now */
     uint32_t main_locks;
-    uint32_t live;      /* bits: slots that exist, as far as a program can know */
-    uint32_t permanent; /* number of slots that are never freed */
-    uint32_t freed;     /* bits: slots that were freed and are not forgotten */
+    uint32_t live;                 /* bits: slots that exist, as far as a program can know */
+    uint32_t permanent;            /* number of slots that are never freed */
+    uint32_t freed[SIM_RANKS_MAX]; /* bits: slots that were freed, and the rank has not forgotten them */
     enum { ROLE_OWN, ROLE_READ, ROLE_LOCK } role[SIM_CELLS_MAX];
     uint8_t whose[SIM_CELLS_MAX]; /* writer, or lock */
     int pins[SIM_RANKS_MAX];      /* of the main threads */
@@ -370,6 +370,17 @@ static void emit_use(struct maker *maker, int rank, uint32_t cell, const uint32_
     }
 }
 
+/* At once, but where ranks of a node may do it one long after the other. */
+static void emit_forgets(struct maker *maker, int rank)
+{
+    bool at_once = maker->program->ranks == maker->program->nodes;
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
+        if ((maker->freed[rank] >> slot & 1) && (at_once || chance(maker, 500))) {
+            emit(maker, SIM_FORGET, slot, 0, 0);
+            maker->freed[rank] &= ~(1u << slot);
+        }
+}
+
 static void emit_phase(struct maker *maker)
 {
     uint32_t cells[SIM_CELLS_MAX], count = usable_cells(maker, cells);
@@ -380,9 +391,7 @@ static void emit_phase(struct maker *maker)
     }
     for (int rank = 0; rank < maker->program->ranks; rank++) {
         maker->ops = &maker->program->scripts[rank].ops;
-        for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
-            if (maker->freed >> slot & 1)
-                emit(maker, SIM_FORGET, slot, 0, 0);
+        emit_forgets(maker, rank);
         uint32_t wanted = below(maker, OPS_PER_PHASE_MAX);
         while (chance(maker, 500))
             emit_look(maker);
@@ -399,7 +408,6 @@ static void emit_phase(struct maker *maker)
                 emit(maker, SIM_IDLE, 0, 1 + below(maker, 50), 0);
         }
     }
-    maker->freed = 0;
 }
 
 static void emit_meeting(struct maker *maker, enum meeting_kind kind, uint32_t value, enum sim_ballots ballots)
@@ -436,7 +444,8 @@ static void emit_change(struct maker *maker)
         emit_meeting(maker, MEETING_FREE, slot, ballots);
         if (ballots == SIM_ALIKE) {
             maker->live &= ~(1u << slot);
-            maker->freed |= 1u << slot;
+            for (int rank = 0; rank < program->ranks; rank++)
+                maker->freed[rank] |= 1u << slot;
         }
     } else if (chance(maker, 200)) {
         emit_meeting(maker, MEETING_BARRIER, 0, SIM_OTHER_CALL);

@@ -243,6 +243,8 @@ bool sim_channel_is_slow(const struct sim *sim, int index);
 
 /* sim_oracle.c */
 void sim_learn(struct knowledge *to, const struct knowledge *from);
+/* Count an access beyond what the page's state allows. */
+void sim_count_lag(const struct sim_space *space, uint64_t offset, bool write);
 /* What the node knows is known to the space as well: it has followed. */
 void sim_follow(struct sim_space *space);
 void sim_remember(struct sim_space *space, uint32_t cell, uint32_t byte, uint32_t value);

@@ -61,7 +61,7 @@ def test_random_programs(ffi, lib):
     often = ("reads", "writes", "peeks", "fetches", "pages_received", "diffs_received", "diffs_made", "invalidations",
              "collections", "lock_grants", "lock_acquires_local", "tries", "tries_of_free_locks", "tries_refused",
              "acquires_cancelled", "counter_adds", "pins_read", "pins_write", "prefetches", "faults_local", "checks",
-             "bystander_accesses", "meetings", "allocations")  # fmt: skip
+             "bystander_accesses", "meetings", "allocations", "tears", "lagging_reads", "lagging_writes")  # fmt: skip
     assert {name: stats[name] for name in often if stats[name] < 1500} == {}
     seldom = ("deferred", "pins_waited", "disagreements", "refusals", "frees", "addresses_reused", "protects_failed")
     assert {name: stats[name] for name in seldom if stats[name] < 5} == {}
@@ -92,6 +92,13 @@ def test_a_seed_replays_exactly(ffi, lib):
         {"values": 2, "counters": 3},
         {"races": 400, "lock_threads": 2, "nodes": 4},
         {"races": 1000, "check": 2, "regions": 1, "nodes": 3},
+        {"spaces": 4, "nodes": 2, "regions": 1, "page_bytes": 64, "check": 2},
+        {"spaces": 0, "any_space": 1, "slow": 500, "disorder": 500},
+        {"spaces": 2, "torn": 700, "collect": 30, "lock_threads": 1},
+        {"spaces": 3, "pins": 200, "races": 400, "torn": 700},
+        {"spaces": 0, "changes": 1000, "phases": 8},
+        {"spaces": 2, "whole": 2, "bulk": 2, "torn": 700},
+        {"spaces": 0, "edges": 28, "edges_told": 0, "pins": 100},
     ],
     ids=str,
 )
@@ -100,8 +107,12 @@ def test_corners(ffi, lib, knobs):
     assert stats["reads"] > 80
 
 
-def test_one_node_sends_nothing(ffi, lib):
-    assert run(ffi, lib, 0, 100, nodes=1)["messages"] == 0
+@pytest.mark.parametrize("spaces", [1, 4])
+def test_one_node_has_memory_as_hardware_has(ffi, lib, spaces):
+    stats = run(ffi, lib, 0, 100, nodes=1, spaces=spaces, edges=0)
+    never = ("messages", "fetches", "twins_made", "diffs_made", "intervals_closed", "notices_received", "invalidations")
+    assert {name: stats[name] for name in never if stats[name]} == {}
+    assert stats["writes"] > 50 * stats["faults_write"]
 
 
 def test_protection_that_fails_is_met(ffi, lib):
