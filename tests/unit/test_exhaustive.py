@@ -10,14 +10,14 @@ import pytest
 from native import simulator
 
 
-def one_lock(nodes, times):
-    """Each node takes the lock, reads, writes and releases."""
-    program = simulator.Program(nodes)
+def one_lock(nodes, times, spaces=None):
+    """Each rank takes the lock, reads, writes and releases; one rank per node if `spaces` does not say more."""
+    program = simulator.Program(nodes, spaces)
     cell, lock = program.cell(program.slot(64), 0), program.locks()
-    for node in range(nodes):
-        thread = program.thread(node)
+    for rank in range(nodes if spaces is None else sum(spaces)):
+        thread = program.thread(rank)
         for turn in range(times):
-            value = 1 + node + 16 * turn
+            value = 1 + rank + 16 * turn
             program.ops(thread, ("acquire", lock), ("read", cell), ("write", cell, value), ("release", lock))
     return program
 
@@ -51,6 +51,32 @@ def two_writers(*, by_lock, straddling=False):
     return program
 
 
+def a_shared_host(*, spaces, readers):
+    """Each rank writes a byte of its own in one page; after the barrier some ranks read all of them."""
+    program = simulator.Program(len(spaces), spaces)
+    ranks, slot = sum(spaces), program.slot(64)
+    cells, all_of_them = [program.cell(slot, at) for at in range(ranks)], program.cell(slot, 0, ranks)
+    for rank in range(ranks):
+        program.ops(program.thread(rank), ("write", cells[rank], 1 + rank), ("barrier",))
+        if rank in readers:
+            program.op(rank, "read", all_of_them)
+    return program
+
+
+def a_write_beside(*, last):
+    """Two spaces of a node and another node pass a lock on; a space writes a byte of the page beside, and may lag."""
+    program = simulator.Program(2, [2, 1 + last])
+    slot, lock = program.slot(64), program.locks()
+    guarded, beside = program.cell(slot, 0), program.cell(slot, 1)
+    section = [("acquire", lock), ("read", guarded), ("release", lock)]
+    program.ops(program.thread(0), *section[:2], ("write", guarded, 1), section[2])
+    program.ops(program.thread(1), ("write", beside, 2), *section)
+    program.ops(program.thread(2), *section[:2], ("write", guarded, 3), section[2])
+    if last:
+        program.ops(program.thread(3), *section)
+    return program
+
+
 def a_collection(*, by_lock):
     """Two nodes write one page, in turns or bytes of their own, and one of them asks for a collection."""
     if by_lock:
@@ -65,6 +91,9 @@ def a_collection(*, by_lock):
     program.ops(1, ("request",), ("read", both))  # it may be fetched while the collection begins
     return program
 
+
+ALL_THREE = 1 | 2 << 8 | 3 << 16
+IN_TURNS = {(0, 1, 2), (0, 3, 1), (2, 0, 1), (2, 3, 0), (3, 0, 2), (3, 1, 0)}
 
 # What is run, how many schedules it has, how many decisions the longest of them has, and what the threads read.
 BOTH = 1 | 2 << 8
@@ -81,13 +110,29 @@ SCOPES = {
         lambda: one_lock(3, 1),
         534,
         37,
-        {(0, 1, 2), (0, 3, 1), (2, 0, 1), (2, 3, 0), (3, 0, 2), (3, 1, 0)},
+        IN_TURNS,
     ),
+    "a lock, 2 spaces of one node": (lambda: one_lock(1, 1, [2]), 12, 13, {(0, 1), (2, 0)}),
+    "a lock, 2 spaces and a node": (lambda: one_lock(2, 1, [2, 1]), 2612, 34, IN_TURNS),
+    "a lock, a node and 2 spaces": (lambda: one_lock(2, 1, [1, 2]), 6434, 39, IN_TURNS),
     "a barrier, 3 nodes": (lambda: one_barrier(3, reading=()), 20, 19, {()}),
     "a barrier, 3 nodes, 1 reads": (lambda: one_barrier(3, reading=(0,)), 60, 24, {(2,)}),
     "a barrier, 3 nodes, 2 read": (lambda: one_barrier(3, reading=(0, 1)), 560, 29, {(2, 3)}),
     "2 writers and a barrier": (lambda: two_writers(by_lock=False), 192, 24, {(BOTH,)}),
     "2 writers and a lock": (lambda: two_writers(by_lock=True), 292, 31, {(0,), (1,), (2 << 8,), (BOTH,)}),
+    "2 spaces, a node and a barrier": (lambda: a_shared_host(spaces=[2, 1], readers=(2,)), 2040, 22, {(ALL_THREE,)}),
+    "2 spaces, a node and a barrier, at home": (
+        lambda: a_shared_host(spaces=[2, 1], readers=(0,)),
+        6720,
+        22,
+        {(ALL_THREE,)},
+    ),
+    "a write beside a lock, 2 spaces and a node": (
+        lambda: a_write_beside(last=False),
+        25704,
+        36,
+        {(0, 0, 1), (0, 1, 1), (0, 3, 1), (3, 0, 0), (3, 1, 0), (3, 3, 0)},
+    ),
     "2 pages and a barrier": (lambda: two_writers(by_lock=False, straddling=True), 192, 26, {(BOTH,)}),
     "2 pages and a lock": (
         lambda: two_writers(by_lock=True, straddling=True),
@@ -127,6 +172,23 @@ def test_the_reduction_leaves_nothing_out(make):
     assert full.schedules > 2 * reduced.schedules
     assert full.classes == reduced.schedules
     assert set(full.outcomes) == set(reduced.outcomes)
+
+
+@pytest.mark.parametrize("name", [name for name in SCOPES if "spaces" in name])
+def test_any_space_of_a_node_can_handle_its_messages(name):
+    make, _, _, seen = SCOPES[name]
+    found = make().explore(limit=100_000, any_space=1)
+    assert not found.limited
+    assert values(found) == seen
+
+
+@pytest.mark.parametrize("any_space", [0, 1])
+def test_two_nodes_of_two_spaces(any_space):
+    """As far as a bounded depth goes: a lock is handed over within each of the nodes and between them."""
+    found = a_write_beside(last=True).explore(depth=9, any_space=any_space)
+    assert found.schedules > 2000
+    assert {outcome[:3] for outcome in values(found)} <= SCOPES["a write beside a lock, 2 spaces and a node"][3]
+    assert {outcome[3] for outcome in values(found)} == {0, 1, 3}
 
 
 def racing(nodes):
