@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from litmus.programs import PAGES, Op, Program, place
+from litmus.programs import MEETINGS, PAGES, Op, Program, place
 from litmus.promise import seen
 from native import simulator
 
@@ -13,12 +13,41 @@ PAGE_BYTES = 256  # so that diffs are shorter than pages
 SCHEDULES_MAX = 10_000_000
 
 
-class Translated:
-    """A litmus program with its placement, as the simulator takes it."""
+def partitions(count: int, groups: int = 0) -> Iterator[tuple[int, ...]]:
+    """Yield all ways to put `count` things into groups: the group of each; new groups are numbered in order."""
+    if count == 0:
+        yield ()
+    for group in range(groups + 1 if count else 0):
+        for rest in partitions(count - 1, max(groups, group + 1)):
+            yield group, *rest
 
-    def __init__(self, program: Program, placement: str) -> None:
+
+def homes(program: Program) -> list[tuple[tuple[int, int], ...]]:
+    """Return all ways to run the nodes of a program: the host of each, and its process among all.
+
+    The last one is as the program says: each a host of its own.  Two can be threads of one process only if neither
+    takes part in meetings.
+    """
+    meets = any(op.kind in MEETINGS for thread in program.threads for op in thread.ops)
+    ways = []
+    for processes in [tuple(range(program.nodes))] if meets else partitions(program.nodes):
+        for hosts in partitions(1 + max(processes)):
+            ways.append(tuple((hosts[process], process) for process in processes))
+    return sorted(ways, key=lambda way: len(set(way)) + len({host for host, _ in way}))
+
+
+class Translated:
+    """A litmus program with its placement, as the simulator takes it.
+
+    `home`: the host and the process of each of its nodes; each is a host of its own if not said.
+    """
+
+    def __init__(self, program: Program, placement: str, home: tuple[tuple[int, int], ...] | None = None) -> None:
         self.program, self.width = program, place(placement, 0, PAGE_BYTES)[1]
-        self.simulated = simulator.Program(program.nodes)
+        home = home or tuple((node, node) for node in range(program.nodes))
+        processes = sorted(set(home))
+        hosts = [host for host, _ in processes]
+        self.simulated = simulator.Program(1 + hosts[-1], [hosts.count(host) for host in range(1 + hosts[-1])])
         arrays = 1 + sum(op.kind == "allocate" for op in program.threads[0].ops)
         self.slots = [self.simulated.slot(PAGES * PAGE_BYTES, PAGE_BYTES, later=a > 0) for a in range(arrays)]
         at = {name: place(placement, i, PAGE_BYTES) for i, name in enumerate(program.variables)}
@@ -27,7 +56,7 @@ class Translated:
         self.locks = {name: first + i for i, name in enumerate(program.locks)}
         self.registers: dict[tuple[int, int], str] = {}
         for thread in program.threads:
-            self._thread(self.simulated.thread(thread.node), thread.ops)
+            self._thread(self.simulated.thread(processes.index(home[thread.node])), thread.ops)
         if program.collecting:
             self.simulated.op(self.simulated.thread(0), "request")
 

@@ -13,6 +13,7 @@ from litmus.scope import SCOPE
 from native import simulator
 
 DEEPER = int(os.environ.get("DSM_TEST_DEPTH", "0"))
+SHARED_SEEDS = 10 << DEEPER
 SEEDS = 100 << DEEPER  # for shapes; three times as many for programs that are made for one rule
 
 every_program = pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
@@ -105,6 +106,24 @@ def test_outcomes(program):
         assert not [outcome for outcome in counts if program.says(program.beyond, outcome)]
         shown |= counts.keys()
     assert [e for e in program.reached if not any(program.says(e, outcome) for outcome in shown)] == []
+
+
+def test_there_are_as_many_homes_as_ways_to_share_hosts_and_processes():
+    texts = ("0: x=1\n1: x=2", "0: x=1\n1: x=2\n2: x=3", "0: barrier\n1: barrier\n2: barrier")
+    two, three, meeting = (programs.Program("", text, "") for text in texts)
+    assert in_simulator.homes(two) == [((0, 0), (0, 0)), ((0, 0), (0, 1)), ((0, 0), (1, 1))]
+    assert [len(in_simulator.homes(program)) for program in (three, meeting)] == [12, 5]
+
+
+@every_program
+def test_outcomes_of_nodes_that_share_hosts(program):
+    """What is promised of nodes is promised of processes of one host, and of threads of one process."""
+    for home in in_simulator.homes(program)[:-1]:
+        for placement in program.placements:
+            translated = in_simulator.Translated(program, placement, home)
+            counts = translated.sample(range(SHARED_SEEDS))
+            wrong = counts.keys() - promise.outcomes(program, translated.width)
+            assert not wrong, f"{placement}, {home}, {program.registers}: {counts}; because {program.why}"
 
 
 def test_what_writes_without_order_leave_behind():
