@@ -62,8 +62,10 @@ int collective_meet(const char *call, const struct ballot *ballot, double slice_
         error = meeting_error(meeting);
         if (result)
             *result = meeting->result;
-        /* After the last meeting no other rank may be left to answer. */
-        if (ballot->kind != MEETING_FINALIZE)
+        /* After the last meeting no other rank may be left to answer: nothing is fetched before it is touched. */
+        if (ballot->kind == MEETING_FINALIZE)
+            changes_follow(runtime->node);
+        else
             faults_catch_up(runtime);
     }
     runtime->stats.wait_barrier_ns += waits_end(wait, done);

@@ -55,7 +55,7 @@ SCOPE: dict[str, tuple[tuple[int, int], ...]] = {
     "CoRW, racy": ((9, 683), (9, 783)),
     "CoRW, one lock": ((28, 796), (31, 694)),
     "CoRW, barriers": ((33, 777), (33, 630)),
-    "two threads of one node": ((0, 551), (0, 551), (0, 792), (12, 771)),
+    "two threads of one node": ((0, 551), (0, 551), (0, 592), (12, 771)),
     "data beside the lock": ((0, 33), (0, 33), (0, 95), (26, 526)),
     "data beside a chain of locks": ((14, 888), (14, 888), (14, 901), (13, 744)),
     "a chain of four nodes and three locks": ((10, 939), (10, 939), (10, 939), (10, 954)),

@@ -153,8 +153,7 @@ FAULTS = (
     Fault(
         "R8 stale copies survive a collection",
         "sync/collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n"
-        "    page_twin_drop(page, &node->pool);\n",
+        "    page->copy = false;\n    page->fresh = false;\n    page_twin_drop(page, &node->pool);\n",
         "    (void)node;\n",
     ),
     Fault(

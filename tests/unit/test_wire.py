@@ -126,10 +126,10 @@ DIFF = [("tag", "Q"), ("size", "Q"), ("body", diff_body)]
 DIFFS = [("tag", "Q"), ("have", VECTOR), ("diffs", DIFF)]
 HAVE = [("have", VECTOR)]
 INTERVAL = [("node", "I"), ("runs", "I"), ("stamp", "Q"), ("list", runs)]
-VARIANT = [("first", "I"), ("nodes", "I"), ("kind", "I"), *((f"number{i}", "Q") for i in range(4)), ("what", text),
+VARIANT = [("first", "I"), ("ranks", "I"), ("kind", "I"), *((f"number{i}", "Q") for i in range(4)), ("what", text),
            ("name", text), ("value", text)]  # fmt: skip
 IDS = [("id", "I")]
-REQUEST = [("lock", "I"), ("who", "I"), ("trying", "I"), ("known", VECTOR)]
+REQUEST = [("lock", "I"), ("who", "I"), ("rank", "I"), ("trying", "I"), ("known", VECTOR)]
 WANT = [("region", "I"), ("flags", "I"), ("page", "Q"), ("since", "Q"), ("have", vector_if_whole_ok)]
 PAGES = [("region", "I"), ("flags", "I"), ("first", "Q"), ("pages", "Q"), ("size", "Q"), ("behind", "Q"),
          ("content", run_content)]  # fmt: skip
@@ -311,7 +311,7 @@ class Node:
         assert (to, name, len(up["variants"])) == (0, "arrive", 1)
         made = up["variants"][0]
         assert (made["kind"], made["number0"], made["number1"]) == (kind, b, c)
-        assert (made["first"], made["nodes"]) == (self.rank, 1)
+        assert (made["first"], made["ranks"]) == (self.rank, 1)
         self.departures += 1
         self.receive(0, "depart", departure(number=self.departures, agreed={**made, **agreed}))
         self.do(TAKE)
@@ -339,12 +339,12 @@ def arrival(**fields):
 
 
 def variant(**fields):
-    value = {"first": 0, "nodes": 1, "kind": 1, "number0": 0, "number1": 0, "number2": 0, "number3": 0}
+    value = {"first": 0, "ranks": 1, "kind": 1, "number0": 0, "number1": 0, "number2": 0, "number3": 0}
     return {**value, "what": b"", "name": b"", "value": b"", **fields}
 
 
 def call_of(value):
-    return {name: field for name, field in value.items() if name not in ("first", "nodes")}
+    return {name: field for name, field in value.items() if name not in ("first", "ranks")}
 
 
 numbers = st.integers(0, 2**64 - 1)
@@ -388,7 +388,7 @@ def test_arrivals_are_merged_and_sent_up(library, given):
         own = variant(first=1, what=b"a call")
         alike = [v for v in given["variants"] if call_of(v) == call_of(own)]
         first = min([1, *(v["first"] for v in alike)])
-        assert up["variants"][0] == {**own, "first": first, "nodes": 1 + sum(v["nodes"] for v in alike)}
+        assert up["variants"][0] == {**own, "first": first, "ranks": 1 + sum(v["ranks"] for v in alike)}
         assert up["variants"][1:] == [v for v in given["variants"] if v not in alike]
         refused = (given["refusing"], given["refusal"]) if given["refusing"] else (0, b"")
         assert (up["refusing"], up["refusal"]) == refused
@@ -429,7 +429,7 @@ def test_a_grant_has_what_the_next_holder_lacks(library, intervals, zero, two, t
         node.meet(LOCK_NEW)
         node.learn(intervals)
         known = [{"node": q, "stamp": s} for q, s in ((0, zero), (2, two)) if s]
-        request = {"lock": 1, "who": 2, "trying": int(trying), "known": known}
+        request = {"lock": 1, "who": 2, "rank": 2, "trying": int(trying), "known": known}
         node.receive(2, "acquire", request)
         lacks = [i for i in intervals if i["stamp"] > {0: zero, 2: two}[i["node"]]]
         assert node.sent() == [(2, "grant", {"lock": 1, "cuts": 2, "intervals": lacks})]
@@ -443,8 +443,8 @@ def test_who_is_refused_hands_on_who_waits_behind(library, known):
         node.meet(LOCK_NEW)
         node.do(ENQUEUE, 0, 1)
         node.do(POLL)
-        assert node.sent() == [(0, "acquire", {"lock": 0, "who": 1, "trying": 1, "known": []})]
-        request = {"lock": 0, "who": 2, "trying": 0, "known": [{"node": q, "stamp": s} for q, s in known.items()]}
+        assert node.sent() == [(0, "acquire", {"lock": 0, "who": 1, "rank": 1, "trying": 1, "known": []})]
+        request = {"lock": 0, "who": 2, "rank": 2, "trying": 0, "known": [{"node": q, "stamp": s} for q, s in known.items()]}
         node.receive(0, "pass", request)
         node.receive(2, "busy", {"lock": 0})
         assert node.sent() == [(0, "withdraw", {"lock": 0, "ahead": 2}), (2, "pass", request)]
@@ -615,7 +615,7 @@ def refused(node):
     node.do(POLL)
     assert [kind for _, kind, _ in node.sent()] == ["acquire", "withdraw"]
     node.do(ENQUEUE, 0, 0)
-    return {"lock": 0, "who": 2, "trying": 0, "known": []}
+    return {"lock": 0, "who": 2, "rank": 2, "trying": 0, "known": []}
 
 
 @pytest.mark.parametrize("early", [False, True])
@@ -662,7 +662,7 @@ def test_the_manager_says_whether_somebody_follows(library):
                 made = arrival(variants=[variant(first=child, kind=LOCK_NEW, what=b"a call")])
                 manager.receive(child, "arrive", made)
             for who in sorted({1, last}):
-                manager.receive(who, "acquire", {"lock": 0, "who": who, "trying": 1, "known": []})
+                manager.receive(who, "acquire", {"lock": 0, "who": who, "rank": who, "trying": 1, "known": []})
             manager.sent()
             manager.receive(1, "withdraw", {"lock": 0, "ahead": 0})
             assert manager.sent() == [(1, "withdrawn", {"lock": 0, "follows": int(last == 2)})]
@@ -718,7 +718,7 @@ def test_a_lock_is_told_of_when_it_has_been_held_for_a_while(library):
         node.meet(LOCK_NEW)
         node.do(ENQUEUE, 1)
         node.do(POLL)
-        node.receive(2, "acquire", {"lock": 1, "who": 2, "trying": 0, "known": []})
+        node.receive(2, "acquire", {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": []})
         node.do(TELL)
         assert node.sent() == []
         node.do(TELL)
@@ -727,7 +727,7 @@ def test_a_lock_is_told_of_when_it_has_been_held_for_a_while(library):
         node.meet(LOCK_NEW)
         node.do(ENQUEUE, 0)
         node.do(POLL)
-        node.receive(0, "pass", {"lock": 0, "who": 2, "trying": 0, "known": []})
+        node.receive(0, "pass", {"lock": 0, "who": 2, "rank": 2, "trying": 0, "known": []})
         node.sent()
         told = {"lock": 0, "hops": [hop(0, 0)]}
         node.receive(0, "held", told)
@@ -742,7 +742,7 @@ def waiting_holder(library):
         node.meet(LOCK_NEW)
         node.do(ENQUEUE, 1)
         node.do(POLL)
-        node.receive(2, "acquire", {"lock": 1, "who": 2, "trying": 0, "known": []})
+        node.receive(2, "acquire", {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": []})
         node.do(ENQUEUE, 0)
         node.do(POLL)
         node.sent()
@@ -791,7 +791,7 @@ def test_a_node_that_waits_behind_itself_dies(library):
         node.meet(LOCK_NEW)
         node.do(ENQUEUE, 0, 0)
         node.do(POLL)
-        request = {"lock": 0, "who": 1, "trying": 0, "known": []}
+        request = {"lock": 0, "who": 1, "rank": 1, "trying": 0, "known": []}
         assert re.fullmatch(malformed("pass", 0), dies_of(node, 0, "pass", request))
 
 
@@ -868,7 +868,7 @@ def test_a_short_request_for_a_lock_is_blamed_on_its_sender(library):
     with Node(library, 1, 3) as node:
         node.meet(LOCK_NEW)
         node.meet(LOCK_NEW)
-        request = encode("acquire", 2, FAR, {"lock": 1, "who": 2, "trying": 0, "known": [{"node": 0, "stamp": 5}]})
+        request = encode("acquire", 2, FAR, {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": [{"node": 0, "stamp": 5}]})
         assert re.fullmatch(malformed("acquire", 2), dies_of(node, 2, "acquire", None, data=with_size(request[:-1])))
 
 
