@@ -308,7 +308,9 @@ int help_mutex_counts(struct arena *arena, int processes, int rounds)
     for (int rank = 0; rank < processes; rank++)
         good = ended_well(children[rank]) && good;
     good = good && mutex_take(&place->mutex, 0) == MUTEX_TAKEN && mutex_take(&place->mutex, 0) == MUTEX_MINE;
-    return good && mutex_try(&place->mutex, 0) != MUTEX_TAKEN && place->count == (uint64_t)(processes * rounds);
+    good = good && mutex_try(&place->mutex, 0) != MUTEX_TAKEN && place->count == (uint64_t)(processes * rounds);
+    mutex_give(&place->mutex);
+    return good;
 }
 
 struct taker {
@@ -342,7 +344,9 @@ int help_mutex_left(struct arena *arena, int rank, bool thread)
     pid_t second = fork_into(arena);
     if (second == 0)
         _exit(mutex_take(&place->mutex, 100) != MUTEX_LEFT || place->mutex.holder != rank);
-    return ended_well(second) && mutex_try(&place->mutex, 101) == MUTEX_LEFT && place->mutex.holder == rank;
+    int good = ended_well(second) && mutex_try(&place->mutex, 101) == MUTEX_LEFT && place->mutex.holder == rank;
+    mutex_give(&place->mutex); /* this thread has it, whatever it was told, and its memory will be unmapped */
+    return good;
 }
 
 /* Two processes wake each other in turns.  Without a wake a round would last until its time is over. */
