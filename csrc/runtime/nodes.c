@@ -26,7 +26,8 @@ static int lowest_rank_here(const struct runtime *runtime)
     return rank;
 }
 
-/* Number the nodes in the order of their first ranks.  `single`: each rank of this host is a node, by its lowest rank. */
+/* Number the nodes in the order of their first ranks.  `single`: each rank of this host is a node, by its lowest
+ * rank. */
 static void divide(struct runtime *runtime, const int *hosts, const bool *single)
 {
     struct nodes *nodes = &runtime->nodes;

@@ -1,7 +1,8 @@
 /* nodes - which ranks are one node of the protocol: those of a host, which share its memory.
  *
- * Ranks of a host are divided evenly where a node may not have so many (DSM_NODE, SPACES_MAX).  The first rank of a node
- * makes what they share; the others open it.  Where one of them cannot, each rank of that host is a node of its own.
+ * Ranks of a host are divided evenly where a node may not have so many (DSM_NODE, SPACES_MAX).  The first rank of a
+ * node makes what they share; the others open it.  Where one of them cannot, each rank of that host is a node of its
+ * own.
  *
  * States: chosen (nodes_choose) -> joined (nodes_join): the range and the arena of each rank are those of its node.
  */

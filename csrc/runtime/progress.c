@@ -139,12 +139,20 @@ static void free_all(struct runtime *runtime, struct message *message)
     }
 }
 
+/* The threads that sleep beside a polling one, unless they have been told of this wake. */
+static void wake_siblings(struct runtime *runtime)
+{
+    uint32_t generation = atomic_load(&runtime->shared->generation);
+    if (runtime->sleepers && runtime->told != generation)
+        pthread_cond_broadcast(&runtime->changed);
+    runtime->told = generation;
+}
+
 static void wake_all(struct runtime *runtime)
 {
     struct node *node = runtime->node;
     atomic_fetch_add(&runtime->shared->generation, 1);
-    if (runtime->sleepers)
-        pthread_cond_broadcast(&runtime->changed);
+    wake_siblings(runtime);
     if (atomic_load(&runtime->shared->sleepers))
         futex_wake(&runtime->shared->generation, INT_MAX);
     for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
@@ -368,6 +376,7 @@ static bool await_wake(struct runtime *runtime, uint32_t asked, unsigned *spins,
     }
     if (idle)
         atomic_fetch_sub(&runtime->shared->pollers, 1);
+    wake_siblings(runtime); /* another process may have counted */
     return woken;
 }
 

@@ -102,6 +102,7 @@ struct runtime {
     unsigned waiting;          /* threads between progress_enter and progress_leave */
     unsigned asleep;           /* of these, threads in progress_sleep, which do not poll */
     unsigned sleepers;         /* threads that sleep on `changed` */
+    uint32_t told;             /* the generation that they know of */
     unsigned held;             /* locks that threads of the program hold */
     bool flush_due;            /* the node had messages to send, or threads to wake, when this process left it */
     bool postponed;            /* it had fetches that wait until MPI has finished a send */

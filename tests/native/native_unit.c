@@ -135,6 +135,7 @@ struct node *box_node(struct box *box, int rank, int size)
 {
     struct node_options options = {
         .number = rank, .spaces = 1, .ranks = (uint32_t)size, .size = size, .budget_bytes = 1 << 30};
+    box->port.rank = (uint32_t)rank;
     return node_new(&options, &box->port);
 }
 

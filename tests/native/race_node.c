@@ -3,6 +3,7 @@
  *
  *   node sleep    the child polls: a thread that waits here leaves that to it, and prints how often it slept
  *   node poll     nobody else polls: the thread goes on looking
+ *   node beside   the child counts wakes: a second thread here, which sleeps beside the first one, hears of them
  *   node wake     the child sleeps until the node wakes its threads
  *   node left     the child dies with the mutex of the node
  */
@@ -28,7 +29,7 @@
 
 enum { CHILD_RANK = 7, SECOND_NS = 1000 * 1000 * 1000 };
 
-static uint32_t lock;
+static uint32_t locks[2];
 static atomic_bool give_up;
 
 static void must(int error, const char *call)
@@ -68,6 +69,9 @@ static void be_the_other(struct shared *shared, const char *what)
         atomic_fetch_add(&shared->sleepers, 1);
         futex_wait(&shared->generation, seen, clock_now_ns() + 20 * (int64_t)SECOND_NS);
         _exit(atomic_load(&shared->generation) == seen);
+    } else if (strcmp(what, "beside") == 0) {
+        for (;; pause_ms(2))
+            atomic_fetch_add(&shared->generation, 1);
     } else if (strcmp(what, "left") == 0) {
         mutex_take(&shared->mutex, CHILD_RANK);
         kill(getpid(), SIGKILL);
@@ -92,17 +96,19 @@ static pid_t start_other(const char *what)
 static void *hold(void *ready)
 {
     uint64_t ticket = 0;
-    must(dsm_acquire(lock, "here", &ticket, -1), "acquire");
+    for (int i = 0; i < 2; i++)
+        must(dsm_acquire(locks[i], "here", &ticket, -1), "acquire");
     atomic_store((atomic_bool *)ready, true);
     while (!atomic_load(&give_up))
         pause_ms(1);
     pause_ms(300);
-    must(dsm_release(lock), "release");
+    for (int i = 0; i < 2; i++)
+        must(dsm_release(locks[i]), "release");
     return NULL;
 }
 
 /* For a second, or until it comes. */
-static void wait_for_lock(void)
+static void wait_for_lock(uint32_t lock)
 {
     uint64_t ticket = 0;
     int error = dsm_acquire(lock, "there", &ticket, 1);
@@ -116,28 +122,45 @@ static long sleeps(void)
     return usage.ru_nvcsw;
 }
 
+/* Comes while another thread polls, and prints how often it woke. */
+static void *wait_beside(void *ignored)
+{
+    (void)ignored;
+    pause_ms(200);
+    wait_for_lock(locks[1]);
+    printf("%ld\n", sleeps());
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     static struct race_shared meeting;
     static atomic_bool ready;
     const struct race_job job = {.size = 1, .shared = &meeting};
     const struct dsm_options options = {.range_bytes = 1 << 30};
-    pthread_t holder;
+    pthread_t holder, second;
     int status = 0;
     if (argc != 2)
         return 2;
     must(dsm_init(&job, &options, -1), "init");
-    must(dsm_lock_new("a lock", "", -1, &lock), "lock_new");
+    for (int i = 0; i < 2; i++)
+        must(dsm_lock_new("a lock", "", -1, &locks[i]), "lock_new");
     if (pthread_create(&holder, NULL, hold, &ready) != 0)
         must(-1, "pthread_create");
     while (!atomic_load(&ready))
         pause_ms(1);
     pid_t child = start_other(argv[1]);
     bool wakes = strcmp(argv[1], "wake") == 0;
+    bool two = strcmp(argv[1], "beside") == 0;
+    if (two && pthread_create(&second, NULL, wait_beside, NULL) != 0)
+        must(-1, "pthread_create");
     long before = sleeps();
     atomic_store(&give_up, wakes);
-    wait_for_lock();
-    printf("%ld\n", sleeps() - before);
+    wait_for_lock(locks[0]);
+    if (two)
+        pthread_join(second, NULL);
+    else
+        printf("%ld\n", sleeps() - before);
     atomic_store(&give_up, true);
     pthread_join(holder, NULL);
     if (!wakes)

@@ -170,8 +170,8 @@ static void check_addresses(struct sim *sim, const struct sim_node *home, const 
 {
     for (uint32_t i = 0; i < sim->program.slot_count; i++) {
         const struct sim_slot *other = &sim->program.slots[i];
-        bool apart = slot->offset + slot->bytes <= other->offset || other->offset + other->bytes <= slot->offset;
-        if (other == slot || other->region == 0 || apart)
+        bool separately = slot->offset + slot->bytes <= other->offset || other->offset + other->bytes <= slot->offset;
+        if (other == slot || other->region == 0 || separately)
             continue;
         if (other->truth || other->forgotten != (1u << sim->program.ranks) - 1)
             sim_fail(sim, home->number, "region %u is allocated over region %u, which ranks 0x%x have forgotten",

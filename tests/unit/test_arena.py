@@ -417,6 +417,13 @@ def test_a_waiting_process_sleeps_while_another_one_polls(node):
     assert int(slept.stdout.split()[0]) > 50 > 20 > int(looked.stdout.split()[0])
 
 
+def test_a_wake_of_another_process_reaches_threads_that_sleep_beside_the_polling_one(node):
+    """It comes every 2 ms; else such a thread looks ten times in a second."""
+    run = node("beside")
+    assert run.returncode == 0, run
+    assert int(run.stdout.split()[0]) > 50
+
+
 def test_a_wake_of_the_node_wakes_the_other_process(node):
     run = node("wake")
     assert run.returncode == 0, run
