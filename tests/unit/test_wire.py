@@ -368,7 +368,7 @@ def interval_lists(draw, nodes):
 
 
 variants = st.builds(
-    variant, first=st.integers(0, 5), nodes=st.integers(1, 6), kind=st.integers(1, 7), number0=numbers, number1=numbers,
+    variant, first=st.integers(0, 5), ranks=st.integers(1, 6), kind=st.integers(1, 7), number0=numbers, number1=numbers,
     number2=numbers, number3=numbers, what=texts, name=texts, value=texts,
 )  # fmt: skip
 arrivals = st.builds(
@@ -406,7 +406,7 @@ def test_the_root_answers_with_the_intervals_of_all(library, first, second):
         assert sent[0][2] == sent[1][2]
         down = sent[0][2]
         assert (down["class"], down["number"], down["outcome"], down["text"], down["forgotten"]) == (0, 1, 0, b"", [])
-        assert down["agreed"] == variant(first=0, nodes=3, what=b"a call")
+        assert down["agreed"] == variant(first=0, ranks=3, what=b"a call")
         assert down["intervals"] == first + second
 
 
@@ -444,7 +444,13 @@ def test_who_is_refused_hands_on_who_waits_behind(library, known):
         node.do(ENQUEUE, 0, 1)
         node.do(POLL)
         assert node.sent() == [(0, "acquire", {"lock": 0, "who": 1, "rank": 1, "trying": 1, "known": []})]
-        request = {"lock": 0, "who": 2, "rank": 2, "trying": 0, "known": [{"node": q, "stamp": s} for q, s in known.items()]}
+        request = {
+            "lock": 0,
+            "who": 2,
+            "rank": 2,
+            "trying": 0,
+            "known": [{"node": q, "stamp": s} for q, s in known.items()],
+        }
         node.receive(0, "pass", request)
         node.receive(2, "busy", {"lock": 0})
         assert node.sent() == [(0, "withdraw", {"lock": 0, "ahead": 2}), (2, "pass", request)]
@@ -868,7 +874,9 @@ def test_a_short_request_for_a_lock_is_blamed_on_its_sender(library):
     with Node(library, 1, 3) as node:
         node.meet(LOCK_NEW)
         node.meet(LOCK_NEW)
-        request = encode("acquire", 2, FAR, {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": [{"node": 0, "stamp": 5}]})
+        request = encode(
+            "acquire", 2, FAR, {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": [{"node": 0, "stamp": 5}]}
+        )
         assert re.fullmatch(malformed("acquire", 2), dies_of(node, 2, "acquire", None, data=with_size(request[:-1])))
 
 
