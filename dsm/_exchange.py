@@ -59,7 +59,8 @@ class Exchange:
     def __init__(self, runtime: Runtime, label: str, what: str) -> None:
         self._runtime = runtime
         self._label = label
-        # The bytes before say which ranks failed.  Two sets in turns: a rank writes while others still read the last one.
+        # The bytes before say which ranks failed, in two sets by turns: a rank of this host that goes on writes while
+        # others still read the last set.
         self._answer_at = -(-2 * runtime.size // PAGE_BYTES_MIN) * PAGE_BYTES_MIN
         self._turn = 0
         self._failures_at = self._answer_at + ANSWER_BYTES_MAX

@@ -514,8 +514,8 @@ FAULTS = (
     Fault(
         "protection: a fault is done though everything was made inaccessible",
         "node/access.c",
-        "    if (answer == ACCESS_DONE && page_access(node, page) < (write ? ACCESS_WRITE : ACCESS_READ)) {\n        answer",
-        "    if (false) {\n        answer",
+        " page_access(node, page) < (write ? ACCESS_WRITE : ACCESS_READ)) {\n        answer",
+        " false) {\n        answer",
         ("--edges=6", "--edges_told=0", "--pins=0"),
     ),
     Fault(
