@@ -242,7 +242,7 @@ SHAPES = (
         """,
         weak="(r0, r1) in ((1, 0), (2, 0), (2, 1))",
         racy_never=NEVER,
-        racy_reached=("r0 == 0 and r1 == 0",),
+        racy_reached=("r0 == 0 and r1 == 0", "r0 == 2 and r1 == 2"),
         racy_why="reads that nothing orders may see any of the writes, and nothing that nobody wrote",
         racy_beyond="(r0, r1) in ((1, 0), (2, 0), (2, 1))",  # a copy only ever gains writes
     ),

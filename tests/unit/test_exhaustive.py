@@ -141,7 +141,7 @@ SCOPES = {
         {(0,), (1,), (2 << 8,), (BOTH,)},
     ),
     "a collection and a lock": (lambda: a_collection(by_lock=True), 3761, 38, {(0, 1), (2, 0)}),
-    "a collection and a barrier": (lambda: a_collection(by_lock=False), 3080, 32, {(BOTH,)}),
+    "a collection and a barrier": (lambda: a_collection(by_lock=False), 3608, 32, {(BOTH,)}),
 }
 
 
