@@ -8,8 +8,8 @@ is no longer found exactly once ends the run, so that the table keeps up with th
 
 Not in the table, because no program is known that shows it: addresses that are used again while something still arrives
 there (R15).  Because the simulator cannot see them: faults in what happens at the same time as one entry into a
-node (a whole page copied over a page that another thread writes, a snapshot read twice).  There an entry is one
-instant, but for the changes of protection, and for diffs that are applied to a page in its place.
+node.  There an entry is one instant, but for the changes of protection, and for the bytes of a page that are copied,
+compared or changed in its place.
 """
 
 import argparse
@@ -38,6 +38,13 @@ class Fault(typing.NamedTuple):
 # Whole pages come over what threads may read and have written, whose sender has not seen it.
 OVERWRITING = ("--whole=2", "--refetch_bytes=4096", "--push_bytes=0", "--guess=700", "--bystanders=1000", "--nodes=3",
                "--regions=1", "--page_bytes=256", "--lock_threads=2", "--phases=4", "--open_bytes=0")  # fmt: skip
+# Nodes of several spaces, and none of the simulator's own checks of their states: the program must notice.
+SHARED = ("--spaces=0", "--check=0")
+SEALED_UNSEEN = (
+    "coherence/seal.c",
+    '    context_assert(node, !page->writers, "seal: a page is encoded that the program can write (R4)");\n',
+    "",
+)
 GUESSING = ("--guess=500", "--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
 FAULTS = (
@@ -587,6 +594,250 @@ FAULTS = (
         "coherence/fetch.c",
         "    seal_encode_deferred(node, fetch->page);\n",
         "",
+    ),
+    Fault(
+        "H1 only the space that receives a notice gives the page up",
+        "sync/notices.c",
+        "                changes_add(node, page);\n",
+        "                protection_set(node, page, ACCESS_NONE);\n",
+        SHARED,
+        (
+            (
+                "sync/notices.c",
+                '#include "protocol/coherence/changes.h"\n',
+                '#include "protocol/coherence/protection.h"\n',
+            ),
+        ),
+    ),
+    Fault(
+        "H1 one position in the log for all spaces",
+        "coherence/changes.c",
+        "    uint64_t *seen = &changes->seen[node->me];\n",
+        "    uint64_t *seen = &changes->seen[0];\n",
+        SHARED,
+    ),
+    Fault(
+        "H1 an entry of the log grows though a space has passed it",
+        "coherence/changes.c",
+        "    if (changes->count > changes->followed) {\n",
+        "    if (changes->count > 0) {\n",
+        SHARED,
+    ),
+    Fault(
+        "H1 a space that follows goes on reading a stale page",
+        "coherence/changes.c",
+        "    if (!page_valid(page))\n        return ACCESS_NONE;\n",
+        "",
+        SHARED,
+    ),
+    Fault(
+        "H1 a space that follows goes on writing a closed page",
+        "coherence/changes.c",
+        "    return page_open(page) ? ACCESS_WRITE : ACCESS_READ;\n",
+        "    return ACCESS_WRITE;\n",
+        SHARED,
+    ),
+    Fault(
+        "H2 the memory of a dropped copy is given back",
+        "sync/collection.c",
+        "    page->copy = false;\n    page->fresh = false;\n",
+        "    page->copy = false;\n    page->fresh = false;\n"
+        "    node->port->discard(node->port->context, page_offset(page), page_region(page)->page_bytes);\n",
+        SHARED,
+    ),
+    Fault(
+        "H3 a page is sealed as if no other space could write it",
+        "coherence/seal.c",
+        "    if (page->writers)\n        seal_snapshot",
+        "    if (page_access(node, page) == ACCESS_WRITE)\n        seal_snapshot",
+        SHARED,
+        (SEALED_UNSEEN,),
+    ),
+    Fault(
+        "H3 a stale page is sealed as if nobody could write it",
+        "coherence/seal.c",
+        "    if (page->writers)\n        seal_snapshot",
+        "    if (page->writers && page_valid(page))\n        seal_snapshot",
+        SHARED,
+        (SEALED_UNSEEN,),
+    ),
+    Fault(
+        "H3 the diff is encoded from the page, not from the snapshot",
+        "coherence/seal.c",
+        "changed = page_encode(page, snapshot,",
+        "changed = page_encode(page, node->port->view + page_offset(page),",
+        SHARED,
+    ),
+    Fault(
+        "H3 the page is sent, not the snapshot",
+        "coherence/serve.c",
+        "snapshot ? page->twin : node->port->view + page_offset(page);",
+        "node->port->view + page_offset(page);",
+        (*SHARED, "--whole=2"),
+    ),
+    Fault(
+        "H3 the twin is a second copy of the page",
+        "coherence/seal.c",
+        "    page->twin = snapshot;\n",
+        "    live_copy(snapshot, node->port->view + page_offset(page), bytes);\n    page->twin = snapshot;\n",
+        SHARED,
+    ),
+    Fault(
+        "H3 a stale page is not inspected",
+        "coherence/preopened.c",
+        "        if (page_inspected(page))\n            inspect(",
+        "        if (page_inspected(page) && page_valid(page))\n            inspect(",
+        SHARED,
+    ),
+    Fault(
+        "H3 found changed by a seal, and not noticed",
+        "coherence/seal.c",
+        "    if (page_inspected(page) && preopened_changed(node, page))\n",
+        "    if (page_inspected(page) && preopened_changed(node, page) && node->size < 0)\n",
+        SHARED,
+    ),
+    Fault(
+        "H3 a page that lags is closed though some space may write it",
+        "coherence/preopened.c",
+        "    else if (lags)\n        shut(",
+        "    else if (lags && page->mode == PAGE_PREOPENED)\n        shut(",
+        SHARED,
+        (
+            (
+                "coherence/preopened.c",
+                '    context_assert(node, !page->writers, "preopened: a page is closed that some space can write");\n',
+                "",
+            ),
+        ),
+    ),
+    Fault(
+        "H4 a whole page is copied over what is being written",
+        "coherence/install.c",
+        "    diff_apply_under(node->port->view + page_offset(page), page->twin, body, bytes);\n",
+        "    unsigned char *own = pool_take(&node->pool, room), *view = node->port->view + page_offset(page);\n"
+        "    uint64_t own_bytes = diff_encode(view, page->twin, page_bytes, page_bytes, own);\n"
+        "    diff_apply(view, own, 0);\n"  # where threads go on
+        "    memcpy(view, base, page_bytes);\n"
+        "    diff_apply(view, own, own_bytes);\n"
+        "    pool_give(&node->pool, own, room);\n",
+        (*SHARED, "--bystanders=1000", "--whole=2"),
+    ),
+    Fault(
+        "H4 own sealed writes go on top when the page is in its place",
+        "coherence/install.c",
+        "        put_own(page, built, known);\n"
+        "        if (page->twin)\n            merge(node, page, built);\n"
+        "        else\n            memcpy(view, built, page_bytes);\n",
+        "        if (page->twin)\n            merge(node, page, built);\n"
+        "        else\n            memcpy(view, built, page_bytes);\n"
+        "        put_own(page, view, known);\n"
+        "        if (page->twin)\n            put_own(page, page->twin, known);\n",
+        SHARED,
+    ),
+    Fault(
+        "H5 what was written and is closed by now is dropped",
+        "sync/collection.c",
+        "node->number || page->writers || page_inspected(page);\n",
+        "node->number || page->writers;\n",
+        (*SHARED, "--collect=30"),
+    ),
+    Fault(
+        "H5 what some space may write is dropped",
+        "sync/collection.c",
+        "node->number || page->writers || page_inspected(page);\n",
+        "node->number || page_inspected(page);\n",
+        (*SHARED, "--collect=30"),
+    ),
+    Fault(
+        "H5 a new snapshot for everybody who asks",
+        "coherence/seal.c",
+        "    return context_silent(node) && page_inspected(page);\n",
+        "    return context_silent(node) && page_inspected(page) && node->size < 0;\n",
+        (*SHARED, "--collect=30"),
+    ),
+    Fault(
+        "H5 threads arrive while a notice is owed",
+        "sync/meeting.c",
+        "    meeting->withheld = which == MEETING_THREADS && preopened_owing(node);\n",
+        "    meeting->withheld = false;\n",
+        (*SHARED, "--collect=30"),
+    ),
+    Fault(
+        "H5 grants that had to wait are forgotten",
+        "sync/collection.c",
+        "    meeting_resume(node);\n    lock_resume(node);\n",
+        "    meeting_resume(node);\n",
+        (*SHARED, "--collect=30"),
+    ),
+    Fault(
+        "H5 silent from the departure on, not from the arrival",
+        "base/context.h",
+        "    return node->collection.phase >= COLLECTION_CUTTING;\n",
+        "    return node->collection.phase >= COLLECTION_VALIDATING;\n",
+        (*SHARED, "--collect=30"),
+    ),
+    Fault(
+        "H5 what other spaces can write is not exclusive after a collection",
+        "sync/collection.c",
+        "    if (page->writers)\n        page->mode = PAGE_OPEN;",
+        "    if (page_access(node, page) == ACCESS_WRITE)\n        page->mode = PAGE_OPEN;",
+        ("--spaces=0", "--collect=30"),
+    ),
+    Fault(
+        "H6 the node arrives with the first of its spaces",
+        "sync/meeting.c",
+        "    if (meeting->joined != all)\n        return;\n",
+        "    if (meeting->joined != me)\n        return;\n",
+        SHARED,
+    ),
+    Fault(
+        "H6 one space of the node departs",
+        "sync/meeting.c",
+        "    meeting->leaving = which == MEETING_COLLECTION ? 0 : context_spaces(node);\n",
+        "    meeting->leaving = which == MEETING_COLLECTION ? 0 : (uint64_t)1 << node->me;\n",
+        SHARED,
+    ),
+    Fault(
+        "H6 of a node's ballots the last one counts",
+        "sync/meeting.c",
+        "        ballot_merge(&tally, &others);\n",
+        "",
+        (*SHARED, "--changes=1000"),
+    ),
+    Fault(
+        "H6 addresses are used again that one space has forgotten",
+        "sync/meeting.c",
+        "grave->forgotten == context_spaces(node)",
+        "grave->forgotten",
+        (*SHARED, "--changes=1000", "--phases=8"),
+    ),
+    Fault(
+        "H6 an array is freed for one space",
+        "node/departure.c",
+        "    changes_add_region(node, region->id);\n    region_remove",
+        "    region_remove",
+        ("--spaces=0", "--changes=1000", "--phases=8"),
+    ),
+    Fault(
+        "H9 an acquire returns before what is pinned is up to date",
+        "node/access.c",
+        "            valid = false;\n            if (!page_fetch(pin->page)",
+        "            if (!page_fetch(pin->page)",
+        (*SHARED, "--pins=300"),
+    ),
+    Fault(
+        "H9 what is pinned for writing is protected when it is sealed",
+        "coherence/seal.c",
+        " && !frozen(node, page) &&\n           !pin_find(node, page);\n",
+        " && !frozen(node, page);\n",
+        (*SHARED, "--pins=300"),
+    ),
+    Fault(
+        "H9 a page that one space pins is passed over by all",
+        "coherence/pin.c",
+        "    while (pin && pin->space != node->me)\n        pin = pin->other;\n",
+        "",
+        (*SHARED, "--pins=300"),
     ),
     Fault(
         "diff: the last block is not looked at",
