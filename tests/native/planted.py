@@ -638,6 +638,21 @@ FAULTS = (
         SHARED,
     ),
     Fault(
+        "H1 a space that was overtaken follows what is left of the log",
+        "coherence/changes.c",
+        "    if (overtaken(changes, node->me))\n        follow_all(node);\n    else\n        for",
+        "    for",
+        (*SHARED, "--changes_kept=4"),
+    ),
+    Fault(
+        "H1 a space that was overtaken goes on reading freed arrays",
+        "coherence/changes.c",
+        "    for (uint32_t i = 0; i < node->regions->grave_count; i++)\n"
+        "        follow_grave(node, &node->regions->graves[i]);\n    for",
+        "    for",
+        ("--spaces=0", "--changes=1000", "--phases=8", "--changes_kept=4"),
+    ),
+    Fault(
         "H2 the memory of a dropped copy is given back",
         "sync/collection.c",
         "    page->copy = false;\n    page->fresh = false;\n",

@@ -208,6 +208,7 @@ static void set_up_node(struct sim *sim, int number)
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,
                    .preopen_permille = (uint32_t)knobs->preopen,
                    .guess_permille = (uint32_t)knobs->guess,
+                   .changes_kept = (uint32_t)knobs->changes_kept,
                    .random_state = (uint32_t)sim_random_next(&sim->random) | 1,
                    .check_all = knobs->check == 2},
     };

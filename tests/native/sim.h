@@ -56,21 +56,22 @@ struct sim_knobs {
     int64_t stalls;          /* permille of the steps that stall a channel or a thread for a while */
     int64_t disorder;        /* permille of the messages that may overtake earlier ones of their channel */
     int64_t bystanders;      /* permille of the changes of protection that others use to read and write */
-    int64_t torn;       /* permille of the pieces in which pages are copied, compared and changed after which others
+    int64_t torn;         /* permille of the pieces in which pages are copied, compared and changed after which others
                                 read or write some of their bytes */
-    int64_t any_space;  /* 1: a message goes to any space of its node; 0: to the first (if decided: to the last) */
-    int64_t slow;       /* permille of the spaces that seldom look for messages */
-    int64_t edges;      /* mappings that the simulated kernel has room for in each space; 0: plenty */
-    int64_t edges_told; /* 1: the port names that limit, 0: protection just fails */
-    int64_t tries;      /* permille of the critical sections that only try to enter; as many are impatient */
-    int64_t pins;       /* permille of the operations that pin something first */
-    int64_t changes;    /* permille of the phases that allocate, free, or disagree at their end */
-    int64_t counters;   /* 0 to 3 */
-    int64_t races;      /* permille of the lasting cells that any thread reads and writes, as it likes */
-    int64_t values;     /* number of different values written, 2 to 255 */
-    int64_t damage;     /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
-    int64_t check;      /* 0: at the end, 1: at times, 2: after every step */
-    int64_t steps_max;  /* an endless run is a failure */
+    int64_t changes_kept; /* entries in a node's log of changes; 0: as in production */
+    int64_t any_space;    /* 1: a message goes to any space of its node; 0: to the first (if decided: to the last) */
+    int64_t slow;         /* permille of the spaces that seldom look for messages */
+    int64_t edges;        /* mappings that the simulated kernel has room for in each space; 0: plenty */
+    int64_t edges_told;   /* 1: the port names that limit, 0: protection just fails */
+    int64_t tries;        /* permille of the critical sections that only try to enter; as many are impatient */
+    int64_t pins;         /* permille of the operations that pin something first */
+    int64_t changes;      /* permille of the phases that allocate, free, or disagree at their end */
+    int64_t counters;     /* 0 to 3 */
+    int64_t races;        /* permille of the lasting cells that any thread reads and writes, as it likes */
+    int64_t values;       /* number of different values written, 2 to 255 */
+    int64_t damage;       /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
+    int64_t check;        /* 0: at the end, 1: at times, 2: after every step */
+    int64_t steps_max;    /* an endless run is a failure */
 };
 
 /* Sums over runs. */

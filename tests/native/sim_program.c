@@ -23,10 +23,10 @@ static const struct {
     KNOB(lock_threads),  KNOB(prefetch),   KNOB(collect),    KNOB(budget_bytes), KNOB(readahead_bytes),
     KNOB(refetch_bytes), KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),        KNOB(whole),
     KNOB(bulk),          KNOB(eager),      KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),
-    KNOB(stalls),        KNOB(disorder),   KNOB(bystanders), KNOB(torn),         KNOB(any_space),
-    KNOB(slow),          KNOB(edges),      KNOB(edges_told), KNOB(tries),        KNOB(pins),
-    KNOB(changes),       KNOB(counters),   KNOB(races),      KNOB(values),       KNOB(damage),
-    KNOB(check),         KNOB(steps_max),
+    KNOB(stalls),        KNOB(disorder),   KNOB(bystanders), KNOB(torn),         KNOB(changes_kept),
+    KNOB(any_space),     KNOB(slow),       KNOB(edges),      KNOB(edges_told),   KNOB(tries),
+    KNOB(pins),          KNOB(changes),    KNOB(counters),   KNOB(races),        KNOB(values),
+    KNOB(damage),        KNOB(check),      KNOB(steps_max),
 #undef KNOB
 };
 
@@ -97,6 +97,7 @@ static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
     CHOOSE(spaces, 1, 1, 1, 1, 2, 2, 3, 0);
     bool several = knobs->spaces != 1;
     CHOOSE(torn, 0, several * 200, several * 700);
+    CHOOSE(changes_kept, 0, several * 4, several * 30);
     CHOOSE(any_space, 0, several);
     CHOOSE(slow, 0, several * 200, several * 500);
 }

@@ -19,6 +19,7 @@ struct policy {
     uint32_t stay_open_permille;                                        /* serve a page and leave it open (R10) */
     uint32_t preopen_permille;                                          /* open a page before it is written (R10) */
     uint32_t guess_permille;                                            /* predict something of a page without ground */
+    uint32_t changes_kept;                                              /* entries in the log of changes; 0: as usual */
     uint32_t random_state;
     bool check_all;      /* check_node after each step */
     bool check_meetings; /* and after each departure of threads */

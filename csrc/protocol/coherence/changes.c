@@ -8,14 +8,16 @@
 
 static struct change *change_at(const struct changes *changes, uint64_t position)
 {
-    return &changes->log[position % CHANGES_KEPT];
+    return &changes->log[position % changes->kept];
 }
 
 static void append(struct node *node, struct change change)
 {
     struct changes *changes = node->changes;
-    if (!changes->log)
-        changes->log = pool_take_persistent(&node->pool, CHANGES_KEPT * sizeof *changes->log);
+    if (!changes->log) {
+        changes->kept = node->policy.changes_kept ? node->policy.changes_kept : CHANGES_KEPT;
+        changes->log = pool_take_persistent(&node->pool, changes->kept * sizeof *changes->log);
+    }
     *change_at(changes, changes->count++) = change;
 }
 
@@ -102,7 +104,7 @@ static void follow_all(struct node *node)
 
 static bool overtaken(const struct changes *changes, uint32_t space)
 {
-    return changes->count - changes->seen[space] > CHANGES_KEPT;
+    return changes->count - changes->seen[space] > changes->kept;
 }
 
 void changes_follow(struct node *node)

@@ -26,7 +26,8 @@ struct change {
 };
 
 struct changes {
-    struct change *log;        /* the last CHANGES_KEPT of them, or NULL: none yet */
+    struct change *log;        /* the last ones, or NULL: none yet */
+    uint64_t kept;             /* how many the log holds: CHANGES_KEPT, or fewer */
     uint64_t count;            /* changes so far */
     uint64_t followed;         /* the furthest that some space has followed */
     uint64_t seen[SPACES_MAX]; /* how far each has */

@@ -163,7 +163,7 @@ void node_free(struct node *node)
     give_array(node, node->counters->items, node->counters->capacity, sizeof *node->counters->items);
     give_array(node, node->writes->dirty, node->writes->dirty_capacity, sizeof(struct page *));
     if (node->changes->log)
-        pool_give_persistent(&node->pool, node->changes->log, CHANGES_KEPT * sizeof *node->changes->log);
+        pool_give_persistent(&node->pool, node->changes->log, node->changes->kept * sizeof *node->changes->log);
     give_array(node, node->preopened->pages, node->preopened->capacity, sizeof(struct page *));
     give_array(node, node->updates->pages, node->updates->capacity, sizeof(struct page *));
     pool_give(&node->pool, node->stats, node->spaces * sizeof *node->stats);
