@@ -92,9 +92,9 @@ class Translated:
         """Run schedules drawn by seed."""
         return Counter(self.outcome(self.simulated.run(seed, **knobs)) for seed in seeds)
 
-    def explore(self, decisions: int) -> tuple[int, Counter[tuple]]:
+    def explore(self, decisions: int, **knobs: int) -> tuple[int, Counter[tuple]]:
         """Run all schedules that differ in so many decisions, 0: all there are; returns their number and outcomes."""
-        found = self.simulated.explore(limit=SCHEDULES_MAX, depth=decisions)
+        found = self.simulated.explore(limit=SCHEDULES_MAX, depth=decisions, **knobs)
         if found.limited:
             raise ValueError(f"{self.program.name}: more than {SCHEDULES_MAX} schedules")
         counts: Counter[tuple] = Counter()

@@ -13,7 +13,7 @@ from litmus.scope import SCOPE
 from native import simulator
 
 DEEPER = int(os.environ.get("DSM_TEST_DEPTH", "0"))
-SHARED_SEEDS = 10 << DEEPER
+SHARED_SEEDS, SHARED_DECISIONS = 10 << DEEPER, 4 + DEEPER  # for each way to share hosts
 SEEDS = 100 << DEEPER  # for shapes; three times as many for programs that are made for one rule
 
 every_program = pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
@@ -121,7 +121,8 @@ def test_outcomes_of_nodes_that_share_hosts(program):
     for home in in_simulator.homes(program)[:-1]:
         for placement in program.placements:
             translated = in_simulator.Translated(program, placement, home)
-            counts = translated.sample(range(SHARED_SEEDS))
+            _, counts = translated.explore(SHARED_DECISIONS, any_space=1)
+            counts += translated.sample(range(SHARED_SEEDS))
             wrong = counts.keys() - promise.outcomes(program, translated.width)
             assert not wrong, f"{placement}, {home}, {program.registers}: {counts}; because {program.why}"
 
