@@ -59,7 +59,7 @@ struct sim_knobs {
     int64_t torn;         /* permille of the pieces in which pages are copied, compared and changed after which others
                                 read or write some of their bytes */
     int64_t changes_kept; /* entries in a node's log of changes; 0: as in production */
-    int64_t any_space;    /* 1: a message goes to any space of its node; 0: to the first (if decided: to the last) */
+    int64_t any_space;    /* where what no space waits for goes; 0: the first space, 1: any (if decided: the last) */
     int64_t slow;         /* permille of the spaces that seldom look for messages */
     int64_t edges;        /* mappings that the simulated kernel has room for in each space; 0: plenty */
     int64_t edges_told;   /* 1: the port names that limit, 0: protection just fails */

@@ -40,13 +40,18 @@ static struct parcel *parcel_new(const struct message *message)
     return parcel;
 }
 
-/* The space of the receiver that it is for. */
-static uint32_t endpoint(struct sim *sim, int to)
+/* The space of the receiver that it is for: one that waits for an answer, or any. */
+static uint32_t endpoint(struct sim *sim, int from, const struct message *message)
 {
-    uint32_t spaces = sim->nodes[to].space_count;
-    if (spaces == 1 || !sim->knobs.any_space)
+    const struct sim_node *to = &sim->nodes[message->peer];
+    if (message->rank != RANK_ANY) {
+        if (message->rank < 0 || message->rank >= sim->program.ranks || sim->spaces[message->rank].home != to)
+            sim_fail(sim, from, "message to rank %d, which is not of node %d", message->rank, message->peer);
+        return sim->spaces[message->rank].number;
+    }
+    if (to->space_count == 1 || !sim->knobs.any_space)
         return 0;
-    return sim->steered ? spaces - 1 : sim_random_below(&sim->random, spaces);
+    return sim->steered ? to->space_count - 1 : sim_random_below(&sim->random, to->space_count);
 }
 
 bool sim_channel_is_slow(const struct sim *sim, int index)
@@ -67,7 +72,7 @@ static bool channel_put(struct sim *sim, int from, struct message *message)
     struct channel *channel = sim_channel(sim, from, to);
     struct parcel *parcel = parcel_new(message);
     parcel->sender = sim->nodes[from].node->me;
-    parcel->space = endpoint(sim, to);
+    parcel->space = endpoint(sim, from, message);
     if (!channel->head) {
         channel->tail = &channel->head;
         channel->active_at = sim->active_count;
@@ -204,9 +209,10 @@ static void damage(struct sim *sim, struct parcel *parcel)
 static struct message *wrap(struct sim_node *home, int from, const struct parcel *parcel)
 {
     struct pool *pool = &home->node->pool;
+    const struct sim_space *sender = &home->sim->nodes[from].spaces[parcel->sender];
     void *wire = pool_take_persistent(pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
-    return message_wrap(pool, from, from, wire, parcel->bytes);
+    return message_wrap(pool, from, sender->rank, wire, parcel->bytes);
 }
 
 /* The wire of a message has come that has more behind it. */

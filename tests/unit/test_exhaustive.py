@@ -129,8 +129,8 @@ SCOPES = {
     ),
     "a write beside a lock, 2 spaces and a node": (
         lambda: a_write_beside(last=False),
-        25704,
-        36,
+        26424,
+        37,
         {(0, 0, 1), (0, 1, 1), (0, 3, 1), (3, 0, 0), (3, 1, 0), (3, 3, 0)},
     ),
     "2 pages and a barrier": (lambda: two_writers(by_lock=False, straddling=True), 192, 26, {(BOTH,)}),
