@@ -18,10 +18,11 @@
  *
  * The oracle: in a race-free program every read returns the latest write in the order of the schedule, which is the order
  * of real time.  A peek returns the value of some write, or the initial one, that no other write followed before the peek;
- * both "followed" and "before" mean happens-before, which releases, acquires and meetings carry from node to node.  A write is
- * also before all that the threads of its node do after it, in whatever space: they share its memory.  Racy writes of one byte all differ: a write of what is there already leaves
- * no difference, and is none for this protocol.  Locks are exclusive, counters exact, a try of a free lock succeeds, nothing
- * deadlocks, no value is lost that somebody may still want, and at the end all memory is given back.
+ * both "followed" and "before" mean happens-before, which releases, acquires and meetings carry from node to node.  A
+ * write is also before all that the threads of its node do after it, in whatever space: they share its memory.  Racy writes
+ * of one byte all differ: a write of what is there already leaves no difference, and is none for this protocol.  Locks are
+ * exclusive, counters exact, a try of a free lock succeeds, nothing deadlocks, no value is lost that somebody may still
+ * want, and at the end all memory is given back.
  */
 #ifndef TESTS_NATIVE_SIM_H
 #define TESTS_NATIVE_SIM_H
@@ -150,9 +151,9 @@ struct sim_observation {
     uint64_t value;
 };
 
-/* A program whose main threads, one per rank, do nothing yet.  `spaces`: how many each node has, or NULL: one.  Regions, locks and counters are made before the threads
- * begin; when all have ended, the nodes meet and finalize.  Every function below that returns an int returns the index of
- * what it made, or -1: there is no room for it, or nothing of that index. */
+/* A program whose main threads, one per rank, do nothing yet.  `spaces`: how many each node has, or NULL: one.  Regions,
+ * locks and counters are made before the threads begin; when all have ended, the nodes meet and finalize.  Every function
+ * below that returns an int returns the index of what it made, or -1: there is no room for it, or nothing of that index. */
 struct sim_program *sim_program_new(int nodes, const int *spaces);
 void sim_program_delete(struct sim_program *program);
 int sim_program_slot(struct sim_program *program, uint64_t bytes, uint64_t page_bytes);
