@@ -547,20 +547,6 @@ FAULTS = (
         GUESSING,
     ),
     Fault(
-        "R9 a page that a notice closes is cut before the kernel is told",
-        "coherence/push.c",
-        "            protection_flush(node); /* a notice",
-        "            (void)0;   /* a notice",
-        (*GUESSING, "--bystanders=1000"),
-    ),
-    Fault(
-        "R9 pages that come are not waited for",
-        "node/access.c",
-        "    bool valid = update_done(node);\n",
-        "    bool valid = true;\n",
-        GUESSING,
-    ),
-    Fault(
         "R10 what was opened early is not looked at", "sync/release.c", "    preopened_inspect(node);\n", "", GUESSING
     ),
     Fault(

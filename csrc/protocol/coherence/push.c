@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "protocol/coherence/protection.h"
 #include "protocol/coherence/seal.h"
 #include "protocol/coherence/wire.h"
 #include "protocol/coherence/writes.h"
@@ -40,12 +39,10 @@ void push_encode(struct node *node, node_id to)
         context_assert(node, !history->encoded, "push: a page is encoded for two pushes");
         context_assert(node, !page->arriving, "push: a page is encoded while it arrives");
         history->encoded = true;
-        if (page_open(page)) {
+        if (page_open(page))
             seal_open(node, page);
-        } else {
-            protection_flush(node); /* a notice of the same message may have closed it: the kernel is told first */
+        else
             seal_page(node, page, false);
-        }
     }
 }
 
