@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dsm import _leftovers, _preload
+from dsm import _leftovers, _preload, _settings
 from dsm._errors import DSMError
 from dsm._mpi import PROCESS_OF_RANK, family, short
 
@@ -206,6 +206,7 @@ def plan(
     hostfile: str | None = None,
     extra: Sequence[str] = (),
     oversubscribe: bool | None = None,
+    node: str | None = None,
     mpiexec: str | None = None,
     mpi: LoadedMPI | None = None,
     environ: Mapping[str, str] | None = None,
@@ -224,6 +225,8 @@ def plan(
         More options for mpiexec.  They replace defaults of dsm.
     oversubscribe : bool, optional
         Whether more ranks than cores run on a host.  Default: found out, but for this host only.
+    node : str, optional
+        The ranks that are one node: ``DSM_NODE`` of all ranks.  Default: that of the environment.
     mpiexec : str, optional
         The mpiexec to use.  Default: the one that belongs to `mpi`.
     mpi : LoadedMPI, optional
@@ -244,6 +247,8 @@ def plan(
     preload = _preload.setting(env)
     if preload is not None:  # includes the libraries that the user has there
         missing.append(Default(_preload.VARIABLE, preload, "for threads that block all signals"))
+    if node is not None:
+        missing.append(Default("DSM_NODE", node, "--node"))
     env |= {default.name: default.value for default in missing}
     words, settings = [mpiexec], []
     if family(mpi.library) == "Open MPI":
@@ -309,7 +314,7 @@ def rank_command(program: Sequence[str], python_options: Sequence[str] = ()) -> 
     return list(program)
 
 
-_WITH_VALUE = ("-n", "-np", "--ranks", "--hosts", "--host", "--hostfile", "--mpiexec", "--mpi-args")
+_WITH_VALUE = ("-n", "-np", "--ranks", "--hosts", "--host", "--hostfile", "--node", "--mpiexec", "--mpi-args")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -325,6 +330,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-n", "-np", "--ranks", type=int, default=cores(), help="processes (default: one per core)")
     parser.add_argument("--hosts", "--host", help="hosts, separated by commas")
     parser.add_argument("--hostfile", help="file of hosts, in the format of the MPI: see hostfile.example")
+    parser.add_argument(
+        "--node",
+        metavar=f"{'|'.join(_settings.NODE)}|N",
+        help="ranks that are one node and share memory as hardware does: those of a host, each by itself, or N of a "
+        f"host (default: DSM_NODE, then {_settings.NODE_DEFAULT})",
+    )
     parser.add_argument("--mpi-args", default="", metavar="'ARGS'", help="more options for mpiexec, in one word")
     parser.add_argument("--mpiexec", help="use this mpiexec, of whatever MPI")
     parser.add_argument(
@@ -391,6 +402,11 @@ def run(arguments: Sequence[str]) -> int:
         raise DSMError("dsm run: --hosts and --hostfile exclude each other")
     if options.hostfile and not os.path.isfile(options.hostfile):
         raise DSMError(f"dsm run: there is no host file {options.hostfile!r}")
+    if options.node is not None:
+        try:
+            _settings.node_checked(options.node, "--node")
+        except ValueError as error:
+            raise DSMError(f"dsm run: {error}") from error
     made = plan(
         options.ranks,
         rank_command(words.program, words.python),
@@ -398,6 +414,7 @@ def run(arguments: Sequence[str]) -> int:
         hostfile=options.hostfile,
         extra=shlex.split(options.mpi_args),
         oversubscribe=options.oversubscribe,
+        node=options.node,
         mpiexec=options.mpiexec,
     )
     if made.settings:

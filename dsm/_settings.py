@@ -104,6 +104,15 @@ def progress_checked(value: object, source: str) -> str:
     return str(value)
 
 
+def node_checked(value: str, source: str) -> int:
+    """Return how many ranks of a host are one node at most, 0 for all of them, or raise ValueError.  Local."""
+    if value in NODE:
+        return NODE.index(value)
+    if value.isascii() and value.isdecimal() and 1 <= int(value) <= _INT32_MAX:
+        return int(value)
+    raise ValueError(f"{source} must be {', '.join(NODE)} or a number of ranks of a host, not {value!r}")
+
+
 def settings(
     page_size: int | None = None, progress: str | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
@@ -145,7 +154,7 @@ def settings(
         range_bytes=_bytes(environ, "DSM_RANGE_BYTES", 0),
         chaos_seed=_whole(environ, "DSM_CHAOS", 0),
         without=_bits(environ, "DSM_WITHOUT", WITHOUT),
-        node=_node(environ),
+        node=node_checked(environ.get("DSM_NODE", "").strip() or NODE_DEFAULT, "DSM_NODE"),
     )
 
 
@@ -169,16 +178,6 @@ def _bytes(environ: Mapping[str, str], name: str, default: int) -> int:
         limit = "" if count is None else " below 8 EiB"
         raise ValueError(f"{name} must be a number of bytes{limit}, as in 65536, 64k, 1M or 2G, not {text!r}")
     return count
-
-
-def _node(environ: Mapping[str, str]) -> int:
-    """Return how many ranks of a host are one node at most; 0: all of them.  Local."""
-    text = environ.get("DSM_NODE", "").strip() or NODE_DEFAULT
-    if text in NODE:
-        return NODE.index(text)
-    if text.isascii() and text.isdecimal() and 1 <= int(text) <= _INT32_MAX:
-        return int(text)
-    raise ValueError(f"DSM_NODE must be {', '.join(NODE)} or a number of ranks, not {text!r}")
 
 
 def _bits(environ: Mapping[str, str], name: str, words: Mapping[str, int]) -> int:

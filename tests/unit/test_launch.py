@@ -106,6 +106,17 @@ def test_all_that_is_set_is_said_with_its_reason():
     assert given.settings == []
 
 
+@pytest.mark.usefixtures("two_cores", "user")
+def test_a_node_is_said_to_all_ranks():
+    made = plan(4, OPEN_MPI, {"DSM_NODE": "rank"}, node="2", hosts="a,b")
+    assert made.environ["DSM_NODE"] == "2"
+    assert "-x DSM_NODE" in " ".join(made.words)
+    assert "DSM_NODE=2 (--node)" in made.settings
+    made = plan(4, OPEN_MPI, {"DSM_NODE": "host"})
+    assert made.environ["DSM_NODE"] == "host"
+    assert "DSM_NODE" not in "".join(made.settings)
+
+
 @pytest.mark.parametrize(("uid", "expected"), [(0, True), (1000, False)])
 def test_open_mpi_runs_as_root_only_for_root(monkeypatch, uid, expected):
     monkeypatch.setattr(os, "geteuid", lambda: uid)
@@ -296,6 +307,8 @@ def test_a_program_that_is_not_there(words, text):
         (["run", "--hostfile", "no-such-file", "env"], "no host file"),
         (["run", "--hosts", "a", "--hostfile", "b", "env"], "exclude each other"),
         (["run", "no_such_file.py"], "no file"),
+        (["run", "--node", "0", "env"], "--node must be host, rank or a number of ranks of a host, not '0'"),
+        (["run", "--node=core", "env"], "not 'core'"),
         (["run", "-z", "env"], "-z is not an option of dsm run or of python"),
     ],
 )
