@@ -129,10 +129,11 @@ int dsm_finalize(bool at_exit, double slice_s);
  * hundred).  Collective. */
 void dsm_end(void);
 
-bool dsm_active(void);         /* started and not finalized */
-uint64_t dsm_job(void);        /* drawn by chance at the start, the same on all ranks */
-uint32_t dsm_nodes(void);      /* nodes of the job: ranks of a host that share its memory; 0: not started */
-int32_t dsm_node_of(int rank); /* the node of a rank, from 0 */
+bool dsm_active(void);          /* started and not finalized */
+uint64_t dsm_job(void);         /* drawn by chance at the start, the same on all ranks */
+uint32_t dsm_nodes(void);       /* nodes of the job: ranks of a host that share its memory; 0: not started */
+int32_t dsm_node_of(int rank);  /* the node of a rank, from 0 */
+const char *dsm_node_why(void); /* why ranks of this host are nodes of their own; "": they are not, or are to be */
 const char *dsm_last_error(void);
 const char *dsm_error_name(int error);
 

@@ -53,6 +53,30 @@ except BaseException as error:
 print(json.dumps(report))
 """
 
+# argv[1] as above.  Rank 0 speaks: on one host no other rank knows more.
+_SHARE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import dsm
+dsm.init()
+found = dsm.stats()
+if dsm.rank() == 0:
+    print(json.dumps({"nodes": len(found.nodes), "apart": found.apart}))
+"""
+# What machine/share.c says, and the remedy.
+_APART = {
+    "pid namespace": "start all ranks of a host in one container, or let the containers share a pid namespace (`docker "
+    "run --pid=host`).",
+    "user namespace": "start all ranks of a host in one container: `apptainer instance start`, then `apptainer exec "
+    "instance://NAME`, or `apptainer exec --sharens`.",
+    "belongs to user": "start all ranks as one user.",
+    "not dumpable": "let python have no setuid bit and no file capabilities (`getcap`); in a container `docker run "
+    "--cap-add SYS_PTRACE`; AppArmor and SELinux must allow a process to read others of its user (ptrace).",
+    "hidepid": "mount /proc, as root `mount -o remount,hidepid=0 /proc`, or with `gid=` of a group of the user.",
+    "network namespace": "let the containers share a network namespace (`docker run --network=host`).",
+    "abstract unix socket": "allow unix sockets: a sandbox or seccomp forbids them here.",
+}
+
 _COUNT_RANKS = "from mpi4py import MPI; print('ranks', MPI.COMM_WORLD.Get_size())"
 
 
@@ -159,6 +183,7 @@ def _in_force() -> list[tuple[str, str]]:
     rows = [
         ("page size", f"{now.page_bytes} bytes, from {size_from}"),
         ("progress", f"{now.progress}, from {'DSM_PROGRESS' if os.environ.get('DSM_PROGRESS') else 'the default'}"),
+        ("node", f"{_node_words(now.node)}, from {'DSM_NODE' if os.environ.get('DSM_NODE') else 'the default'}"),
         ("watchdog", f"after {now.watchdog_s:g} s" if now.watchdog_s else "off"),
         ("checks, statistics, trace", f"{now.check}, {'on' if now.stats else 'off'}, {now.trace or 'off'}"),
     ]
@@ -168,6 +193,11 @@ def _in_force() -> list[tuple[str, str]]:
     if unknown:
         rows.append(("not known to dsm", " ".join(unknown)))
     return rows
+
+
+def _node_words(node: int) -> str:
+    words = {0: "all ranks of a host", 1: "each rank by itself"}
+    return words.get(node, f"{node} ranks of a host")
 
 
 def check_core() -> list[Check]:
@@ -218,6 +248,36 @@ def check_launcher() -> list[Check]:
         found, wrong = "no answer", f"mpiexec did not end within {_PROBE_S} s: {' '.join(words)}"
     checks.append(Check(FAIL if wrong else OK, "two ranks see each other", found, wrong))
     return checks
+
+
+def _two_ranks_as_a_node() -> tuple[int, str]:
+    """Start two ranks that are to be one node; return the number of nodes (0: no answer) and the reason.  Local."""
+    try:
+        folder = str(Path(__file__).resolve().parents[1])
+        words, environ = _launch.command(2, [sys.executable, "-P", "-c", _SHARE, folder], node="host")
+        tried = subprocess.run(
+            words, env=environ, capture_output=True, text=True, check=False, timeout=_PROBE_S, stdin=subprocess.DEVNULL
+        )
+    except (DSMError, subprocess.TimeoutExpired) as error:
+        return 0, str(error)
+    for line in tried.stdout.splitlines():
+        if line.startswith('{"nodes"'):  # an MPI may print more
+            found = json.loads(line)
+            return found["nodes"], found["apart"]
+    return 0, (tried.stderr.strip().splitlines() or ["no message"])[-1]
+
+
+def check_nodes() -> list[Check]:
+    """Check that ranks of this host can be one node, and share memory.  Local."""
+    name = "ranks of a host share memory"
+    nodes, why = _two_ranks_as_a_node()
+    if nodes == 1:
+        return [Check(OK, name, "two ranks here can be one node")]
+    if nodes == 0:
+        return [Check(FAIL, name, "no answer of two ranks", why)]
+    remedies = [remedy for words, remedy in _APART.items() if words in why]
+    remedy = "each rank keeps copies of all that it reads, and programs are slower. Any of these helps: "
+    return [Check(ADVICE, name, f"no: {why}", remedy + (" Or ".join(remedies) or "see the reason."))]
 
 
 def check_oversubscription() -> list[Check]:
@@ -411,6 +471,7 @@ def check_environment() -> list[Check]:
 CHECKS: tuple[Callable[[], list[Check]], ...] = (
     check_core,
     check_launcher,
+    check_nodes,
     check_oversubscription,
     check_library_threads,
     check_map_count,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dsm import _lock, _regions, _runtime
+from dsm import _lock, _nodes, _regions, _runtime
 from dsm._runtime import Runtime
 
 
@@ -19,6 +19,10 @@ class Stats(Mapping[str, int]):
     ----------
     rank, size : int
         The rank that counted, and the number of ranks.
+    nodes : tuple of tuple of int
+        The ranks of each node.
+    apart : str
+        Why ranks of this host that were to be one node are not; empty otherwise.
     arrays : dict of str to dict
         The same numbers for each array, by its name or the call that made it.
     locks : dict of str to dict
@@ -30,14 +34,15 @@ class Stats(Mapping[str, int]):
         totals: dict[str, int],
         arrays: dict[str, dict[str, int]],
         locks: dict[str, dict[str, int]],
-        rank: int,
-        size: int,
+        runtime: Runtime,
     ) -> None:
         self._totals = totals
         self.arrays = arrays
         self.locks = locks
-        self.rank = rank
-        self.size = size
+        self.rank = runtime.rank
+        self.size = runtime.size
+        self.nodes = _nodes.nodes_of(runtime)
+        self.apart = _nodes.why_apart(runtime)
 
     def __getitem__(self, name: str) -> int:
         return self._totals[name]
@@ -51,7 +56,7 @@ class Stats(Mapping[str, int]):
     def __str__(self) -> str:
         waited_ns = sum(value for name, value in self.items() if name.startswith("wait_"))
         return (
-            f"dsm stats of rank {self.rank} of {self.size}: "
+            f"dsm stats of rank {self.rank} of {self.size}: {self._node()}, "
             f"{self['faults_read']} read and {self['faults_write']} write faults, "
             f"{self['fetches']} pages fetched ({self['pages_received']} whole, {self['diffs_received']} diffs), "
             f"{self['barriers']} barriers, {self['lock_acquires']} acquires ({self['lock_acquires_local']} local), "
@@ -59,6 +64,10 @@ class Stats(Mapping[str, int]):
             f"{self['messages_received']} and {_readable(self['bytes_received'])} received, "
             f"{waited_ns / 1e9:.3f} s waited, {_readable(self['memory_bytes_max'])} of protocol memory at most"
         )
+
+    def _node(self) -> str:
+        number, ranks = next((number, ranks) for number, ranks in enumerate(self.nodes) if self.rank in ranks)
+        return f"node {number} of {len(self.nodes)} ({_nodes.named(ranks)})"
 
     def __repr__(self) -> str:
         return f"<dsm.Stats {dict(self._totals)!r}>"
@@ -100,8 +109,7 @@ def stats(reset: bool = False) -> Stats:
         locks={
             label: _numbers(runtime, lib.dsm_stats_of_lock, number) for number, label in _lock.lock_labels().items()
         },
-        rank=runtime.rank,
-        size=runtime.size,
+        runtime=runtime,
     )
     if reset:
         runtime.check(lib.dsm_stats_reset())

@@ -14,8 +14,8 @@
 /* What a rank tells all others. */
 struct told {
     struct share_card card;
-    uint64_t arena; /* its name */
-    char why[160];  /* it could not open what its node shares: "" or the reason */
+    uint64_t arena;            /* its name */
+    char why[NODES_WHY_BYTES]; /* it could not open what its node shares: "" or the reason */
 };
 
 static int lowest_rank_here(const struct runtime *runtime)
@@ -92,15 +92,15 @@ static void fall_back(struct runtime *runtime, const struct told *all)
         if (all[rank].why[0]) {
             int host = runtime->nodes.hosts[rank];
             if (!single[host] && runtime->rank == rank) {
-                char text[320];
+                char text[NODES_WHY_BYTES + 192];
                 snprintf(text, sizeof text,
                          "dsm: each rank of this host is a node of its own, with copies of all that it reads, because "
                          "rank %d cannot open the memory of rank %d: %s\n",
                          rank, nodes_first(runtime, runtime->nodes.of[rank]), all[rank].why);
                 print_text(text);
             }
-            snprintf(runtime->nodes.why, sizeof runtime->nodes.why, "%s",
-                     host == runtime->nodes.hosts[runtime->rank] ? all[rank].why : runtime->nodes.why);
+            if (host == runtime->nodes.hosts[runtime->rank])
+                memcpy(runtime->nodes.why, all[rank].why, sizeof runtime->nodes.why);
             single[host] = true;
         }
     divide(runtime, runtime->nodes.hosts, single);
@@ -111,23 +111,26 @@ static void open_files(struct runtime *runtime, const struct share *share, const
                        struct told *mine)
 {
     int first = nodes_first(runtime, runtime->nodes.of[runtime->rank]);
-    if (first != runtime->rank && share_open_files(share, &all[first].card, files, mine->why, sizeof mine->why) == 0)
+    if (first != runtime->rank && share_open_files(share, &all[first].card, files, mine->why, NODES_WHY_BYTES / 2) == 0)
         mine->why[0] = 0;
 }
 
-/* What /proc refuses the owner sends, if it can. */
+/* What /proc refuses the owner sends, if it can; else both reasons are told. */
 static void pass_files(struct runtime *runtime, const struct share *share, const struct told *all, int *files,
                        struct told *mine)
 {
     enum { WAIT_MS = 1000 };
+    char why[NODES_WHY_BYTES / 2 - 2];
     int node = runtime->nodes.of[runtime->rank], first = nodes_first(runtime, node);
     if (first == runtime->rank) {
         for (int peer = 0; peer < runtime->size; peer++)
             if (runtime->nodes.of[peer] == node && all[peer].why[0])
                 (void)share_send(share, &all[peer].card);
-    } else if (all[runtime->rank].why[0] &&
-               share_receive(share, &all[first].card, WAIT_MS, files, mine->why, sizeof mine->why) == 0) {
-        mine->why[0] = 0;
+    } else if (mine->why[0]) {
+        if (share_receive(share, &all[first].card, WAIT_MS, files, why, sizeof why) == 0)
+            mine->why[0] = 0;
+        else
+            snprintf(strchr(mine->why, 0), sizeof why + 2, "; %s", why);
     }
 }
 
@@ -179,4 +182,9 @@ uint32_t dsm_nodes(void)
 int32_t dsm_node_of(int rank)
 {
     return runtime_current->nodes.of[rank];
+}
+
+const char *dsm_node_why(void)
+{
+    return runtime_current->nodes.why;
 }

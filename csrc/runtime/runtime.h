@@ -64,14 +64,16 @@ struct shared {
     uint64_t traced;           /* events of the node written so far (trace.h) */
 };
 
+enum { NODES_WHY_BYTES = 320 };
+
 /* Which ranks are one node (nodes.h). */
 struct nodes {
     int *of;    /* the node of each rank */
     int *first; /* the first rank of each node */
     int *hosts; /* the lowest rank of the host of each rank */
     uint32_t count;
-    uint32_t spaces, space; /* processes of this node, and this one's place among them */
-    char why[160]; /* why the ranks of this host are nodes of their own; "": they are not, or it was asked for */
+    uint32_t spaces, space;    /* processes of this node, and this one's place among them */
+    char why[NODES_WHY_BYTES]; /* why ranks of this host are nodes of their own; "": they are not, or are to be */
 };
 
 struct runtime {

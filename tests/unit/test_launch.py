@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -393,6 +394,7 @@ def test_the_doctor_finds_nothing_or_names_a_cure(capsys):
     assert by_name["thread level"] == _doctor.OK
     assert by_name["dsm starts on one rank"] == _doctor.OK
     assert by_name["two ranks see each other"] == _doctor.OK
+    assert by_name["ranks of a host share memory"] != _doctor.FAIL
     assert _doctor.report([_doctor.Check(_doctor.FAIL, "x", "y", "do z")]) == 1
     assert "do z" in capsys.readouterr().out
     assert _doctor.report([_doctor.Check(_doctor.ADVICE, "x", "y", "z")]) == 0
@@ -416,6 +418,28 @@ def test_the_doctor_sees_the_wrong_pytest_plugin_and_two_wheels(monkeypatch):
     monkeypatch.setattr(_doctor, "_version", lambda name: "1.0")
     found = {check.name: check.status for check in _doctor.check_packages()}
     assert found == {"pytest plugin": _doctor.FAIL, "MPI wheels": _doctor.ADVICE}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        ((1, ""), _doctor.OK, ""),
+        ((0, "no mpiexec"), _doctor.FAIL, "no mpiexec"),
+        ((2, "it is in another pid namespace; process 7 is in another network"), _doctor.ADVICE, "--pid=host"),
+        ((2, "/proc/7 is not there: is /proc mounted, and without hidepid?"), _doctor.ADVICE, "hidepid=0"),
+        ((2, "it has snowed"), _doctor.ADVICE, "see the reason"),
+    ],
+)
+def test_the_doctor_tells_why_ranks_cannot_be_one_node(monkeypatch, answer, status, said):
+    monkeypatch.setattr(_doctor, "_two_ranks_as_a_node", lambda: answer)
+    check = _doctor.check_nodes()[0]
+    assert check.status == status
+    assert said in check.remedy
+
+
+def test_the_doctor_knows_a_remedy_for_the_reasons_of_the_core():
+    share = (Path(__file__).resolve().parents[2] / "csrc/machine/share.c").read_text()
+    assert [words for words in _doctor._APART if words not in share] == []
 
 
 @pytest.mark.parametrize(("limit", "status"), [(1 << 20, _doctor.FAIL), (1 << 35, _doctor.ADVICE), (-1, _doctor.OK)])
@@ -471,9 +495,11 @@ def test_a_patient_that_dies_is_reported(monkeypatch):
 def test_info_shows_what_is_in_force(monkeypatch, capsys):
     monkeypatch.setenv("DSM_PAGE_SIZE", "65536")
     monkeypatch.setenv("DSM_TYPO", "1")
+    monkeypatch.setenv("DSM_NODE", "2")
     _doctor.info()
     out = capsys.readouterr().out
     assert "65536 bytes, from DSM_PAGE_SIZE" in out
     assert "DSM_TYPO" in out
+    assert "2 ranks of a host, from DSM_NODE" in out
     assert "vm.max_map_count" in out
     assert "MPI_THREAD_MULTIPLE" in out
