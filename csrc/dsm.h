@@ -70,7 +70,7 @@ struct dsm_region {
 };
 
 struct dsm_page_info {
-    int32_t owner; /* rank that a reader without a copy asks for the page; -1: no rank has written it yet */
+    int32_t owner; /* a reader without a copy asks the node that this rank is the first of; -1: nobody has written it */
     bool copy;     /* some version of the page is here */
     bool valid;    /* the version that this rank must see is here */
     bool writable; /* writing it needs no fault, but for a stricter protection */

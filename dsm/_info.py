@@ -29,8 +29,9 @@ class Info:
         First and last page that the view reaches, from 0 at the start of the allocation.  An empty view has
         ``last_page == first_page - 1``.
     owners : tuple of (int, int, int or None)
-        Runs (first page, last page, rank) over the view's pages: this rank fetches a page that it lacks from that rank;
-        None if no rank has written to the page.  Covers the first 65,536 pages of the view at most.
+        Runs (first page, last page, rank) over the view's pages: this rank fetches a page that it lacks from that
+        rank's node, of which it is the first; None if no rank has written to the page, and always in a job of one node.
+        Covers the first 65,536 pages of the view at most.
     """
 
     name: str | None

@@ -2,6 +2,7 @@
 #include "runtime/call.h"
 #include "runtime/error.h"
 #include "runtime/faults.h"
+#include "runtime/nodes.h"
 
 int dsm_page_info(uint32_t id, uint64_t index, struct dsm_page_info *info)
 {
@@ -11,10 +12,10 @@ int dsm_page_info(uint32_t id, uint64_t index, struct dsm_page_info *info)
     struct region *region = region_find(runtime->node->regions, id);
     bool there = region && index < region->pages;
     const struct page *page = there ? region_page_if(region, index) : NULL;
-    *info = (struct dsm_page_info){.owner = NODE_NONE, .copy = true, .valid = true};
+    *info = (struct dsm_page_info){.owner = -1, .copy = true, .valid = true};
     if (page)
         *info = (struct dsm_page_info){
-            .owner = page->owner,
+            .owner = page->owner == NODE_NONE ? -1 : nodes_first(runtime, page->owner),
             .copy = page->copy,
             .valid = page_valid(page),
             .writable = page_open(page),
