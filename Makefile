@@ -1,8 +1,11 @@
-# make demo      make an environment with the wheel's MPICH and run two examples on 4 ranks
-# make test      does it work?  Lint, then all tests but the slow ones: unit, 1, 2 and 4 ranks, faults.  Six minutes on 2 cores
+# make demo      make an environment with the wheel's MPICH and run two examples on 4 ranks: as two nodes, as two hosts
+#                would be, and one of them as one node, too
+# make test      does it work?  Lint, then all tests but the slow ones: unit, 1, 2 and 4 ranks, nodes of 2 ranks, faults.
+#                Seven minutes on 2 cores
 # make test-rest what `make test` leaves out: the slow tests, 3 and 8 ranks, edges, cluster
 # make test-all  all tests, and lint
-# make test-4    the multi-rank tests on 4 ranks only
+# make test-4    the multi-rank tests on 4 ranks only; NODE=2: with nodes of two ranks (default: each rank is a node)
+# make test-nodes    the same on 4 ranks with nodes of two, and on 2 ranks that are one node
 # make test-unit, test-ranks, test-faults, test-edges, test-cluster, lint, clean
 # make format    lay out all C (clang-format) and all Python (ruff)
 # make prove     proof for MINUTES=10: simulator, fuzzer, sanitizers, chaos under MPI (docs/testing.md)
@@ -23,6 +26,7 @@
 
 PYTHON  ?= python3
 RANKS   ?= 1 2 3 4 8
+NODE    ?= rank
 MPI     ?= mpich
 MPICH   ?= mpich
 OPENMPI ?= openmpi
@@ -48,11 +52,15 @@ STRICT  := -std=c11 -O2 -pthread -Wall -Wextra -Wconversion -Wshadow -Werror
 
 # The jobs fill the machine by themselves.
 .NOTPARALLEL:
-.PHONY: demo bench test test-rest test-all test-unit test-ranks test-faults test-edges test-cluster lint format planted prove soak scale clean
+.PHONY: demo bench test test-rest test-all test-unit test-ranks test-nodes test-faults test-edges test-cluster lint format planted prove soak \
+        scale clean
 
 demo: $(DEMO)/installed
-	$(DEMO)/bin/python -P -m dsm run -n 4 examples/tsp.py
-	$(DEMO)/bin/python -P -m dsm run -n 4 examples/heat.py
+	@echo "--- Two nodes of two ranks, as on two hosts: between them faults, diffs and write notices, shown by the statistics"
+	$(DEMO)/bin/python -P -m dsm run --node 2 -n 4 examples/tsp.py
+	$(DEMO)/bin/python -P -m dsm run --node 2 -n 4 examples/heat.py
+	@echo "--- The same four ranks as one node, as on one host: they share memory as hardware does, and send no message"
+	$(DEMO)/bin/python -P -m dsm run --node host -n 4 examples/heat.py
 
 bench: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks run --size small
@@ -60,13 +68,13 @@ bench: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks report
 
 test:
-	$(MAKE) TESTS="not slow" RANKS="1 2 4" lint test-unit test-ranks test-faults
+	$(MAKE) TESTS="not slow" RANKS="1 2 4" lint test-unit test-ranks test-nodes test-faults
 
 test-rest:
-	$(MAKE) TESTS=slow RANKS="1 2 4" test-unit test-ranks test-faults
+	$(MAKE) TESTS=slow RANKS="1 2 4" test-unit test-ranks test-nodes test-faults
 	$(MAKE) RANKS="3 8" test-ranks test-edges test-cluster
 
-test-all: lint test-unit test-ranks test-faults test-edges test-cluster
+test-all: lint test-unit test-ranks test-nodes test-faults test-edges test-cluster
 
 # The tests of a file share what they compile.  test_face.py starts dsm in its process, so it has one of its own.
 test-unit: $(TEST)/installed
@@ -77,8 +85,12 @@ endif
 
 test-ranks: $(RANKS:%=test-%)
 
+test-nodes:
+	$(MAKE) NODE=2 test-4
+	$(MAKE) NODE=host test-2
+
 test-%: $(TEST)/installed
-	timeout -k 10 $(JOB_LIMIT_S) $(TEST)/bin/python -P -m dsm run -n $* $(CURDIR)/$(PYTEST) --capture=sys --with-mpi tests/mpi
+	timeout -k 10 $(JOB_LIMIT_S) $(TEST)/bin/python -P -m dsm run --node $(NODE) -n $* $(CURDIR)/$(PYTEST) --capture=sys --with-mpi tests/mpi
 
 # Its jobs wait more than they compute.
 test-faults: $(TEST)/installed
