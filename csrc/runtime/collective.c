@@ -43,7 +43,7 @@ int collective_meet(const char *call, const struct ballot *ballot, double slice_
         return error_set(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
                          ballot->what ? ballot->what : ballot_kind_name(ballot->kind), ballot_kind_name(other));
     }
-    struct wait *wait = waits_begin(&runtime->waits, WAIT_FOR_MEETING, (uint64_t)ballot->kind);
+    struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_MEETING, (uint64_t)ballot->kind);
     inquiry_ask_for_absent(runtime, wait);
     if (!runtime->meeting) {
         runtime->meeting = ballot->kind;

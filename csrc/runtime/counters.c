@@ -31,7 +31,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
         progress_flush(runtime);
     }
     struct question question = {.answered = sum_answered, .sum = {.ticket = *ticket}};
-    struct wait *wait = waits_begin(&runtime->waits, WAIT_FOR_COUNTER, counter);
+    struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_COUNTER, counter);
     bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
     runtime->stats.wait_counter_ns += waits_end(wait, done);
     guard_look(runtime, false);
@@ -91,7 +91,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
         return error_set(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
     }
     struct question question = {.answered = change_answered, .change = {.counter = counter, .seen = seen}};
-    struct wait *wait = waits_begin(&runtime->waits, WAIT_FOR_COUNTER, counter);
+    struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_COUNTER, counter);
     wait->beside = beside;
     bool done = await_change(runtime, &question, waits_deadline_ns(wait, slice_s));
     *value = runtime->node->counters->items[counter].value;

@@ -143,7 +143,7 @@ static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
         warn_unpinned(runtime, &question);
     if (!progress_enter(runtime, RUNTIME_ENDING))
         return touched_after_end(runtime, offset);
-    struct wait *wait = waits_begin(&runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, offset);
+    struct wait *wait = waits_begin(runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, offset);
     while (!faults_await(runtime, &question))
         leave_to_end(runtime);
     runtime->expected_count = 0;

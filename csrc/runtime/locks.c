@@ -63,7 +63,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, cons
         progress_flush(runtime); /* the token was here: no wait, no time taken */
         guard_look(runtime, false);
     } else {
-        struct wait *wait = waits_begin(&runtime->waits, WAIT_FOR_LOCK, lock->id);
+        struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_LOCK, lock->id);
         bool done = wait_in_line(runtime, &question, waits_deadline_ns(wait, slice_s));
         uint64_t waited = waits_end(wait, done);
         runtime->stats.wait_lock_ns += waited;

@@ -56,10 +56,10 @@ static void put(void *context, uint64_t offset, const unsigned char *bytes, uint
     memory_put(&runtime->memory, offset, bytes, count);
 }
 
-static enum wait_kind waits(void *context, uint32_t thread, uint64_t *object)
+static enum wait_kind waits(void *context, uint32_t rank, uint32_t thread, uint64_t *object)
 {
     const struct runtime *runtime = context;
-    return waits_of(&runtime->waits, thread, object);
+    return waits_of(&runtime->shared->waits[nodes_space(runtime, (int)rank)], thread, object);
 }
 
 static void *chunk(void *context, size_t bytes)

@@ -82,6 +82,22 @@ int nodes_first(const struct runtime *runtime, node_id node)
     return runtime->nodes.first[node];
 }
 
+uint32_t nodes_space(const struct runtime *runtime, int rank)
+{
+    uint32_t space = 0;
+    for (int peer = nodes_first(runtime, runtime->nodes.of[rank]); peer < rank; peer++)
+        space += runtime->nodes.of[peer] == runtime->nodes.of[rank];
+    return space;
+}
+
+int nodes_rank(const struct runtime *runtime, node_id node, uint32_t space)
+{
+    int rank = nodes_first(runtime, node);
+    while (runtime->nodes.of[rank] != (int)node || nodes_space(runtime, rank) < space)
+        rank++;
+    return rank;
+}
+
 /* The ranks of each host on which some rank could not open what it was to share are nodes of their own. */
 static void fall_back(struct runtime *runtime, const struct told *all)
 {

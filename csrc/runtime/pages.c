@@ -68,7 +68,7 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
             return DSM_E_STATE;
         struct question question = faults_question(at, write);
         question.page.pins = true;
-        struct wait *wait = waits_begin(&runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, at);
+        struct wait *wait = waits_begin(runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, at);
         bool done = faults_await(runtime, &question);
         runtime->stats.wait_fault_ns += waits_end(wait, true);
         progress_leave(runtime);

@@ -135,45 +135,74 @@ static void say_holders(struct line *line, const struct runtime *runtime, uint64
         say(line, ": a deadlock, unless one of them gives up; take these locks in the same order everywhere");
 }
 
-static void sort(node_id *nodes, uint32_t count)
+static void sort(int *ranks, uint32_t count)
 {
     for (uint32_t i = 1; i < count; i++)
-        for (uint32_t k = i; k > 0 && nodes[k - 1] > nodes[k]; k--) {
-            node_id larger = nodes[k - 1];
-            nodes[k - 1] = nodes[k];
-            nodes[k] = larger;
+        for (uint32_t k = i; k > 0 && ranks[k - 1] > ranks[k]; k--) {
+            int larger = ranks[k - 1];
+            ranks[k - 1] = ranks[k];
+            ranks[k] = larger;
         }
 }
 
-/* An absent rank has reported it, if it answers at all; else only the arrivals that this rank lacks are known. */
+static void say_ranks(struct line *line, int *ranks, uint32_t named, uint32_t missing)
+{
+    sort(ranks, named);
+    for (uint32_t i = 0; i < named; i++)
+        say(line, "%s%d", i ? ", " : missing == 1 ? ", for rank " : ", for ranks ", ranks[i]);
+    if (missing > named)
+        say(line, " and %u more", missing - named);
+}
+
+/* Ranks of this node are missing. */
+static void say_missing_here(struct line *line, const struct runtime *runtime, uint64_t joined)
+{
+    int ranks[ROLL_NAMED_MAX];
+    uint32_t named = 0, missing = 0;
+    for (uint32_t space = 0; space < runtime->nodes.spaces; space++) {
+        if (joined >> space & 1)
+            continue;
+        missing++;
+        if (named < ROLL_NAMED_MAX)
+            ranks[named++] = nodes_rank(runtime, runtime->node->number, space);
+    }
+    say_ranks(line, ranks, named, missing);
+}
+
+/* All of this node have arrived: the arrivals that it lacks itself. */
+static void say_children(struct line *line, const struct runtime *runtime)
+{
+    const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
+    int ranks[TREE_CHILDREN];
+    uint32_t missing = 0;
+    for (int k = 0; k < TREE_CHILDREN; k++) {
+        node_id child = tree_child(runtime->node->number, k, runtime->node->size);
+        if (child != NODE_NONE && meeting->own && !meeting->children[k])
+            ranks[missing++] = nodes_first(runtime, child);
+    }
+    say_ranks(line, ranks, missing, missing);
+    if (!missing && runtime->node->number)
+        say(line, ", for ranks that report to rank %d", nodes_first(runtime, tree_parent(runtime->node->number)));
+}
+
+/* An absent node has reported it, if it answers at all. */
 static void say_missing(struct line *line, const struct runtime *runtime)
 {
     const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
-    struct roll roll = *runtime->node->roll;
-    if (meeting->state != MEETING_ARRIVED) {
+    const struct roll *roll = runtime->node->roll;
+    if (meeting->joined >> runtime->nodes.space & 1) {
+        say_missing_here(line, runtime, meeting->joined);
+    } else if (meeting->state != MEETING_ARRIVED) {
         say(line, ", which is over, for pages that it made stale");
-        return;
+    } else if (roll_known(runtime->node)) {
+        int ranks[ROLL_NAMED_MAX];
+        uint32_t named = roll->absent < ROLL_NAMED_MAX ? roll->absent : ROLL_NAMED_MAX;
+        for (uint32_t i = 0; i < named; i++)
+            ranks[i] = nodes_first(runtime, roll->named[i]);
+        say_ranks(line, ranks, named, roll->absent);
+    } else {
+        say_children(line, runtime);
     }
-    uint32_t named = roll.absent < ROLL_NAMED_MAX ? roll.absent : ROLL_NAMED_MAX;
-    bool missing = roll_known(runtime->node);
-    sort(roll.named, named);
-    for (uint32_t i = 0; i < named && missing; i++)
-        say(line, "%s%d",
-            i                  ? ", "
-            : roll.absent == 1 ? ", for rank "
-                               : ", for ranks ",
-            nodes_first(runtime, roll.named[i]));
-    if (missing && roll.absent > named)
-        say(line, " and %u more", roll.absent - named);
-    for (int k = 0; k < TREE_CHILDREN && !roll_known(runtime->node); k++) {
-        node_id child = tree_child(runtime->node->number, k, runtime->node->size);
-        if (child != NODE_NONE && meeting->own && !meeting->children[k]) {
-            say(line, missing ? ", rank %d" : ", for rank %d", nodes_first(runtime, child));
-            missing = true;
-        }
-    }
-    if (!missing && runtime->node->number)
-        say(line, ", for ranks that report to rank %d", nodes_first(runtime, tree_parent(runtime->node->number)));
 }
 
 static void say_source(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)
@@ -201,9 +230,9 @@ struct group {
 static struct group group_of(struct runtime *runtime, const struct wait *first, int64_t now)
 {
     struct group group = {.kind = first->kind, .object = first->object, .since_ns = now};
-    int used = atomic_load(&runtime->waits.used);
+    int used = atomic_load(&runtime->waits->used);
     for (int i = 0; i < used; i++) {
-        const struct wait *wait = &runtime->waits.records[i];
+        const struct wait *wait = &runtime->waits->records[i];
         if (wait->kind != group.kind || wait->object != group.object)
             continue;
         if (group.count < THREADS_MAX)
@@ -217,10 +246,10 @@ static struct group group_of(struct runtime *runtime, const struct wait *first, 
 
 static void mark_reported(struct runtime *runtime, const struct group *group, int64_t reported_ns)
 {
-    int used = atomic_load(&runtime->waits.used);
+    int used = atomic_load(&runtime->waits->used);
     for (int i = 0; i < used; i++)
-        if (runtime->waits.records[i].kind == group->kind && runtime->waits.records[i].object == group->object)
-            runtime->waits.records[i].reported_ns = reported_ns;
+        if (runtime->waits->records[i].kind == group->kind && runtime->waits->records[i].object == group->object)
+            runtime->waits->records[i].reported_ns = reported_ns;
 }
 
 static bool try_lock(struct runtime *runtime)
@@ -266,10 +295,10 @@ static void report(struct runtime *runtime, const struct group *group, int64_t n
 void report_waits(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns)
 {
     int64_t now = clock_now_ns();
-    int used = atomic_load(&runtime->waits.used);
+    int used = atomic_load(&runtime->waits->used);
     bool stuck = false;
     for (int i = 0; i < used; i++) {
-        const struct wait *wait = &runtime->waits.records[i];
+        const struct wait *wait = &runtime->waits->records[i];
         bool waits = atomic_load(&wait->kind) > WAIT_NONE && now - wait->since_ns >= longer_than_ns;
         bool reported = wait->reported_ns && (wait->reported_ns == now || now - wait->reported_ns < again_after_ns);
         if (!waits || reported)

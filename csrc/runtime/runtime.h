@@ -54,6 +54,7 @@ struct awaiting {
 struct shared {
     struct mutex mutex;
     struct node *node;
+    struct waits *waits;         /* of the threads of each space; without the mutex */
     _Atomic uint32_t generation; /* counts the node's wakes; read without the mutex */
     _Atomic uint32_t sleepers;   /* threads that sleep on it: they are woken when it counts */
     _Atomic uint32_t pollers;    /* processes that have waited for a while, and poll */
@@ -121,7 +122,7 @@ struct runtime {
     /* Calls of the program. */
     enum meeting_kind meeting; /* that a thread is in; 0: none */
     pthread_t meeting_thread;
-    struct waits waits; /* without the mutex */
+    struct waits *waits; /* of its threads, in `shared`; without the mutex */
 
     /* Ranges without memory for which replies are under way (node_port.h). */
     struct expected {

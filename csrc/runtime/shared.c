@@ -21,6 +21,9 @@ int shared_begin(struct runtime *runtime)
     struct shared *shared = arena_chunk(&runtime->arena, sizeof *shared);
     if (!shared)
         return -1;
+    shared->waits = arena_chunk(&runtime->arena, runtime->nodes.spaces * sizeof *shared->waits);
+    if (!shared->waits)
+        return -1;
     mutex_make(&shared->mutex);
     *arena_root(&runtime->arena) = shared;
     return 0;
@@ -30,6 +33,7 @@ void shared_join(struct runtime *runtime)
 {
     runtime->shared = *arena_root(&runtime->arena);
     runtime->node = runtime->shared->node;
+    runtime->waits = &runtime->shared->waits[runtime->nodes.space];
 }
 
 /* The node is half changed when the holder of its mutex dies, so this process ends, too. */

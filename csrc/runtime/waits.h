@@ -1,4 +1,5 @@
-/* waits - what the threads of this rank wait for, for the watchdog and for the traces of lock holders.
+/* waits - what the threads of a rank wait for, for the watchdog and for the trails of lock holders.  They lie in the
+ * arena, so that each process of the node can say it of the others.
  *
  * States of a record: free (WAIT_NONE) -> being filled in (-1) -> waiting (its kind) -> free.  A call that returns at
  * the end of a slice frees its record, and takes up the same wait when the thread comes back.

@@ -109,8 +109,9 @@ static void port_discard(void *context, uint64_t offset, uint64_t bytes)
     memset(home->view + offset, 0, bytes);
 }
 
-static enum wait_kind port_waits(void *context, uint32_t number, uint64_t *object)
+static enum wait_kind port_waits(void *context, uint32_t rank, uint32_t number, uint64_t *object)
 {
+    (void)rank;
     const struct fuzz_node *home = context;
     const struct fuzz_thread *thread = &home->threads[number % FUZZ_THREADS];
     *object = thread->lock_ticket ? thread->lock : 0;

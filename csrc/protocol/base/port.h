@@ -31,8 +31,9 @@ struct port {
     /* The peer copies bulk transfers of any length out of this node's memory, without a message.  NULL: no peer
      * does. */
     bool (*copied_by)(void *context, node_id peer);
-    /* What this thread waits for, and the number of the object.  NULL: the port does not know. */
-    enum wait_kind (*waits)(void *context, uint32_t thread, uint64_t *object);
+    /* What this thread of a rank of this node waits for, and the number of the object.  NULL: the port does not
+     * know. */
+    enum wait_kind (*waits)(void *context, uint32_t rank, uint32_t thread, uint64_t *object);
     /* Zeroed memory, never NULL (the port dies instead). */
     void *(*chunk)(void *context, size_t bytes);
     void (*chunk_free)(void *context, void *chunk, size_t bytes);

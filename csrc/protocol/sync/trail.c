@@ -20,8 +20,8 @@ static void add_holder(const struct node *node, const struct lock *lock, struct 
     struct hop *hop = &trail->hops[trail->count++];
     *hop = (struct hop){.lock = lock->id, .rank = lock->holder.rank, .thread = lock->holder.thread};
     memcpy(hop->site, lock->holder.site, TRAIL_SITE_BYTES);
-    if (node->port->waits && hop->rank == node->port->rank)
-        hop->waits = (uint32_t)node->port->waits(node->port->context, hop->thread, &hop->object);
+    if (node->port->waits)
+        hop->waits = (uint32_t)node->port->waits(node->port->context, hop->rank, hop->thread, &hop->object);
 }
 
 static void add_told(const struct lock *lock, struct trail *trail)
