@@ -20,8 +20,12 @@ void mutex_make(struct mutex *mutex)
 /* The name of a holder that died stays: the next process that is told of it may die of it, too. */
 static enum mutex_answer answer(struct mutex *mutex, int error, int rank)
 {
+    unsigned taken = atomic_load_explicit(&mutex->taken, memory_order_relaxed);
     switch (error) {
-    case 0: atomic_store_explicit(&mutex->holder, rank, memory_order_relaxed); return MUTEX_TAKEN;
+    case 0:
+        atomic_store_explicit(&mutex->holder, rank, memory_order_relaxed);
+        atomic_store_explicit(&mutex->taken, taken + 1, memory_order_relaxed);
+        return MUTEX_TAKEN;
     case EBUSY: return MUTEX_BUSY;
     case EDEADLK: return MUTEX_MINE;
     default: return MUTEX_LEFT;

@@ -8,10 +8,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* `holder` is the rank that took it last. */
+/* `holder` is the rank that took it last; `taken` counts how often it was taken. */
 struct mutex {
     pthread_mutex_t native;
     _Atomic int holder;
+    _Atomic unsigned taken;
 };
 
 enum mutex_answer { MUTEX_TAKEN, MUTEX_BUSY, MUTEX_LEFT, MUTEX_MINE };

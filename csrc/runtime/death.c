@@ -10,6 +10,8 @@
 #include "runtime/print.h"
 #include "runtime/runtime.h"
 
+enum { PATIENCE_S = 2 };
+
 static void print_events(const struct node *node)
 {
     enum { EVENTS_SHOWN = 24 };
@@ -27,7 +29,6 @@ static void print_events(const struct node *node)
 /* Not for ever: an exit handler may want a lock that this thread holds (the GIL). */
 void death_stand_aside(const struct runtime *runtime)
 {
-    enum { PATIENCE_S = 2 };
     if (runtime->dying != gettid())
         sleep(PATIENCE_S);
     _exit(runtime->dying_status);
@@ -41,8 +42,8 @@ void death_end_all(const struct runtime *runtime, const char *text, int status, 
         death_stand_aside(own);
     if (own)
         own->dying_status = status;
-    if (own && own->shared)
-        atomic_store(&own->shared->dying, own->rank + 1);
+    if (own && own->shared && !atomic_compare_exchange_strong(&own->shared->dying, &(int){0}, own->rank + 1))
+        sleep(PATIENCE_S); /* another process of the node has said why, and ends this one */
     int rank = -1, size = 0;
     if (runtime) {
         rank = runtime->rank;

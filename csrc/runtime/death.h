@@ -1,6 +1,7 @@
 /* death - how one thread ends all ranks, with one message.
  *
- * The first thread that calls death_end_all prints its text and aborts the job.  Every other thread of the process
+ * The first thread that calls death_end_all prints its text and aborts the job; other processes of its node, which
+ * may die of the same, leave it the time for that.  Every other thread of the process
  * that dies meanwhile stands aside: MPI_Abort destroys MPI while the service thread uses it, and the signal of that
  * crash would hide the status.
  */

@@ -268,6 +268,8 @@ static bool try_lock(struct runtime *runtime)
 static void report(struct runtime *runtime, const struct group *group, int64_t now, bool *stuck)
 {
     struct line line = {.used = 0};
+    unsigned before, after;
+    shared_holder(runtime, &before);
     bool known = !*stuck && try_lock(runtime);
     *stuck = !known; /* then it is not tried again for the next line */
     say(&line, "dsm: rank %d of %d has waited %.1f s ", runtime->rank, runtime->size,
@@ -278,8 +280,11 @@ static void report(struct runtime *runtime, const struct group *group, int64_t n
     if (group->count > 1)
         say(&line, "; %u more thread%s of this rank wait%s for the same", group->count - 1, group->count > 2 ? "s" : "",
             group->count > 2 ? "" : "s");
+    int holder = known ? -1 : shared_holder(runtime, &after);
     if (known)
         progress_unlock(runtime);
+    else if (holder >= 0 && holder != runtime->rank && after == before)
+        say(&line, "; rank %d holds the mutex of its node, which ranks of its host share", holder);
     else
         say(&line, "; the runtime is held by a thread inside MPI: was unpinned shared memory given to an MPI call? "
                    "Use dsm.pinned(view) around the call");

@@ -40,11 +40,8 @@ void shared_join(struct runtime *runtime)
 static void end_beside(const struct runtime *runtime) __attribute__((cold, noreturn));
 static void end_beside(const struct runtime *runtime)
 {
-    enum { PATIENCE_S = 2 };
     char text[128];
     int rank = runtime->shared->mutex.holder;
-    if (atomic_load(&runtime->shared->dying) > 0)
-        sleep(PATIENCE_S); /* that rank has printed the reason, and ends all others */
     snprintf(text, sizeof text, "rank %d died while it held the mutex of its node, which ranks of its host share",
              rank);
     death_end_all(runtime, text, 1, false);
@@ -96,6 +93,18 @@ void shared_unlock(struct runtime *runtime)
     runtime->flush_due = node && (node->outbox || node->wake);
     runtime->postponed = node && node->fetches->postponed;
     mutex_give(&runtime->shared->mutex);
+}
+
+int shared_holder(struct runtime *runtime, unsigned *taken)
+{
+    struct mutex *mutex = &runtime->shared->mutex;
+    enum mutex_answer answer = mutex_try(mutex, runtime->rank);
+    if (answer == MUTEX_LEFT)
+        end_beside(runtime);
+    if (answer == MUTEX_TAKEN)
+        mutex_give(mutex);
+    *taken = atomic_load(&mutex->taken);
+    return answer == MUTEX_BUSY ? atomic_load(&mutex->holder) : -1;
 }
 
 void shared_return(struct runtime *runtime, void *block, uint64_t bytes)

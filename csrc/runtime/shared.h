@@ -25,5 +25,8 @@ void shared_lock(struct runtime *runtime);
 bool shared_try(struct runtime *runtime);
 void shared_unlock(struct runtime *runtime);
 
+/* The rank that has the node's mutex, or -1; how often it has been taken so far.  Without a mutex. */
+int shared_holder(struct runtime *runtime, unsigned *taken);
+
 /* A block of the pool that this process needs no more: the node gets it back with the mutex. */
 void shared_return(struct runtime *runtime, void *block, uint64_t bytes);

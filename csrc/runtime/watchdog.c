@@ -1,10 +1,38 @@
 #include "runtime/watchdog.h"
 
+#include <stdio.h>
+
+#include "machine/clock.h"
 #include "runtime/guard.h"
 #include "runtime/neighbour.h"
+#include "runtime/print.h"
 #include "runtime/report.h"
-#include "runtime/runtime.h"
+#include "runtime/shared.h"
 #include "runtime/thread.h"
+
+/* A process that is stopped while it has the mutex of its node stops all of the node, before they can say what they
+ * wait for. */
+static void look_at_holder(struct runtime *runtime, int64_t longest)
+{
+    static unsigned before;
+    static int64_t since_ns, due_ns;
+    unsigned taken;
+    int holder = shared_holder(runtime, &taken);
+    int64_t now = clock_now_ns();
+    if (holder < 0 || holder == runtime->rank || taken != before) {
+        before = taken;
+        since_ns = now;
+        due_ns = now + longest;
+    } else if (longest > 0 && now >= due_ns) {
+        char text[200];
+        due_ns = now + 10 * longest;
+        snprintf(text, sizeof text,
+                 "rank %d has held the mutex of its node, which ranks of its host share, for %.1f s: is it stopped "
+                 "(SIGSTOP, a debugger), or swapped out?",
+                 holder, (double)(now - since_ns) * 1e-9);
+        print_line(runtime->rank, runtime->size, text);
+    }
+}
 
 void *watchdog_thread(void *context)
 {
@@ -16,6 +44,7 @@ void *watchdog_thread(void *context)
     while (!atomic_load(&runtime->stopping)) {
         neighbour_watch(runtime, TICK_MS);
         guard_look_from_outside(runtime);
+        look_at_holder(runtime, longest);
         if (print)
             report_waits(runtime, 0, 0);
         print = atomic_exchange(&runtime->print_waits, false);
