@@ -90,14 +90,6 @@ uint32_t nodes_space(const struct runtime *runtime, int rank)
     return space;
 }
 
-int nodes_rank(const struct runtime *runtime, node_id node, uint32_t space)
-{
-    int rank = nodes_first(runtime, node);
-    while (runtime->nodes.of[rank] != (int)node || nodes_space(runtime, rank) < space)
-        rank++;
-    return rank;
-}
-
 /* The ranks of each host on which some rank could not open what it was to share are nodes of their own. */
 static void fall_back(struct runtime *runtime, const struct told *all)
 {

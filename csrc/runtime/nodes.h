@@ -17,6 +17,5 @@ int nodes_join(struct runtime *runtime);
 
 /* The first rank of a node, which is sent what any of its processes may take. */
 int nodes_first(const struct runtime *runtime, node_id node);
-/* The place of a rank among the processes of its node, and the rank at such a place. */
+/* The place of a rank among the processes of its node. */
 uint32_t nodes_space(const struct runtime *runtime, int rank);
-int nodes_rank(const struct runtime *runtime, node_id node, uint32_t space);

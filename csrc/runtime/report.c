@@ -145,64 +145,69 @@ static void sort(int *ranks, uint32_t count)
         }
 }
 
-static void say_ranks(struct line *line, int *ranks, uint32_t named, uint32_t missing)
-{
-    sort(ranks, named);
-    for (uint32_t i = 0; i < named; i++)
-        say(line, "%s%d", i ? ", " : missing == 1 ? ", for rank " : ", for ranks ", ranks[i]);
-    if (missing > named)
-        say(line, " and %u more", missing - named);
-}
-
-/* Ranks of this node are missing. */
-static void say_missing_here(struct line *line, const struct runtime *runtime, uint64_t joined)
-{
+/* Ranks that are missing. */
+struct missing {
     int ranks[ROLL_NAMED_MAX];
-    uint32_t named = 0, missing = 0;
-    for (uint32_t space = 0; space < runtime->nodes.spaces; space++) {
-        if (joined >> space & 1)
-            continue;
-        missing++;
-        if (named < ROLL_NAMED_MAX)
-            ranks[named++] = nodes_rank(runtime, runtime->node->number, space);
-    }
-    say_ranks(line, ranks, named, missing);
+    uint32_t named, count;
+};
+
+static void miss(struct missing *missing, int rank)
+{
+    if (missing->named < ROLL_NAMED_MAX)
+        missing->ranks[missing->named++] = rank;
+    missing->count++;
 }
 
-/* All of this node have arrived: the arrivals that it lacks itself. */
-static void say_children(struct line *line, const struct runtime *runtime)
+/* Those in these spaces of a node; a peer may name more spaces than its node has. */
+static void miss_spaces(struct missing *missing, const struct runtime *runtime, node_id node, uint64_t spaces)
+{
+    for (int rank = nodes_first(runtime, node); rank < runtime->size; rank++)
+        if (runtime->nodes.of[rank] == node && spaces >> nodes_space(runtime, rank) & 1)
+            miss(missing, rank);
+}
+
+static void say_ranks(struct line *line, struct missing *missing)
+{
+    sort(missing->ranks, missing->named);
+    for (uint32_t i = 0; i < missing->named; i++)
+        say(line, "%s%d", i ? ", " : missing->count == 1 ? ", for rank " : ", for ranks ", missing->ranks[i]);
+    if (missing->count > missing->named)
+        say(line, " and %u more", missing->count - missing->named);
+}
+
+/* The arrivals that this node lacks itself. */
+static void miss_children(struct missing *missing, const struct runtime *runtime)
 {
     const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
-    int ranks[TREE_CHILDREN];
-    uint32_t missing = 0;
     for (int k = 0; k < TREE_CHILDREN; k++) {
         node_id child = tree_child(runtime->node->number, k, runtime->node->size);
         if (child != NODE_NONE && meeting->own && !meeting->children[k])
-            ranks[missing++] = nodes_first(runtime, child);
+            miss(missing, nodes_first(runtime, child));
     }
-    say_ranks(line, ranks, missing, missing);
-    if (!missing && runtime->node->number)
-        say(line, ", for ranks that report to rank %d", nodes_first(runtime, tree_parent(runtime->node->number)));
 }
 
 /* An absent node has reported it, if it answers at all. */
 static void say_missing(struct line *line, const struct runtime *runtime)
 {
-    const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
-    const struct roll *roll = runtime->node->roll;
+    const struct node *node = runtime->node;
+    const struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    struct missing missing = {.count = 0};
     if (meeting->joined >> runtime->nodes.space & 1) {
-        say_missing_here(line, runtime, meeting->joined);
+        miss_spaces(&missing, runtime, node->number, ~meeting->joined);
     } else if (meeting->state != MEETING_ARRIVED) {
         say(line, ", which is over, for pages that it made stale");
-    } else if (roll_known(runtime->node)) {
-        int ranks[ROLL_NAMED_MAX];
-        uint32_t named = roll->absent < ROLL_NAMED_MAX ? roll->absent : ROLL_NAMED_MAX;
-        for (uint32_t i = 0; i < named; i++)
-            ranks[i] = nodes_first(runtime, roll->named[i]);
-        say_ranks(line, ranks, named, roll->absent);
+        return;
+    } else if (roll_known(node)) {
+        for (uint32_t i = 0; i < node->roll->absent && i < ROLL_NAMED_MAX; i++)
+            miss_spaces(&missing, runtime, node->roll->named[i].node, node->roll->named[i].spaces);
+        if (node->roll->absent > ROLL_NAMED_MAX)
+            missing.count += node->roll->absent - ROLL_NAMED_MAX;
     } else {
-        say_children(line, runtime);
+        miss_children(&missing, runtime);
     }
+    say_ranks(line, &missing);
+    if (!missing.count && node->number)
+        say(line, ", for ranks that report to rank %d", nodes_first(runtime, tree_parent(node->number)));
 }
 
 static void say_source(struct line *line, const struct runtime *runtime, enum wait_kind kind, uint64_t object)

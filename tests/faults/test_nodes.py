@@ -219,6 +219,14 @@ def test_a_rank_that_is_stopped_is_named(start_node):
     job.kill()
 
 
+def test_the_line_names_ranks_that_have_not_arrived(start_node):
+    """Of the node of rank 0, or of another."""
+    job = start_node("dsm.init()\nif dsm.rank() == 3:\n    time.sleep(100)\ndsm.barrier()", DSM_WATCHDOG_S="2")
+    for rank in range(3):
+        job.wait_for(rf"rank {rank} of 4 has waited \d+\.\d s in barrier\(\), for rank 3\n", seconds=20)
+    job.kill()
+
+
 # ---- what goes on ------------------------------------------------------------------------------------------------
 
 

@@ -154,7 +154,7 @@ BODIES = {
     "request_collection": [],
     "collect": [("number", "Q")],
     "roll_call": [("meeting", "Q"), ("caller", "I"), ("call", "I")],
-    "absent": [("meeting", "Q"), ("call", "I")],
+    "absent": [("meeting", "Q"), ("call", "I"), ("spaces", "Q")],
     "held": [("lock", "I"), ("hops", HOP)],
 }  # fmt: skip
 
@@ -684,7 +684,7 @@ def test_the_roll_is_called_where_arrivals_are_missing(library):
         node.receive(5, "roll_call", call)
         assert node.sent() == [(0, "roll_call", call)], "up to the root first"
         node.receive(0, "roll_call", call)
-        assert node.sent() == [(3, "absent", {"meeting": 0, "call": 7}), (5, "roll_call", call)]
+        assert node.sent() == [(3, "absent", {"meeting": 0, "call": 7, "spaces": 1}), (5, "roll_call", call)]
         node.do(ROLL)
         assert node.sent() == [], "who has not arrived asks nobody"
         node.do(ARRIVE, 1)
@@ -693,7 +693,7 @@ def test_the_roll_is_called_where_arrivals_are_missing(library):
         node.do(ROLL)
         assert node.sent() == [(0, "roll_call", {"meeting": 0, "caller": 1, "call": 1})]
         node.receive(0, "roll_call", {**call, "meeting": 1})
-        node.receive(2, "absent", {"meeting": 0, "call": 1})
+        node.receive(2, "absent", {"meeting": 0, "call": 1, "spaces": 1})
         node.receive(5, "arrive", arrival())
         assert [kind for _, kind, _ in node.sent()] == ["arrive"]
         node.receive(0, "roll_call", call)

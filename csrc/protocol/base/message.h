@@ -51,7 +51,7 @@ enum message_kind {
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736436 }; /* "6dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736437 }; /* "7dsm": changes with the format */
 
 /* Of one message: what the transport can hold for it. */
 enum { MESSAGE_SEGMENTS_MAX = 32 };

@@ -2,7 +2,7 @@
  * about another meeting than the receiver's and is not answered; the next call is.
  *
  *   ROLL_CALL := uint64 meeting, uint32 caller, uint32 call
- *   ABSENT    := uint64 meeting, uint32 call
+ *   ABSENT    := uint64 meeting, uint32 call, uint64 spaces
  */
 #include "protocol/sync/roll.h"
 
@@ -32,9 +32,10 @@ static void answer(struct node *node, const struct call *call)
     if (call->meeting != meeting->passed || (arrived && !meeting->own))
         return; /* over, or not begun here, or all below have arrived */
     if (!arrived && call->caller != node->number) {
-        struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 16);
+        struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 24);
         message_put_u64(message, &node->pool, call->meeting);
         message_put_u32(message, &node->pool, call->number);
+        message_put_u64(message, &node->pool, context_spaces(node) & ~meeting->joined);
         context_send(node, message);
     }
     for (int k = 0; k < TREE_CHILDREN; k++) {
@@ -87,11 +88,12 @@ void roll_receive_absent(struct node *node, const struct message *message)
     struct roll *roll = node->roll;
     uint64_t meeting = reader_u64(&reader);
     uint32_t call = reader_u32(&reader);
-    if (!reader_ended(&reader))
+    uint64_t spaces = reader_u64(&reader);
+    if (!reader_ended(&reader) || !spaces)
         context_malformed(node, message);
     if (meeting != roll->meeting || call != roll->call)
         return; /* it answers an earlier call */
     if (roll->absent < ROLL_NAMED_MAX)
-        roll->named[roll->absent] = message->peer;
+        roll->named[roll->absent] = (struct absent){.node = message->peer, .spaces = spaces};
     roll->absent++;
 }

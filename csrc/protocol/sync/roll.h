@@ -10,12 +10,18 @@
 
 enum { ROLL_NAMED_MAX = 16 };
 
+/* A node that has not arrived, and which of its spaces have not. */
+struct absent {
+    node_id node;
+    uint64_t spaces;
+};
+
 /* The answers to the last call of this node. */
 struct roll {
     uint64_t meeting; /* departures before the one that it was about */
     uint32_t call;    /* its number */
     uint32_t absent;  /* how many have answered; the first of them: */
-    node_id named[ROLL_NAMED_MAX];
+    struct absent named[ROLL_NAMED_MAX];
 };
 
 /* This node has arrived: ask which nodes have not. */
