@@ -3,6 +3,8 @@
 #include "machine/clock.h"
 #include "runtime/progress.h"
 
+enum { ASKED_AGAIN_NS = 50 * 1000 * 1000 };
+
 /* A quarter of what is too long; 0: no inquiry. */
 static int64_t period_ns(const struct runtime *runtime)
 {
@@ -12,12 +14,13 @@ static int64_t period_ns(const struct runtime *runtime)
 void inquiry_ask_for_absent(struct runtime *runtime, struct wait *wait)
 {
     int64_t period = period_ns(runtime), now = clock_now_ns();
-    int64_t last = wait->asked_ns ? wait->asked_ns : wait->since_ns;
     bool wanted = atomic_load_explicit(&runtime->roll_wanted, memory_order_relaxed) &&
                   atomic_exchange(&runtime->roll_wanted, false);
-    if (!wanted && (period == 0 || now - last < period))
+    if (!wanted && (period == 0 || now - wait->since_ns < period))
         return;
-    wait->asked_ns = now;
+    if (now - runtime->shared->roll_called_ns < (wanted ? ASKED_AGAIN_NS : period))
+        return; /* by a thread of another process of the node */
+    runtime->shared->roll_called_ns = now;
     roll_call(runtime->node);
     node_settle(runtime->node);
     progress_flush(runtime);

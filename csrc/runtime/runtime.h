@@ -61,7 +61,8 @@ struct shared {
     _Atomic bool orphaned;       /* there may be requests for locks whose thread has timed out */
     _Atomic int dying;           /* the rank that ends all others, + 1; 0: none */
     struct awaiting *awaiting;
-    int64_t locks_reported_ns; /* last inquiry_report_locks */
+    int64_t locks_reported_ns; /* last inquiry_report_locks, */
+    int64_t roll_called_ns;    /* inquiry_ask_for_absent */
     uint64_t traced;           /* events of the node written so far (trace.h) */
 };
 

@@ -7,7 +7,7 @@
 static _Thread_local struct {
     enum wait_kind kind; /* WAIT_NONE: it was done */
     uint64_t object;
-    int64_t since_ns, reported_ns, asked_ns;
+    int64_t since_ns, reported_ns;
 } left;
 
 static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
@@ -17,7 +17,6 @@ static void begin(struct wait *wait, enum wait_kind kind, uint64_t object)
     atomic_store_explicit(&wait->slice_ns, now, memory_order_relaxed);
     atomic_store_explicit(&wait->since_ns, again ? left.since_ns : now, memory_order_relaxed);
     atomic_store_explicit(&wait->reported_ns, again ? left.reported_ns : 0, memory_order_relaxed);
-    atomic_store_explicit(&wait->asked_ns, again ? left.asked_ns : 0, memory_order_relaxed);
     atomic_store_explicit(&wait->object, object, memory_order_relaxed);
     atomic_store_explicit(&wait->thread, thread_number(), memory_order_relaxed);
     atomic_store_explicit(&wait->beside, 0, memory_order_relaxed);
@@ -55,7 +54,6 @@ uint64_t waits_end(struct wait *wait, bool done)
     left.object = wait->object;
     left.since_ns = wait->since_ns;
     left.reported_ns = wait->reported_ns;
-    left.asked_ns = wait->asked_ns;
     atomic_store_explicit(&wait->kind, WAIT_NONE, memory_order_release);
     return waited;
 }

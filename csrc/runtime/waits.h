@@ -24,7 +24,6 @@ struct wait {
     _Atomic int64_t since_ns;    /* when it began, slices before this one included */
     _Atomic int64_t slice_ns;    /* when this slice began */
     _Atomic int64_t reported_ns; /* last line about it */
-    _Atomic int64_t asked_ns;    /* last inquiry after absent ranks */
     _Atomic uint32_t thread;     /* thread_number */
     _Atomic uint32_t beside;     /* more threads that this one waits for */
 };

@@ -51,7 +51,10 @@ void roll_call(struct node *node)
     if (meeting->state != MEETING_ARRIVED)
         return;
     context_assert(node, node->roll->meeting <= meeting->passed, "roll: the last call was about a later meeting");
-    *node->roll = (struct roll){.meeting = meeting->passed, .call = node->roll->call + 1};
+    if (node->roll->meeting != meeting->passed)
+        node->roll->absent = 0;
+    node->roll->meeting = meeting->passed;
+    node->roll->call++;
     struct call call = {.meeting = meeting->passed, .caller = node->number, .number = node->roll->call};
     if (node->number)
         send_call(node, tree_parent(node->number), &call);
@@ -62,7 +65,8 @@ void roll_call(struct node *node)
 bool roll_known(const struct node *node)
 {
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
-    return node->roll->absent && meeting->state == MEETING_ARRIVED && node->roll->meeting == meeting->passed;
+    return node->roll->absent && node->roll->call - node->roll->answered <= 1 && meeting->state == MEETING_ARRIVED &&
+           node->roll->meeting == meeting->passed;
 }
 
 void roll_receive_call(struct node *node, const struct message *message)
@@ -93,6 +97,9 @@ void roll_receive_absent(struct node *node, const struct message *message)
         context_malformed(node, message);
     if (meeting != roll->meeting || call != roll->call)
         return; /* it answers an earlier call */
+    if (roll->answered != call)
+        roll->absent = 0;
+    roll->answered = call;
     if (roll->absent < ROLL_NAMED_MAX)
         roll->named[roll->absent] = (struct absent){.node = message->peer, .spaces = spaces};
     roll->absent++;

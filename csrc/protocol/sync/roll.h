@@ -16,17 +16,18 @@ struct absent {
     uint64_t spaces;
 };
 
-/* The answers to the last call of this node. */
+/* The answers to the last call of this node, or to the one before, until the first new one comes. */
 struct roll {
-    uint64_t meeting; /* departures before the one that it was about */
-    uint32_t call;    /* its number */
-    uint32_t absent;  /* how many have answered; the first of them: */
+    uint64_t meeting;  /* departures before the one that it was about */
+    uint32_t call;     /* its number, */
+    uint32_t answered; /* and that of the one that these answer: */
+    uint32_t absent;   /* how many have answered; the first of them: */
     struct absent named[ROLL_NAMED_MAX];
 };
 
 /* This node has arrived: ask which nodes have not. */
 void roll_call(struct node *node);
-/* True: the last call was about the meeting that is under way, and has answers. */
+/* True: there are answers about the meeting that is under way. */
 bool roll_known(const struct node *node);
 
 void roll_receive_call(struct node *node, const struct message *message);
