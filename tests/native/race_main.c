@@ -254,6 +254,7 @@ static int run_rank(const struct race_job *job)
 {
     static struct worker workers[THREADS];
     struct dsm_options options = {.progress = (int32_t)settings.progress,
+                                  .node = 1,
                                   .oversubscribed = 1,
                                   .watchdog_s = 0.3,
                                   .check = 1,

@@ -260,6 +260,13 @@ static bool access_done(struct rank *rank, const struct op *op)
     return true;
 }
 
+/* Nothing is pinned or refetched here, so there is nothing to wait for. */
+static void follow(struct rank *rank)
+{
+    if (access_behind(rank->node) && !access_caught_up(rank->node))
+        die("a rank that follows has to wait", rank->number);
+}
+
 static bool meeting_done(struct rank *rank, const struct op *op)
 {
     struct ballot ballot = {.kind = MEETING_BARRIER};
@@ -275,6 +282,7 @@ static bool meeting_done(struct rank *rank, const struct op *op)
     if (!meeting_take(rank->node, MEETING_THREADS))
         return false;
     rank->waiting = false;
+    follow(rank);
     return true;
 }
 
@@ -292,6 +300,8 @@ static bool lock_done(struct rank *rank, const struct op *op)
             rank->ticket = 0;
     }
     node_settle(rank->node);
+    if (done)
+        follow(rank);
     return done;
 }
 
@@ -326,7 +336,7 @@ static void run_thread(struct rank *rank)
 static void receive(struct rank *rank, struct parcel *parcel)
 {
     struct node *node = rank->node;
-    uint64_t notices = regions_total(node->regions).notices_received;
+    uint64_t notices = regions_total(node->regions, 0).notices_received;
     occupy_to_receive(rank, parcel->bytes, parcel->at_ps);
     rank->messages++;
     rank->bytes += parcel->bytes;
@@ -337,7 +347,7 @@ static void receive(struct rank *rank, struct parcel *parcel)
     void *wire = pool_take_persistent(&node->pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
     node_receive(node, message_wrap(&node->pool, parcel->from, parcel->from, wire, parcel->bytes));
-    notices = regions_total(node->regions).notices_received - notices;
+    notices = regions_total(node->regions, 0).notices_received - notices;
     rank->world->notices += notices;
     rank->cpu_ps += notices * rank->world->network.notice_ps;
     send_outbox(rank);

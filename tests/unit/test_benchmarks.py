@@ -191,7 +191,7 @@ def test_rows_of_reach_are_named_in_any_order():
 @pytest.mark.timeout(240)  # 13 s of computing, which a busy machine stretches
 def test_every_row_runs():
     """At sizes that say nothing about speed; each row checks its results and ends the job when one is wrong."""
-    options = launch.parser().parse_args(["--tiny", "--rounds", "1", "--timeout", "200"])
+    options = launch.parser().parse_args(["--tiny", "--node", "rank", "--rounds", "1", "--timeout", "200"])
     jobs = launch.Jobs(options)
     cases = jobs.run(launch.ROWS)
     assert [case.what for case in cases if case.verdict_given == table.FAILED] == []
