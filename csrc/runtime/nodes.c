@@ -28,35 +28,30 @@ static int lowest_rank_here(const struct runtime *runtime)
 
 /* Number the nodes in the order of their first ranks.  `single`: each rank of this host is a node, by its lowest
  * rank. */
-static void divide(struct runtime *runtime, const int *hosts, const bool *single)
+static void divide(struct runtime *runtime, const bool *single)
 {
     struct nodes *nodes = &runtime->nodes;
+    const int *hosts = nodes->hosts;
+    int limit = runtime->options.node && runtime->options.node < SPACES_MAX ? runtime->options.node : SPACES_MAX;
     nodes->count = 0;
-    for (int rank = 0; rank < runtime->size; rank++)
-        nodes->of[rank] = -1;
     for (int rank = 0; rank < runtime->size; rank++) {
-        int here = 0, before = 0, most = runtime->options.node ? runtime->options.node : SPACES_MAX;
+        int here = 0, before = 0, last = -1; /* ranks of its host, those before it, and the last of these */
         for (int peer = 0; peer < runtime->size; peer++)
             if (hosts[peer] == hosts[rank]) {
-                before += peer < rank;
                 here++;
+                before += peer < rank;
+                last = peer < rank ? peer : last;
             }
-        most = single[hosts[rank]] ? 1 : most < SPACES_MAX ? most : SPACES_MAX;
-        int groups = (here + most - 1) / most, group = before * groups / here;
-        for (int peer = 0, at = 0; peer < rank && nodes->of[rank] < 0; peer++)
-            if (hosts[peer] == hosts[rank] && at++ * groups / here == group)
-                nodes->of[rank] = nodes->of[peer];
-        if (nodes->of[rank] < 0) {
+        int most = single[hosts[rank]] ? 1 : limit, groups = (here + most - 1) / most;
+        bool begins = last < 0 || before * groups / here != (before - 1) * groups / here;
+        if (begins)
             nodes->first[nodes->count] = rank;
-            nodes->of[rank] = (int)nodes->count++;
-        }
+        nodes->of[rank] = begins ? (int)nodes->count++ : nodes->of[last];
     }
-    nodes->spaces = nodes->space = 0;
+    nodes->space = nodes_space(runtime, runtime->rank);
+    nodes->spaces = 0;
     for (int peer = 0; peer < runtime->size; peer++)
-        if (nodes->of[peer] == nodes->of[runtime->rank]) {
-            nodes->space += peer < runtime->rank;
-            nodes->spaces++;
-        }
+        nodes->spaces += nodes->of[peer] == nodes->of[runtime->rank];
 }
 
 int nodes_choose(struct runtime *runtime)
@@ -69,9 +64,10 @@ int nodes_choose(struct runtime *runtime)
     nodes->hosts = calloc(size, sizeof *nodes->hosts);
     bool *single = calloc(size, sizeof *single);
     bool made = nodes->of && nodes->first && nodes->hosts && single;
-    if (transport_agree_min(runtime->transport, made) == 1) {
+    made = transport_agree_min(runtime->transport, made) == 1; /* by all ranks, or none goes on */
+    if (made) {
         transport_gather(runtime->transport, &lowest, (int)sizeof lowest, nodes->hosts);
-        divide(runtime, nodes->hosts, single);
+        divide(runtime, single);
     }
     free(single);
     return made ? 0 : -1;
@@ -111,7 +107,7 @@ static void fall_back(struct runtime *runtime, const struct told *all)
                 memcpy(runtime->nodes.why, all[rank].why, sizeof runtime->nodes.why);
             single[host] = true;
         }
-    divide(runtime, runtime->nodes.hosts, single);
+    divide(runtime, single);
     free(single);
 }
 
@@ -160,8 +156,10 @@ int nodes_join(struct runtime *runtime)
     int files[SHARE_FILES] = {-1, -1}, offered[SHARE_FILES] = {runtime->memory.file, runtime->arena.file};
     struct told mine = {.arena = arena_name(&runtime->arena)};
     struct told *all = calloc((size_t)runtime->size, sizeof *all);
-    if (transport_agree_min(runtime->transport, all != NULL) != 1)
+    if (transport_agree_min(runtime->transport, all != NULL) != 1) {
+        free(all);
         return error_set(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
+    }
     share_begin(&share, offered);
     mine.card = share.own;
     transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
