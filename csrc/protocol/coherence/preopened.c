@@ -139,7 +139,7 @@ static void close_unused(struct node *node, struct page *page)
     context_assert(node, page->twin, "preopened: an unchanged page has no twin to show it");
     context_assert(node, !page->writers, "preopened: a page is closed that some space can write");
     context_assert(node, !page->arriving, "preopened: an arriving page was preopened");
-    node->stats[node->me].pages_preopened_unused++;
+    node->stats[node->me].pages_preopened_unused += page->mode == PAGE_PREOPENED;
     if (page->preopened_stays) {
         page_history(page)->closed = true;
         page_history(page)->rewritten = 0;
@@ -169,8 +169,10 @@ static bool patient(const struct page *page)
  * finds what threads have written until then. */
 static void shut(struct node *node, struct page *page)
 {
-    if (page->mode == PAGE_PREOPENED)
+    if (page->mode == PAGE_PREOPENED) {
         changes_add(node, page);
+        node->stats[node->me].pages_preopened_unused++;
+    }
     page->mode = PAGE_LAGGED;
     page->preopened_unused = page_twin_constant(page);
     if (page_access(node, page) == ACCESS_WRITE && !pin_find(node, page))
@@ -209,7 +211,7 @@ void preopened_inspect(struct node *node)
             node->preopened->pages[kept++] = page;
     }
     node->preopened->count = kept;
-    protection_flush(node);
+    protection_flush(node); /* a push may seal these pages next */
 }
 
 void preopened_remove_region(struct node *node, const struct region *region)
