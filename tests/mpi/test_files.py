@@ -3,13 +3,14 @@
 import io
 import os
 import re
+import time
 import warnings
 
 import numpy as np
 import pytest
 
 import dsm
-from dsm import _files
+from dsm import _exchange, _files, _runtime
 
 pytestmark = pytest.mark.mpi
 
@@ -220,6 +221,23 @@ def test_a_write_that_fails_on_one_rank(shared, folder, nothing_left, rank, monk
     dsm.save(folder / "a.npy", a)
     assert (np.load(folder / "a.npy") == 7).all()
     dsm.barrier()
+
+
+def test_a_failure_is_told_to_the_step_that_failed(monkeypatch):
+    """And not to a rank of the same host that is slow to look at the step before."""
+    barrier = _runtime.barrier
+
+    def barrier_and_wait():
+        barrier()
+        time.sleep(0.2)
+
+    with _exchange.Exchange(_runtime.started(), "a test", "a test") as exchange:
+        if dsm.rank() == 0:
+            monkeypatch.setattr(_runtime, "barrier", barrier_and_wait)
+        exchange.all(None)
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space"):
+            exchange.all(refuse if dsm.rank() == LAST else None)
 
 
 def refuse(*arguments):
