@@ -23,6 +23,7 @@ import numpy as np
 from dsm import _runtime
 from dsm._counter import Counter
 from dsm._creation import zeros
+from dsm._nodes import nodes_of
 from dsm._settings import PAGE_BYTES_MIN
 from dsm._timeout import left_of
 
@@ -62,14 +63,11 @@ class NotificationQueue:
         self._rank = _runtime.rank()
         memory = zeros(self._size + 1 + words, np.int64, page_size=PAGE_BYTES_MIN, name=label)
         self._waiting, self._turn, self.words = np.split(memory, [self._size, self._size + 1])
-        lib = _runtime.started().lib
-        waiting: dict[int, list[int]] = {}  # ranks of each node that have no counter yet
-        for rank in range(self._size):
-            waiting.setdefault(lib.dsm_node_of(rank), []).append(rank)
+        waiting = [list(ranks) for ranks in nodes_of(_runtime.started())]  # of each node, that have no counter yet
         self._counters: dict[int, Counter] = {}  # by rank
         while len(self._counters) < self._size:
             counter = Counter(name=label)
-            if ranks := waiting[counter._number % lib.dsm_nodes()]:
+            if ranks := waiting[counter._number % len(waiting)]:
                 self._counters[ranks.pop()] = counter
         self._own = self._counters[self._rank]._number
         self._guard = threading.Lock()  # guards the attributes below, among the threads of this rank

@@ -93,6 +93,13 @@ class Bench:
         span.stop()
         self._growth = {name: value - before[name] for name, value in dsm.stats().items()}
 
+    def each_us(self, call: Callable[[], object], times: int) -> float:
+        """Return the microseconds of a call, on the slowest rank.  Collective."""
+        with self.timed() as span:
+            for _ in range(times):
+                call()
+        return self.slowest(span.seconds / times) * 1e6
+
     def summed(self, growth: dict[str, int]) -> dict[str, int]:
         """Add up what counters grew by on all ranks; those that did not are left out.  Collective."""
         total = np.array(list(growth.values()), np.int64)

@@ -22,13 +22,9 @@ def clean_barrier(bench: Bench) -> list[Case]:
     """S8: nothing is dirty, nothing is fetched."""
     times = bench.size(300, 10)
 
-    def repeat(barrier: Callable[[], None]) -> float:
-        with bench.timed() as span:
-            for _ in range(times):
-                barrier()
-        return bench.slowest(span.seconds / times) * 1e6
-
-    samples = bench.in_turns(dsm=lambda: repeat(dsm.barrier), mpi=lambda: repeat(bench.comm.Barrier))
+    samples = bench.in_turns(
+        dsm=lambda: bench.each_us(dsm.barrier, times), mpi=lambda: bench.each_us(bench.comm.Barrier, times)
+    )
     rivals = {"comm.Barrier": samples["mpi"]}
     reach = Reach("ratio", 1.2)
     return [Case("S8", "barrier, nothing dirty", "us", samples["dsm"], rivals, reach, counters=bench.counters["dsm"])]

@@ -119,19 +119,13 @@ def barrier(bench: Bench) -> list[Case]:
     """Nothing is dirty."""
     times = bench.size(1000, 10)
 
-    def repeat(barrier: Callable[[], None]) -> float:
-        with bench.timed() as span:
-            for _ in range(times):
-                barrier()
-        return bench.slowest(span.seconds / times) * 1e6
-
     return cases(
         bench,
         "barrier",
         "barrier",
         "us",
-        lambda shared: repeat(shared.barrier),
-        {"comm.Barrier": lambda: repeat(bench.comm.Barrier)},
+        lambda shared: bench.each_us(shared.barrier, times),
+        {"comm.Barrier": lambda: bench.each_us(bench.comm.Barrier, times)},
         Reach("ratio", 1.0),
     )
 

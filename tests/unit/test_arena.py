@@ -11,28 +11,9 @@ import sys
 import textwrap
 
 import pytest
-from native import machine_build
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 GRANULE = 64 * KIB
-
-
-@pytest.fixture(scope="module")
-def machine():
-    """Return cffi's (ffi, lib) of the layer; each state of the sources is compiled once."""
-    directory = machine_build.directory()
-    directory.mkdir(parents=True, exist_ok=True)
-    return machine_build.load(directory)
-
-
-@pytest.fixture
-def ffi(machine):
-    return machine[0]
-
-
-@pytest.fixture
-def lib(machine):
-    return machine[1]
 
 
 @pytest.fixture

@@ -19,24 +19,6 @@ MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 NONE, READ, WRITE = 0, 1, 2
 
 
-@pytest.fixture(scope="module")
-def machine():
-    """Return cffi's (ffi, lib) of the layer; each state of the sources is compiled once."""
-    directory = machine_build.directory()
-    directory.mkdir(parents=True, exist_ok=True)
-    return machine_build.load(directory)
-
-
-@pytest.fixture
-def ffi(machine):
-    return machine[0]
-
-
-@pytest.fixture
-def lib(machine):
-    return machine[1]
-
-
 class Mapped:
     """A mapped range with a server of its faults."""
 
