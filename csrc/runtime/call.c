@@ -16,6 +16,12 @@ struct runtime *call_enter(const char *call)
     return runtime && !progress_enter(runtime, RUNTIME_ACTIVE) ? running(call) : runtime;
 }
 
+struct runtime *call_enter_own(const char *call)
+{
+    struct runtime *runtime = running(call);
+    return runtime && !progress_enter_own(runtime, RUNTIME_ACTIVE) ? running(call) : runtime;
+}
+
 struct runtime *call_lock(const char *call)
 {
     struct runtime *runtime = running(call);

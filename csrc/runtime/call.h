@@ -7,8 +7,9 @@
 
 #include "runtime/progress.h"
 
-/* progress_enter, and progress_lock, for a call of the program; NULL, with the error set, when dsm is not active. */
+/* progress_enter, progress_enter_own, and progress_lock, for a call of the program; NULL, with the error set, when dsm is not active. */
 struct runtime *call_enter(const char *call);
+struct runtime *call_enter_own(const char *call);
 struct runtime *call_lock(const char *call);
 /* The code for a wait that was given up: DSM_AGAIN, or an error because dsm has ended meanwhile. */
 int call_not_yet(const char *call);

@@ -6,10 +6,42 @@
 #include "runtime/guard.h"
 #include "runtime/inquiry.h"
 
-static bool has_departed(struct runtime *runtime, struct question *question)
+static bool has_departed(const struct runtime *runtime)
 {
-    (void)question;
-    return meeting_take(runtime->node, MEETING_THREADS);
+    return meeting_departed(runtime->node, runtime->nodes.space);
+}
+
+/* The thread leaves its ballot, and the last of the node's processes makes the node arrive.  A barrier needs the node's
+ * mutex for that only. */
+static void join(struct runtime *runtime, const struct ballot *ballot)
+{
+    struct node *node = runtime->node;
+    if (ballot->kind != MEETING_BARRIER) {
+        shared_lock(runtime);
+        meeting_bring(node, ballot);
+        shared_unlock(runtime);
+    }
+    if (meeting_join(node, runtime->nodes.space, (uint32_t)runtime->rank)) {
+        shared_lock(runtime);
+        meeting_arrive(node, MEETING_THREADS);
+        node_settle(node);
+        progress_flush(runtime);
+        shared_unlock(runtime);
+    }
+}
+
+/* What other nodes have written may be stale here.  After the last meeting no other rank may be left to answer: nothing
+ * is fetched before it is touched. */
+static void follow(struct runtime *runtime, enum meeting_kind kind)
+{
+    if (runtime->nodes.count == 1 && !changes_due(runtime->node, runtime->nodes.space))
+        return;
+    shared_lock(runtime);
+    if (kind == MEETING_FINALIZE)
+        changes_follow(runtime->node);
+    else
+        faults_catch_up(runtime);
+    shared_unlock(runtime);
 }
 
 static int meeting_error(const struct meeting *meeting)
@@ -33,13 +65,13 @@ static int meeting_error(const struct meeting *meeting)
 
 int collective_meet(const char *call, const struct ballot *ballot, double slice_s, uint32_t *result)
 {
-    struct runtime *runtime = call_enter(call);
+    struct runtime *runtime = call_enter_own(call);
     if (!runtime)
         return DSM_E_STATE;
     bool own = runtime->meeting == ballot->kind && pthread_equal(runtime->meeting_thread, pthread_self());
     if (runtime->meeting && !own) {
         enum meeting_kind other = runtime->meeting;
-        progress_leave(runtime);
+        progress_leave_own(runtime);
         return error_set(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception",
                          ballot->what ? ballot->what : ballot_kind_name(ballot->kind), ballot_kind_name(other));
     }
@@ -48,28 +80,22 @@ int collective_meet(const char *call, const struct ballot *ballot, double slice_
     if (!runtime->meeting) {
         runtime->meeting = ballot->kind;
         runtime->meeting_thread = pthread_self();
-        meeting_arrive(runtime->node, MEETING_THREADS, ballot);
-        node_settle(runtime->node);
-        progress_flush(runtime);
-        guard_look(runtime, true); /* a system call, while the arrival travels */
+        join(runtime, ballot);
+        guard_look(runtime, runtime->nodes.count > 1); /* a system call, while the arrival travels */
     }
     int error = DSM_AGAIN;
-    struct question question = {.answered = has_departed};
-    bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
+    bool done = progress_await(runtime, has_departed, waits_deadline_ns(wait, slice_s));
     if (done) {
         const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
+        meeting_take(runtime->node, runtime->nodes.space);
         runtime->meeting = 0;
         error = meeting_error(meeting);
         if (result)
             *result = meeting->result;
-        /* After the last meeting no other rank may be left to answer: nothing is fetched before it is touched. */
-        if (ballot->kind == MEETING_FINALIZE)
-            changes_follow(runtime->node);
-        else
-            faults_catch_up(runtime);
+        follow(runtime, ballot->kind);
     }
     runtime->stats.wait_barrier_ns += waits_end(wait, done);
-    progress_leave(runtime);
+    progress_leave_own(runtime);
     return error;
 }
 

@@ -20,10 +20,12 @@ void inquiry_ask_for_absent(struct runtime *runtime, struct wait *wait)
         return;
     if (now - runtime->shared->roll_called_ns < (wanted ? ASKED_AGAIN_NS : period))
         return; /* by a thread of another process of the node */
+    shared_lock(runtime);
     runtime->shared->roll_called_ns = now;
     roll_call(runtime->node);
     node_settle(runtime->node);
     progress_flush(runtime);
+    shared_unlock(runtime);
 }
 
 void inquiry_report_locks(struct runtime *runtime)

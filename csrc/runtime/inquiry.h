@@ -9,7 +9,7 @@
 struct runtime;
 struct wait;
 
-/* By a thread that waits in a meeting: ask for the absent ranks.  Under the mutex. */
+/* By a thread that waits in a meeting: ask for the absent ranks.  Under the process' mutex. */
 void inquiry_ask_for_absent(struct runtime *runtime, struct wait *wait);
 /* By the service thread: report the holders of the locks of this rank to the threads that wait for them.  Under the
  * mutex. */

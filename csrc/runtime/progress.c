@@ -27,7 +27,8 @@ enum {
     LOOKS_SENT = 8,
     CLOCK_LOOKS = 4,
     SPINS = 100,
-    NAP_NS = 1000 * 1000, /* beside another process: a message for this one is not announced */
+    ALONE_SPINS = 10 * 1000, /* a few ms: to be woken takes some 50 us */
+    NAP_NS = 1000 * 1000,    /* beside another process: a message for this one is not announced */
     LOCK_TRIES = 120,
     BATCH = 64
 };
@@ -215,8 +216,9 @@ bool progress_poll(struct runtime *runtime)
     if (runtime->options.chaos_seed)
         step_chaos(runtime);
     uint32_t before = atomic_load(&runtime->shared->generation);
+    int batch = runtime->nodes.count > 1 ? BATCH : 0; /* a node that is alone sends nothing */
     /* A wake ends it: one more look costs what half a round trip does, and the thread may have what it waits for. */
-    for (int i = 0; i < BATCH && atomic_load(&runtime->shared->generation) == before; i++) {
+    for (int i = 0; i < batch && atomic_load(&runtime->shared->generation) == before; i++) {
         void *buffer, *placed;
         uint64_t bytes;
         int peer = transport_receive(runtime->transport, &buffer, &bytes, &placed);
@@ -248,16 +250,24 @@ static void sleep_beside(struct runtime *runtime, int64_t now_ns, int64_t deadli
     runtime->sleepers--;
 }
 
-bool progress_enter(struct runtime *runtime, enum runtime_state last)
+bool progress_enter_own(struct runtime *runtime, enum runtime_state last)
 {
-    progress_lock(runtime);
+    progress_lock_own(runtime);
     if (runtime_state() > last) {
-        progress_unlock(runtime);
+        progress_unlock_own(runtime);
         return false;
     }
     runtime->waiting++;
     bells_show(runtime);
     return true;
+}
+
+bool progress_enter(struct runtime *runtime, enum runtime_state last)
+{
+    bool entered = progress_enter_own(runtime, last);
+    if (entered)
+        shared_lock(runtime);
+    return entered;
 }
 
 bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t deadline_ns)
@@ -295,8 +305,13 @@ static void see_sends_through(struct runtime *runtime)
 
 void progress_leave(struct runtime *runtime)
 {
-    bool bells = runtime->options.progress == DSM_PROGRESS_DOORBELL;
     shared_unlock(runtime);
+    progress_leave_own(runtime);
+}
+
+void progress_leave_own(struct runtime *runtime)
+{
+    bool bells = runtime->options.progress == DSM_PROGRESS_DOORBELL;
     runtime->waiting--;
     if (runtime->rings_due && !runtime->polling)
         bells_ring_once(runtime, INT64_MAX);
@@ -318,11 +333,11 @@ static bool is_owed_nothing(const struct runtime *runtime)
 }
 
 /* While another process of the node polls, which is then counted in `pollers`, this one need not.  False: it is the
- * last one. */
+ * last one.  A node that is alone is sent nothing. */
 static bool nap(struct runtime *runtime, uint32_t asked)
 {
     struct shared *shared = runtime->shared;
-    if (atomic_fetch_sub(&shared->pollers, 1) == 1) {
+    if (atomic_fetch_sub(&shared->pollers, 1) == 1 && runtime->nodes.count > 1) {
         atomic_fetch_add(&shared->pollers, 1);
         return false;
     }
@@ -333,10 +348,16 @@ static bool nap(struct runtime *runtime, uint32_t asked)
     return true;
 }
 
+static bool may_nap(const struct runtime *runtime, unsigned spins)
+{
+    bool alone = runtime->nodes.count == 1 && !runtime->options.oversubscribed;
+    return spins > (alone ? ALONE_SPINS : SPINS) && is_owed_nothing(runtime);
+}
+
 /* Between two looks.  *idle: this process is counted in `pollers`. */
 static void pause_polling(struct runtime *runtime, uint32_t asked, unsigned spins, bool *idle)
 {
-    bool free = spins > SPINS && is_owed_nothing(runtime);
+    bool free = may_nap(runtime, spins);
     if (free && !*idle)
         atomic_fetch_add(&runtime->shared->pollers, 1);
     *idle = *idle || free;
@@ -400,6 +421,23 @@ bool progress_wait(struct runtime *runtime, struct question *question, int64_t d
     if (runtime->sleepers)
         pthread_cond_signal(&runtime->changed);
     return finished;
+}
+
+bool progress_await(struct runtime *runtime, bool (*happened)(const struct runtime *runtime), int64_t deadline_ns)
+{
+    unsigned spins = 0;
+    int64_t now = 0;
+    bool woken = true;
+    for (;;) {
+        uint32_t asked = atomic_load(&runtime->shared->generation);
+        bool done = happened(runtime);
+        if (done || !woken || runtime_state() != RUNTIME_ACTIVE) {
+            if (runtime->sleepers)
+                pthread_cond_signal(&runtime->changed);
+            return done;
+        }
+        woken = await_wake(runtime, asked, &spins, &now, deadline_ns);
+    }
 }
 
 static void rouse_all(struct runtime *runtime)

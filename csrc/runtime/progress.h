@@ -63,6 +63,12 @@ bool progress_enter(struct runtime *runtime, enum runtime_state last);
  * thread whose message it may have looked for too early: it rings the service thread for these. */
 void progress_leave(struct runtime *runtime);
 
+/* The same for a call that needs the node's mutex at times only: the process' own. */
+bool progress_enter_own(struct runtime *runtime, enum runtime_state last);
+void progress_leave_own(struct runtime *runtime);
+/* Wait until it has happened, likewise; it is asked under the process' mutex, which is given up meanwhile. */
+bool progress_await(struct runtime *runtime, bool (*happened)(const struct runtime *runtime), int64_t deadline_ns);
+
 /* Wait until the question is answered, making progress; false when the deadline (a time; negative: none) passes
  * first, or dsm ends.  Between progress_enter and progress_leave; both are given up meanwhile. */
 bool progress_wait(struct runtime *runtime, struct question *question, int64_t deadline_ns);

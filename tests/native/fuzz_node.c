@@ -250,7 +250,7 @@ static void apply_arrive(struct fuzz_node *home, const struct fuzz_entry *entry)
 {
     static const unsigned char value[] = {7, 0, 9, 1};
     struct ballot ballot = {.kind = (enum meeting_kind)entry->a, .numbers = {entry->b, entry->c}, .what = "a call"};
-    if (home->node->meetings[MEETING_THREADS].state != MEETING_IDLE)
+    if (home->node->meetings[MEETING_THREADS].state != MEETING_IDLE || meeting_departed(home->node, 0))
         return;
     if (ballot.kind == MEETING_ALLOCATE) {
         ballot.name = "an array";
@@ -260,7 +260,10 @@ static void apply_arrive(struct fuzz_node *home, const struct fuzz_entry *entry)
         ballot.numbers[1] = 0;
         ballot.refusal = "cannot: an array is alive";
     }
-    meeting_arrive(home->node, MEETING_THREADS, &ballot);
+    if (ballot.kind != MEETING_BARRIER)
+        meeting_bring(home->node, &ballot);
+    if (meeting_join(home->node, 0, home->node->port->rank))
+        meeting_arrive(home->node, MEETING_THREADS);
 }
 
 static void apply_forget(struct fuzz_node *home)
@@ -324,7 +327,7 @@ static void apply(struct fuzz_node *home, const struct fuzz_entry *entry)
     case FUZZ_ADD:
     case FUZZ_SUM: apply_counter(home, thread, entry); break;
     case FUZZ_ARRIVE: apply_arrive(home, entry); break;
-    case FUZZ_TAKE: meeting_take(home->node, MEETING_THREADS); break;
+    case FUZZ_TAKE: meeting_take(home->node, 0); break;
     case FUZZ_PIN:
     case FUZZ_UNPIN: apply_pin(home, thread, entry); break;
     case FUZZ_FORGET: apply_forget(home); break;

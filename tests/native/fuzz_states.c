@@ -181,13 +181,14 @@ static void first_thread(struct world *world, int rank)
     struct fuzz_node *home = world->homes[rank];
     uint64_t offset = fuzz_random_below(&world->random, 1400);
     struct meeting_plan plan = world->plan[world->met[rank]];
-    switch (home->node->meetings[MEETING_THREADS].state) {
-    case MEETING_DEPARTED: happen(world, rank, (struct fuzz_entry){.kind = FUZZ_TAKE}); return;
-    case MEETING_ARRIVED:
+    if (meeting_departed(home->node, 0)) {
+        happen(world, rank, (struct fuzz_entry){.kind = FUZZ_TAKE});
+        return;
+    }
+    if (home->node->meetings[MEETING_THREADS].state == MEETING_ARRIVED) {
         if (chance(world, 20))
             happen(world, rank, (struct fuzz_entry){.kind = FUZZ_ROLL});
         return;
-    case MEETING_IDLE: break;
     }
     if (world->met[rank] < 6 ? chance(world, 70) : chance(world, 30) && world->met[rank] + 1 < MEETINGS_MAX) {
         world->met[rank]++;

@@ -276,10 +276,13 @@ static bool meeting_done(struct rank *rank, const struct op *op)
         ballot.kind = MEETING_LOCK_NEW;
     if (!rank->waiting) {
         rank->waiting = true;
-        meeting_arrive(rank->node, MEETING_THREADS, &ballot);
+        if (ballot.kind != MEETING_BARRIER)
+            meeting_bring(rank->node, &ballot);
+        if (meeting_join(rank->node, 0, (uint32_t)rank->number))
+            meeting_arrive(rank->node, MEETING_THREADS);
         node_settle(rank->node);
     }
-    if (!meeting_take(rank->node, MEETING_THREADS))
+    if (!meeting_take(rank->node, 0))
         return false;
     rank->waiting = false;
     follow(rank);

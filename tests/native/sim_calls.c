@@ -276,11 +276,14 @@ void sim_do_meet(struct thread *thread)
         struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)thread->space->rank);
         TRACE(sim, "node %d.%d arrives at %s", home->number, thread->number, ballot_kind_name(ballot.kind));
         arrive_knowing(thread->space);
-        meeting_arrive(home->node, MEETING_THREADS, &ballot);
+        if (ballot.kind != MEETING_BARRIER)
+            meeting_bring(home->node, &ballot);
+        if (meeting_join(home->node, thread->space->number, (uint32_t)thread->space->rank))
+            meeting_arrive(home->node, MEETING_THREADS);
         thread->stage = STAGE_WAIT;
         sim_settle(home);
     }
-    bool left = meeting_take(home->node, MEETING_THREADS);
+    bool left = meeting_take(home->node, thread->space->number);
     thread->blocked = !left;
     if (left) {
         TRACE(sim, "node %d.%d departs from %s", home->number, thread->number,

@@ -28,7 +28,7 @@ struct change {
 struct changes {
     struct change *log;        /* the last ones, or NULL: none yet */
     uint64_t kept;             /* how many the log holds: CHANGES_KEPT, or fewer */
-    uint64_t count;            /* changes so far */
+    _Atomic uint64_t count;    /* changes so far */
     uint64_t followed;         /* the furthest that some space has followed */
     uint64_t seen[SPACES_MAX]; /* how far each has */
 };
@@ -37,10 +37,10 @@ struct changes {
 void changes_add(struct node *node, const struct page *page);
 /* The region is new, or was freed: each space shows it, or makes it inaccessible. */
 void changes_add_region(struct node *node, region_id region);
-/* There is something to follow for the space that is inside. */
-static inline bool changes_due(const struct node *node)
+/* There is something to follow for the space.  Its own process may ask outside of the node's mutex. */
+static inline bool changes_due(const struct node *node, uint32_t space)
 {
-    return node->changes->seen[node->me] != node->changes->count;
+    return node->changes->seen[space] != node->changes->count;
 }
 /* The space that is inside follows: it gives up what it has beyond the state. */
 void changes_follow(struct node *node);

@@ -133,7 +133,7 @@ void access_unpin(struct node *node, uint64_t offset, bool write)
 
 bool access_behind(const struct node *node)
 {
-    return changes_due(node) || node->pins->first[node->me] || !update_done(node);
+    return changes_due(node, node->me) || node->pins->first[node->me] || !update_done(node);
 }
 
 /* The update set first, so that the space keeps its access to it.  Then it follows, and looks whether all that it

@@ -123,12 +123,9 @@ void departure_receive(struct node *node, struct message *message)
     struct meeting *meeting = &node->meetings[which];
     meeting->outcome = (enum meeting_outcome)outcome.outcome;
     ballot_copy_text(meeting->text, sizeof meeting->text, outcome.text);
-    meeting_depart(node, (enum meeting_class)which);
-    context_assert(node,
-                   node->cuts == node->meetings[MEETING_THREADS].passed + node->meetings[MEETING_COLLECTION].passed,
-                   "departure: a departure that was no cut (R7)");
     context_event(node, EVENT_DEPART, outcome.agreed.kind, message->peer);
     if (which == MEETING_COLLECTION) {
+        meeting_depart(node, MEETING_COLLECTION);
         collection_departed(node, outcome.root_stamp);
     } else {
         if (agreed)
@@ -138,6 +135,11 @@ void departure_receive(struct node *node, struct message *message)
 
     update_bring(node);
     node->redeliver = true; /* messages of nodes that departed before this one */
+    if (which == MEETING_THREADS)
+        meeting_depart(node, MEETING_THREADS);
+    context_assert(node,
+                   node->cuts == node->meetings[MEETING_THREADS].passed + node->meetings[MEETING_COLLECTION].passed,
+                   "departure: a departure that was no cut (R7)");
     if (node->policy.check_meetings)
         check_node(node);
     node->wake = true;

@@ -94,6 +94,7 @@ struct node *node_new(const struct node_options *options, const struct port *por
     node->to_self_end = &node->to_self;
     node->deferred_end = &node->deferred;
     node->stats = pool_take_zeroed(&node->pool, node->spaces * sizeof *node->stats);
+    meeting_init(node);
     regions_init(node->regions, &node->pool, node->spaces);
     node->pool.persistent_bytes = node->pool.bytes_used;
     node->collection.threshold_bytes = options->budget_bytes;
@@ -106,18 +107,6 @@ static void free_messages(struct node *node, struct message *message)
         struct message *next = message->next;
         message_release(message, &node->pool);
         message = next;
-    }
-}
-
-static void free_meetings(struct node *node)
-{
-    for (int which = 0; which < MEETING_CLASSES; which++) {
-        struct meeting *meeting = &node->meetings[which];
-        if (meeting->own)
-            message_release(meeting->own, &node->pool);
-        for (int k = 0; k < TREE_CHILDREN; k++)
-            if (meeting->children[k])
-                message_release(meeting->children[k], &node->pool);
     }
 }
 
@@ -147,7 +136,7 @@ void node_free(struct node *node)
         message_free(node->bulk->sending, &node->pool);
     while (node->bulk->arriving)
         message_free(node->bulk->arriving, &node->pool);
-    free_meetings(node);
+    meeting_fini(node);
     for (uint32_t i = 0; i < node->regions->count; i++)
         pin_remove_region(node, node->regions->live[i]);
     for (uint32_t i = 0; i < node->locks->count; i++)

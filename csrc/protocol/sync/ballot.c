@@ -175,6 +175,17 @@ struct tally ballot_cast(const struct node *node, const struct ballot *ballot)
     return tally;
 }
 
+void ballot_count_barrier(struct tally *tally, uint32_t rank)
+{
+    struct variant *variant = &tally->variants[0];
+    if (tally->variant_count == 0)
+        *variant = (struct variant){.first = rank, .kind = MEETING_BARRIER};
+    tally->variant_count = 1;
+    variant->ranks++;
+    if (rank < variant->first)
+        variant->first = rank;
+}
+
 /* ---- deciding --------------------------------------------------------------------------------------------------- */
 
 /* How many bytes all the calls begin with. */

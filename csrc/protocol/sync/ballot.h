@@ -79,6 +79,8 @@ const char *ballot_kind_name(enum meeting_kind kind);
 
 /* The tally of one ballot; the caller fills in `forgotten`. */
 struct tally ballot_cast(const struct node *node, const struct ballot *ballot);
+/* One more rank at a barrier; `tally` counts nothing else. */
+void ballot_count_barrier(struct tally *tally, uint32_t rank);
 void ballot_merge(struct tally *into, const struct tally *tally);
 void ballot_put(struct node *node, struct message *message, const struct tally *tally);
 void ballot_read(struct reader *reader, struct tally *tally);

@@ -17,7 +17,7 @@ static void arrive(struct node *node)
 {
     context_assert(node, node->collection.phase != COLLECTION_IDLE,
                    "collection: a step of a collection that has not begun");
-    meeting_arrive(node, MEETING_COLLECTION, &(struct ballot){.kind = MEETING_COLLECT});
+    meeting_arrive(node, MEETING_COLLECTION);
 }
 
 static void begin(struct node *node)

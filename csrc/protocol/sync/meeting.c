@@ -25,25 +25,51 @@ static uint32_t forgotten_here(const struct node *node, uint32_t *ids)
     return count;
 }
 
-/* The ballot joins those of the node's other spaces, in the form of a message. */
-static void cast(struct node *node, enum meeting_class which, const struct ballot *ballot)
+static struct message *put_tally(struct node *node, enum meeting_class which, const struct tally *tally)
 {
-    struct meeting *meeting = &node->meetings[which];
-    struct message *before = meeting->own;
-    struct tally tally = ballot_cast(node, ballot), others;
-    if (before) {
-        struct reader reader = reader_of(before);
+    struct message *message = message_new(&node->pool, node->number, MESSAGE_ARRIVE, RING_NEVER, 256);
+    message_put_u32(message, &node->pool, which);
+    ballot_put(node, message, tally);
+    return message;
+}
+
+static void merge(struct tally *into, const struct tally *other)
+{
+    if (into->variant_count)
+        ballot_merge(into, other);
+    else
+        *into = *other;
+}
+
+/* The ballots of all spaces.  Their texts stay in the seats' messages. */
+static struct tally gather(struct node *node, const struct meeting *meeting)
+{
+    struct tally tally = {.variant_count = 0}, other, barriers = {.variant_count = 0};
+    for (uint32_t space = 0; space < node->spaces; space++) {
+        const struct seat *seat = &meeting->seats[space];
+        if (!seat->ballot) {
+            ballot_count_barrier(&barriers, seat->rank);
+            continue;
+        }
+        struct reader reader = reader_of(seat->ballot);
         reader_u32(&reader);
-        ballot_read(&reader, &others);
-        ballot_merge(&tally, &others);
+        ballot_read(&reader, &other);
+        merge(&tally, &other);
     }
-    if (ballot->kind == MEETING_ALLOCATE)
+    if (barriers.variant_count)
+        merge(&tally, &barriers);
+    if (tally.variants[0].kind == MEETING_ALLOCATE)
         tally.forgotten_count = forgotten_here(node, tally.forgotten);
-    meeting->own = message_new(&node->pool, node->number, MESSAGE_ARRIVE, RING_NEVER, 256);
-    message_put_u32(meeting->own, &node->pool, which);
-    ballot_put(node, meeting->own, &tally);
-    if (before)
-        message_release(before, &node->pool);
+    return tally;
+}
+
+static void drop_ballots(struct node *node, struct meeting *meeting)
+{
+    for (uint32_t space = 0; meeting->seats && space < node->spaces; space++) {
+        if (meeting->seats[space].ballot)
+            message_release(meeting->seats[space].ballot, &node->pool);
+        meeting->seats[space].ballot = NULL;
+    }
 }
 
 /* All nodes below have arrived: send the tally to the parent, or decide. */
@@ -124,26 +150,64 @@ void meeting_resume(struct node *node)
     finish_arrival(node, MEETING_THREADS);
 }
 
-void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot)
+void meeting_init(struct node *node)
+{
+    node->meetings[MEETING_THREADS].seats = pool_take_zeroed(&node->pool, node->spaces * sizeof(struct seat));
+}
+
+void meeting_fini(struct node *node)
+{
+    for (int which = 0; which < MEETING_CLASSES; which++) {
+        struct meeting *meeting = &node->meetings[which];
+        drop_ballots(node, meeting);
+        if (meeting->own)
+            message_release(meeting->own, &node->pool);
+        for (int k = 0; k < TREE_CHILDREN; k++)
+            if (meeting->children[k])
+                message_release(meeting->children[k], &node->pool);
+    }
+    pool_give(&node->pool, node->meetings[MEETING_THREADS].seats, node->spaces * sizeof(struct seat));
+}
+
+void meeting_bring(struct node *node, const struct ballot *ballot)
+{
+    struct seat *seat = &node->meetings[MEETING_THREADS].seats[node->me];
+    context_assert(node, ballot->kind != MEETING_COLLECT, "meeting: a space brings a collection's ballot");
+    context_assert(node, ballot->kind != MEETING_BARRIER, "meeting: a space brings a barrier's ballot");
+    context_assert(node, !seat->ballot, "meeting: a space brings a second ballot");
+    struct tally tally = ballot_cast(node, ballot);
+    seat->ballot = put_tally(node, MEETING_THREADS, &tally);
+}
+
+bool meeting_join(struct node *node, uint32_t space, uint32_t rank)
+{
+    struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    struct seat *seat = &meeting->seats[space];
+    uint64_t me = (uint64_t)1 << space;
+    if ((atomic_load(&meeting->joined) & me) || meeting_departed(node, space))
+        context_panic(node, "meeting: rank %u joins while its last meeting is under way", rank);
+    seat->rank = rank;
+    return (atomic_fetch_or(&meeting->joined, me) | me) == context_spaces(node);
+}
+
+void meeting_arrive(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
-    uint64_t all = which == MEETING_COLLECTION ? 1 : context_spaces(node),
-             me = which == MEETING_COLLECTION ? 1 : (uint64_t)1 << node->me;
-    if ((meeting->joined | meeting->leaving) & me)
-        context_panic(node, "meeting: arrived at %s while another is under way", ballot_kind_name(ballot->kind));
-    context_event(node, EVENT_ARRIVE, (uint64_t)ballot->kind, tree_parent(node->number));
-    context_assert(node, meeting->state != MEETING_ARRIVED, "meeting: a space arrives where all have");
+    context_assert(node, meeting->state != MEETING_ARRIVED, "meeting: a node arrives that has arrived");
     context_assert(node, !meeting->withheld, "meeting: an arrival of the last meeting is withheld");
-    context_assert(node, (which == MEETING_COLLECTION) == (ballot->kind == MEETING_COLLECT),
-                   "meeting: a call of the other class");
-    cast(node, which, ballot);
-    meeting->joined |= me;
-    if (meeting->joined != all)
-        return;
-    context_assert(node, !meeting->leaving, "meeting: a space arrives and has not taken the last departure");
-    meeting->joined = 0;
+    struct tally tally;
+    if (which == MEETING_COLLECTION) {
+        tally = ballot_cast(node, &(struct ballot){.kind = MEETING_COLLECT});
+    } else {
+        context_assert(node, meeting->joined == context_spaces(node), "meeting: a node arrives before its spaces");
+        tally = gather(node, meeting);
+        meeting->withheld = preopened_owing(node);
+        atomic_store(&meeting->joined, 0);
+    }
+    meeting->own = put_tally(node, which, &tally);
+    drop_ballots(node, meeting);
+    context_event(node, EVENT_ARRIVE, tally.variants[0].kind, tree_parent(node->number));
     meeting->state = MEETING_ARRIVED;
-    meeting->withheld = which == MEETING_THREADS && preopened_owing(node);
     if (!meeting->withheld)
         finish_arrival(node, which);
 }
@@ -183,23 +247,24 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
 void meeting_depart(struct node *node, enum meeting_class which)
 {
     struct meeting *meeting = &node->meetings[which];
-    meeting->state = which == MEETING_COLLECTION ? MEETING_IDLE : MEETING_DEPARTED;
-    meeting->leaving = which == MEETING_COLLECTION ? 0 : context_spaces(node);
-    meeting->passed++;
+    meeting->state = MEETING_IDLE;
+    atomic_fetch_add(&meeting->passed, 1);
 }
 
-bool meeting_take(struct node *node, enum meeting_class which)
+bool meeting_departed(const struct node *node, uint32_t space)
 {
-    struct meeting *meeting = &node->meetings[which];
-    uint64_t me = (uint64_t)1 << node->me;
-    if (!(meeting->leaving & me))
+    const struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    return meeting->seats[space].taken != atomic_load(&meeting->passed);
+}
+
+bool meeting_take(struct node *node, uint32_t space)
+{
+    struct meeting *meeting = &node->meetings[MEETING_THREADS];
+    if (!meeting_departed(node, space))
         return false;
-    context_assert(node, which == MEETING_THREADS, "meeting: a thread takes a departure of the collection");
-    context_assert(node, meeting->state == MEETING_DEPARTED, "meeting: a departure is taken that was not made");
-    meeting->leaving &= ~me;
-    node->stats[node->me].barriers++;
-    if (!meeting->leaving)
-        meeting->state = MEETING_IDLE;
+    meeting->seats[space].taken++;
+    context_assert(node, !meeting_departed(node, space), "meeting: a space missed a departure");
+    node->stats[space].barriers++;
     return true;
 }
 

@@ -10,50 +10,71 @@
  * departures in the order in which the root decided them: a departure carries its number, and a node defers one that
  * overtook the one before (node/departure.h).
  *
- *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  DEPARTED  -- meeting_take -->  IDLE
- *              by all spaces                                               by all spaces
+ *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  IDLE
  *
- * The spaces of a node meet in its memory (H6): a space that has taken a departure may arrive again before the others
- * have taken it.
- *
- * The meeting of a collection goes from ARRIVED to IDLE: no thread takes it.
+ * The spaces of a node meet in its memory (H6): each has a seat.  A space leaves its ballot there, unless it is a
+ * barrier's, and joins; the last one makes the node arrive.  After the departure each space takes it, once, and may join
+ * again before the others have taken it.  To join and to take need no mutex, so that the ranks of a host do not queue
+ * for a barrier.  No thread takes the departure of a collection.
  *
  * Invariants
  *  1. The departure is a cut: after it every node knows every interval that it lists (cut.h).
  *  2. `own` and `children` hold the arrivals that have not gone up yet; they are empty once all below have arrived.
+ *  3. A space joins when it has taken all departures (taken == passed).  So outcome, text and result stay until all
+ *     spaces have arrived again.
  */
 #pragma once
+
+#include <stdatomic.h>
 
 #include "protocol/sync/ballot.h"
 #include "protocol/sync/tree.h"
 
 enum meeting_class { MEETING_THREADS = 0, MEETING_COLLECTION = 1, MEETING_CLASSES };
 
+/* Of a space at a meeting of threads; its process alone writes there until all have joined. */
+struct seat {
+    struct message *ballot; /* in the form of an arrival; NULL: a barrier's */
+    uint32_t rank;          /* that has joined */
+    uint64_t taken;         /* departures */
+    char apart[40];         /* seats of two spaces lie on two lines of the cache */
+};
+
 /* A meeting as one node sees it. */
 struct meeting {
-    enum { MEETING_IDLE, MEETING_ARRIVED, MEETING_DEPARTED } state;
-    uint64_t joined;     /* spaces that have arrived at the next departure, */
-    uint64_t leaving;    /* and spaces that have not taken the last one; a bit each */
-    struct message *own; /* this node's arrival, in the form of a message */
-    bool withheld;       /* it has no intervals yet, because a notice is owed (collection.h) */
+    enum { MEETING_IDLE, MEETING_ARRIVED } state;
+    _Atomic uint64_t joined; /* spaces that have joined before the next arrival; a bit each */
+    struct seat *seats;      /* of each space */
+    struct message *own;     /* this node's arrival, in the form of a message */
+    bool withheld;           /* it has no intervals yet, because a notice is owed (collection.h) */
     struct message *children[TREE_CHILDREN];
     int32_t child_ranks[TREE_CHILDREN]; /* the processes that have sent these: they wait for the departure */
     enum meeting_outcome outcome;
     char text[BALLOT_TEXT_BYTES]; /* of an outcome that is not AGREED */
     uint32_t result;              /* number of the region, lock or counter */
-    uint64_t passed;              /* departures so far */
+    _Atomic uint64_t passed;      /* departures so far */
 };
 
-/* A space arrives: its thread at a meeting of threads, or the node at a collection's.  The node arrives with the
- * last of its spaces; that closes the interval, unless the arrival is withheld. */
-void meeting_arrive(struct node *node, enum meeting_class which, const struct ballot *ballot);
+void meeting_init(struct node *node);
+void meeting_fini(struct node *node);
+
+/* The space that is inside brings a ballot to the meeting of threads that it is about to join.  Not for a barrier. */
+void meeting_bring(struct node *node, const struct ballot *ballot);
+/* A space joins the meeting of threads, outside of the node's mutex.  True for the last one: it is to call
+ * meeting_arrive. */
+bool meeting_join(struct node *node, uint32_t space, uint32_t rank);
+/* All spaces have joined, or the node arrives at the meeting of a collection.  Closes the interval, unless the arrival
+ * is withheld. */
+void meeting_arrive(struct node *node, enum meeting_class which);
 /* A collection has ended: complete an arrival that had to wait for it. */
 void meeting_resume(struct node *node);
-/* Of a meeting of threads.  True after the departure, once for each space: outcome, text and result can be read until
- * the space arrives again. */
-bool meeting_take(struct node *node, enum meeting_class which);
+/* Of the meeting of threads, outside of the node's mutex: there is a departure that the space has not taken. */
+bool meeting_departed(const struct node *node, uint32_t space);
+/* Likewise.  True after the departure, once for each space: outcome, text and result can be read until the space joins
+ * again. */
+bool meeting_take(struct node *node, uint32_t space);
 
-/* The departure has come. */
+/* The departure has come.  The last step of a meeting of threads: spaces may go on at once. */
 void meeting_depart(struct node *node, enum meeting_class which);
 
 void meeting_receive_arrive(struct node *node, struct message *message);
