@@ -334,7 +334,7 @@ def departure(**fields):
 
 
 def arrival(**fields):
-    value = {"class": 0, "variants": [variant(what=b"a call")], "refusing": 0, "refusal": b"", "forgotten": []}
+    value = {"class": 0, "variants": [variant()], "refusing": 0, "refusal": b"", "forgotten": []}
     return {**value, "intervals": [], **fields}
 
 
@@ -385,7 +385,7 @@ def test_arrivals_are_merged_and_sent_up(library, given):
         node.receive(5, "arrive", given)
         ((to, kind, up),) = node.sent()
         assert (to, kind, up["class"]) == (0, "arrive", 0)
-        own = variant(first=1, what=b"a call")
+        own = variant(first=1)
         alike = [v for v in given["variants"] if call_of(v) == call_of(own)]
         first = min([1, *(v["first"] for v in alike)])
         assert up["variants"][0] == {**own, "first": first, "ranks": 1 + sum(v["ranks"] for v in alike)}
@@ -399,14 +399,14 @@ def test_arrivals_are_merged_and_sent_up(library, given):
 def test_the_root_answers_with_the_intervals_of_all(library, first, second):
     with Node(library, 0, 3) as node:
         node.do(ARRIVE, 1)
-        node.receive(1, "arrive", arrival(variants=[variant(first=1, what=b"a call")], intervals=first))
-        node.receive(2, "arrive", arrival(variants=[variant(first=2, what=b"a call")], intervals=second))
+        node.receive(1, "arrive", arrival(variants=[variant(first=1)], intervals=first))
+        node.receive(2, "arrive", arrival(variants=[variant(first=2)], intervals=second))
         sent = node.sent()
         assert [(to, kind) for to, kind, _ in sent] == [(1, "depart"), (2, "depart")]
         assert sent[0][2] == sent[1][2]
         down = sent[0][2]
         assert (down["class"], down["number"], down["outcome"], down["text"], down["forgotten"]) == (0, 1, 0, b"", [])
-        assert down["agreed"] == variant(first=0, ranks=3, what=b"a call")
+        assert down["agreed"] == variant(first=0, ranks=3)
         assert down["intervals"] == first + second
 
 
