@@ -185,7 +185,7 @@ def paths(bench: Bench) -> list[Case]:
         shared.barrier()
         with bench.timed() as span:
             for k in range(n):
-                relax(distance[rows], distance[k], k)
+                relax(distance[rows], distance[k].copy(), k)  # the kernel is fast where its arrays do not overlap
                 shared.barrier()
         bench.check(np.array_equal(distance[rows], right[rows]), "the shortest paths")
         return bench.slowest(span.seconds) * 1e3
