@@ -43,8 +43,7 @@ enum dsm_without {
     DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
     DSM_WITHOUT_BOARD = 16,    /* seeing whether a rank of this host computes, and ringing it at once */
-    DSM_WITHOUT_HUGE = 32,     /* huge pages for what is opened in pieces of them */
-    DSM_WITHOUT_COPY = 64      /* copying whole pages from the memory of a rank of this host, without MPI */
+    DSM_WITHOUT_HUGE = 32      /* huge pages for what is opened in pieces of them */
 };
 
 struct dsm_options {
@@ -107,7 +106,6 @@ struct dsm_stats {
     uint64_t counter_operations;
     uint64_t messages_sent, messages_received;
     uint64_t bytes_sent, bytes_received;
-    uint64_t bytes_copied; /* of these received, from the memory of a rank of this host, without MPI */
     uint64_t bells_rung, bells_heard;
     uint64_t protects; /* changes of page protection asked of the kernel */
     uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;

@@ -46,7 +46,6 @@ WITHOUT = {
     "preopen": 8,
     "board": 16,
     "huge": 32,
-    "copy": 64,
 }  # enum dsm_without
 
 

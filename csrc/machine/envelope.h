@@ -1,9 +1,8 @@
 /* envelope - the bytes of one message as MPI carries them, and the memory that may travel behind them.
  *
- * A message is an envelope and 0 to 32 parts.  The envelope says how its parts reach the receiver:
+ * A message is an envelope and 0 to 32 parts.  The envelope says whether there are any:
  *   ENVELOPE_ALONE   there are none
- *   ENVELOPE_PARTS   the sender's MPI sends them behind the envelope
- *   ENVELOPE_COPY    the receiver copies them from the sender's memory (offers.h)
+ *   ENVELOPE_PARTS   MPI sends them behind the envelope
  * The kind is the tag of the envelope's MPI message.
  */
 #pragma once
@@ -12,7 +11,7 @@
 #include <stdint.h>
 
 enum { TRANSPORT_PARTS_MAX = 32 };
-enum envelope_kind { ENVELOPE_ALONE, ENVELOPE_PARTS, ENVELOPE_COPY };
+enum envelope_kind { ENVELOPE_ALONE, ENVELOPE_PARTS };
 
 struct envelope {
     void *buffer; /* from buffers->take, with `bytes` bytes */
@@ -24,12 +23,8 @@ struct envelope {
 
 struct transport_part {
     void *at;
-    uint64_t bytes;  /* at most 1 GiB */
-    uint64_t offset; /* of a received part: its place in the sender's memory, or TRANSPORT_NOWHERE */
+    uint64_t bytes; /* at most 1 GiB */
 };
-
-/* The receiver has no use for this part any more. */
-#define TRANSPORT_NOWHERE UINT64_MAX
 
 /* What the transport needs from its caller.  Called under the runtime's mutex, also in a fault handler. */
 struct transport_buffers {

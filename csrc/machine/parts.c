@@ -18,9 +18,9 @@ struct arrival {
     struct transport_part parts[TRANSPORT_PARTS_MAX];
 };
 
-int parts_open(struct parts *parts, const struct communicator *comm, struct offers *offers)
+int parts_open(struct parts *parts, const struct communicator *comm)
 {
-    *parts = (struct parts){.comm = comm, .offers = offers};
+    *parts = (struct parts){.comm = comm};
     parts->waiting = calloc((size_t)comm->size, sizeof *parts->waiting);
     return parts->waiting ? 0 : -1;
 }
@@ -41,21 +41,13 @@ static void post(const struct parts *parts, struct arrival *arrival)
     }
 }
 
-/* Copies need the oldest message of a source, which is the one that the sender's next count is of.  Chaos does,
- * too: it begins messages late, and must begin them in their order. */
+/* Chaos begins messages late, and must begin them in their order. */
 static void begin(struct parts *parts, struct arrival *arrival, bool oldest)
 {
-    bool copies = arrival->envelope.kind == ENVELOPE_COPY;
-    if (!oldest && (copies || parts->chaos))
-        return;
-    if (parts->chaos && chaos_begins_late(parts->chaos))
+    if (parts->chaos && (!oldest || chaos_begins_late(parts->chaos)))
         return;
     arrival->begun = true;
-    if (copies)
-        offers_copy(parts->offers, arrival->envelope.source, arrival->parts, arrival->count);
-    else
-        post(parts, arrival);
-    arrival->complete = copies;
+    post(parts, arrival);
 }
 
 static uint64_t bytes_of(const struct parts *parts, const MPI_Status *status)

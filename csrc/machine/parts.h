@@ -1,7 +1,7 @@
 /* parts - messages whose envelope is here and whose parts may not be.
  *
- * States of a message: placed (the caller has said where its parts go) -> begun (its receives are posted; an offered
- * part is copied at once) -> complete -> taken.
+ * States of a message: placed (the caller has said where its parts go) -> begun (its receives are posted) ->
+ * complete -> taken.
  *
  * Invariants
  *  1. Messages are placed, and begun, in the order of their source: MPI matches parts by their order only.
@@ -12,13 +12,11 @@
 #pragma once
 
 #include "communicator.h"
-#include "offers.h"
 
 struct chaos;
 
 struct parts {
     const struct communicator *comm;
-    struct offers *offers;
     struct chaos *chaos; /* begins parts late; NULL: at once */
     unsigned count;
     struct arrival *first, **end;
@@ -26,7 +24,7 @@ struct parts {
 };
 
 /* 0, or -1 where there is no memory. */
-int parts_open(struct parts *parts, const struct communicator *comm, struct offers *offers);
+int parts_open(struct parts *parts, const struct communicator *comm);
 void parts_close(struct parts *parts);
 
 /* Keep the envelope until its parts, and all messages of its source before it, are complete. */

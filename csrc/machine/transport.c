@@ -3,7 +3,6 @@
 
 #include "chaos.h"
 #include "communicator.h"
-#include "offers.h"
 #include "parts.h"
 #include "receives.h"
 #include "sends.h"
@@ -16,7 +15,6 @@ struct transport {
     struct sends sends;
     struct receives receives;
     struct parts parts;
-    struct offers offers;
     struct chaos *chaos; /* NULL in production */
 };
 
@@ -28,7 +26,6 @@ static void discard(struct transport *transport)
     sends_close(&transport->sends);
     receives_close(&transport->receives);
     parts_close(&transport->parts);
-    offers_close(&transport->offers);
     chaos_close(transport->chaos);
     free(transport);
 }
@@ -58,9 +55,7 @@ int transport_opened(struct transport *transport, char *text, int text_capacity)
     if (ready == 0)
         return 0;
     transport->sends.comm = comm;
-    if (ready == 1 && (receives_open(&transport->receives, comm) != 0 ||
-                       offers_open(&transport->offers, comm->size, &comm->buffers) != 0 ||
-                       parts_open(&transport->parts, comm, &transport->offers) != 0)) {
+    if (ready == 1 && (receives_open(&transport->receives, comm) != 0 || parts_open(&transport->parts, comm) != 0)) {
         snprintf(text, (size_t)text_capacity, "no memory");
         ready = -1;
     }
@@ -86,11 +81,6 @@ int transport_size(const struct transport *transport)
     return transport->comm.size;
 }
 
-void transport_copy_by(struct transport *transport, struct board *board)
-{
-    transport->offers.board = board;
-}
-
 /* ---- messages -------------------------------------------------------------------------------------------------- */
 
 void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity)
@@ -101,10 +91,6 @@ void transport_send(struct transport *transport, int peer, void *buffer, uint64_
 void transport_send_parts(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity,
                           const struct transport_part *parts, int count, void *token)
 {
-    if (offers_make(&transport->offers, peer, token)) {
-        sends_post(&transport->sends, peer, ENVELOPE_COPY, buffer, bytes, capacity);
-        return;
-    }
     sends_post(&transport->sends, peer, ENVELOPE_PARTS, buffer, bytes, capacity);
     sends_post_parts(&transport->sends, peer, parts, count, token);
 }
@@ -126,8 +112,6 @@ int transport_receive(struct transport *transport, void **buffer, uint64_t *byte
     *token = NULL;
     if (transport->sends.count > 0)
         sends_poll(&transport->sends);
-    if (transport->offers.count > 0)
-        offers_poll(&transport->offers);
     bool found = parts->count > 0 && parts_take(parts, &envelope, token);
     while (!found && next_envelope(transport, &envelope)) {
         found = envelope.kind == ENVELOPE_ALONE && (parts->waiting[envelope.source] == 0 || transport->chaos);
@@ -141,13 +125,6 @@ int transport_receive(struct transport *transport, void **buffer, uint64_t *byte
     *buffer = envelope.buffer;
     *bytes = envelope.bytes;
     return envelope.source;
-}
-
-uint64_t transport_copied(struct transport *transport)
-{
-    uint64_t copied = transport->offers.copied;
-    transport->offers.copied = 0;
-    return copied;
 }
 
 unsigned transport_pending(const struct transport *transport)
@@ -174,7 +151,7 @@ void transport_close(struct transport *transport)
         left = transport_receive(transport, &buffer, &bytes, &token) >= 0;
         if (left)
             buffers->give(buffers->context, buffer, bytes);
-        done = done || (transport->sends.count == 0 && transport->offers.count == 0);
+        done = done || transport->sends.count == 0;
         met = met || (done && communicator_meet(&transport->comm));
         left = left || transport->receives.count > 0 || transport_pending(transport) > 0;
     }

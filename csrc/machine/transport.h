@@ -1,8 +1,8 @@
 /* transport - the protocol's messages over MPI.
  *
  * A message is an envelope (envelope.h), and parts: memory that travels behind it without a copy.  The layers below,
- * each a file: communicator (the duplicates), sends, receives (envelopes on their way in), parts, offers (parts that
- * the receiver copies), and with DSM_CHAOS chaos.
+ * each a file: communicator (the duplicates), sends, receives (envelopes on their way in), parts, and with DSM_CHAOS
+ * chaos.
  *
  * Nothing here blocks, but for the collectives at the start and the end.  All functions are called under the runtime's
  * mutex, but for those that say otherwise; transport_receive makes all progress.
@@ -19,7 +19,6 @@
 #include "envelope.h"
 
 struct transport;
-struct board;
 
 /* Ask for a duplicate of the communicator that mpi_comm points to.  Collective, but it does not wait for other
  * ranks: only rank and size may be asked before transport_opened says yes.  Without the mutex.  0, or -1 with
@@ -35,10 +34,6 @@ int transport_size(const struct transport *transport);
  * there is no memory. */
 int transport_start_chaos(struct transport *transport, uint64_t seed);
 
-/* From here on parts, which must lie in the memory that the board shows, are not sent where the receiver can copy
- * them. */
-void transport_copy_by(struct transport *transport, struct board *board);
-
 /* Send `bytes` of `buffer`, which was taken with `capacity` bytes. */
 void transport_send(struct transport *transport, int peer, void *buffer, uint64_t bytes, uint64_t capacity);
 
@@ -50,11 +45,8 @@ void transport_send_parts(struct transport *transport, int peer, void *buffer, u
  * *token is that of `place`, or NULL: a message without parts. */
 int transport_receive(struct transport *transport, void **buffer, uint64_t *bytes, void **token);
 
-/* Bytes that were copied here from the memory of others since the last call. */
-uint64_t transport_copied(struct transport *transport);
-
 /* Sends that MPI has not finished, parts that have not come, and messages that chaos delays: a thread has to go on
- * calling transport_receive for them to end.  (An offer ends without; the next call reports it.) */
+ * calling transport_receive for them to end. */
 unsigned transport_pending(const struct transport *transport);
 
 /* This rank will send no request any more: true when that holds for all ranks.  Called again and again; until then

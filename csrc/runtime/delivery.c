@@ -31,8 +31,6 @@ static void sent(void *context, void *token)
     shared_unlock(runtime);
 }
 
-_Static_assert(SEGMENT_NOWHERE == TRANSPORT_NOWHERE, "a segment is handed on as a part");
-
 static int place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
 {
     struct runtime *runtime = context;
@@ -40,8 +38,7 @@ static int place(void *context, int source, void *buffer, uint64_t bytes, struct
     struct message *message = message_wrap(&runtime->node->pool, runtime->nodes.of[source], source, buffer, bytes);
     node_place(runtime->node, message);
     for (int i = 0; i < message->segment_count; i++)
-        parts[i] =
-            (struct transport_part){message->segments[i].at, message->segments[i].bytes, message->segments[i].offset};
+        parts[i] = (struct transport_part){message->segments[i].at, message->segments[i].bytes};
     *token = message;
     shared_unlock(runtime);
     return message->segment_count;

@@ -44,12 +44,6 @@ static void expect(void *context, uint64_t offset, uint64_t bytes)
         runtime->expected[runtime->expected_count++] = (struct expected){offset, offset + bytes};
 }
 
-static bool copied_by(void *context, node_id peer)
-{
-    const struct runtime *runtime = context;
-    return board_copied_by(runtime->board, nodes_first(runtime, peer));
-}
-
 static void put(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count)
 {
     struct runtime *runtime = context;
@@ -99,7 +93,6 @@ struct port node_port_make(struct runtime *runtime)
         .touched = touched,
         .expect = expect,
         .put = put,
-        .copied_by = copied_by,
         .waits = waits,
         .chunk = chunk,
         .chunk_free = chunk_free,

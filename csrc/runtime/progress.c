@@ -222,7 +222,6 @@ bool progress_poll(struct runtime *runtime)
         void *buffer, *placed;
         uint64_t bytes;
         int peer = transport_receive(runtime->transport, &buffer, &bytes, &placed);
-        runtime->stats.bytes_copied += transport_copied(runtime->transport);
         if (peer < 0)
             break;
         any = true;

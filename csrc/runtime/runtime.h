@@ -116,7 +116,7 @@ struct runtime {
     int64_t bell_ns;           /* when the service thread left a bell to a polling thread; 0: none is left */
     int64_t polled_ns;         /* when a thread of the program last looked */
     struct {
-        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bytes_copied, bells_rung, bells_heard;
+        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bells_rung, bells_heard;
         uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
     } stats; /* all other statistics are the node's */
 

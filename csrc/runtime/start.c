@@ -116,8 +116,7 @@ static int open_bells(struct runtime *runtime)
 static int open_boards(struct runtime *runtime)
 {
     struct board_card mine, *all = calloc((size_t)runtime->size, sizeof *all);
-    bool copies = !(runtime->options.without & DSM_WITHOUT_COPY);
-    runtime->board = board_open(&mine, runtime->rank, runtime->size, copies ? runtime->memory.file : -1);
+    runtime->board = board_open(&mine, runtime->rank, runtime->size, -1);
     if (runtime->options.without & DSM_WITHOUT_BOARD)
         mine.process = -1;
     bool made = runtime->board && all;
@@ -136,8 +135,6 @@ static int open_boards(struct runtime *runtime)
     for (int peer = 0; peer < runtime->size && seen; peer++)
         seen = board_read(runtime->board, peer) != BOARD_UNKNOWN;
     runtime->all_seen = transport_agree_min(runtime->transport, seen) == 1;
-    if (!error)
-        transport_copy_by(runtime->transport, runtime->board);
     return error;
 }
 

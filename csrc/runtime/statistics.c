@@ -16,7 +16,7 @@
     X(pages_preopened_unused)
 
 #define OF_RUNTIME(X) \
-    X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bytes_copied) X(bells_rung) \
+    X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bells_rung) \
     X(bells_heard) X(wait_fault_ns) X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns)
 /* clang-format on */
 

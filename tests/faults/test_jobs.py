@@ -90,7 +90,7 @@ def test_all_again_with_collections_all_the_time(run_again):
 @pytest.mark.slow
 @pytest.mark.timeout(260)
 @pytest.mark.parametrize(
-    "without", ["readahead", "refetch", "push", "preopen", "board", "huge", "copy", "readahead refetch push preopen"]
+    "without", ["readahead", "refetch", "push", "preopen", "board", "huge", "readahead refetch push preopen"]
 )
 def test_all_again_without_what_only_speeds_up(run_again, without):
     run_again(2, ("sharing", "locks", "invariants", "random"), {"DSM_WITHOUT": without, "DSM_TEST_PROGRAMS": "10"})
@@ -127,28 +127,6 @@ def test_what_is_switched_off_does_nothing(run, without):
         assert job.out.count(f"'{name}': {happens}") == 2, job
 
 
-COPIES = """
-a = dsm.zeros((dsm.size(), 64, 512))
-a[dsm.rank()] = 1
-dsm.barrier()
-dsm.stats(reset=True)
-assert (a == 1).all()
-stats = dsm.stats()
-whole = stats["pages_received"] * 4096
-assert whole >= (dsm.size() - 1) * 32 * 4096, stats
-assert whole <= stats["bytes_received"]
-print("copied" if stats["bytes_copied"] == whole else "sent" if stats["bytes_copied"] == 0 else stats, flush=True)
-"""
-
-
-@pytest.mark.parametrize("without", ["", "copy", "board"])
-def test_whole_pages_are_copied_from_the_memory_of_ranks_of_the_host(run, without):
-    """And sent by MPI where that is switched off, or nothing of the others can be read."""
-    job = run(3, COPIES, env={"DSM_WITHOUT": without})
-    assert job.status == 0, job
-    assert job.out.count("sent" if without else "copied") == 3, job
-
-
 HUGE = """
 import ctypes, mmap
 HUGE, MADV_COLLAPSE = 2 << 20, 25
@@ -183,7 +161,7 @@ def test_large_arrays_have_huge_pages(run, without):
 def test_an_optimisation_that_there_is_not(run):
     job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
     assert job.status != 0
-    assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, board, huge, copy, not 'wings'" in job.err
+    assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, board, huge, not 'wings'" in job.err
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)

@@ -287,19 +287,6 @@ int transport_receive(struct transport *transport, void **buffer, uint64_t *byte
     return -1;
 }
 
-/* The memory of forked processes is not that of the job here, so everything is sent. */
-void transport_copy_by(struct transport *transport, struct board *board)
-{
-    (void)transport;
-    (void)board;
-}
-
-uint64_t transport_copied(struct transport *transport)
-{
-    (void)transport;
-    return 0;
-}
-
 unsigned transport_pending(const struct transport *transport)
 {
     return transport->pending;

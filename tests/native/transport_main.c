@@ -5,7 +5,6 @@
  * Every rank checks what it receives and whether each buffer came back, and rank 0 prints "fine" after all agreed.
  */
 #define _GNU_SOURCE
-#include "board.h"
 #include "mpi_process.h"
 #include "transport.h"
 
@@ -13,9 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #define REQUIRE(condition)                                                                       \
     do {                                                                                         \
@@ -27,12 +24,6 @@
 
 static int world_rank, world_size;
 static uint64_t seed_of_chaos, overtakers;
-
-/* Where the parts of messages lie that others copy themselves, one behind the other; NULL: they are sent. */
-enum { ARENA_BYTES = 1 << 30 };
-static unsigned char *arena;
-static uint64_t arena_used, copied, told;
-static struct board *board;
 
 /* ---- buffers that are counted ---------------------------------------------------------------------------------- */
 
@@ -78,7 +69,6 @@ struct head {
     uint64_t number, bytes;
     int count;
     uint32_t part_bytes[TRANSPORT_PARTS_MAX];
-    uint64_t offsets[TRANSPORT_PARTS_MAX];
 };
 
 static struct load *load_new(struct pool *pool, const struct head *head)
@@ -90,19 +80,6 @@ static struct load *load_new(struct pool *pool, const struct head *head)
     return load;
 }
 
-static struct load *load_in_arena(struct pool *pool, struct head *head)
-{
-    struct load *load = take(pool, sizeof *load);
-    *load = (struct load){.count = head->count};
-    for (int i = 0; i < head->count; i++) {
-        head->offsets[i] = arena_used;
-        load->parts[i] = (struct transport_part){arena + arena_used, head->part_bytes[i]};
-        arena_used += head->part_bytes[i];
-        REQUIRE(arena_used <= ARENA_BYTES);
-    }
-    return load;
-}
-
 static void load_free(struct pool *pool, struct load *load)
 {
     for (int i = 0; i < load->count; i++)
@@ -110,22 +87,9 @@ static void load_free(struct pool *pool, struct load *load)
     give(pool, load, sizeof *load);
 }
 
-/* What has been taken is overwritten: who is told so too soon is found out. */
 static void sent(void *context, void *token)
 {
-    struct load *load = token;
-    if (!arena) {
-        load_free(context, load);
-        return;
-    }
-    for (int i = 0; i < load->count; i++)
-        memset(load->parts[i].at, 0xee, load->parts[i].bytes);
-    give(context, load, sizeof *load);
-}
-
-static bool nobody_wants(const struct head *head, int i)
-{
-    return arena && (head->number + (uint64_t)i) % 8 == 0;
+    load_free(context, token);
 }
 
 static int place(void *context, int source, void *buffer, uint64_t bytes, struct transport_part *parts, void **token)
@@ -136,8 +100,6 @@ static int place(void *context, int source, void *buffer, uint64_t bytes, struct
     memcpy(&head, buffer, sizeof head);
     REQUIRE(head.count > 0 && head.count <= TRANSPORT_PARTS_MAX);
     struct load *load = load_new(context, &head);
-    for (int i = 0; i < load->count; i++)
-        load->parts[i].offset = nobody_wants(&head, i) ? TRANSPORT_NOWHERE : head.offsets[i];
     memcpy(parts, load->parts, sizeof load->parts);
     *token = load;
     return load->count;
@@ -154,8 +116,6 @@ static void open_on(MPI_Comm comm, struct pool *pool)
     while ((opened = transport_opened(pool->transport, text, (int)sizeof text)) == 0)
         ;
     REQUIRE(opened == 1);
-    if (board)
-        transport_copy_by(pool->transport, board);
     if (seed_of_chaos)
         REQUIRE(transport_start_chaos(pool->transport, seed_of_chaos) == 0);
 }
@@ -202,8 +162,7 @@ static void send_number(struct pool *pool, int peer, uint64_t number, uint64_t b
         transport_send(pool->transport, peer, buffer, bytes, capacity);
         return;
     }
-    struct load *load = arena ? load_in_arena(pool, &head) : load_new(pool, &head);
-    memcpy(buffer, &head, sizeof head);
+    struct load *load = load_new(pool, &head);
     for (int i = 0; i < load->count; i++)
         memset(load->parts[i].at, fill + i, load->parts[i].bytes);
     transport_send_parts(pool->transport, peer, buffer, bytes, capacity, load->parts, load->count, load);
@@ -215,9 +174,6 @@ static void check_load(const struct head *head, const struct load *load, unsigne
     for (int i = 0; i < load->count; i++) {
         const unsigned char *at = load->parts[i].at;
         REQUIRE(load->parts[i].bytes == head->part_bytes[i]);
-        if (nobody_wants(head, i))
-            continue;
-        copied += arena ? load->parts[i].bytes : 0;
         for (uint64_t k = 0; k < load->parts[i].bytes; k++)
             REQUIRE(at[k] == (unsigned char)(fill + i));
     }
@@ -276,7 +232,6 @@ static void exchange(MPI_Comm comm, uint64_t messages)
     uint64_t *next = calloc((size_t)size, sizeof *next), *counts = calloc((size_t)size, sizeof *counts);
     uint64_t to_send = messages * (uint64_t)(size - 1), to_receive = to_send;
     while (to_send + to_receive > 0 || transport_pending(pool.transport) > 0) {
-        told += transport_copied(pool.transport);
         int burst = rand_r(&seed) % 8;
         while (to_send > 0 && burst-- > 0) {
             int peer = rand_r(&seed) % size;
@@ -288,8 +243,6 @@ static void exchange(MPI_Comm comm, uint64_t messages)
         for (int tries = rand_r(&seed) % 8; tries > 0; tries--)
             to_receive -= receive_next(&pool, next);
     }
-    told += transport_copied(pool.transport);
-    REQUIRE(told == copied && (told > 0) == (board != NULL));
     REQUIRE(size == 1 || (overtakers > 0) == (seed_of_chaos > 0));
     close_and_check(&pool);
     free(next);
@@ -306,26 +259,6 @@ static void test_random(void)
     MPI_Recv(&got, 1, MPI_INT, left, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     MPI_Wait(&request, MPI_STATUS_IGNORE);
     REQUIRE(got == left);
-}
-
-/* As between the ranks of one host: what one of them has is read by the others. */
-static void test_copied(void)
-{
-    struct board_card mine, *all = calloc((size_t)world_size, sizeof *all);
-    int memory = memfd_create("transport_main", MFD_CLOEXEC);
-    REQUIRE(memory >= 0 && ftruncate(memory, ARENA_BYTES) == 0);
-    arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
-    REQUIRE(arena != MAP_FAILED);
-    board = board_open(&mine, world_rank, world_size, memory);
-    REQUIRE(board);
-    MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, MPI_COMM_WORLD);
-    REQUIRE(board_connect(board, all) == 0);
-    MPI_Barrier(MPI_COMM_WORLD);
-    for (int peer = 0; peer < world_size; peer++)
-        REQUIRE(board_copied_by(board, peer));
-    exchange(MPI_COMM_WORLD, 100);
-    board_close(board);
-    free(all);
 }
 
 static void test_part(void)
@@ -538,7 +471,6 @@ static const struct {
     void (*run)(void);
 } tests[] = {
     {"random", test_random},
-    {"copied", test_copied},
     {"part", test_part},
     {"flood", test_flood},
     {"unreceived", test_unreceived},

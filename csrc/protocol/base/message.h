@@ -71,12 +71,10 @@ struct message_header {
     uint64_t bytes; /* of the whole message */
 };
 
-#define SEGMENT_NOWHERE UINT64_MAX
-
 /* Bytes that travel behind the wire, in the order of the segments, without a copy of ours: neighbouring whole pages,
  * straight from the sender's memory to where they belong at the receiver. */
 struct segment {
-    uint64_t offset, bytes; /* of the shared range; SEGMENT_NOWHERE: of an array that was freed */
+    uint64_t offset, bytes; /* of the shared range; without an offset where they go to a buffer */
     unsigned char *at;      /* where they come from; received: where they go, */
     bool in_place;          /* which is the shared range, or else a buffer of the pool, */
     bool untouched;         /* or a buffer first and then the range, where it has no memory yet */

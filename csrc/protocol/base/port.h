@@ -28,9 +28,6 @@ struct port {
     void (*expect)(void *context, uint64_t offset, uint64_t bytes);
     /* Write to bytes of the range that have no memory yet.  NULL: write through the view. */
     void (*put)(void *context, uint64_t offset, const unsigned char *bytes, uint64_t count);
-    /* The peer copies bulk transfers of any length out of this node's memory, without a message.  NULL: no peer
-     * does. */
-    bool (*copied_by)(void *context, node_id peer);
     /* What this thread of a rank of this node waits for, and the number of the object.  NULL: the port does not
      * know. */
     enum wait_kind (*waits)(void *context, uint32_t rank, uint32_t thread, uint64_t *object);

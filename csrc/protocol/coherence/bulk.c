@@ -43,6 +43,5 @@ bool bulk_worth(struct node *node, const struct message *message, uint64_t bytes
     case BULK_RANDOM: return context_chance(node, 500);
     case BULK_AUTO: break;
     }
-    return bytes >= BULK_BYTES_MIN ||
-           (node->port->copied_by && node->port->copied_by(node->port->context, message->peer));
+    return bytes >= BULK_BYTES_MIN;
 }

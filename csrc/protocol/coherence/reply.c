@@ -138,8 +138,8 @@ static void place_run(struct node *node, struct message *message, struct reply_r
     struct region *region = run->region;
     bool in_place = region && fits_in_place(node, run);
     struct segment segment = {.bytes = run->bulk, .in_place = in_place, .untouched = in_place && untouched(node, run)};
-    segment.offset = region ? region->offset + run->first * region->page_bytes : SEGMENT_NOWHERE;
     if (in_place) {
+        segment.offset = region->offset + run->first * region->page_bytes;
         segment.at =
             segment.untouched ? pool_take_persistent(&node->pool, segment.bytes) : node->port->view + segment.offset;
         for (uint64_t k = 0; k < run->pages; k++) {
