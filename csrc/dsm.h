@@ -42,8 +42,7 @@ enum dsm_without {
     DSM_WITHOUT_REFETCH = 2,   /* fetching pages again whose last versions were used */
     DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
-    DSM_WITHOUT_BOARD = 16,    /* seeing whether a rank of this host computes, and ringing it at once */
-    DSM_WITHOUT_HUGE = 32      /* huge pages for what is opened in pieces of them */
+    DSM_WITHOUT_HUGE = 16      /* huge pages for what is opened in pieces of them */
 };
 
 struct dsm_options {

@@ -44,8 +44,7 @@ WITHOUT = {
     "refetch": 2,
     "push": 4,
     "preopen": 8,
-    "board": 16,
-    "huge": 32,
+    "huge": 16,
 }  # enum dsm_without
 
 

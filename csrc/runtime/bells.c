@@ -17,7 +17,6 @@ enum {
 struct bell_state {
     bool by_service;    /* its last answer came from its service thread: it computes */
     bool receives;      /* pages are being sent to it, for which a thread here waits */
-    bool for_page;      /* a page was asked for: a holder of locks is rung, too */
     uint8_t rung;       /* how often since the request */
     int64_t heard_ns;   /* when it last sent something */
     int64_t ring_at_ns; /* a request went out that it may sleep through; 0: none */
@@ -29,32 +28,12 @@ int bells_open(struct runtime *runtime)
     return runtime->bells ? 0 : -1;
 }
 
-void bells_show(struct runtime *runtime)
-{
-    bool polls = runtime->waiting > runtime->asleep || runtime->serving;
-    board_say(runtime->board, polls ? BOARD_POLLS : runtime->held ? BOARD_HOLDS : BOARD_COMPUTES);
-}
-
 static void stop_ringing(struct runtime *runtime, struct bell_state *state)
 {
     if (state->ring_at_ns)
         runtime->rings_due--;
     state->ring_at_ns = 0;
     state->rung = 0;
-    state->for_page = false;
-}
-
-/* A peer that was asked and will not look by itself.  One that holds a lock looks when it releases it, which is
- * soon enough for a request of a lock: it is often the same one. */
-static bool sleeps(const struct runtime *runtime, int peer)
-{
-    switch (board_read(runtime->board, peer)) {
-    case BOARD_UNKNOWN: return runtime->bells[peer].by_service;
-    case BOARD_COMPUTES: return true;
-    case BOARD_HOLDS: return runtime->bells[peer].for_page;
-    case BOARD_POLLS: break;
-    }
-    return false;
 }
 
 static void ring(struct runtime *runtime, int peer)
@@ -79,11 +58,10 @@ static void ring_peer(struct runtime *runtime, int peer)
     state->ring_at_ns = clock_now_ns() + again_ns[state->rung++];
 }
 
-static void ring_later(struct runtime *runtime, int peer, int64_t after_ns, bool for_page)
+static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
 {
     struct bell_state *state = &runtime->bells[peer];
-    state->for_page = state->for_page || for_page;
-    if (sleeps(runtime, peer)) {
+    if (state->by_service) {
         state->rung = 0;
         ring_peer(runtime, peer);
     } else if (!state->ring_at_ns) {
@@ -99,22 +77,17 @@ void bells_sending(struct runtime *runtime, int peer, uint8_t kind, uint8_t when
 {
     if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
         return;
-    bool for_page = kind == MESSAGE_FETCH;
-    int64_t after = for_page ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
+    int64_t after = kind == MESSAGE_FETCH ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
     switch ((enum ring)when) {
     case RING_NEVER: break;
-    case RING_LATER: ring_later(runtime, peer, after, for_page); break;
+    case RING_LATER: ring_later(runtime, peer, after); break;
     case RING_NOW: ring(runtime, peer); break;
     }
 }
 
-/* A peer that polled when it was asked may have gone back to its computation before it could see the message. */
-static bool is_due(const struct runtime *runtime, int peer, int64_t now_ns)
+static bool is_due(const struct bell_state *state, int64_t now_ns)
 {
-    const struct bell_state *state = &runtime->bells[peer];
-    if (!state->ring_at_ns || board_read(runtime->board, peer) == BOARD_POLLS)
-        return false;
-    return state->ring_at_ns <= now_ns || (state->rung == 0 && sleeps(runtime, peer));
+    return state->ring_at_ns && state->ring_at_ns <= now_ns;
 }
 
 void bells_mark_receivers(struct runtime *runtime)
@@ -130,14 +103,14 @@ void bells_ring_receivers(struct runtime *runtime)
         bool receives = runtime->bells[peer].receives;
         runtime->bells[peer].receives = false;
         if (receives && runtime->options.progress == DSM_PROGRESS_DOORBELL)
-            ring_later(runtime, peer, RING_FETCH_AFTER_NS, true);
+            ring_later(runtime, peer, RING_FETCH_AFTER_NS);
     }
 }
 
 void bells_ring_due(struct runtime *runtime, int64_t now_ns)
 {
     for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++)
-        if (is_due(runtime, peer, now_ns))
+        if (is_due(&runtime->bells[peer], now_ns))
             ring_peer(runtime, peer);
 }
 
@@ -145,7 +118,7 @@ void bells_ring_once(struct runtime *runtime, int64_t now_ns)
 {
     for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++) {
         struct bell_state *state = &runtime->bells[peer];
-        bool due = is_due(runtime, peer, now_ns);
+        bool due = is_due(state, now_ns);
         if (due && state->rung == 0)
             ring(runtime, peer);
         if (due || state->rung)

@@ -1,11 +1,10 @@
 /* bells - when to wake a peer that computes while a message lies there for it.
  *
- * A bell costs the sender a system call and the peer's core a switch.  A peer of this host shows on its board whether
- * it polls: it is rung as soon as it does not, and never while it does.  (While it holds a lock, a page is rung for at
- * once, and anything else later.)  Of other peers only the past is known: a peer
- * is rung at once if its last answer came from its service thread; else it probably waits in a loop, and is rung when
- * it has not answered for about two round trips.  Replies, grants and departures are not rung, since their receiver
- * waits; the departures of a collection are, and so are the receivers of bulk transfers for which a thread here waits.
+ * A bell costs the sender a system call and the peer's core a switch.  The sender knows only the peer's past: it rings
+ * at once if the peer's last message came from its service thread; else the peer probably waits in a loop, and is rung
+ * when it has not answered for about two round trips.  Replies, grants and departures are not rung, since their
+ * receiver waits; the departures of a collection are, and so are the receivers of bulk transfers for which a thread
+ * here waits.
  *
  * States of a peer: nothing to ring -> due at ring_at_ns -> rung up to 5 times, ever later -> nothing to ring.  A
  * message of the peer ends all that.
@@ -34,9 +33,5 @@ void bells_heard_from(struct runtime *runtime, int peer, bool by_service);
 
 /* Ring the peers whose time has come: by a thread that waits for the answers. */
 void bells_ring_due(struct runtime *runtime, int64_t now_ns);
-/* The same where no thread waits for the answers: no bell is repeated, and a peer that polls is not rung.  It may
- * miss the message, but then the next thread that comes to wait sees that it computes. */
+/* The same where no thread waits for the answers: no bell is repeated. */
 void bells_ring_once(struct runtime *runtime, int64_t now_ns);
-
-/* Show on the board what this rank does. */
-void bells_show(struct runtime *runtime);

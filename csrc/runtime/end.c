@@ -18,8 +18,6 @@ static void close_all(struct runtime *runtime)
     runtime->transport = NULL;
     doorbell_close(runtime->doorbell);
     runtime->doorbell = NULL;
-    board_close(runtime->board);
-    runtime->board = NULL;
     /* The range stays reserved and the names of the arrays stay known, so that a late access can be explained. */
     memory_protect(&runtime->memory, 0, runtime->memory.bytes, MEMORY_NONE);
     if (runtime->nodes.spaces == 1)

@@ -76,7 +76,6 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, cons
     rouse_first(lock);
     if (question.lock.answer == LOCK_REFUSED)
         return DSM_AGAIN;
-    runtime->held++;
     faults_catch_up(runtime);
     return DSM_OK;
 }
@@ -163,7 +162,6 @@ int dsm_release(uint32_t id)
             runtime->polled_ns = now;
         }
         lock_release(runtime->node, lock);
-        runtime->held--;
         node_settle(runtime->node);
         progress_flush(runtime);
     }

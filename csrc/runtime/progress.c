@@ -257,7 +257,6 @@ bool progress_enter_own(struct runtime *runtime, enum runtime_state last)
         return false;
     }
     runtime->waiting++;
-    bells_show(runtime);
     return true;
 }
 
@@ -272,15 +271,11 @@ bool progress_enter(struct runtime *runtime, enum runtime_state last)
 bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t deadline_ns)
 {
     atomic_store(&sleeper->up, 0);
-    runtime->asleep++;
-    bells_show(runtime);
     for (int64_t now = clock_now_ns(); !sleeper->up && (deadline_ns < 0 || now < deadline_ns); now = clock_now_ns()) {
         progress_unlock(runtime);
         futex_wait(&sleeper->up, 0, deadline_ns < 0 ? now + SLEEP_NS : deadline_ns);
         progress_lock(runtime);
     }
-    runtime->asleep--;
-    bells_show(runtime);
     return atomic_load(&sleeper->up);
 }
 
@@ -316,8 +311,7 @@ void progress_leave_own(struct runtime *runtime)
         bells_ring_once(runtime, INT64_MAX);
     if (bells && !runtime->polling)
         see_sends_through(runtime);
-    bells_show(runtime);
-    bool late = !runtime->all_seen && runtime->bell_ns && clock_now_ns() - runtime->bell_ns < LATE_NS;
+    bool late = runtime->bell_ns && clock_now_ns() - runtime->bell_ns < LATE_NS;
     runtime->bell_ns = 0;
     if (bells && (late || progress_under_way(runtime)))
         doorbell_ring(runtime->doorbell, runtime->rank);

@@ -55,12 +55,11 @@ bool progress_poll(struct runtime *runtime);
 /* Messages, or fetches that wait until a page has been sent, need looks to end.  Under the process' mutex. */
 bool progress_under_way(const struct runtime *runtime);
 
-/* Take both for a call that may wait, poll or send: until progress_leave others see that this rank polls.  False,
- * with none, when the runtime is past the state `last`. */
+/* Take both for a call that may wait, poll or send.  False, with none, when the runtime is past the state `last`. */
 bool progress_enter(struct runtime *runtime, enum runtime_state last);
-/* Give both up: the thread goes back to its own work.  It leaves no peer that was asked and not rung yet, no
- * send that MPI has not finished, and, where others cannot see when this rank stops polling, no bell of the service
- * thread whose message it may have looked for too early: it rings the service thread for these. */
+/* Give both up: the thread goes back to its own work.  It leaves no peer that was asked and not rung yet, no send that
+ * MPI has not finished, and no bell of the service thread whose message it may have looked for too early: it rings
+ * the service thread for these. */
 void progress_leave(struct runtime *runtime);
 
 /* The same for a call that needs the node's mutex at times only: the process' own. */

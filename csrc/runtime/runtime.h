@@ -25,7 +25,6 @@
 
 #include "dsm.h"
 #include "machine/arena.h"
-#include "machine/board.h"
 #include "machine/doorbell.h"
 #include "machine/masks.h"
 #include "machine/memory.h"
@@ -89,25 +88,20 @@ struct runtime {
     struct memory memory;
     struct arena arena; /* of the node's memory */
     struct doorbell *doorbell;
-    struct board *board;
     struct bell_state *bells; /* of each peer (bells.c) */
     struct dsm_options options;
     int rank, size;
     pid_t process; /* a fork of it has no shared memory */
     uint64_t job;  /* names this job */
     bool one_host; /* all ranks run here */
-    bool all_seen; /* each rank can read the boards of all */
     bool at_exit;  /* the program is over: the threads that still touch memory are left over */
 
     /* Progress (progress.h). */
     bool polling;              /* some thread polls the transport */
-    bool serving;              /* the service thread is awake */
     _Atomic unsigned locking;  /* threads of the program that want the mutex now, and will poll when they wait */
     unsigned waiting;          /* threads between progress_enter and progress_leave */
-    unsigned asleep;           /* of these, threads in progress_sleep, which do not poll */
     unsigned sleepers;         /* threads that sleep on `changed` */
     uint32_t told;             /* the generation that they know of */
-    unsigned held;             /* locks that threads of the program hold */
     bool flush_due;            /* the node had messages to send, or threads to wake, when this process left it */
     bool postponed;            /* it had fetches that wait until MPI has finished a send */
     bool pool_ready;           /* an idle thread has nothing to prepare for the pool */

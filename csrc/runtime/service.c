@@ -81,8 +81,6 @@ void *service_thread(void *context)
         else
             heard = pause_service(runtime, busy);
         progress_lock_own(runtime);
-        runtime->serving = true;
-        bells_show(runtime);
         runtime->stats.bells_heard += heard;
         busy = false;
         if (runtime->polling && heard)
@@ -103,8 +101,6 @@ void *service_thread(void *context)
             quiet = 0;
         inquiry_report_locks(runtime);
         shared_unlock(runtime);
-        runtime->serving = false;
-        bells_show(runtime);
         progress_unlock_own(runtime);
     }
     return NULL;

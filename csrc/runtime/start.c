@@ -113,31 +113,6 @@ static int open_bells(struct runtime *runtime)
     return DSM_OK;
 }
 
-static int open_boards(struct runtime *runtime)
-{
-    struct board_card mine, *all = calloc((size_t)runtime->size, sizeof *all);
-    runtime->board = board_open(&mine, runtime->rank, runtime->size, -1);
-    if (runtime->options.without & DSM_WITHOUT_BOARD)
-        mine.process = -1;
-    bool made = runtime->board && all;
-    if (transport_agree_min(runtime->transport, made) == 1) {
-        transport_gather(runtime->transport, &mine, (int)sizeof mine, all);
-        /* Hosts that are namespaces of one machine see each other's processes, and are to be as far apart as others
-         * are. */
-        for (int peer = 0; peer < runtime->size; peer++)
-            if (!doorbell_same_host(runtime->doorbell, peer))
-                all[peer].process = -1;
-        made = board_connect(runtime->board, all) == 0;
-    }
-    free(all);
-    int error = agreed(runtime, made ? DSM_OK : error_set(DSM_E_MEMORY, "no memory for %d ranks", runtime->size));
-    bool seen = !error;
-    for (int peer = 0; peer < runtime->size && seen; peer++)
-        seen = board_read(runtime->board, peer) != BOARD_UNKNOWN;
-    runtime->all_seen = transport_agree_min(runtime->transport, seen) == 1;
-    return error;
-}
-
 /* Where a firewall swallows datagrams, polling is slow but works. */
 static void test_bells(struct runtime *runtime)
 {
@@ -320,8 +295,6 @@ static int start(struct runtime *runtime)
         error = error_set(DSM_E_MEMORY, "no memory for %d ranks", runtime->size);
     if (!error)
         error = agreed(runtime, nodes_join(runtime));
-    if (!error)
-        error = open_boards(runtime);
     if (error)
         return error;
     int here = ranks_here(runtime);

@@ -14,7 +14,7 @@ HELP = pathlib.Path(__file__).with_name("machine_help.c")
 NAME = "_dsm_machine"
 
 # Handed to cffi: what the headers declare, without preprocessor lines; cffi does not know function types.
-HEADERS = ("backing.h", "memory.h", "arena.h", "share.h", "fault.h", "signals.h", "doorbell.h", "board.h")
+HEADERS = ("backing.h", "memory.h", "arena.h", "share.h", "fault.h", "signals.h", "doorbell.h")
 USED = ("clock.c", "code.c", "futex.c", "masks.c", "mutex.c", "trap.c")  # by these
 HELP_FACE = """
 struct help {
