@@ -1,13 +1,10 @@
-/* Why datagrams: ringing must never block, and a sleeper in recv() costs nothing while no request comes.  Why two
- * sockets: an abstract unix socket is 5 us cheaper than UDP on one host and leaves no file; UDP reaches the others.
+/* Why datagrams: ringing must never block, and a sleeper costs nothing while no request comes.  Why UDP on one host,
+ * too, where an abstract unix socket wakes a rank some microseconds earlier: one way does for all, and the ranks of a
+ * node do not ring each other.
  *
- * How a rank sleeps was measured (wake-up to sender's clock, 2 cores): recv() with a time limit on one socket 12 us,
- * ppoll and recv() 14 us, UDP over loopback 17 us.  So a job on one host sleeps in recv(), others in ppoll() over
- * both sockets.
- *
- * A peer on another host is rung at its address in a subnet that this host is in as well, since cluster nodes often
- * have networks that cannot reach each other; bridges of containers and virtual machines have the same address on
- * every host and are passed over.
+ * A peer on this host is rung at the loopback address.  One on another host is rung at its address in a subnet that
+ * this host is in as well, since cluster nodes often have networks that cannot reach each other; bridges of containers
+ * and virtual machines have the same address on every host and are passed over.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -23,24 +20,16 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-enum { NETWORKS_MAX = 12, SOCKET_NAME_BYTES = 20 };
+enum { NETWORKS_MAX = 12 };
 
 #define SECOND_NS INT64_C(1000000000)
-
-/* SO_RCVTIMEO counts in the kernel's ticks; shorter waits are left to ppoll. */
-#define TICKS_NS_MIN (20 * INT64_C(1000000))
 
 struct network {
     uint32_t address; /* in network byte order, like the mask */
@@ -50,8 +39,7 @@ struct network {
 /* What is in the bytes of a struct doorbell_address. */
 struct card {
     uint64_t host;
-    char name[SOCKET_NAME_BYTES]; /* of the abstract socket, without the leading zero */
-    uint16_t port;                /* in network byte order */
+    uint16_t port; /* in network byte order; 0: no socket */
     uint16_t networks_count;
     struct network networks[NETWORKS_MAX];
 };
@@ -67,25 +55,19 @@ struct test_bell {
 };
 
 struct bell_peer {
-    socklen_t address_bytes; /* 0: cannot be reached */
-    union {
-        struct sockaddr any;
-        struct sockaddr_un local;
-        struct sockaddr_in remote;
-    } address;
+    struct sockaddr_in address; /* with port 0: cannot be reached */
     bool same_host;
     bool heard;
 };
 
 /* Invariant: peers has `size` entries from doorbell_connect on; before, it is NULL. */
 struct doorbell {
-    int local, remote; /* sockets; remote is -1 where it would reach no rank */
+    int socket; /* -1: none could be had */
     struct card card;
     uint64_t token;
     int rank, size;
     struct bell_peer *peers;
     atomic_bool farewell; /* some rank said that it ends */
-    int64_t limit_ns;     /* the time limit that `local` has now */
 };
 
 /* ---- own address ------------------------------------------------------------------------------------------------ */
@@ -99,8 +81,8 @@ static uint64_t mix(uint64_t hash, const void *data, size_t bytes)
     return hash;
 }
 
-/* Two ranks are on one host when an abstract socket of one can be seen by the other: same kernel (boot id) and network
- * namespace.  The name is for hosts whose boot id cannot be read. */
+/* Two ranks are on one host when they have the same loopback address: same kernel (boot id) and network namespace.  The
+ * name is for hosts whose boot id cannot be read. */
 static uint64_t host_identity(void)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
@@ -150,85 +132,41 @@ static void find_networks(struct card *card)
 
 /* ---- sockets --------------------------------------------------------------------------------------------------- */
 
-static socklen_t local_address(const char *name, struct sockaddr_un *address)
-{
-    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(address->sun_path + 1, name, SOCKET_NAME_BYTES);
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + SOCKET_NAME_BYTES);
-}
-
-static int open_local(struct card *card)
-{
-    int file = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (file < 0)
-        return -errno;
-    for (int tries = 0; tries < 8; tries++) {
-        uint64_t number;
-        char name[SOCKET_NAME_BYTES + 1];
-        if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number)
-            break;
-        snprintf(name, sizeof name, "dsm-%016llx", (unsigned long long)number);
-        memcpy(card->name, name, SOCKET_NAME_BYTES);
-        struct sockaddr_un address;
-        socklen_t bytes = local_address(card->name, &address);
-        if (bind(file, (const struct sockaddr *)&address, bytes) == 0)
-            return file;
-        if (errno != EADDRINUSE)
-            break;
-    }
-    int error = errno;
-    close(file);
-    return -error;
-}
-
-static int open_remote(struct card *card)
+static int open_socket(struct card *card)
 {
     int file = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (file < 0)
-        return -errno;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
     socklen_t bytes = sizeof address;
+    if (file < 0)
+        return -1;
     if (bind(file, (const struct sockaddr *)&address, bytes) != 0 ||
         getsockname(file, (struct sockaddr *)&address, &bytes) != 0) {
-        int error = errno;
         close(file);
-        return -error;
+        return -1;
     }
     card->port = address.sin_port;
     return file;
 }
 
-int doorbell_open(struct doorbell **bell, struct doorbell_address *address)
+struct doorbell *doorbell_open(struct doorbell_address *address)
 {
-    *bell = NULL;
     struct doorbell *made = calloc(1, sizeof *made);
+    *address = (struct doorbell_address){0};
     if (!made)
-        return -ENOMEM;
-    made->remote = -1;
+        return NULL;
     made->card.host = host_identity();
-    made->local = open_local(&made->card);
-    if (made->local < 0) {
-        int error = made->local;
-        free(made);
-        return error;
-    }
-    /* Without IPv4 the bell works on this host only, and the self-test finds the peers that it does not reach. */
-    made->remote = open_remote(&made->card);
-    if (made->remote >= 0)
-        find_networks(&made->card);
-    memset(address->bytes, 0, sizeof address->bytes);
+    made->socket = open_socket(&made->card);
+    find_networks(&made->card);
     memcpy(address->bytes, &made->card, sizeof made->card);
-    *bell = made;
-    return 0;
+    return made;
 }
 
 void doorbell_close(struct doorbell *bell)
 {
     if (!bell)
         return;
-    close(bell->local);
-    if (bell->remote >= 0)
-        close(bell->remote);
+    if (bell->socket >= 0)
+        close(bell->socket);
     free(bell->peers);
     free(bell);
 }
@@ -277,16 +215,10 @@ static uint32_t choose_address(const struct card *mine, const struct card *their
 static void find_peer(const struct doorbell *bell, const struct card *theirs, struct bell_peer *peer)
 {
     peer->same_host = theirs->host == bell->card.host;
-    if (peer->same_host) {
-        peer->address_bytes = local_address(theirs->name, &peer->address.local);
-        return;
-    }
-    uint32_t address = choose_address(&bell->card, theirs);
-    if (!address || !theirs->port || bell->remote < 0)
-        return;
-    peer->address.remote =
-        (struct sockaddr_in){.sin_family = AF_INET, .sin_port = theirs->port, .sin_addr.s_addr = address};
-    peer->address_bytes = sizeof peer->address.remote;
+    uint32_t address = peer->same_host ? htonl(INADDR_LOOPBACK) : choose_address(&bell->card, theirs);
+    if (address)
+        peer->address =
+            (struct sockaddr_in){.sin_family = AF_INET, .sin_port = theirs->port, .sin_addr.s_addr = address};
 }
 
 int doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int rank, int size, uint64_t token)
@@ -305,10 +237,8 @@ int doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, 
         find_peer(bell, &theirs, &peers[i]);
         others = others || !peers[i].same_host;
     }
-    if (!others && bell->remote >= 0) {
-        close(bell->remote);
-        bell->remote = -1;
-    }
+    if (!others) /* nobody from outside is listened to, where the kernel allows to say so */
+        (void)setsockopt(bell->socket, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof "lo");
     free(bell->peers);
     bell->peers = peers;
     bell->rank = rank;
@@ -326,10 +256,10 @@ bool doorbell_same_host(const struct doorbell *bell, int peer)
 
 static void send_to(const struct doorbell *bell, const struct bell_peer *peer, const void *data, size_t bytes)
 {
-    int file = peer->same_host ? bell->local : bell->remote;
-    if (peer->address_bytes == 0)
+    if (peer->address.sin_port == 0)
         return;
-    ssize_t ignored = sendto(file, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, &peer->address.any, peer->address_bytes);
+    ssize_t ignored = sendto(bell->socket, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL,
+                             (const struct sockaddr *)&peer->address, sizeof peer->address);
     (void)ignored;
 }
 
@@ -364,47 +294,23 @@ static bool is_bell(struct doorbell *bell, const struct test_bell *datagram, ssi
 }
 
 /* MSG_TRUNC returns the true length, so that a longer datagram is not taken for one of ours. */
-static bool drain(struct doorbell *bell, int file)
+static bool drain(struct doorbell *bell)
 {
     bool rung = false;
     struct test_bell datagram;
     ssize_t bytes;
-    if (file < 0)
-        return false;
-    while ((bytes = recv(file, &datagram, sizeof datagram, MSG_DONTWAIT | MSG_TRUNC)) >= 0)
+    while ((bytes = recv(bell->socket, &datagram, sizeof datagram, MSG_DONTWAIT | MSG_TRUNC)) >= 0)
         rung = is_bell(bell, &datagram, bytes) || rung;
     return rung;
 }
 
-static bool sleep_in_recv(struct doorbell *bell, int64_t wait_ns)
-{
-    if (bell->limit_ns != wait_ns) {
-        struct timeval limit = {.tv_sec = wait_ns / SECOND_NS, .tv_usec = wait_ns % SECOND_NS / 1000};
-        if (setsockopt(bell->local, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0)
-            bell->limit_ns = wait_ns;
-    }
-    struct test_bell datagram;
-    ssize_t bytes = recv(bell->local, &datagram, sizeof datagram, MSG_TRUNC);
-    return bytes >= 0 && is_bell(bell, &datagram, bytes);
-}
-
-static void sleep_in_poll(const struct doorbell *bell, int64_t wait_ns)
-{
-    struct timespec limit = {.tv_sec = wait_ns / SECOND_NS, .tv_nsec = wait_ns % SECOND_NS};
-    struct pollfd files[2] = {{.fd = bell->local, .events = POLLIN}, {.fd = bell->remote, .events = POLLIN}};
-    ppoll(files, 2, &limit, NULL); /* a negative file is passed over */
-}
-
 bool doorbell_wait(struct doorbell *bell, int64_t wait_ns)
 {
-    bool rung = false;
-    if (wait_ns > 0 && bell->remote < 0 && wait_ns >= TICKS_NS_MIN)
-        rung = sleep_in_recv(bell, wait_ns);
-    else if (wait_ns > 0)
-        sleep_in_poll(bell, wait_ns);
-    rung = drain(bell, bell->local) || rung;
-    rung = drain(bell, bell->remote) || rung;
-    return rung;
+    if (wait_ns > 0) {
+        struct timespec limit = {.tv_sec = wait_ns / SECOND_NS, .tv_nsec = wait_ns % SECOND_NS};
+        ppoll(&(struct pollfd){.fd = bell->socket, .events = POLLIN}, 1, &limit, NULL); /* -1 is passed over */
+    }
+    return drain(bell);
 }
 
 /* ---- self-test ------------------------------------------------------------------------------------------------- */
@@ -416,11 +322,9 @@ void doorbell_test_ring(struct doorbell *bell)
     enum { DRAIN_EVERY = 32 };
     struct test_bell datagram = {.token = bell->token, .rank = (uint32_t)bell->rank};
     for (int k = 1; k < 2 * bell->size; k++) {
-        const struct bell_peer *peer = &bell->peers[(bell->rank + k) % bell->size];
-        if (!peer->same_host)
-            send_to(bell, peer, &datagram, sizeof datagram);
+        send_to(bell, &bell->peers[(bell->rank + k) % bell->size], &datagram, sizeof datagram);
         if (k % DRAIN_EVERY == 0)
-            drain(bell, bell->remote);
+            drain(bell);
     }
 }
 
@@ -428,14 +332,14 @@ static int count_missing(const struct doorbell *bell)
 {
     int missing = 0;
     for (int i = 0; i < bell->size; i++)
-        missing += !bell->peers[i].same_host && !bell->peers[i].heard;
+        missing += !bell->peers[i].heard;
     return missing;
 }
 
 int doorbell_test_missing(struct doorbell *bell, int64_t wait_ns)
 {
     int64_t end_ns = clock_now_ns() + wait_ns;
-    drain(bell, bell->remote);
+    drain(bell);
     while (count_missing(bell) > 0 && clock_now_ns() < end_ns)
         doorbell_wait(bell, end_ns - clock_now_ns());
     return count_missing(bell);

@@ -1,8 +1,7 @@
 /* doorbell - a datagram that wakes a rank which computes: a message lies there for it.
  *
  * MPI carries every message; the bell carries only the job's token, and the receiver ignores every other datagram.  A
- * bell may get lost, so a rank sleeps with a time limit.  Ranks of one host ring over an abstract unix datagram socket
- * (no file is left behind), others over UDP.
+ * bell may get lost, so a rank sleeps with a time limit.
  *
  * States: open (own address known) -> connected (all addresses known) -> closed.
  */
@@ -20,8 +19,8 @@ struct doorbell_address {
     unsigned char bytes[DOORBELL_ADDRESS_BYTES];
 };
 
-/* A bell for this rank, with its address.  0 or -errno. */
-int doorbell_open(struct doorbell **bell, struct doorbell_address *address);
+/* A bell for this rank, with its address.  It hears nothing where the system has no UDP.  NULL: no memory. */
+struct doorbell *doorbell_open(struct doorbell_address *address);
 
 /* Take the addresses of all ranks (size entries, in rank order) and the job's token.  0 or -errno. */
 int doorbell_connect(struct doorbell *bell, const struct doorbell_address *all, int rank, int size, uint64_t token);
@@ -40,7 +39,7 @@ bool doorbell_wait(struct doorbell *bell, int64_t wait_ns);
 void doorbell_farewell(struct doorbell *bell, int peer);
 bool doorbell_farewell_heard(const struct doorbell *bell);
 
-/* Self-test at start: every rank rings all ranks of other hosts (doorbell_test_ring), and after a while asks from how
- * many of them no bell was heard (0 when all is well; a firewall swallows datagrams). */
+/* Self-test at start: every rank rings all ranks (doorbell_test_ring), and after a while asks from how many of them no
+ * bell was heard (0 when all is well; a firewall swallows datagrams, and a loopback device may be down). */
 void doorbell_test_ring(struct doorbell *bell);
 int doorbell_test_missing(struct doorbell *bell, int64_t wait_ns);

@@ -41,7 +41,6 @@ double help_wake_us(struct doorbell *bell, int rounds);
 int help_mutex_counts(struct arena *arena, int processes, int rounds);
 int help_mutex_left(struct arena *arena, int rank, bool thread);
 int help_futex_wakes(struct arena *arena, int rounds);
-int help_forge(const struct doorbell_address *address, const void *data, size_t bytes);
 """
 
 

@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -463,18 +461,4 @@ double help_wake_us(struct doorbell *bell, int rounds)
     }
     pthread_join(thread, NULL);
     return sum_us < 0 ? -1 : sum_us / rounds;
-}
-
-/* Send a stranger's datagram to the abstract socket of an address: its name is the only "dsm-" in the bytes. */
-int help_forge(const struct doorbell_address *address, const void *data, size_t bytes)
-{
-    const unsigned char *name = memmem(address->bytes, sizeof address->bytes, "dsm-", 4);
-    struct sockaddr_un there = {.sun_family = AF_UNIX};
-    if (!name)
-        return -1;
-    memcpy(there.sun_path + 1, name, 20);
-    int file = socket(AF_UNIX, SOCK_DGRAM, 0);
-    ssize_t sent = sendto(file, data, bytes, 0, (struct sockaddr *)&there, (socklen_t)(sizeof(sa_family_t) + 21));
-    close(file);
-    return sent == (ssize_t)bytes ? 0 : -errno;
 }

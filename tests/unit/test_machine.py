@@ -7,6 +7,7 @@ import pathlib
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -480,9 +481,8 @@ def bells(ffi, lib, count):
     made = []
     addresses = ffi.new("struct doorbell_address[]", count)
     for rank in range(count):
-        slot = ffi.new("struct doorbell **")
-        assert lib.doorbell_open(slot, addresses + rank) == 0
-        made.append(slot[0])
+        made.append(lib.doorbell_open(addresses + rank))
+        assert made[-1] != ffi.NULL
     for rank, bell in enumerate(made):
         assert lib.doorbell_connect(bell, addresses, rank, count, TOKEN) == 0
     return made, addresses
@@ -498,7 +498,9 @@ def test_bells_ring_at_the_peer_that_was_meant_and_many_are_one(ffi, lib):
     assert not lib.doorbell_wait(second, 0)
     assert not lib.doorbell_wait(first, 1000)
     assert lib.doorbell_wait(third, 10**9)
-    assert lib.doorbell_test_missing(first, 0) == 0
+    for bell in (first, second, third):
+        lib.doorbell_test_ring(bell)
+    assert [lib.doorbell_test_missing(bell, 10**9) for bell in (first, second, third)] == [0, 0, 0]
     for bell in (first, second, third):
         lib.doorbell_close(bell)
     lib.doorbell_close(ffi.NULL)
@@ -523,13 +525,34 @@ def test_a_sleeper_wakes_at_once(ffi, lib):
 def test_what_a_stranger_sends_is_taken_away_and_wakes_nobody(ffi, lib):
     (bell,), addresses = bells(ffi, lib, 1)
     token = TOKEN.to_bytes(8, sys.byteorder)
-    for data in (b"", b"x", bytes(8), token[:7], token + b"x", token + bytes(100), bytes(16), token + b"\xff" * 8):
-        assert lib.help_forge(addresses, data, len(data)) == 0
-        assert not lib.doorbell_wait(bell, 0), data
-        assert lib.help_forge(addresses, data, len(data)) == 0
-        assert not lib.doorbell_wait(bell, 30 * 10**6), data
-    assert lib.help_forge(addresses, token, 8) == 0
-    assert lib.doorbell_wait(bell, 0)
+    there = ("127.0.0.1", int.from_bytes(bytes(addresses[0].bytes)[8:10], "big"))  # the port is behind the host's name
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for data in (b"", b"x", bytes(8), token[:7], token + b"x", token + bytes(100), bytes(16), token + b"\xff" * 8):
+            stranger.sendto(data, there)
+            assert not lib.doorbell_wait(bell, 0), data
+            stranger.sendto(data, there)
+            assert not lib.doorbell_wait(bell, 30 * 10**6), data
+        stranger.sendto(token, there)
+        assert lib.doorbell_wait(bell, 10**9)
+    lib.doorbell_close(bell)
+
+
+def open_sockets():
+    folder = "/proc/self/fd/"
+    files = [name for name in os.listdir(folder) if os.path.lexists(folder + name)]
+    return {int(name) for name in files if os.readlink(folder + name).startswith("socket:")}
+
+
+def test_a_job_on_one_host_listens_to_its_own_host_only(ffi, lib):
+    before, addresses = open_sockets(), ffi.new("struct doorbell_address *")
+    bell = lib.doorbell_open(addresses)
+    (file,) = open_sockets() - before
+    with socket.socket(fileno=os.dup(file)) as heard:
+        assert heard.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16) == b""
+        assert lib.doorbell_connect(bell, addresses, 0, 1, TOKEN) == 0
+        assert heard.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).startswith(b"lo")
+    lib.doorbell_ring(bell, 0)
+    assert lib.doorbell_wait(bell, 10**9)
     lib.doorbell_close(bell)
 
 
@@ -557,9 +580,7 @@ import subprocess
 def ip(*words): subprocess.run(["ip", *words], check=True)
 def opened(address):
     ip("addr", "add", address, "dev", "lo")
-    slot = ffi.new("struct doorbell **")
-    assert lib.doorbell_open(slot, addresses + len(made)) == 0
-    made.append(slot[0])
+    made.append(lib.doorbell_open(addresses + len(made)))
     ip("addr", "del", address, "dev", "lo")
 addresses, made = ffi.new("struct doorbell_address[3]"), []
 ip("link", "set", "lo", "up")
@@ -588,7 +609,8 @@ print("fine")
 """
 
 
-def test_hosts_are_rung_over_the_network_that_they_share(machine):
+def in_a_network_of_its_own(text):
+    """Run a script as root of a network namespace, whose loopback device is down."""
     before = ["unshare", "--user", "--map-root-user", "--net"]
     if (
         not shutil.which("unshare")
@@ -596,5 +618,25 @@ def test_hosts_are_rung_over_the_network_that_they_share(machine):
         or subprocess.run([*before, "true"], check=False).returncode
     ):
         pytest.skip("needs network namespaces (unshare --net) and the command ip")
-    run = script(TWO_HOSTS, before=before)
+    run = script(text, before=before)
     assert (run.returncode, run.stdout) == (0, "fine\n"), run.stderr
+
+
+def test_hosts_are_rung_over_the_network_that_they_share(machine):
+    in_a_network_of_its_own(TWO_HOSTS)
+
+
+def test_without_a_loopback_device_the_self_test_tells(machine):
+    in_a_network_of_its_own("""
+        import subprocess
+        address = ffi.new("struct doorbell_address *")
+        bell = lib.doorbell_open(address)
+        assert lib.doorbell_connect(bell, address, 0, 1, 77) == 0
+        lib.doorbell_test_ring(bell)
+        assert lib.doorbell_test_missing(bell, 10**7) == 1
+        assert not lib.doorbell_wait(bell, 10**6)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        lib.doorbell_test_ring(bell)
+        assert lib.doorbell_test_missing(bell, 10**9) == 0
+        print("fine")
+    """)
