@@ -122,7 +122,7 @@ def measure(options: argparse.Namespace) -> tuple[list[Case], dict[str, Any]]:
     """Run the rows that were asked for: in one job, and where it matters in one of their own."""
     jobs = Jobs(options)
     cases = jobs.run([row for row in options.only if row != ALONE])
-    throttle = dict(_launch._MPICH_OVERSUBSCRIBED)
+    throttle = {"MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1", "MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT": "100"}
     if (
         WITH_THROTTLE in options.only
         and not options.hosts
