@@ -13,12 +13,13 @@ enum {
     RINGS_MAX = 4
 };
 
-/* How a peer answers. */
+/* How a node answers. */
 struct bell_state {
-    bool by_service;    /* its last answer came from its service thread: it computes */
+    bool computes;      /* its last message came from a service thread, and none of its processes polled */
     bool receives;      /* pages are being sent to it, for which a thread here waits */
+    int rank;           /* its process that a message went to last */
     uint8_t rung;       /* how often since the request */
-    int64_t heard_ns;   /* when it last sent something */
+    int64_t heard_ns;   /* when one of its processes last sent something */
     int64_t ring_at_ns; /* a request went out that it may sleep through; 0: none */
 };
 
@@ -36,19 +37,18 @@ static void stop_ringing(struct runtime *runtime, struct bell_state *state)
     state->rung = 0;
 }
 
-static void ring(struct runtime *runtime, int peer)
+static void ring(struct runtime *runtime, const struct bell_state *state)
 {
     runtime->stats.bells_rung++;
-    doorbell_ring(runtime->doorbell, peer);
+    doorbell_ring(runtime->doorbell, state->rank);
 }
 
 /* The time of a bell has come.  It is repeated some times, ever later: a datagram may get lost, or come before MPI
  * shows the message. */
-static void ring_peer(struct runtime *runtime, int peer)
+static void ring_peer(struct runtime *runtime, struct bell_state *state)
 {
     static const int64_t again_ns[RINGS_MAX] = {50 * 1000, 2000 * 1000, 10 * 1000 * 1000, 40 * 1000 * 1000};
-    struct bell_state *state = &runtime->bells[peer];
-    ring(runtime, peer);
+    ring(runtime, state);
     if (state->rung == RINGS_MAX) {
         stop_ringing(runtime, state);
         return;
@@ -58,12 +58,11 @@ static void ring_peer(struct runtime *runtime, int peer)
     state->ring_at_ns = clock_now_ns() + again_ns[state->rung++];
 }
 
-static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
+static void ring_later(struct runtime *runtime, struct bell_state *state, int64_t after_ns)
 {
-    struct bell_state *state = &runtime->bells[peer];
-    if (state->by_service) {
+    if (state->computes) {
         state->rung = 0;
-        ring_peer(runtime, peer);
+        ring_peer(runtime, state);
     } else if (!state->ring_at_ns) {
         int64_t now = clock_now_ns();
         if (now - state->heard_ns < RECENT_NS)
@@ -73,15 +72,17 @@ static void ring_later(struct runtime *runtime, int peer, int64_t after_ns)
     }
 }
 
-void bells_sending(struct runtime *runtime, int peer, uint8_t kind, uint8_t when)
+void bells_sending(struct runtime *runtime, int rank, uint8_t kind, uint8_t when)
 {
-    if (runtime->options.progress != DSM_PROGRESS_DOORBELL)
+    struct bell_state *state = &runtime->bells[runtime->nodes.of[rank]];
+    if (runtime->options.progress != DSM_PROGRESS_DOORBELL || when == RING_NEVER)
         return;
+    state->rank = rank;
     int64_t after = kind == MESSAGE_FETCH ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
     switch ((enum ring)when) {
     case RING_NEVER: break;
-    case RING_LATER: ring_later(runtime, peer, after); break;
-    case RING_NOW: ring(runtime, peer); break;
+    case RING_LATER: ring_later(runtime, state, after); break;
+    case RING_NOW: ring(runtime, state); break;
     }
 }
 
@@ -93,42 +94,45 @@ static bool is_due(const struct bell_state *state, int64_t now_ns)
 void bells_mark_receivers(struct runtime *runtime)
 {
     for (const struct message *message = runtime->node->bulk->sending; message; message = message->bulk_next)
-        if (message->rank != RANK_ANY)
-            runtime->bells[message->rank].receives = true;
+        if (message->rank != RANK_ANY) {
+            runtime->bells[message->peer].receives = true;
+            runtime->bells[message->peer].rank = message->rank;
+        }
 }
 
 void bells_ring_receivers(struct runtime *runtime)
 {
-    for (int peer = 0; peer < runtime->size; peer++) {
-        bool receives = runtime->bells[peer].receives;
-        runtime->bells[peer].receives = false;
+    for (uint32_t node = 0; node < runtime->nodes.count; node++) {
+        struct bell_state *state = &runtime->bells[node];
+        bool receives = state->receives;
+        state->receives = false;
         if (receives && runtime->options.progress == DSM_PROGRESS_DOORBELL)
-            ring_later(runtime, peer, RING_FETCH_AFTER_NS);
+            ring_later(runtime, state, RING_FETCH_AFTER_NS);
     }
 }
 
 void bells_ring_due(struct runtime *runtime, int64_t now_ns)
 {
-    for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++)
-        if (is_due(&runtime->bells[peer], now_ns))
-            ring_peer(runtime, peer);
+    for (uint32_t node = 0; node < runtime->nodes.count && runtime->rings_due; node++)
+        if (is_due(&runtime->bells[node], now_ns))
+            ring_peer(runtime, &runtime->bells[node]);
 }
 
 void bells_ring_once(struct runtime *runtime, int64_t now_ns)
 {
-    for (int peer = 0; peer < runtime->size && runtime->rings_due; peer++) {
-        struct bell_state *state = &runtime->bells[peer];
+    for (uint32_t node = 0; node < runtime->nodes.count && runtime->rings_due; node++) {
+        struct bell_state *state = &runtime->bells[node];
         bool due = is_due(state, now_ns);
         if (due && state->rung == 0)
-            ring(runtime, peer);
+            ring(runtime, state);
         if (due || state->rung)
             stop_ringing(runtime, state);
     }
 }
 
-void bells_heard_from(struct runtime *runtime, int peer, bool by_service)
+void bells_heard_from(struct runtime *runtime, node_id node, bool computes)
 {
-    runtime->bells[peer].by_service = by_service;
-    runtime->bells[peer].heard_ns = clock_now_ns();
-    stop_ringing(runtime, &runtime->bells[peer]);
+    runtime->bells[node].computes = computes;
+    runtime->bells[node].heard_ns = clock_now_ns();
+    stop_ringing(runtime, &runtime->bells[node]);
 }

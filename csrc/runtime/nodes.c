@@ -45,7 +45,7 @@ static void divide(struct runtime *runtime, const bool *single)
         int most = single[hosts[rank]] ? 1 : limit, groups = (here + most - 1) / most;
         bool begins = last < 0 || before * groups / here != (before - 1) * groups / here;
         if (begins)
-            nodes->first[nodes->count] = rank;
+            nodes->first[nodes->count] = nodes->to[nodes->count] = rank;
         nodes->of[rank] = begins ? (int)nodes->count++ : nodes->of[last];
     }
     nodes->space = nodes_space(runtime, runtime->rank);
@@ -61,9 +61,10 @@ int nodes_choose(struct runtime *runtime)
     int lowest = lowest_rank_here(runtime);
     nodes->of = calloc(size, sizeof *nodes->of);
     nodes->first = calloc(size, sizeof *nodes->first);
+    nodes->to = calloc(size, sizeof *nodes->to);
     nodes->hosts = calloc(size, sizeof *nodes->hosts);
     bool *single = calloc(size, sizeof *single);
-    bool made = nodes->of && nodes->first && nodes->hosts && single;
+    bool made = nodes->of && nodes->first && nodes->to && nodes->hosts && single;
     made = transport_agree_min(runtime->transport, made) == 1; /* by all ranks, or none goes on */
     if (made) {
         transport_gather(runtime->transport, &lowest, (int)sizeof lowest, nodes->hosts);
@@ -76,6 +77,13 @@ int nodes_choose(struct runtime *runtime)
 int nodes_first(const struct runtime *runtime, node_id node)
 {
     return runtime->nodes.first[node];
+}
+
+void nodes_heard(struct runtime *runtime, node_id node, unsigned poller)
+{
+    struct nodes *nodes = &runtime->nodes;
+    bool there = poller && poller <= (unsigned)runtime->size && nodes->of[poller - 1] == node;
+    nodes->to[node] = there ? (int)poller - 1 : nodes->first[node];
 }
 
 uint32_t nodes_space(const struct runtime *runtime, int rank)

@@ -15,7 +15,9 @@ int nodes_choose(struct runtime *runtime);
 /* Map what the first rank of the node has made.  Collective.  0 or an error of dsm.h. */
 int nodes_join(struct runtime *runtime);
 
-/* The first rank of a node, which is sent what any of its processes may take. */
+/* The first rank of a node. */
 int nodes_first(const struct runtime *runtime, node_id node);
+/* A message of a node named the rank, + 1, that polls there; 0: none, so its first rank is as good as the others. */
+void nodes_heard(struct runtime *runtime, node_id node, unsigned poller);
 /* The place of a rank among the processes of its node. */
 uint32_t nodes_space(const struct runtime *runtime, int rank);

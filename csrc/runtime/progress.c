@@ -96,8 +96,9 @@ static void send_message(struct runtime *runtime, struct message *message)
     struct transport_part parts[MESSAGE_SEGMENTS_MAX];
     int count = message->segment_count;
     if (message->rank == RANK_ANY)
-        message->rank = nodes_first(runtime, message->peer);
+        message->rank = runtime->nodes.to[message->peer];
     message_header(message)->by_service = is_service;
+    message_header(message)->poller = (uint16_t)atomic_load_explicit(&runtime->shared->poller, memory_order_relaxed);
     runtime->stats.messages_sent++;
     runtime->stats.bytes_sent += message->wire_bytes;
     for (int i = 0; i < count; i++) {
@@ -195,8 +196,11 @@ static void receive(struct runtime *runtime, int peer, struct message *placed, v
         placed ? placed : message_wrap(&runtime->node->pool, runtime->nodes.of[peer], peer, buffer, bytes);
     for (int k = 0; k < message->segment_count; k++)
         runtime->stats.bytes_received += message->segments[k].bytes;
-    if (bytes >= sizeof(struct message_header))
-        bells_heard_from(runtime, peer, message_header(message)->by_service);
+    if (bytes >= sizeof(struct message_header)) {
+        const struct message_header *header = message_header(message);
+        bells_heard_from(runtime, message->peer, header->by_service && header->poller == 0);
+        nodes_heard(runtime, message->peer, header->poller);
+    }
     node_receive(runtime->node, message);
     progress_flush(runtime);
     shared_unlock(runtime);
@@ -318,6 +322,19 @@ void progress_leave_own(struct runtime *runtime)
     progress_unlock_own(runtime);
 }
 
+/* Other nodes are told of one process of this node that polls. */
+static void show_polling(struct runtime *runtime, bool polls)
+{
+    _Atomic int *poller = &runtime->shared->poller;
+    int none = 0, me = runtime->rank + 1;
+    if (runtime->nodes.spaces == 1 || me > UINT16_MAX)
+        return;
+    if (!polls)
+        atomic_compare_exchange_strong(poller, &me, 0);
+    else if (atomic_load_explicit(poller, memory_order_relaxed) == 0)
+        atomic_compare_exchange_strong(poller, &none, me);
+}
+
 /* Nothing that was sent here is unanswered, and MPI needs no look. */
 static bool is_owed_nothing(const struct runtime *runtime)
 {
@@ -334,6 +351,7 @@ static bool nap(struct runtime *runtime, uint32_t asked)
         atomic_fetch_add(&shared->pollers, 1);
         return false;
     }
+    show_polling(runtime, false);
     atomic_fetch_add(&shared->sleepers, 1);
     futex_wait(&shared->generation, asked, clock_now_ns() + NAP_NS);
     atomic_fetch_sub(&shared->sleepers, 1);
@@ -354,6 +372,7 @@ static void pause_polling(struct runtime *runtime, uint32_t asked, unsigned spin
     if (free && !*idle)
         atomic_fetch_add(&runtime->shared->pollers, 1);
     *idle = *idle || free;
+    show_polling(runtime, true);
     progress_unlock_own(runtime);
     if (!free || !nap(runtime, asked))
         relax_core(runtime, spins);
@@ -390,6 +409,7 @@ static bool await_wake(struct runtime *runtime, uint32_t asked, unsigned *spins,
     }
     if (idle)
         atomic_fetch_sub(&runtime->shared->pollers, 1);
+    show_polling(runtime, false);
     wake_siblings(runtime); /* another process may have counted */
     return woken;
 }

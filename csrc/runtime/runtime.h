@@ -57,6 +57,7 @@ struct shared {
     _Atomic uint32_t generation; /* counts the node's wakes; read without the mutex */
     _Atomic uint32_t sleepers;   /* threads that sleep on it: they are woken when it counts */
     _Atomic uint32_t pollers;    /* processes that have waited for a while, and poll */
+    _Atomic int poller;          /* the rank of one that polls, + 1; 0: none */
     _Atomic bool orphaned;       /* there may be requests for locks whose thread has timed out */
     _Atomic int dying;           /* the rank that ends all others, + 1; 0: none */
     struct awaiting *awaiting;
@@ -71,6 +72,7 @@ enum { NODES_WHY_BYTES = 320 };
 struct nodes {
     int *of;    /* the node of each rank */
     int *first; /* the first rank of each node */
+    int *to;    /* the rank of each node that is sent what any of them may take: it was seen to wait last */
     int *hosts; /* the lowest rank of the host of each rank */
     uint32_t count;
     uint32_t spaces, space;    /* processes of this node, and this one's place among them */
@@ -88,7 +90,7 @@ struct runtime {
     struct memory memory;
     struct arena arena; /* of the node's memory */
     struct doorbell *doorbell;
-    struct bell_state *bells; /* of each peer (bells.c) */
+    struct bell_state *bells; /* of each node (bells.c) */
     struct dsm_options options;
     int rank, size;
     pid_t process; /* a fork of it has no shared memory */
@@ -106,7 +108,7 @@ struct runtime {
     bool postponed;            /* it had fetches that wait until MPI has finished a send */
     bool pool_ready;           /* an idle thread has nothing to prepare for the pool */
     struct returned *returned; /* blocks of the pool on their way back (shared.h) */
-    unsigned rings_due;        /* peers that wait for a bell */
+    unsigned rings_due;        /* nodes that wait for a bell */
     int64_t bell_ns;           /* when the service thread left a bell to a polling thread; 0: none is left */
     int64_t polled_ns;         /* when a thread of the program last looked */
     struct {

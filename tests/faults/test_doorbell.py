@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-# The ranks of the last node compute until the file appears.  The first rank reads their pages, far apart and in no
+# The first BUSY ranks of the last node compute until the file appears.  The first rank reads their pages, far apart and in no
 # order, with pauses, so that the service thread that answers is asleep again each time.
 PROGRAM = """
 import pathlib
@@ -35,7 +35,7 @@ if dsm.rank() == 0:
     assert found["faults_read"] >= PAGES // 2, found
     end.touch()
     print(f"ms {1e3 * np.median(waits):.3f} {1e3 * max(waits):.3f} rung {found['bells_rung']}", flush=True)
-elif dsm.rank() in servers:
+elif dsm.rank() in servers[:BUSY]:
     while not end.exists():
         sum(range(10_000))
     print("heard", dsm.stats()["bells_heard"], flush=True)
@@ -46,13 +46,20 @@ SLEEP_MS = 100  # of a service thread that is not rung
 
 @pytest.mark.parametrize(("node", "ranks"), [("rank", 2), ("rank", 4), ("2", 4)])
 def test_a_rank_that_computes_is_rung_and_serves(run, node, ranks):
-    job = run(ranks, PROGRAM, env={"DSM_NODE": node})
+    job = run(ranks, PROGRAM.replace("BUSY", "None"), env={"DSM_NODE": node})
     assert job.status == 0, job
     median, _, rung = re.search(r"ms (\S+) (\S+) rung (\d+)", job.out).groups()
     assert int(rung) > 0, job
     assert max(map(int, re.findall(r"heard (\d+)", job.out))) > 0, job
     assert float(median) < SLEEP_MS / 4, job
     assert "poll" not in job.err
+
+
+def test_a_request_goes_to_the_rank_of_a_node_that_waits(run):
+    """The first rank of the node computes; the second one waits in the barrier, and every message says so."""
+    job = run(4, PROGRAM.replace("BUSY", "1"), env={"DSM_NODE": "2"})
+    assert job.status == 0, job
+    assert int(re.search(r"heard (\d+)", job.out)[1]) < 4, job
 
 
 # What the network does to the datagrams of dsm: those of the self-test have 16 bytes, bells have 8.
@@ -101,7 +108,7 @@ def lost(tmp_path, mpicc):
 
 @pytest.mark.parametrize(("lost_bytes_max", "no_udp"), [(16, 0), (0, 1)], ids=["swallowed", "forbidden"])
 def test_without_datagrams_ranks_poll_and_say_so(run, lost, lost_bytes_max, no_udp):
-    job = run(2, PROGRAM, env={"DSM_NODE": "rank", "LD_PRELOAD": lost(lost_bytes_max, no_udp)})
+    job = run(2, PROGRAM.replace("BUSY", "None"), env={"DSM_NODE": "rank", "LD_PRELOAD": lost(lost_bytes_max, no_udp)})
     assert job.status == 0, job
     assert job.err.count("dsm: datagrams do not pass between all ranks") == 1, job
     assert float(re.search(r"ms (\S+)", job.out)[1]) < SLEEP_MS / 4, job
@@ -116,7 +123,7 @@ def test_one_node_says_nothing_of_datagrams_and_needs_none(run, lost):
 
 def test_a_rank_whose_bells_are_all_lost_answers_late(run, lost):
     """When its service thread has slept enough; nothing hangs."""
-    job = run(2, PROGRAM, env={"DSM_NODE": "rank", "LD_PRELOAD": lost(8, 0)})
+    job = run(2, PROGRAM.replace("BUSY", "None"), env={"DSM_NODE": "rank", "LD_PRELOAD": lost(8, 0)})
     assert job.status == 0, job
     assert "poll" not in job.err
     median, longest = map(float, re.search(r"ms (\S+) (\S+)", job.out).groups())

@@ -10,7 +10,7 @@ from native import native_build, simulator
 
 GRANULE = 64
 HEADER = np.dtype(
-    [("magic", "u4"), ("kind", "u1"), ("by_service", "u1"), ("unused", "u2"), ("count", "u4"), ("sender", "u4"),
+    [("magic", "u4"), ("kind", "u1"), ("by_service", "u1"), ("poller", "u2"), ("count", "u4"), ("sender", "u4"),
      ("stamp", "u8"), ("bytes", "u8")]
 )  # fmt: skip
 INTERVAL = np.dtype([("node", "i4"), ("runs", "u4"), ("stamp", "u8")])

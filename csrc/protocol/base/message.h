@@ -51,7 +51,7 @@ enum message_kind {
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736437 }; /* "7dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736438 }; /* "8dsm": changes with the format */
 
 /* Of one message: what the transport can hold for it. */
 enum { MESSAGE_SEGMENTS_MAX = 32 };
@@ -64,7 +64,7 @@ struct message_header {
     uint32_t magic;
     uint8_t kind;
     uint8_t by_service; /* sent by the service thread of a rank that computes (a hint for bells) */
-    uint16_t unused;
+    uint16_t poller;    /* a rank of the sender's node that waits and polls, + 1; 0: none is known (a hint, too) */
     uint32_t count; /* of what the body repeats */
     uint32_t sender;
     stamp stamp;    /* the sender's clock */
@@ -95,7 +95,8 @@ struct message {
     struct segment *segments; /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */
 };
 
-/* The processes of a node have an endpoint each.  A thread that waits looks at its own one. */
+/* The processes of a node have an endpoint each.  A thread that waits looks at its own one.  So what goes to any of them
+ * goes to the one that was seen to wait last (`poller`). */
 enum { RANK_ANY = -1 };
 
 /* To any process of the node. */
