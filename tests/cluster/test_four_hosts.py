@@ -44,6 +44,37 @@ def test_examples_on_four_hosts(hosts, example):
     assert status == 0, output
 
 
+RUNG = """
+import pathlib, time
+import dsm
+dsm.init()
+assert len(dsm.stats().nodes) == 4
+a, end = dsm.zeros((4, 8, 16 * 512)), pathlib.Path("END")
+a[dsm.rank(), :, 0] = 1 + dsm.rank()
+dsm.barrier()
+dsm.stats(reset=True)
+if dsm.rank() == 0:
+    for peer in (1, 2, 3):
+        assert [int(word) for word in a[peer, ::3, 0]] == [1 + peer] * 3
+    end.touch()
+while not end.exists():
+    sum(range(10_000))
+print(f"rank {dsm.rank()} heard {dsm.stats()['bells_heard'] > 0}", flush=True)
+dsm.barrier()
+"""
+
+
+def test_ranks_that_compute_are_rung_on_their_host_and_on_others(tmp_path):
+    """By ranks that are nodes of their own, over the loopback address and over the network."""
+    program = tmp_path / "rung.py"
+    program.write_text(RUNG.replace("END", str(tmp_path / "end")))
+    with host_module.Hosts(2, per_host=2) as pair:
+        status, output = pair.run([sys.executable, "-P", str(program)], 90, {"DSM_NODE": "rank"})
+    assert status == 0, output
+    assert all(f"rank {rank} heard True" in output for rank in (1, 2, 3)), output
+    assert "datagrams" not in output
+
+
 def test_an_exit_status_comes_back(hosts):
     status, _ = hosts.run([sys.executable, "-c", "raise SystemExit(5)"], 60)
     assert status == 5
