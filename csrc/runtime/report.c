@@ -186,23 +186,25 @@ static void miss_children(struct missing *missing, const struct runtime *runtime
     }
 }
 
-/* An absent node has reported it, if it answers at all. */
+/* Ranks of this node, and those of other nodes: these have reported it, if they answer at all. */
 static void say_missing(struct line *line, const struct runtime *runtime)
 {
     const struct node *node = runtime->node;
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
     struct missing missing = {.count = 0};
-    if (meeting->joined >> runtime->nodes.space & 1) {
-        miss_spaces(&missing, runtime, node->number, ~meeting->joined);
-    } else if (meeting->state != MEETING_ARRIVED) {
+    bool here = meeting->joined >> runtime->nodes.space & 1; /* and not all of this node */
+    if (!here && meeting->state != MEETING_ARRIVED) {
         say(line, ", which is over, for pages that it made stale");
         return;
-    } else if (roll_known(node)) {
+    }
+    if (here)
+        miss_spaces(&missing, runtime, node->number, ~meeting->joined);
+    if (roll_known(node)) {
         for (uint32_t i = 0; i < node->roll->absent && i < ROLL_NAMED_MAX; i++)
             miss_spaces(&missing, runtime, node->roll->named[i].node, node->roll->named[i].spaces);
         if (node->roll->absent > ROLL_NAMED_MAX)
             missing.count += node->roll->absent - ROLL_NAMED_MAX;
-    } else {
+    } else if (!here) {
         miss_children(&missing, runtime);
     }
     say_ranks(line, &missing);

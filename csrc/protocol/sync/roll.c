@@ -45,10 +45,16 @@ static void answer(struct node *node, const struct call *call)
     }
 }
 
+/* Some space of this node, or all, have arrived. */
+static bool waits(const struct meeting *meeting)
+{
+    return meeting->joined || meeting->state == MEETING_ARRIVED;
+}
+
 void roll_call(struct node *node)
 {
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
-    if (meeting->state != MEETING_ARRIVED)
+    if (!waits(meeting))
         return;
     context_assert(node, node->roll->meeting <= meeting->passed, "roll: the last call was about a later meeting");
     if (node->roll->meeting != meeting->passed)
@@ -65,7 +71,7 @@ void roll_call(struct node *node)
 bool roll_known(const struct node *node)
 {
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
-    return node->roll->absent && node->roll->call - node->roll->answered <= 1 && meeting->state == MEETING_ARRIVED &&
+    return node->roll->absent && node->roll->call - node->roll->answered <= 1 && waits(meeting) &&
            node->roll->meeting == meeting->passed;
 }
 

@@ -1,8 +1,8 @@
 /* roll - the roll call: which nodes have not arrived at a meeting of threads.
  *
- * A node that waits calls the roll, when its runtime wants to know.  The call goes up the tree to the root, and from
- * there down to where arrivals are missing; each node that has not arrived answers the caller itself.  Nothing depends
- * on it: a node that does not answer is not named.
+ * A node of which a space waits calls the roll, when its runtime wants to know.  The call goes up the tree to the root,
+ * and from there down to where arrivals are missing; each other node that has not arrived answers the caller itself.
+ * Nothing depends on it: a node that does not answer is not named.
  */
 #pragma once
 
@@ -25,7 +25,7 @@ struct roll {
     struct absent named[ROLL_NAMED_MAX];
 };
 
-/* This node has arrived: ask which nodes have not. */
+/* A space of this node has arrived: ask which other nodes have not. */
 void roll_call(struct node *node);
 /* True: there are answers about the meeting that is under way. */
 bool roll_known(const struct node *node);
