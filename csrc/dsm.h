@@ -108,7 +108,10 @@ struct dsm_stats {
     uint64_t bells_rung, bells_heard;
     uint64_t protects; /* changes of page protection asked of the kernel */
     uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
+    /* Of the node, not of this rank alone: */
     uint64_t memory_bytes, memory_bytes_max; /* protocol memory: twins, diffs, logs, page states, messages */
+    uint64_t twin_bytes, diff_bytes;         /* of these, twins and diffs */
+    uint64_t data_bytes;                     /* memory behind the shared arrays */
 };
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */
@@ -204,9 +207,10 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
 /* ---- insight ------------------------------------------------------------------------------------------------- */
 
 int dsm_stats(struct dsm_stats *stats);
+int dsm_stats_of_host(struct dsm_stats *stats); /* summed over the ranks of this rank's node */
 int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
 int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
-int dsm_stats_reset(void); /* totals, regions and locks */
+int dsm_stats_reset(void); /* this rank's totals, regions and locks */
 
 /* The stacks of threads that wait, for the lines of the watchdog.  A signal, or 0: the thread that gets it is to
  * write its stack to *file and then call the handler that was there before (faulthandler.register).  Then

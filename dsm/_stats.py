@@ -27,6 +27,8 @@ class Stats(Mapping[str, int]):
         The same numbers for each array, by its name or the call that made it.
     locks : dict of str to dict
         The same for each lock, by its class and number.
+    host : dict of str to int
+        The same numbers for this rank's node: the sums over its ranks, and the memory that the node has once.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Stats(Mapping[str, int]):
         totals: dict[str, int],
         arrays: dict[str, dict[str, int]],
         locks: dict[str, dict[str, int]],
+        host: dict[str, int],
         runtime: Runtime,
     ) -> None:
         self._totals = totals
         self.arrays = arrays
         self.locks = locks
+        self.host = host
         self.rank = runtime.rank
         self.size = runtime.size
         self.nodes = _nodes.nodes_of(runtime)
@@ -79,12 +83,12 @@ def stats(reset: bool = False) -> Stats:
     Parameters
     ----------
     reset : bool, optional
-        Start again from zero afterwards.
+        Start the numbers of this rank again from zero afterwards.
 
     Returns
     -------
     Stats
-        Totals, and the same numbers per array and per lock.
+        Totals, and the same numbers per array, per lock and for the node of this rank.
 
     Raises
     ------
@@ -109,6 +113,7 @@ def stats(reset: bool = False) -> Stats:
         locks={
             label: _numbers(runtime, lib.dsm_stats_of_lock, number) for number, label in _lock.lock_labels().items()
         },
+        host=_numbers(runtime, lib.dsm_stats_of_host),
         runtime=runtime,
     )
     if reset:

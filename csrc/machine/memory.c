@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef MADV_COLLAPSE
@@ -209,6 +210,13 @@ uint64_t memory_touched(const struct memory *memory, uint64_t offset)
     for (uint64_t i = 0; i < pages; i++)
         bits |= (uint64_t)(resident[i] & 1) << i;
     return bits;
+}
+
+uint64_t memory_held(const struct memory *memory)
+{
+    enum { BLOCK_BYTES = 512 }; /* of st_blocks */
+    struct stat status;
+    return fstat(memory->file, &status) == 0 ? (uint64_t)status.st_blocks * BLOCK_BYTES : 0;
 }
 
 void *memory_chunk(size_t bytes)

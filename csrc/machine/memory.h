@@ -57,6 +57,9 @@ uint64_t memory_prepare(struct memory *memory, uint64_t offset, uint64_t end);
  * others were never touched, or given back, and read as zeros. */
 uint64_t memory_touched(const struct memory *memory, uint64_t offset);
 
+/* The memory behind the whole range, of all processes that map it, in bytes. */
+uint64_t memory_held(const struct memory *memory);
+
 /* Zeroed memory of this process, in whole machine pages; no malloc, so usable in a fault.  NULL when there is none. */
 void *memory_chunk(size_t bytes);
 void memory_chunk_free(void *chunk, size_t bytes);

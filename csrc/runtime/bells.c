@@ -39,7 +39,7 @@ static void stop_ringing(struct runtime *runtime, struct bell_state *state)
 
 static void ring(struct runtime *runtime, const struct bell_state *state)
 {
-    runtime->stats.bells_rung++;
+    runtime->stats->bells_rung++;
     doorbell_ring(runtime->doorbell, state->rank);
 }
 

@@ -94,7 +94,7 @@ int collective_meet(const char *call, const struct ballot *ballot, double slice_
             *result = meeting->result;
         follow(runtime, ballot->kind);
     }
-    runtime->stats.wait_barrier_ns += waits_end(wait, done);
+    runtime->stats->wait_barrier_ns += waits_end(wait, done);
     progress_leave_own(runtime);
     return error;
 }

@@ -33,7 +33,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     struct question question = {.answered = sum_answered, .sum = {.ticket = *ticket}};
     struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_COUNTER, counter);
     bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
-    runtime->stats.wait_counter_ns += waits_end(wait, done);
+    runtime->stats->wait_counter_ns += waits_end(wait, done);
     guard_look(runtime, false);
     if (done) {
         *ticket = 0;
@@ -95,7 +95,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
     wait->beside = beside;
     bool done = await_change(runtime, &question, waits_deadline_ns(wait, slice_s));
     *value = runtime->node->counters->items[counter].value;
-    runtime->stats.wait_counter_ns += waits_end(wait, done);
+    runtime->stats->wait_counter_ns += waits_end(wait, done);
     guard_look(runtime, false);
     progress_leave(runtime);
     return done ? DSM_OK : call_not_yet("a wait for a counter");

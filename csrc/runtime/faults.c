@@ -121,7 +121,7 @@ void faults_catch_up(struct runtime *runtime)
 static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
 {
     struct region *region = region_at(runtime->node->regions, offset);
-    runtime->stats.wait_fault_ns += waited_ns;
+    runtime->stats->wait_fault_ns += waited_ns;
     if (region)
         region->stats[runtime->node->me].wait_fault_ns += waited_ns;
 }

@@ -66,7 +66,7 @@ static int acquire(struct runtime *runtime, struct lock *lock, bool trying, cons
         struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_LOCK, lock->id);
         bool done = wait_in_line(runtime, &question, waits_deadline_ns(wait, slice_s));
         uint64_t waited = waits_end(wait, done);
-        runtime->stats.wait_lock_ns += waited;
+        runtime->stats->wait_lock_ns += waited;
         lock->stats[runtime->node->me].wait_ns += waited;
         if (!done)
             return call_not_yet("acquire()");

@@ -99,11 +99,11 @@ static void send_message(struct runtime *runtime, struct message *message)
         message->rank = runtime->nodes.to[message->peer];
     message_header(message)->by_service = is_service;
     message_header(message)->poller = (uint16_t)atomic_load_explicit(&runtime->shared->poller, memory_order_relaxed);
-    runtime->stats.messages_sent++;
-    runtime->stats.bytes_sent += message->wire_bytes;
+    runtime->stats->messages_sent++;
+    runtime->stats->bytes_sent += message->wire_bytes;
     for (int i = 0; i < count; i++) {
         parts[i] = (struct transport_part){.at = message->segments[i].at, .bytes = message->segments[i].bytes};
-        runtime->stats.bytes_sent += parts[i].bytes;
+        runtime->stats->bytes_sent += parts[i].bytes;
     }
     struct message sent = *message;
     uint8_t kind = message_header(message)->kind; /* read before the transport owns the bytes, and may give them back */
@@ -189,13 +189,13 @@ void progress_flush(struct runtime *runtime)
 
 static void receive(struct runtime *runtime, int peer, struct message *placed, void *buffer, uint64_t bytes)
 {
-    runtime->stats.messages_received++;
-    runtime->stats.bytes_received += bytes;
+    runtime->stats->messages_received++;
+    runtime->stats->bytes_received += bytes;
     shared_lock(runtime);
     struct message *message =
         placed ? placed : message_wrap(&runtime->node->pool, runtime->nodes.of[peer], peer, buffer, bytes);
     for (int k = 0; k < message->segment_count; k++)
-        runtime->stats.bytes_received += message->segments[k].bytes;
+        runtime->stats->bytes_received += message->segments[k].bytes;
     if (bytes >= sizeof(struct message_header)) {
         const struct message_header *header = message_header(message);
         bells_heard_from(runtime, message->peer, header->by_service && header->poller == 0);

@@ -49,11 +49,19 @@ struct awaiting {
     struct sleeper sleeper;
 };
 
+/* What one process counts, by itself and under its own mutex; all other statistics are the node's. */
+struct process_stats {
+    _Alignas(128) uint64_t messages_sent;
+    uint64_t messages_received, bytes_sent, bytes_received, bells_rung, bells_heard;
+    uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
+};
+
 /* What the processes of a node share (shared.h); under the node's mutex where nothing else is said. */
 struct shared {
     struct mutex mutex;
     struct node *node;
     struct waits *waits;         /* of the threads of each space; without the mutex */
+    struct process_stats *stats; /* of each space; the others may read it a little late */
     _Atomic uint32_t generation; /* counts the node's wakes; read without the mutex */
     _Atomic uint32_t sleepers;   /* threads that sleep on it: they are woken when it counts */
     _Atomic uint32_t pollers;    /* processes that have waited for a while, and poll */
@@ -111,15 +119,12 @@ struct runtime {
     unsigned rings_due;        /* nodes that wait for a bell */
     int64_t bell_ns;           /* when the service thread left a bell to a polling thread; 0: none is left */
     int64_t polled_ns;         /* when a thread of the program last looked */
-    struct {
-        uint64_t messages_sent, messages_received, bytes_sent, bytes_received, bells_rung, bells_heard;
-        uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
-    } stats; /* all other statistics are the node's */
 
     /* Calls of the program. */
     enum meeting_kind meeting; /* that a thread is in; 0: none */
     pthread_t meeting_thread;
-    struct waits *waits; /* of its threads, in `shared`; without the mutex */
+    struct waits *waits;         /* of its threads, in `shared`; without the mutex */
+    struct process_stats *stats; /* its own, in `shared` */
 
     /* Ranges without memory for which replies are under way (node_port.h). */
     struct expected {

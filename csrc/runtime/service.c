@@ -81,7 +81,7 @@ void *service_thread(void *context)
         else
             heard = pause_service(runtime, busy);
         progress_lock_own(runtime);
-        runtime->stats.bells_heard += heard;
+        runtime->stats->bells_heard += heard;
         busy = false;
         if (runtime->polling && heard)
             runtime->bell_ns = clock_now_ns();

@@ -22,7 +22,8 @@ int shared_begin(struct runtime *runtime)
     if (!shared)
         return -1;
     shared->waits = arena_chunk(&runtime->arena, runtime->nodes.spaces * sizeof *shared->waits);
-    if (!shared->waits)
+    shared->stats = arena_chunk(&runtime->arena, runtime->nodes.spaces * sizeof *shared->stats);
+    if (!shared->waits || !shared->stats)
         return -1;
     mutex_make(&shared->mutex);
     *arena_root(&runtime->arena) = shared;
@@ -34,6 +35,7 @@ void shared_join(struct runtime *runtime)
     runtime->shared = *arena_root(&runtime->arena);
     runtime->node = runtime->shared->node;
     runtime->waits = &runtime->shared->waits[runtime->nodes.space];
+    runtime->stats = &runtime->shared->stats[runtime->nodes.space];
 }
 
 /* The node is half changed when the holder of its mutex dies, so this process ends, too. */

@@ -27,32 +27,53 @@ static struct runtime *started(void)
     return runtime_state() == RUNTIME_NEW ? NULL : runtime_current;
 }
 
+static void add_space(const struct runtime *runtime, uint32_t space, struct dsm_stats *stats)
+{
+    const struct region_stats regions = regions_total(runtime->node->regions, space);
+    const struct lock_stats locks = lock_total(runtime->node, space);
+    stats->lock_acquires += locks.acquires;
+    stats->lock_acquires_local += locks.acquires_local;
+    stats->lock_grants += locks.grants;
+#define ADD(field) stats->field += regions.field;
+    OF_REGION(ADD)
+#undef ADD
+#define ADD(field) stats->field += runtime->node->stats[space].field;
+    OF_NODE(ADD)
+#undef ADD
+#define ADD(field) stats->field += runtime->shared->stats[space].field;
+    OF_RUNTIME(ADD)
+#undef ADD
+}
+
+/* Of the spaces from the first one up to `end`. */
+static int sum(struct runtime *runtime, uint32_t first, uint32_t end, struct dsm_stats *stats)
+{
+    uint64_t data_bytes = memory_held(&runtime->memory); /* a system call: before the mutex */
+    progress_lock(runtime);
+    const struct pool *pool = &runtime->node->pool;
+    *stats = (struct dsm_stats){
+        .memory_bytes = pool->bytes_used,
+        .memory_bytes_max = pool->bytes_used_max,
+        .twin_bytes = pool->twin_bytes,
+        .diff_bytes = pool->diff_bytes,
+        .data_bytes = data_bytes,
+    };
+    for (uint32_t space = first; space < end; space++)
+        add_space(runtime, space, stats);
+    progress_unlock(runtime);
+    return DSM_OK;
+}
+
 int dsm_stats(struct dsm_stats *stats)
 {
     struct runtime *runtime = started();
-    if (!runtime)
-        return DSM_E_STATE;
-    progress_lock(runtime);
-    *stats = (struct dsm_stats){
-        .memory_bytes = runtime->node->pool.bytes_used,
-        .memory_bytes_max = runtime->node->pool.bytes_used_max,
-    };
-    const struct region_stats regions = regions_total(runtime->node->regions, runtime->node->me);
-    const struct lock_stats locks = lock_total(runtime->node, runtime->node->me);
-    stats->lock_acquires = locks.acquires;
-    stats->lock_acquires_local = locks.acquires_local;
-    stats->lock_grants = locks.grants;
-#define COPY(field) stats->field = regions.field;
-    OF_REGION(COPY)
-#undef COPY
-#define COPY(field) stats->field = runtime->node->stats[runtime->node->me].field;
-    OF_NODE(COPY)
-#undef COPY
-#define COPY(field) stats->field = runtime->stats.field;
-    OF_RUNTIME(COPY)
-#undef COPY
-    progress_unlock(runtime);
-    return DSM_OK;
+    return runtime ? sum(runtime, runtime->nodes.space, runtime->nodes.space + 1, stats) : DSM_E_STATE;
+}
+
+int dsm_stats_of_host(struct dsm_stats *stats)
+{
+    struct runtime *runtime = started();
+    return runtime ? sum(runtime, 0, runtime->nodes.spaces, stats) : DSM_E_STATE;
 }
 
 int dsm_stats_of_region(uint32_t id, struct dsm_stats *stats)
@@ -99,7 +120,7 @@ int dsm_stats_reset(void)
     progress_lock(runtime);
     struct node *node = runtime->node;
     memset(&node->stats[node->me], 0, sizeof *node->stats);
-    memset(&runtime->stats, 0, sizeof runtime->stats);
+    memset(runtime->stats, 0, sizeof *runtime->stats);
     regions_reset_stats(node->regions, node->me);
     for (uint32_t i = 0; i < node->locks->count; i++)
         memset(&node->locks->items[i]->stats[node->me], 0, sizeof *node->locks->items[i]->stats);

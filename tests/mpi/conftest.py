@@ -4,7 +4,7 @@ All of them run in one process per rank, one after the other, with one dsm betwe
 allocates, and begins and ends with a barrier.  They adapt to any number of ranks, as in
 `mpiexec -n 3 python -m pytest --with-mpi tests/mpi`.  They also pass with DSM_CHECK=2, with DSM_COLLECT_BYTES=1 (a
 collection at every opportunity), with DSM_CHAOS, and with nodes of several ranks (DSM_NODE), where figures that such a
-run cannot have are not asserted (`exact_counts`).
+run cannot have are not asserted (`undisturbed`, `exact_counts`).
 """
 
 import contextlib
@@ -87,9 +87,22 @@ def alone():
 
 
 @pytest.fixture(scope="session")
-def exact_counts(alone):
-    """Whether messages and faults are only those that the program causes."""
-    return alone and not (os.environ.get("DSM_COLLECT_BYTES") or os.environ.get("DSM_CHAOS"))
+def undisturbed():
+    """Whether messages and faults are only those that the program causes, here or on another rank of the node."""
+    return not (os.environ.get("DSM_COLLECT_BYTES") or os.environ.get("DSM_CHAOS"))
+
+
+@pytest.fixture(scope="session")
+def exact_counts(alone, undisturbed):
+    """Whether this rank has only those messages and faults that its own part of the program causes."""
+    return alone and undisturbed
+
+
+@pytest.fixture
+def of_my_node():
+    """Tell whether a rank shares the memory of this one."""
+    mine = next(ranks for ranks in dsm.stats().nodes if dsm.rank() in ranks)
+    return lambda rank: rank % dsm.size() in mine
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@
  *  1. bytes_used is the sum of the sizes given to pool_take and not yet to pool_give, rounded up to their classes.
  *  2. persistent_bytes is the same of the blocks that no collection frees.
  *  3. A block is given back with the size that it was taken with, or trimmed to.
+ *  4. twin_bytes and diff_bytes are the sizes of the twins and diffs that pages have (page/page.c counts them).
  */
 #pragma once
 
@@ -24,6 +25,7 @@ struct pool {
     struct pool_chunk *chunks; /* all chunks of small blocks, to be freed at the end */
     uint64_t bytes_used, bytes_used_max;
     uint64_t persistent_bytes;
+    uint64_t twin_bytes, diff_bytes;
 };
 
 void pool_init(struct pool *pool, const struct port *port);

@@ -75,7 +75,7 @@ void seal_encode_deferred(struct node *node, struct page *page)
 static void seal_snapshot(struct node *node, struct page *page, stamp tag, bool stays)
 {
     uint64_t bytes = page_region(page)->page_bytes, changed = 0;
-    unsigned char *snapshot = pool_take(&node->pool, bytes);
+    unsigned char *snapshot = page_twin_take(page, &node->pool);
     live_copy(snapshot, node->port->view + page_offset(page), bytes);
     if (page->twin) {
         changed = page_encode(page, snapshot, &node->pool, tag);

@@ -64,12 +64,30 @@ static void check_lock(const struct lock *lock, const struct port *port)
         port->panic(port->context, "lock: invariant 4: withdraws a request that it did not make");
 }
 
+/* Take what the page has from what the pool has counted. */
+static void subtract_held(const struct page *page, uint64_t *twin_bytes, uint64_t *diff_bytes)
+{
+    const struct page_extension *extension = page->extension;
+    const unsigned char *constant = page_region(page)->constant;
+    if (page->twin && page->twin != constant)
+        *twin_bytes -= page_region(page)->page_bytes;
+    if (extension && extension->deferred_twin && extension->deferred_twin != constant)
+        *twin_bytes -= page_region(page)->page_bytes;
+    for (const struct diff *diff = extension ? extension->diffs : NULL; diff; diff = diff->next)
+        *diff_bytes -= sizeof *diff + diff->bytes;
+}
+
 void check_node(const struct node *node)
 {
+    uint64_t twin_bytes = node->pool.twin_bytes, diff_bytes = node->pool.diff_bytes;
     for (uint32_t i = 0; i < node->regions->count; i++)
         for (const struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
-            for (int k = 0; k < REGION_BLOCK_PAGES; k++)
+            for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
                 check_page(node, &block->pages[k]);
+                subtract_held(&block->pages[k], &twin_bytes, &diff_bytes);
+            }
+    if (twin_bytes || diff_bytes)
+        node->port->panic(node->port->context, "pool: invariant 4: twins or diffs that no page has");
     for (node_id q = 0; q < node->size; q++)
         interval_check(&node->logs[q], node->cut[q], node->port);
     for (uint32_t i = 0; i < node->locks->count; i++)

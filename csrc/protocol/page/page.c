@@ -64,17 +64,23 @@ void page_put(const struct port *port, uint64_t offset, const unsigned char *byt
         memcpy(port->view + offset, bytes, count);
 }
 
-void page_twin(struct page *page, struct pool *pool, const struct port *port)
+unsigned char *page_twin_take(const struct page *page, struct pool *pool)
 {
     uint64_t bytes = page_region(page)->page_bytes;
+    pool->twin_bytes += bytes;
+    return pool_take(pool, bytes);
+}
+
+void page_twin(struct page *page, struct pool *pool, const struct port *port)
+{
     if (page->fresh) {
         page_fill(page, port);
         page->fresh = false;
         page->twin = (unsigned char *)(uintptr_t)page_region(page)->constant;
         return;
     }
-    page->twin = pool_take(pool, bytes);
-    memcpy(page->twin, port->view + page_offset(page), bytes); /* no space can write it yet */
+    page->twin = page_twin_take(page, pool);
+    memcpy(page->twin, port->view + page_offset(page), page_region(page)->page_bytes); /* no space can write it yet */
 }
 
 void page_twin_own(struct page *page, struct pool *pool)
@@ -82,15 +88,17 @@ void page_twin_own(struct page *page, struct pool *pool)
     if (!page->twin || !page_twin_constant(page))
         return;
     uint64_t bytes = page_region(page)->page_bytes, granule = pool->port->granule_bytes;
-    page->twin = pool_take(pool, bytes);
+    page->twin = page_twin_take(page, pool);
     for (uint64_t at = 0; at < bytes; at += granule)
         memcpy(page->twin + at, page_region(page)->constant, granule);
 }
 
 static void give_twin(const struct page *page, struct pool *pool, unsigned char *twin)
 {
-    if (twin && twin != page_region(page)->constant)
-        pool_give(pool, twin, page_region(page)->page_bytes);
+    if (!twin || twin == page_region(page)->constant)
+        return;
+    pool->twin_bytes -= page_region(page)->page_bytes;
+    pool_give(pool, twin, page_region(page)->page_bytes);
 }
 
 void page_twin_drop(struct page *page, struct pool *pool)
@@ -116,6 +124,7 @@ void page_diffs_drop_until(struct page *page, struct pool *pool, stamp tag)
     while (extension->diffs && extension->diffs->tag <= tag) {
         struct diff *diff = extension->diffs;
         extension->diffs = diff->next;
+        pool->diff_bytes -= sizeof *diff + diff->bytes;
         pool_give(pool, diff, sizeof *diff + diff->bytes);
     }
     if (extension->diffs)
@@ -150,6 +159,7 @@ static uint64_t encode(struct page *page, const unsigned char *now, const unsign
         return 0;
     }
     diff = pool_trim(pool, diff, room, sizeof *diff + bytes);
+    pool->diff_bytes += sizeof *diff + bytes;
     struct page_extension *extension = page_extension(page, pool);
     *diff = (struct diff){.previous = extension->diffs_last, .tag = tag, .bytes = bytes};
     if (extension->diffs_last)

@@ -193,6 +193,8 @@ bool page_untouched(const struct page *page);
 /* Write to untouched pages. */
 void page_put(const struct port *port, uint64_t offset, const unsigned char *bytes, uint64_t count);
 
+/* Memory for a twin. */
+unsigned char *page_twin_take(const struct page *page, struct pool *pool);
 /* Take a twin of the page as it is now (the constant, if it is fresh). */
 void page_twin(struct page *page, struct pool *pool, const struct port *port);
 /* A constant twin that is about to change becomes a copy of its own. */
