@@ -21,8 +21,31 @@ from mpi4py import MPI
 """
 
 
+# Files about what passes between nodes, or about faults for it: in the default mode the ranks of one host are one node,
+# which has neither.  The jobs of all other files are a user's: starts, ends, exits, children run as they do for a user.
+# A test asks for another mode with the marker `node`.
+BETWEEN_NODES = {
+    "test_chaos",  # the network is what it disturbs
+    "test_crashes",  # a handler that was stolen matters where pages are fetched
+    "test_jobs",  # optimisations, collections and progress of messages; the examples ask for the default
+    "test_signals",  # SIGSEGV blocked or stolen, while pages are fetched
+    "test_unpinned",  # on one node the kernel and MPI find all pages accessible
+    "test_waits",  # roll calls, trails of locks and answers that do not come travel as messages
+    "test_wire",  # damaged messages
+}
+
+
 @pytest.fixture
-def start(tmp_path):
+def node(request):
+    """The ranks that are a node in the jobs of the test: DSM_NODE, or "" for the default."""
+    marker = request.node.get_closest_marker("node")
+    if marker:
+        return marker.args[0]
+    return "rank" if request.path.stem in BETWEEN_NODES else ""
+
+
+@pytest.fixture
+def start(tmp_path, node):
     """Start a program, given as text or as the words after `python`, on several ranks (0: without mpiexec)."""
     started = []
 
@@ -31,7 +54,7 @@ def start(tmp_path):
             file = tmp_path / f"program{len(started)}.py"
             file.write_text(PRELUDE + textwrap.dedent(program))
             program = [str(file)]
-        started.append(jobs.start(tmp_path, ranks, [*program, *arguments], env))
+        started.append(jobs.start(tmp_path, ranks, [*program, *arguments], {"DSM_NODE": node, **(env or {})}))
         return started[-1]
 
     yield start_job

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 CRASH = """
 import ctypes, faulthandler
 def crash_in_user_code():
@@ -67,6 +69,7 @@ dsm.barrier()
     assert "crash_in_user_code" in job.err
 
 
+@pytest.mark.node("")
 def test_fork(run):
     """A child has no shared memory, is told so, and its end does not end the rank's dsm."""
     job = run(
@@ -115,6 +118,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.node("")
 def test_multiprocessing_by_spawn(run, tmp_path):
     (tmp_path / "spawn.py").write_text(SPAWN)
     job = run(2, [str(tmp_path / "spawn.py")])

@@ -81,6 +81,7 @@ QUICK = {"raise": "computing", "exit": "faulting", "interrupt": "lock", "crash":
 SLOW = [(how, phase) for how in QUICK for phase in PHASES if phase != QUICK[how]]
 
 
+@pytest.mark.node("rank")  # tests/faults/test_nodes.py does so with nodes of several ranks
 @pytest.mark.parametrize(
     ("how", "phase"),
     [*QUICK.items(), ("exit with text", "lock"), ("vanish", "computing")]
@@ -158,6 +159,7 @@ def test_abort_before_the_start_of_dsm(run):
     assert "passed" not in job.out
 
 
+@pytest.mark.node("rank")
 def test_one_rank_comes_to_its_end_early(run):
     """It waits in finalize and answers: its pages, its lock and its counter stay reachable."""
     job = run(

@@ -25,6 +25,7 @@ HANDOVERS = int(os.environ.get("DSM_TEST_HANDOVERS", "5000"))  # the long run ha
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
+@pytest.mark.node("")
 @pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_examples(run, program, result, ranks):
     job = run(ranks, [str(ROOT / "examples" / program[0]), *program[1:]], seconds=60)
@@ -33,6 +34,7 @@ def test_examples(run, program, result, ranks):
     assert f"dsm stats of rank 0 of {ranks}: " in job.out
 
 
+@pytest.mark.node("")
 def test_parts_of_the_world(run):
     """Two groups share memory each for itself, and one rank takes no part."""
     job = run(

@@ -128,6 +128,7 @@ def test_an_end_in_the_middle_of_the_start_ends_all(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [3, 4])
+@pytest.mark.node("rank")
 def test_no_rank_catches_up_after_the_last_meeting(run, ranks):
     """Each rank has used the last versions of the page, and would fetch the next one: from ranks that have gone."""
     program = """
@@ -144,6 +145,7 @@ def test_no_rank_catches_up_after_the_last_meeting(run, ranks):
         assert (job.status, job.err) == (0, ""), job
 
 
+@pytest.mark.node("rank")
 def test_a_pin_that_is_open_at_the_end(run):
     program = """
     a = dsm.zeros(4096)
@@ -155,6 +157,7 @@ def test_a_pin_that_is_open_at_the_end(run):
     assert (job.status, job.err) == (0, ""), job
 
 
+@pytest.mark.node("rank")
 def test_prefetches_that_are_under_way_at_the_end(run):
     program = """
     a = dsm.zeros(1 << 20)
@@ -200,6 +203,7 @@ if sys.argv[1] in ("finalize", "MPI"):
 WAITS = ("lock", "event", "condition", "semaphore", "barrier")
 
 
+@pytest.mark.node("rank")
 @pytest.mark.parametrize("ranks", [0, 1, 2])
 @pytest.mark.parametrize("end", ["nothing", "exit"])
 def test_threads_that_wait_at_the_end(run, ranks, end):
@@ -277,6 +281,7 @@ def test_mpi_that_nobody_finalizes(run):
     assert "ended without" not in job.err, job
 
 
+@pytest.mark.node("rank")
 def test_callbacks_and_garbage_read_what_other_ranks_wrote(run):
     program = """
     import atexit

@@ -16,22 +16,22 @@ DIED = r"rank 1 died while it held the mutex of its node|rank 1 ended without|Ki
 
 @pytest.fixture(params=["host", "2"])
 def node(request):
-    """All ranks are one node, or two of two ranks."""
+    """All ranks are one node, or two of two ranks: in place of the modes of other files."""
     return request.param
 
 
 @pytest.fixture
-def run_node(run, node):
+def run_node(run):
     def run_job(program, *arguments, **settings):
-        return run(RANKS, program, *arguments, env={"DSM_NODE": node, **settings})
+        return run(RANKS, program, *arguments, env=settings)
 
     return run_job
 
 
 @pytest.fixture
-def start_node(start, node):
+def start_node(start):
     def start_job(program, *arguments, **settings):
-        return start(RANKS, program, *arguments, env={"DSM_NODE": node, **settings})
+        return start(RANKS, program, *arguments, env=settings)
 
     return start_job
 
@@ -219,11 +219,13 @@ def test_a_rank_that_is_stopped_is_named(start_node):
     job.kill()
 
 
-def test_the_line_names_ranks_that_have_not_arrived(start_node):
-    """Of the node of rank 0, or of another."""
-    job = start_node("dsm.init()\nif dsm.rank() == 3:\n    time.sleep(100)\ndsm.barrier()", DSM_WATCHDOG_S="2")
-    for rank in range(3):
-        job.wait_for(rf"rank {rank} of 4 has waited \d+\.\d s in barrier\(\), for rank 3\n", seconds=20)
+@pytest.mark.parametrize("late", [(3,), (1, 3), (0, 2), pytest.param((1, 2, 3), marks=pytest.mark.slow)])
+def test_the_line_names_all_ranks_that_have_not_arrived(start_node, late):
+    """Those of the own node, and of the other one, whether a rank of it waits or none does."""
+    job = start_node(f"dsm.init()\nif dsm.rank() in {late}:\n    time.sleep(100)\ndsm.barrier()", DSM_WATCHDOG_S="2")
+    named = f"rank{'s' if len(late) > 1 else ''} {', '.join(map(str, late))}"
+    for rank in {*range(RANKS)} - {*late}:
+        job.wait_for(rf"rank {rank} of 4 has waited \d+\.\d s in barrier\(\), for {named}\n", seconds=20)
     job.kill()
 
 

@@ -376,6 +376,7 @@ def test_a_trap_that_another_runtime_handles_is_no_segmentation_fault(run, traps
 # ---- children ----
 
 
+@pytest.mark.node("")
 @pytest.mark.parametrize("how", ["os.fork", "Pool"])
 def test_a_forked_child_that_touches_an_array_names_it(run, how):
     job = run(
@@ -434,6 +435,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.node("")
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [0, 2])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -449,6 +451,7 @@ def test_a_pool_whose_children_call_dsm_at_their_import_ends_with_words(run, tmp
     assert "PMI" not in job.err
 
 
+@pytest.mark.node("")
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_a_child_of_a_rank_is_refused_where_it_works(run, tmp_path, method):
     file = tmp_path / "children.py"
@@ -459,6 +462,7 @@ def test_a_child_of_a_rank_is_refused_where_it_works(run, tmp_path, method):
     assert len(re.findall(f"RuntimeError: dsm: .*?{reason}", job.out)) == 2, job  # it came back through the pool
 
 
+@pytest.mark.node("")
 def test_a_child_of_no_rank_may_be_a_world_of_its_own(run, tmp_path):
     file = tmp_path / "children.py"
     inner = "a = dsm.full(3, x); assert dsm.size() == 1 and a.sum() == 3 * x"
