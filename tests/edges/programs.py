@@ -159,6 +159,7 @@ MEETINGS = {
 }
 FIRST_CALLS = ("dsm.init()", "dsm.barrier()", "dsm.zeros(10)", "dsm.Lock()", "dsm.array([1, 2])", "dsm.Barrier()")
 MALFORMED = {"DSM_PAGE_SIZE": "4095", "DSM_PROGRESS": "later", "DSM_WATCHDOG_S": "soon", "DSM_CHECK": "yes"}
+NODES = ("host", "2", "rank")  # DSM_NODE
 SIGNALS = ("SIGINT group", "SIGTERM launcher", "SIGINT rank", "SIGTERM rank", "SIGKILL rank")
 
 IMPORTS = """\
@@ -643,7 +644,7 @@ class Writer:
         return Promise(frozenset(), (), frozenset(range(self.n)))
 
     def settings(self):
-        env = {"DSM_WATCHDOG_S": "6"}
+        env = {"DSM_WATCHDOG_S": "6", "DSM_NODE": self.dice.choice(NODES)}
         for name, probability, values in (
             ("DSM_PROGRESS", 0.3, ("poll", "spin")),
             ("DSM_STATS", 0.2, ("1",)),

@@ -23,6 +23,7 @@ def test_some_hundred_seeds_have_every_way_to_end():
     made = [programs.program(seed) for seed in range(600)]
     text = "\n".join(program.text for program in made)
     assert {program.ranks for program in made} == {0, 1, 2, 3, 4}
+    assert {program.env["DSM_NODE"] for program in made if program.ranks > 2} == {*programs.NODES}
     assert len({program.kind for program in made}) == 8
     assert {program.by.split()[0] for program in made if program.by} == {word.split()[0] for word in programs.SIGNALS}
     ends = [re.sub(r"\b5\b", "NUMBER", re.escape(end.text)) for end in programs.bad_ends(5)]
