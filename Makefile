@@ -4,7 +4,7 @@
 #                Seven minutes on 2 cores
 # make test-rest what `make test` leaves out: the slow tests, 3 and 8 ranks, edges, cluster
 # make test-all  all tests, and lint
-# make test-4    the multi-rank tests on 4 ranks only; NODE=2: with nodes of two ranks (default: each rank is a node)
+# make test-4    the multi-rank tests on 4 ranks only; NODE=2: with nodes of two ranks (NODE=rank, the default here: each)
 # make test-nodes    the same on 4 ranks with nodes of two, and on 2 ranks that are one node
 # make test-unit, test-ranks, test-faults, test-edges, test-cluster, lint, clean
 # make format    lay out all C (clang-format) and all Python (ruff)

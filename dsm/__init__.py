@@ -12,7 +12,8 @@ calls starts dsm on ``MPI.COMM_WORLD``; `init` starts it on another communicator
 A write becomes visible to another rank in two ways only.  The writer releases a lock, and the other rank acquires it:
 then the other rank also sees all that the writer had seen.  Or both ranks pass a barrier.  Nothing else publishes a
 write: not an MPI message, ``comm.Barrier()`` or a `Counter`.  Two ranks may write different bytes of one page at the
-same time.
+same time.  Ranks of one host share memory and may see writes earlier; ``python -m dsm run --node rank`` shows what
+ranks of different hosts would see.
 """
 
 from dsm import _exit, _runtime, _stats, _unpinned

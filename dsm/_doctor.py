@@ -444,8 +444,9 @@ def advice() -> list[Check]:
         Check(
             ADVICE,
             "files, sockets and MPI",
-            "the kernel does not fault, it fails: EFAULT or short counts from read, write, tofile, np.save, send, MPI",
-            'wrap such calls in `with dsm.pinned(view, "r")` ("w" or "rw" if they fill it).',
+            "on a page of another host the kernel fails: EFAULT or short counts from read, write, tofile, np.save, MPI",
+            'wrap such calls in `with dsm.pinned(view, "r")` ("w" or "rw" if they fill it). On one host most of them '
+            "succeed without it; `python -m dsm run --node rank` shows those that will not on two.",
         ),
         Check(
             ADVICE,

@@ -49,7 +49,7 @@ class Lock(MadeByAllRanks):
     """A lock among all threads of all ranks.  Collective.
 
     Used as `threading.Lock`.  The thread that acquires it sees all that the last holder had written or seen.  The token
-    of the lock stays on the rank that used it last; acquiring it again there costs no message.
+    of the lock stays on the node that used it last; acquiring it again there costs no message.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ def pinned(view: ArrayT, mode: str = "r") -> AbstractContextManager[ArrayT]:
 
     When the program touches a protected page, dsm fetches it.  When the kernel does, the system call fails: read,
     write, `numpy.save`, `tofile`, sockets and MPI return EFAULT or short counts.  With a pinned view they succeed.
+    In a job on one host most of them succeed without a pin, too; with the second host they fail.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def runs_of(
 
 
 def prefetch(view: AnyArray) -> None:
-    """Start to fetch the writes of other ranks to a view, in the background.  Local.
+    """Start to fetch the writes of other nodes to a view, in the background.  Local.
 
     The call is a hint and returns at once.  A thread that touches a page meanwhile waits for that page as always.  It
     saves time if this rank has other work to do first, or touches pages in an order that cannot be predicted.

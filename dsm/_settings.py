@@ -37,7 +37,7 @@ VARIABLES = (
 FOR_TESTS = "DSM_TEST_"  # read by the test suite
 OF_OTHERS = ("DSM_CONFIG", "DSM_DIR", "DSM_LOG")  # a backup client's
 NODE = ("host", "rank")  # all ranks of a host are a node of the protocol, or each one
-NODE_DEFAULT = "rank"
+NODE_DEFAULT = "host"
 PROGRESS = ("doorbell", "spin", "poll")
 WITHOUT = {
     "readahead": 1,

@@ -1,4 +1,4 @@
-"""Notes on exceptions that the kernel or MPI causes when it touches shared memory that is not on this rank.
+"""Notes on exceptions that the kernel or MPI causes when it touches shared memory that is not on this node.
 
 If the program touches such a page, the page is fetched.  A system call, and an MPI that copies by one, fails instead:
 with EFAULT, or with fewer bytes than expected.  The error does not mention dsm, so this module adds a note to an error
