@@ -1,6 +1,7 @@
-"""dsm over TCP: four hosts on one machine, one rank on each."""
+"""dsm over TCP: hosts on one machine, with one rank or two on each."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -31,10 +32,19 @@ def namespaces():
 
 @pytest.mark.parametrize("progress", ["doorbell", "poll"])
 def test_four_hosts_agree(hosts, progress):
-    status, output = hosts.run([sys.executable, "-P", str(HERE / "program.py")], 90, {"DSM_PROGRESS": progress})
+    status, output = hosts.run([sys.executable, "-P", str(HERE / "program.py"), "1"], 90, {"DSM_PROGRESS": progress})
     assert status == 0, output
     for rank in range(4):
         assert f"rank {rank} of 4 on n{rank + 1}: all is right" in output
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_ranks_of_a_host_share_its_memory(hosts, count):
+    """By default, beside other hosts and without any."""
+    with host_module.Hosts(count, per_host=2) as more:
+        status, output = more.run([sys.executable, "-P", str(HERE / "program.py"), "2"], 90)
+    assert status == 0, output
+    assert len(re.findall(rf"rank \d of {2 * count} on n\d: all is right", output)) == 2 * count, output
 
 
 @pytest.mark.parametrize("example", ["heat.py --size 256 --steps 50", "tsp.py burma14"])
