@@ -61,18 +61,19 @@ def unit(*names: str) -> tuple[str, ...]:
     return (*PYTEST, "--hypothesis-seed={seed}", *(str(ROOT / f"tests/unit/test_{name}.py") for name in names))
 
 
-def job(ranks: int, *names: str) -> tuple[str, ...]:
-    """Command of tests of tests/mpi on some ranks."""
+def job(ranks: int, node: str, *names: str) -> tuple[str, ...]:
+    """Command of tests of tests/mpi on some ranks, of which several or each are a node."""
     files = (str(ROOT / f"tests/mpi/test_{name}.py") for name in names)
-    return (sys.executable, "-P", "-m", "dsm", "run", "-n", str(ranks), *PYTEST, "--capture=sys", "--with-mpi", *files)
+    run = (sys.executable, "-P", "-m", "dsm", "run", "-n", str(ranks), "--node", node)
+    return (*run, *PYTEST, "--capture=sys", "--with-mpi", *files)
 
 
-def chaos(ranks: int, page_bytes: int) -> Part:
+def chaos(ranks: int, node: str, page_bytes: int) -> Part:
     """Return the part with programs of known result on a bad network."""
     return Part(
-        f"chaos under MPI: {ranks} ranks, pages of {page_bytes >> 10} KiB",
+        f"chaos under MPI: {ranks} ranks, --node {node}, pages of {page_bytes >> 10} KiB",
         6,
-        job(ranks, "invariants", "random"),
+        job(ranks, node, "invariants", "random"),
         PASSED,
         environment={
             "DSM_CHAOS": "{seed}",
@@ -94,7 +95,7 @@ PARTS = (
     Part(
         "litmus programs under MPI, 3 ranks, a thousand times",
         0,
-        job(3, "litmus"),
+        job(3, "rank", "litmus"),
         PASSED,
         environment={"DSM_TEST_LITMUS": "1000"},
         again=False,
@@ -146,9 +147,9 @@ PARTS = (
         {"steps": r": (\d+) steps", "faults": r"(\d+) read and", "messages": r"(\d+) messages"},
         make="race.mk race RACE_BUILD",
     ),
-    chaos(4, 4 << 10),
-    chaos(3, 64 << 10),
-    chaos(2, 1 << 20),
+    chaos(4, "2", 4 << 10),
+    chaos(3, "rank", 64 << 10),
+    chaos(2, "rank", 1 << 20),
 )
 
 
