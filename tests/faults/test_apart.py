@@ -56,6 +56,7 @@ if dsm.rank() == 0:
         ("rank", 2, "((0,), (1,))", "rank 1 of 2: node 1 of 2 (rank 1), "),
         ("2", 3, "((0, 1), (2,))", "rank 1 of 3: node 0 of 2 (ranks 0-1), "),
         ("host", 3, "((0, 1, 2),)", "rank 2 of 3: node 0 of 1 (ranks 0-2), "),
+        ("", 2, "((0, 1),)", "rank 1 of 2: node 0 of 1 (ranks 0-1), "),  # the default
     ],
 )
 def test_statistics_say_which_ranks_are_a_node(run, node, ranks, nodes, said):

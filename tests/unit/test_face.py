@@ -388,6 +388,7 @@ def test_keyword_wins_over_environment():
     assert (from_keyword.page_bytes, from_keyword.progress) == (8192, "spin")
     default = _settings.settings(environ={})
     assert (default.page_bytes, default.progress, default.stats) == (4096, "doorbell", False)
+    assert default.node == _settings.node_checked("host", "") == 0
 
 
 def test_malformed_variable_stops_init():
