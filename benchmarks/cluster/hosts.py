@@ -225,7 +225,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("-n", "--hosts", type=int, default=4)
     parser.add_argument("--per-host", type=int, default=1, metavar="RANKS", help="of each host (default 1)")
-    parser.add_argument("--node", default="", help="ranks that share memory as a node: host, rank or a number")
+    parser.add_argument("--node", default="", help="ranks that are a node: host, rank or a number (default host)")
     parser.add_argument("--rate", default="full", help=f"of each link: {', '.join(RATES)}, or another (default full)")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     parser.add_argument("program", nargs=argparse.REMAINDER)
