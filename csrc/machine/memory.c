@@ -112,9 +112,9 @@ void *memory_candidate(unsigned k, uint64_t bytes)
     return NULL;
 }
 
-static bool has_memory(const struct memory *memory, uint64_t offset, uint64_t bytes)
+static bool has_memory(const struct memory *memory, uint64_t offset)
 {
-    for (uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), at = 0; at < bytes; at += 64 * page_bytes)
+    for (uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), at = 0; at < BACKING_HUGE_BYTES; at += 64 * page_bytes)
         if (memory_touched(memory, offset + at))
             return true;
     return false;
@@ -122,26 +122,32 @@ static bool has_memory(const struct memory *memory, uint64_t offset, uint64_t by
 
 /* Back the bytes of a huge page by one, if they have no memory yet.  The kernel joins only where some of it has a
  * small page (EINVAL else), and fails where memory is in pieces: then the next ones are left alone, ever more of
- * them. */
+ * them.  Threads may count at once (memory_back), and one count is lost then. */
 static bool make_huge(struct memory *memory, uint64_t offset)
 {
     enum { LEFT_MAX = 1 << 16 };
-    if (!memory->huge || has_memory(memory, offset, BACKING_HUGE_BYTES))
+    if (!memory->huge || has_memory(memory, offset))
         return false;
-    if (memory->huge_left > 0) {
-        memory->huge_left--;
+    uint32_t left = __atomic_load_n(&memory->huge_left, __ATOMIC_RELAXED);
+    if (left > 0) {
+        __atomic_store_n(&memory->huge_left, left - 1, __ATOMIC_RELAXED);
         return false;
     }
     __atomic_fetch_or(memory->system + offset, 0, __ATOMIC_RELAXED); /* a thread may write there by now */
     bool made = madvise(memory->system + offset, BACKING_HUGE_BYTES, MADV_COLLAPSE) == 0;
-    if (made)
-        memory->huge_failures = 0;
-    else {
-        memory->huge_left = memory->huge_failures;
-        if (memory->huge_failures < LEFT_MAX)
-            memory->huge_failures = 2 * memory->huge_failures + 1;
-    }
+    uint32_t failures = __atomic_load_n(&memory->huge_failures, __ATOMIC_RELAXED);
+    if (!made)
+        __atomic_store_n(&memory->huge_left, failures, __ATOMIC_RELAXED);
+    failures = made ? 0 : failures < LEFT_MAX ? 2 * failures + 1 : failures;
+    __atomic_store_n(&memory->huge_failures, failures, __ATOMIC_RELAXED);
     return made;
+}
+
+void memory_back(struct memory *memory, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t at = (offset + BACKING_HUGE_BYTES - 1) / BACKING_HUGE_BYTES * BACKING_HUGE_BYTES;
+         at + BACKING_HUGE_BYTES <= offset + bytes; at += BACKING_HUGE_BYTES)
+        make_huge(memory, at);
 }
 
 int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memory_access access)
@@ -153,10 +159,6 @@ int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum 
     };
     if (offset > memory->bytes || bytes > memory->bytes - offset)
         return -EINVAL;
-    if (access == MEMORY_WRITE)
-        for (uint64_t at = (offset + BACKING_HUGE_BYTES - 1) / BACKING_HUGE_BYTES * BACKING_HUGE_BYTES;
-             at + BACKING_HUGE_BYTES <= offset + bytes; at += BACKING_HUGE_BYTES)
-            make_huge(memory, at);
     return mprotect(memory->application + offset, bytes, protections[access]) == 0 ? 0 : -errno;
 }
 

@@ -24,7 +24,7 @@ struct memory {
     unsigned char *system;
     uint64_t bytes;
     int file;
-    bool huge; /* what has no memory and is opened, or prepared for, as a whole gets a huge page */
+    bool huge; /* what has no memory and is backed, or prepared for, as a whole gets a huge page */
     uint32_t huge_left, huge_failures; /* how many to leave alone, and to leave alone after the next failure */
 };
 
@@ -41,6 +41,9 @@ void *memory_candidate(unsigned k, uint64_t bytes);
 
 /* Set the protection of [offset, offset + bytes) of the application view.  0 or -errno (ENOMEM: too many mappings). */
 int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memory_access access);
+
+/* Make huge pages for what has no memory yet, where the bytes cover one.  Any thread, at any time. */
+void memory_back(struct memory *memory, uint64_t offset, uint64_t bytes);
 
 /* Give the backing of the bytes back to the system: they read as zeros afterwards.  0 or -errno. */
 int memory_discard(struct memory *memory, uint64_t offset, uint64_t bytes);

@@ -12,6 +12,7 @@
 #include "machine/clock.h"
 #include "machine/fault.h"
 #include "machine/signals.h"
+#include "protocol/coherence/alone.h"
 #include "runtime/death.h"
 #include "runtime/error.h"
 #include "runtime/print.h"
@@ -134,9 +135,32 @@ static void leave_to_end(struct runtime *runtime)
     progress_lock(runtime);
 }
 
+/* A node that is alone sends nothing, so the node's mutex is enough.  MPI may fault here under a lock of its own, for
+ * which the holder of the process' mutex may wait.  The huge page is made without either, by all ranks at once. */
+static int serve_alone(struct runtime *runtime, uint64_t offset, bool write)
+{
+    struct wait *wait = waits_begin(runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, offset);
+    shared_lock(runtime);
+    struct range block = alone_block(runtime->node, offset);
+    shared_unlock(runtime);
+    memory_back(&runtime->memory, block.offset, block.bytes);
+    shared_lock(runtime);
+    enum access_answer answer = ACCESS_OUTSIDE;
+    bool ended = runtime_state() > RUNTIME_ENDING;
+    if (!ended)
+        answer = access_fault(runtime->node, offset, write, true);
+    count_fault_wait(runtime, offset, waits_end(wait, true));
+    shared_unlock(runtime);
+    if (ended)
+        return touched_after_end(runtime, offset);
+    return answer == ACCESS_DONE ? 1 : touched_outside(runtime, offset);
+}
+
 static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
 {
     struct runtime *runtime = context;
+    if (alone_is(runtime->node))
+        return serve_alone(runtime, offset, write);
     struct question question = faults_question(offset, write);
     question.page.by_mpi = by_mpi;
     if (by_mpi && is_locked_out(runtime))

@@ -13,6 +13,8 @@ enum { GRANULE_BYTES = 4096 };
 static int protect(void *context, uint64_t offset, uint64_t bytes, enum access access)
 {
     struct runtime *runtime = context;
+    if (access == ACCESS_WRITE && runtime->nodes.count > 1) /* a node that is alone does it outside its mutex */
+        memory_back(&runtime->memory, offset, bytes);
     int error = memory_protect(&runtime->memory, offset, bytes, (enum memory_access)access);
     if (error && error != -ENOMEM)
         death_end_all(runtime, strerror(-error), 1, true);

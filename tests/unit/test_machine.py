@@ -142,14 +142,15 @@ def huge(ffi, lib):
     """Sixteen megabytes that may have huge pages."""
     with Mapped(ffi, lib, 16 * MIB, lib.memory_candidate(0, 16 * MIB)) as mapped:
         mapped.memory.huge = True
-        lib.memory_protect(mapped.memory, 0, 2 * MIB, WRITE)
+        lib.memory_back(mapped.memory, 0, 2 * MIB)
         if with_memory(lib, mapped.memory, 0) < 512:
             pytest.skip("the kernel makes no huge pages (MADV_COLLAPSE)")
         yield mapped.memory
 
 
-def test_what_is_opened_as_a_whole_gets_a_huge_page(lib, huge):
-    assert lib.memory_protect(huge, 2 * MIB + 4096, 6 * MIB, WRITE) == 0
+def test_what_is_backed_as_a_whole_gets_a_huge_page(lib, huge):
+    assert lib.memory_protect(huge, 2 * MIB, 8 * MIB, WRITE) == 0
+    lib.memory_back(huge, 2 * MIB + 4096, 6 * MIB)
     assert with_memory(lib, huge, 2 * MIB) == 0
     assert with_memory(lib, huge, 4 * MIB) == with_memory(lib, huge, 6 * MIB) == 512
     assert with_memory(lib, huge, 8 * MIB) == 0
@@ -157,10 +158,10 @@ def test_what_is_opened_as_a_whole_gets_a_huge_page(lib, huge):
     assert huge.system[4 * MIB + 4095] == 9
 
 
-def test_what_has_memory_or_is_only_read_is_left_as_it_is(lib, huge):
+def test_what_has_memory_or_is_only_opened_is_left_as_it_is(lib, huge):
     huge.system[4 * MIB + 8191] = 7
-    assert lib.memory_protect(huge, 4 * MIB, 2 * MIB, WRITE) == 0
-    assert lib.memory_protect(huge, 6 * MIB, 2 * MIB, READ) == 0
+    assert lib.memory_protect(huge, 4 * MIB, 4 * MIB, WRITE) == 0
+    lib.memory_back(huge, 4 * MIB, 2 * MIB)
     assert with_memory(lib, huge, 4 * MIB) == 1
     assert with_memory(lib, huge, 6 * MIB) == 0
     assert huge.application[4 * MIB + 8191] == 7
@@ -351,8 +352,8 @@ def test_a_kernel_without_huge_pages_is_asked_ever_more_seldom():
         memory.huge = True
         left = []
         for offset in range(0, 32 << 20, 2 << 20):
-            assert lib.memory_protect(memory, offset, 2 << 20, 2) == 0
-            memory.application[offset] = 1
+            lib.memory_back(memory, offset, 2 << 20)
+            memory.system[offset] = 1
             left.append(memory.huge_left)
         print(left, sum(lib.memory_touched(memory, at).bit_count() for at in range(0, 32 << 20, 1 << 18)))
     """)

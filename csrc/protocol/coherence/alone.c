@@ -1,11 +1,20 @@
 /* Where the kernel has no room for one more mapping, everything is hidden, and opened again block by block. */
 #include "protocol/coherence/alone.h"
 
-#include "protocol/page/region.h"
-
 static uint64_t region_bytes(const struct region *region)
 {
     return region->pages * region->page_bytes;
+}
+
+static struct range block_of(const struct node *node, const struct region *region, uint64_t index)
+{
+    uint64_t block = region_open_bytes(region, node->port), first = index * block, left = region_bytes(region) - first;
+    return (struct range){.offset = region->offset + first, .bytes = left < block ? left : block};
+}
+
+static uint64_t index_of(const struct node *node, const struct region *region, uint64_t offset)
+{
+    return (offset - region->offset) / region_open_bytes(region, node->port);
 }
 
 static int protect(struct node *node, uint64_t offset, uint64_t bytes, enum access access)
@@ -31,31 +40,40 @@ static void hide_all(struct node *node)
         context_panic(node, "the kernel has no room for the mappings of the arrays (vm.max_map_count)");
 }
 
-void alone_show(struct node *node, struct region *region)
+struct range alone_block(const struct node *node, uint64_t offset)
 {
-    context_assert(node, alone_is(node), "alone: other nodes may have written what is shown");
-    if (!region->initial && protect_all(node, region, ACCESS_READ) != 0)
-        hide_all(node);
+    const struct region *region = region_at(node->regions, offset);
+    if (!region)
+        return (struct range){0};
+    uint64_t index = index_of(node, region, offset);
+    return region->opened && region->opened[index].spaces ? (struct range){0} : block_of(node, region, index);
 }
 
 void alone_open(struct node *node, struct region *region, uint64_t offset)
 {
-    uint64_t block = region_open_bytes(region, node->port), index = (offset - region->offset) / block;
-    uint64_t first = index * block, left = region_bytes(region) - first, bytes = left < block ? left : block;
+    uint64_t index = index_of(node, region, offset);
+    struct range block = block_of(node, region, index);
     context_assert(node, alone_is(node), "alone: a block is opened that other nodes share");
-    context_assert(node, first < region_bytes(region), "alone: a trap behind the array");
+    context_assert(node, offset - block.offset < block.bytes, "alone: a trap behind the array");
     if (!region->opened)
         region->opened = pool_take_zeroed(&node->pool, region_open_blocks(region, node->port) * sizeof *region->opened);
     struct open_block *open = &region->opened[index];
     if (open->spaces >> node->me & 1)
         return;
     if (!open->filled && region->initial)
-        region_fill(region, node->port, first, bytes);
+        region_fill(region, node->port, block.offset - region->offset, block.bytes);
     open->filled = true;
-    if (protect(node, region->offset + first, bytes, ACCESS_WRITE) != 0) {
+    if (protect(node, block.offset, block.bytes, ACCESS_WRITE) != 0) {
         hide_all(node);
-        if (protect(node, region->offset + first, bytes, ACCESS_WRITE) != 0)
+        if (protect(node, block.offset, block.bytes, ACCESS_WRITE) != 0)
             context_panic(node, "the kernel has no room for the mapping of a block (vm.max_map_count)");
     }
     open->spaces |= (uint64_t)1 << node->me;
+}
+
+void alone_show(struct node *node, struct region *region)
+{
+    context_assert(node, alone_is(node), "alone: other nodes may have written what is shown");
+    if (!region->initial && protect_all(node, region, ACCESS_READ) != 0)
+        hide_all(node);
 }

@@ -9,14 +9,16 @@
  */
 #pragma once
 
-#include "protocol/page/page.h"
+#include "protocol/page/region.h"
 
 static inline bool alone_is(const struct node *node)
 {
     return node->size == 1;
 }
 
-/* A new region, to the space that is inside. */
-void alone_show(struct node *node, struct region *region);
+/* The block around a trap, if it has no memory yet as far as is known; else no bytes. */
+struct range alone_block(const struct node *node, uint64_t offset);
 /* A trap there: open the block around it. */
 void alone_open(struct node *node, struct region *region, uint64_t offset);
+/* A new region, to the space that is inside. */
+void alone_show(struct node *node, struct region *region);
