@@ -143,6 +143,12 @@ static bool make_huge(struct memory *memory, uint64_t offset)
     return made;
 }
 
+/* Of no bytes the kernel says whether it knows the advice. */
+bool memory_can_huge(void)
+{
+    return madvise(NULL, 0, MADV_COLLAPSE) == 0;
+}
+
 void memory_back(struct memory *memory, uint64_t offset, uint64_t bytes)
 {
     for (uint64_t at = (offset + BACKING_HUGE_BYTES - 1) / BACKING_HUGE_BYTES * BACKING_HUGE_BYTES;

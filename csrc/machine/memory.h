@@ -42,6 +42,8 @@ void *memory_candidate(unsigned k, uint64_t bytes);
 /* Set the protection of [offset, offset + bytes) of the application view.  0 or -errno (ENOMEM: too many mappings). */
 int memory_protect(struct memory *memory, uint64_t offset, uint64_t bytes, enum memory_access access);
 
+/* The kernel knows how (Linux 6.1). */
+bool memory_can_huge(void);
 /* Make huge pages for what has no memory yet, where the bytes cover one.  Any thread, at any time. */
 void memory_back(struct memory *memory, uint64_t offset, uint64_t bytes);
 

@@ -89,6 +89,7 @@ struct port node_port_make(struct runtime *runtime)
         .range_bytes = runtime->memory.bytes,
         .granule_bytes = GRANULE_BYTES,
         .huge_bytes = BACKING_HUGE_BYTES,
+        .makes_huge = runtime->memory.huge,
         .edges_max = memory_mappings_max() / 2,
         .protect = protect,
         .discard = discard,

@@ -76,7 +76,7 @@ int range_map(struct runtime *runtime)
     int refused = EEXIST;
     for (; bytes >= RANGE_BYTES_MIN || bytes == asked; bytes /= 2)
         if (map_at(runtime, bytes, &refused)) {
-            runtime->memory.huge = !(runtime->options.without & DSM_WITHOUT_HUGE);
+            runtime->memory.huge = !(runtime->options.without & DSM_WITHOUT_HUGE) && memory_can_huge();
             return DSM_OK;
         } else if (asked)
             break;

@@ -179,6 +179,7 @@ struct port sim_port(struct sim_space *space)
         .range_bytes = RANGE_BYTES,
         .granule_bytes = SIM_GRANULE_BYTES,
         .huge_bytes = 4 * SIM_GRANULE_BYTES,
+        .makes_huge = space->rank % 2 == 0,
         .edges_max = knobs->edges > 0 && knobs->edges_told ? (uint64_t)knobs->edges : UINT32_MAX,
         .protect = port_protect,
         .discard = port_discard,

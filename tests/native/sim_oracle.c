@@ -295,8 +295,8 @@ static bool byte_of_copy(const struct sim_node *home, const struct sim_slot *slo
     if (page && !page->copy)
         return false;
     uint64_t block = region ? region_open_bytes(region, &home->spaces[0].port) : 1;
-    bool opened = region && region->opened && region->opened[at / block].filled;
-    if (opened || (page && (!page->fresh || page->filled)))
+    bool filled = region && (!region->initial || (region->opened && region->opened[at / block].filled));
+    if ((home->node->size == 1 && filled) || (page && (!page->fresh || page->filled)))
         *value = home->view[slot->offset + at];
     else
         *value = slot->initial_bytes ? slot->initial[at % slot->initial_bytes] : 0;

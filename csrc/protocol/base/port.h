@@ -15,6 +15,7 @@ struct port {
     uint32_t granule_bytes; /* smallest unit of protection and smallest page: 4096; less in the simulator */
     uint32_t huge_bytes; /* unit in which the kernel can make memory at once; the same on all nodes, since regions are
                              * placed by it */
+    bool makes_huge;     /* and it can do so for this space */
     uint64_t edges_max;  /* changes of protection along the range that the kernel can hold */
     /* Set the program's access to these bytes.  0, or not 0 when the kernel has no room for one more mapping. */
     int (*protect)(void *context, uint64_t offset, uint64_t bytes, enum access access);

@@ -74,6 +74,11 @@ void alone_open(struct node *node, struct region *region, uint64_t offset)
 void alone_show(struct node *node, struct region *region)
 {
     context_assert(node, alone_is(node), "alone: other nodes may have written what is shown");
-    if (!region->initial && protect_all(node, region, ACCESS_READ) != 0)
+    bool large = region_is_large(region, node->port);
+    if (!region->initial &&
+        protect_all(node, region, large && node->port->makes_huge ? ACCESS_READ : ACCESS_WRITE) != 0)
         hide_all(node);
+    if (region->initial && !large)
+        for (uint64_t k = 0; k < region_open_blocks(region, node->port); k++)
+            alone_open(node, region, block_of(node, region, k).offset);
 }

@@ -1,9 +1,10 @@
 /* alone - a node that is the whole job (H8): its spaces share memory as hardware does.
  *
- * Nobody else can read or write, so there is no page state, no twin, no notice and no message.  An array can be read
- * from the beginning, and is opened for writing by blocks, each at the first write of a space: one trap for each block
- * of the kernel's huge pages is the cheapest way to ask for one in time (port.h, `huge_bytes`).  An array that does not
- * begin with zeros is hidden until then, and the first trap of any space fills the block.
+ * Nobody else can read or write, so there is no page state, no twin, no notice and no message.  A small array is open
+ * to all from the beginning, as is any array of zeros where the kernel makes no huge pages.  A large one can be read,
+ * and is opened for writing by blocks, each at the first write of a space: that trap is the moment to ask for a huge
+ * page (port.h, `makes_huge`).  A large array that does not begin with zeros is hidden until then; the first trap of
+ * any space fills the block.
  *
  *   SHOWN, or HIDDEN where the initial value is not zero -- first trap of a space --> OPEN to this space, for good
  */

@@ -18,6 +18,19 @@ void regions_init(struct regions *regions, struct pool *pool, uint32_t spaces)
     regions->gap_count = 1;
 }
 
+/* Smaller regions than so many huge pages have little to gain from them. */
+enum { HUGE_FROM = 2 };
+
+static bool is_large(uint64_t bytes, const struct port *port)
+{
+    return bytes >= HUGE_FROM * (uint64_t)port->huge_bytes;
+}
+
+bool region_is_large(const struct region *region, const struct port *port)
+{
+    return is_large(region->pages * region->page_bytes, port);
+}
+
 uint64_t region_open_bytes(const struct region *region, const struct port *port)
 {
     return port->huge_bytes > region->page_bytes ? port->huge_bytes : region->page_bytes;
@@ -76,9 +89,6 @@ void regions_fini(struct regions *regions, struct pool *pool)
     pool_give(pool, regions->past, regions->spaces * sizeof *regions->past);
     memset(regions, 0, sizeof *regions);
 }
-
-/* Smaller regions than so many huge pages have little to gain from them. */
-enum { HUGE_FROM = 2 };
 
 /* ---- addresses ----------------------------------------------------------------------------------------------- */
 
@@ -194,7 +204,8 @@ struct region *region_add(struct regions *regions, struct pool *pool, uint64_t b
     uint64_t granule = pool->port->granule_bytes, whole = round_up(bytes, page_bytes);
     if (whole < bytes || whole > pool->port->range_bytes)
         return NULL;
-    uint64_t huge = pool->port->huge_bytes, unit = whole >= HUGE_FROM * huge && page_bytes < huge ? huge : page_bytes;
+    uint64_t huge = pool->port->huge_bytes;
+    uint64_t unit = is_large(whole, pool->port) && page_bytes < huge ? huge : page_bytes;
     uint64_t offset = range_take(regions, pool, whole + granule, unit);
     if (offset == UINT64_MAX)
         return NULL;

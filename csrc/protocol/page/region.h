@@ -57,6 +57,8 @@ void region_forget(struct regions *regions, region_id id, uint32_t space);
 
 /* Put the initial value into bytes of the region's memory. */
 void region_fill(const struct region *region, const struct port *port, uint64_t from, uint64_t bytes);
+/* Large enough for huge pages, and placed for them. */
+bool region_is_large(const struct region *region, const struct port *port);
 /* The blocks in which a node that is alone opens the region (coherence/alone.h): their length and number. */
 uint64_t region_open_bytes(const struct region *region, const struct port *port);
 uint64_t region_open_blocks(const struct region *region, const struct port *port);
