@@ -246,7 +246,7 @@ def plan(
     missing = [default for default in defaults if default.name not in env]
     preload = _preload.setting(env)
     if preload is not None:  # includes the libraries that the user has there
-        missing.append(Default(_preload.VARIABLE, preload, "for threads that block all signals"))
+        missing.append(Default(_preload.VARIABLE, preload, "for threads that block all signals, reads into arrays"))
     if node is not None:
         missing.append(Default("DSM_NODE", node, "--node"))
     env |= {default.name: default.value for default in missing}

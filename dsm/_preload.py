@@ -1,6 +1,7 @@
-"""The library that keeps SIGSEGV and SIGBUS out of the signal masks of a rank's threads (csrc/preload/preload.c).
+"""The library that helps threads to fault, and the kernel to write into new arrays (csrc/preload/preload.c).
 
-A thread that blocks SIGSEGV cannot fault a page in: the kernel ends the process without a message.  The library must be
+A thread that blocks SIGSEGV cannot fault a page in: the kernel ends the process without a message.  A system call that
+fills memory of a node that is the whole job fails where a thread would open it: it is made again.  The library must be
 loaded before all others, so its path goes into the environment with which a rank starts.
 """
 

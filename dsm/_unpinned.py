@@ -1,8 +1,8 @@
-"""Notes on exceptions that the kernel or MPI causes when it touches shared memory that is not on this node.
+"""Notes on exceptions that the kernel or MPI causes when it touches shared memory that this rank cannot access yet.
 
-If the program touches such a page, the page is fetched.  A system call, and an MPI that copies by one, fails instead:
-with EFAULT, or with fewer bytes than expected.  The error does not mention dsm, so this module adds a note to an error
-that the program does not catch.
+If the program touches such a page, dsm fetches or opens it.  A system call, and an MPI that copies by one, fails
+instead: with EFAULT, or with fewer bytes than expected.  The error does not mention dsm, so this module adds a note to
+an error that the program does not catch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def watch_threads() -> None:
 def _words(found: list[str]) -> str:
     more = f" and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
     return (
-        "dsm: the kernel and MPI cannot fetch a page of shared memory that is not on this rank, so their call fails. "
+        "dsm: the kernel and MPI cannot fetch or open a page of shared memory, as a thread that touches it does, so "
+        "their call fails. "
         f"Shared arrays that the call may have touched: {', '.join(found[:_NAMED_MAX])}{more}. Pin the array during "
         'the call: `with dsm.pinned(view, "r"):` ("w" if the call fills it)'
     )

@@ -1,13 +1,16 @@
-/* preload - keeps SIGSEGV and SIGBUS out of signal masks, in every process that is started with this library in
- * LD_PRELOAD (`python -m dsm run` does it).
+/* preload - keeps SIGSEGV and SIGBUS out of signal masks, and lets the kernel write into new arrays, in every process
+ * that is started with this library in LD_PRELOAD (`python -m dsm run` does it).
  *
  * A page that is not here is fetched by the handler of SIGSEGV.  The kernel ends a process, without a word, when the
  * signal is blocked in the thread that faults, and libraries block all signals in threads that they start (numexpr,
  * blosc2, ZeroMQ), so that the program's own threads get what is sent to it.  They mean what is sent; nobody gains by
  * blocking what a thread does to itself.  So the calls that set a mask go to the C library without these two.
  *
- * Not seen: system calls that are made without the C library, and the masks of sigsuspend, ppoll and their like, which
- * hold while a thread sleeps in the kernel.
+ * A node that is the whole job opens large arrays at the first write (protocol/coherence/alone.h).  The kernel does not
+ * fault there, it fails with EFAULT: the core opens the memory, and the call is made again.
+ *
+ * Not seen: system calls that are made without the C library or inside it (fread), and the masks of sigsuspend, ppoll
+ * and their like, which hold while a thread sleeps in the kernel.
  *
  * Harmless where dsm is not: nothing happens but in these calls, and nothing is needed but the C library.
  */
@@ -15,9 +18,15 @@
 #define _GNU_SOURCE
 #endif
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -102,3 +111,52 @@ EXPORTED int sigaction(int signal, const struct sigaction *action, struct sigact
     }
     return next_sigaction(signal, action, before);
 }
+
+/* ---- memory that nobody has written yet -------------------------------------------------------------------------- */
+
+/* The core's (runtime/faults.c): true when the bytes can be written now. */
+typedef bool open_call(const void *address, size_t bytes);
+static open_call *_Atomic core_open;
+
+EXPORTED void dsm_preload_open_by(open_call *call)
+{
+    atomic_store(&core_open, call);
+}
+
+static bool opened(const struct iovec *parts, size_t count)
+{
+    open_call *open = errno == EFAULT ? atomic_load(&core_open) : NULL;
+    bool any = false;
+    for (size_t k = 0; open && k < count; k++)
+        any |= open(parts[k].iov_base, parts[k].iov_len);
+    if (open)
+        errno = EFAULT;
+    return any;
+}
+
+/* A system call that fills these parts of memory. */
+#define FILLS(name, parameters, arguments, ...)                             \
+    EXPORTED ssize_t name parameters                                        \
+    {                                                                       \
+        static ssize_t(*next) parameters;                                   \
+        if (!next)                                                          \
+            find(&next, #name);                                             \
+        ssize_t filled = next arguments;                                    \
+        return filled < 0 && opened(__VA_ARGS__) ? next arguments : filled; \
+    }
+#define BYTES &(struct iovec){bytes, count}, 1
+
+FILLS(read, (int file, void *bytes, size_t count), (file, bytes, count), BYTES)
+FILLS(pread, (int file, void *bytes, size_t count, off_t at), (file, bytes, count, at), BYTES)
+FILLS(recv, (int socket, void *bytes, size_t count, int flags), (socket, bytes, count, flags), BYTES)
+FILLS(recvfrom, (int socket, void *bytes, size_t count, int flags, struct sockaddr *from, socklen_t *length),
+      (socket, bytes, count, flags, from, length), BYTES)
+FILLS(readv, (int file, const struct iovec *parts, int count), (file, parts, count), parts, (size_t)count)
+FILLS(recvmsg, (int socket, struct msghdr *to, int flags), (socket, to, flags), to->msg_iov, to->msg_iovlen)
+FILLS(process_vm_readv,
+      (pid_t process, const struct iovec *parts, unsigned long count, const struct iovec *from,
+       unsigned long from_count, unsigned long flags),
+      (process, parts, count, from, from_count, flags), parts, count)
+#ifdef __GLIBC__
+FILLS(pread64, (int file, void *bytes, size_t count, off64_t at), (file, bytes, count, at), BYTES)
+#endif

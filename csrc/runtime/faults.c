@@ -3,6 +3,7 @@
 #endif
 #include "runtime/faults.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -135,9 +136,11 @@ static void leave_to_end(struct runtime *runtime)
     progress_lock(runtime);
 }
 
+/* ---- alone ---------------------------------------------------------------------------------------------------- */
+
 /* A node that is alone sends nothing, so the node's mutex is enough.  MPI may fault here under a lock of its own, for
  * which the holder of the process' mutex may wait.  The huge page is made without either, by all ranks at once. */
-static int serve_alone(struct runtime *runtime, uint64_t offset, bool write)
+static int serve_alone(struct runtime *runtime, uint64_t offset, bool write, bool counted)
 {
     struct wait *wait = waits_begin(runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, offset);
     shared_lock(runtime);
@@ -148,7 +151,7 @@ static int serve_alone(struct runtime *runtime, uint64_t offset, bool write)
     enum access_answer answer = ACCESS_OUTSIDE;
     bool ended = runtime_state() > RUNTIME_ENDING;
     if (!ended)
-        answer = access_fault(runtime->node, offset, write, true);
+        answer = access_fault(runtime->node, offset, write, counted);
     count_fault_wait(runtime, offset, waits_end(wait, true));
     shared_unlock(runtime);
     if (ended)
@@ -156,11 +159,35 @@ static int serve_alone(struct runtime *runtime, uint64_t offset, bool write)
     return answer == ACCESS_DONE ? 1 : touched_outside(runtime, offset);
 }
 
+/* The kernel could not write there (preload/preload.c). */
+static bool open_for_kernel(const void *address, size_t bytes)
+{
+    struct runtime *runtime = runtime_current;
+    uint64_t offset = (uintptr_t)address - (uintptr_t)runtime->memory.application, end = offset + bytes;
+    if (runtime_state() != RUNTIME_ACTIVE || runtime->process != getpid() || !alone_is(runtime->node) ||
+        offset >= runtime->memory.bytes || bytes > runtime->memory.bytes - offset)
+        return false;
+    bool open = true;
+    for (uint64_t at = offset; open && at < end; at = (at / BACKING_HUGE_BYTES + 1) * BACKING_HUGE_BYTES)
+        open = serve_alone(runtime, at, true, false) == 1;
+    return open;
+}
+
+static void help_kernel(void)
+{
+    void (*open_by)(bool (*)(const void *, size_t));
+    *(void **)&open_by = dlsym(RTLD_DEFAULT, "dsm_preload_open_by");
+    if (open_by)
+        open_by(open_for_kernel);
+}
+
+/* ---- faults --------------------------------------------------------------------------------------------------- */
+
 static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
 {
     struct runtime *runtime = context;
     if (alone_is(runtime->node))
-        return serve_alone(runtime, offset, write);
+        return serve_alone(runtime, offset, write, true);
     struct question question = faults_question(offset, write);
     question.page.by_mpi = by_mpi;
     if (by_mpi && is_locked_out(runtime))
@@ -227,5 +254,6 @@ int faults_begin(struct runtime *runtime)
     fault_explain_memory(runtime->memory.system, runtime->memory.bytes + runtime->arena.bytes);
     fault_explain_death(warn_of_death);
     signals_watch_interrupt();
+    help_kernel();
     return DSM_OK;
 }

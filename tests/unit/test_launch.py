@@ -184,7 +184,9 @@ def test_the_library_that_keeps_faults_unmasked_is_preloaded(before, after):
     made = plan(2, MPICH, {} if before is None else {"LD_PRELOAD": before})
     assert made.environ["LD_PRELOAD"] == after
     said = [setting for setting in made.settings if "LD_PRELOAD" in setting]
-    assert said == ([f"LD_PRELOAD={after} (for threads that block all signals)"] if after != before else [])
+    assert said == (
+        [f"LD_PRELOAD={after} (for threads that block all signals, reads into arrays)"] if after != before else []
+    )
     assert "LD_PRELOAD" not in plan(2, OPEN_MPI).words
     words = plan(2, OPEN_MPI, hosts="a,b").words
     assert words[words.index("LD_PRELOAD") - 1] == "-x"
