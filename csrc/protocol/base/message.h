@@ -65,7 +65,7 @@ struct message_header {
     uint8_t kind;
     uint8_t by_service; /* sent by the service thread of a rank that computes (a hint for bells) */
     uint16_t poller;    /* a rank of the sender's node that waits and polls, + 1; 0: none is known (a hint, too) */
-    uint32_t count; /* of what the body repeats */
+    uint32_t count;     /* of what the body repeats */
     uint32_t sender;
     stamp stamp;    /* the sender's clock */
     uint64_t bytes; /* of the whole message */
