@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-# The first BUSY ranks of the last node compute until the file appears.  The first rank reads their pages, far apart and in no
-# order, with pauses, so that the service thread that answers is asleep again each time.
+# The first BUSY ranks of the last node compute until the file appears.  The first rank reads their pages, far apart and
+# in no order, with pauses, so that the service thread that answers is asleep again each time.
 PROGRAM = """
 import pathlib
 PAGES, APART = 24, 16 * 512

@@ -95,8 +95,8 @@ struct message {
     struct segment *segments; /* MESSAGE_SEGMENTS_MAX of the pool, or NULL */
 };
 
-/* The processes of a node have an endpoint each.  A thread that waits looks at its own one.  So what goes to any of them
- * goes to the one that was seen to wait last (`poller`). */
+/* The processes of a node have an endpoint each, and a thread that waits looks at its own one.  So what goes to any of
+ * them goes to the one that was seen to wait last (`poller`). */
 enum { RANK_ANY = -1 };
 
 /* To any process of the node. */

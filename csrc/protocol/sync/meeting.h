@@ -13,9 +13,9 @@
  *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  IDLE
  *
  * The spaces of a node meet in its memory (H6): each has a seat.  A space leaves its ballot there, unless it is a
- * barrier's, and joins; the last one makes the node arrive.  After the departure each space takes it, once, and may join
- * again before the others have taken it.  To join and to take need no mutex, so that the ranks of a host do not queue
- * for a barrier.  No thread takes the departure of a collection.
+ * barrier's, and joins; the last one makes the node arrive.  Each space takes the departure once, and may join again
+ * before the others have taken it.  To join and to take need no mutex, so that the ranks of a host do not queue for a
+ * barrier.  No thread takes the departure of a collection.
  *
  * Invariants
  *  1. The departure is a cut: after it every node knows every interval that it lists (cut.h).
