@@ -7,7 +7,7 @@
 
 #include "runtime/progress.h"
 
-/* progress_enter, progress_enter_own, and progress_lock, for a call of the program; NULL, with the error set, when dsm is
+/* progress_enter, progress_enter_own and progress_lock for a call of the program; NULL, with the error set, when dsm is
  * not active. */
 struct runtime *call_enter(const char *call);
 struct runtime *call_enter_own(const char *call);

@@ -37,7 +37,7 @@ struct seat {
     struct message *ballot; /* in the form of an arrival; NULL: a barrier's */
     uint32_t rank;          /* that has joined */
     uint64_t taken;         /* departures */
-    char apart[40];         /* seats of two spaces lie on two lines of the cache */
+    char padding[40];       /* seats of two spaces lie on two lines of the cache */
 };
 
 /* A meeting as one node sees it. */
