@@ -260,7 +260,7 @@ def test_a_bell_is_for_a_rank_that_computes(shared, counted, exact_counts, comm)
         dsm.barrier()
     if exact_counts and dsm.rank() == 0:
         assert min(waiting["faults_read"], computing["faults_read"]) > 32
-        assert waiting["bells_rung"] < 16
+        assert waiting["bells_rung"] <= waiting["wait_fault_ns"] / 30_000 + 4  # so long an answer is waited for
         assert computing["bells_rung"] > 0
 
 
