@@ -112,7 +112,7 @@ SCOPES = {
         37,
         IN_TURNS,
     ),
-    "a lock, 2 spaces of one node": (lambda: one_lock(1, 1, [2]), 12, 13, {(0, 1), (2, 0)}),
+    "a lock, 2 spaces of one node": (lambda: one_lock(1, 1, [2]), 10, 11, {(0, 1), (2, 0)}),
     "a lock, 2 spaces and a node": (lambda: one_lock(2, 1, [2, 1]), 2612, 34, IN_TURNS),
     "a lock, a node and 2 spaces": (lambda: one_lock(2, 1, [1, 2]), 6434, 39, IN_TURNS),
     "a barrier, 3 nodes": (lambda: one_barrier(3, reading=()), 20, 19, {()}),
