@@ -21,7 +21,10 @@ static void join(struct runtime *runtime, const struct ballot *ballot)
         meeting_bring(node, ballot);
         shared_unlock(runtime);
     }
-    if (meeting_join(node, runtime->nodes.space, (uint32_t)runtime->rank)) {
+    enum meeting_join found = meeting_join(node, runtime->nodes.space, (uint32_t)runtime->rank);
+    if (found == MEETING_PASSES) {
+        progress_wake(runtime);
+    } else if (found == MEETING_ARRIVES) {
         shared_lock(runtime);
         meeting_arrive(node, MEETING_THREADS);
         node_settle(node);

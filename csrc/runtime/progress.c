@@ -150,13 +150,18 @@ static void wake_siblings(struct runtime *runtime)
     runtime->told = generation;
 }
 
-static void wake_all(struct runtime *runtime)
+void progress_wake(struct runtime *runtime)
 {
-    struct node *node = runtime->node;
     atomic_fetch_add(&runtime->shared->generation, 1);
     wake_siblings(runtime);
     if (atomic_load(&runtime->shared->sleepers))
         futex_wake(&runtime->shared->generation, INT_MAX);
+}
+
+static void wake_all(struct runtime *runtime)
+{
+    struct node *node = runtime->node;
+    progress_wake(runtime);
     for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
         if (node->counters->items[thread->counter].value != thread->seen)
             progress_rouse(&thread->sleeper);

@@ -76,5 +76,8 @@ bool progress_sleep(struct runtime *runtime, struct sleeper *sleeper, int64_t de
 /* Under both. */
 void progress_rouse(struct sleeper *sleeper);
 
+/* Threads of this node that wait are to look again.  Under the process' mutex. */
+void progress_wake(struct runtime *runtime);
+
 /* The end: wake all threads that wait, and answer other ranks until no thread of any rank waits for anything. */
 void progress_end(struct runtime *runtime);

@@ -262,7 +262,7 @@ static void apply_arrive(struct fuzz_node *home, const struct fuzz_entry *entry)
     }
     if (ballot.kind != MEETING_BARRIER)
         meeting_bring(home->node, &ballot);
-    if (meeting_join(home->node, 0, home->node->port->rank))
+    if (meeting_join(home->node, 0, home->node->port->rank) == MEETING_ARRIVES)
         meeting_arrive(home->node, MEETING_THREADS);
 }
 

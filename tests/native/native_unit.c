@@ -153,7 +153,8 @@ const char *box_receive(struct box *box, struct node *node, int from, const void
 
 const char *box_barrier(struct box *box, struct node *node)
 {
-    GUARDED(box, if (meeting_join(node, 0, node->port->rank)) meeting_arrive(node, MEETING_THREADS); node_settle(node));
+    GUARDED(box, if (meeting_join(node, 0, node->port->rank) == MEETING_ARRIVES) meeting_arrive(node, MEETING_THREADS);
+            node_settle(node));
 }
 
 uint64_t box_take(struct node *node, void *bytes, uint64_t room)

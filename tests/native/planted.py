@@ -787,8 +787,8 @@ FAULTS = (
     Fault(
         "H6 the node arrives with the first of its spaces",
         "sync/meeting.c",
-        "(atomic_fetch_or(&meeting->joined, me) | me) == context_spaces(node)",
-        "atomic_fetch_or(&meeting->joined, me) == 0",
+        "(atomic_fetch_or(&meeting->joined, me) | me) != context_spaces(node)",
+        "atomic_fetch_or(&meeting->joined, me) != 0",
         SHARED,
     ),
     Fault(
@@ -797,6 +797,20 @@ FAULTS = (
         "    meeting->seats[space].taken++;\n",
         "    for (uint32_t k = 0; k < node->spaces; k++)\n        meeting->seats[k].taken = meeting->passed;\n",
         SHARED,
+    ),
+    Fault(
+        "H8 a node that is alone leaves ballots unread where the last space brings a barrier's",
+        "sync/meeting.c",
+        "!alone_is(node) || !all_at_barrier(node)",
+        "!alone_is(node) || seat->ballot",
+        ("--nodes=1", "--spaces=4", "--phases=8"),
+    ),
+    Fault(
+        "H8 a barrier of a node that is alone keeps the outcome of the meeting before",
+        "sync/meeting.c",
+        "    meeting->outcome = MEETING_AGREED;\n",
+        "",
+        ("--nodes=1", "--spaces=4", "--phases=8"),
     ),
     Fault(
         "H6 spaces depart before what the meeting decided is carried out",

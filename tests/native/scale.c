@@ -278,7 +278,7 @@ static bool meeting_done(struct rank *rank, const struct op *op)
         rank->waiting = true;
         if (ballot.kind != MEETING_BARRIER)
             meeting_bring(rank->node, &ballot);
-        if (meeting_join(rank->node, 0, (uint32_t)rank->number))
+        if (meeting_join(rank->node, 0, (uint32_t)rank->number) == MEETING_ARRIVES)
             meeting_arrive(rank->node, MEETING_THREADS);
         node_settle(rank->node);
     }

@@ -278,8 +278,11 @@ void sim_do_meet(struct thread *thread)
         arrive_knowing(thread->space);
         if (ballot.kind != MEETING_BARRIER)
             meeting_bring(home->node, &ballot);
-        if (meeting_join(home->node, thread->space->number, (uint32_t)thread->space->rank))
+        enum meeting_join found = meeting_join(home->node, thread->space->number, (uint32_t)thread->space->rank);
+        if (found == MEETING_ARRIVES)
             meeting_arrive(home->node, MEETING_THREADS);
+        if (found == MEETING_PASSES)
+            home->node->wake = true;
         thread->stage = STAGE_WAIT;
         sim_settle(home);
     }

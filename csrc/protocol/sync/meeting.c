@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "protocol/coherence/alone.h"
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/preopened.h"
 #include "protocol/page/region.h"
@@ -179,7 +180,15 @@ void meeting_bring(struct node *node, const struct ballot *ballot)
     seat->ballot = put_tally(node, MEETING_THREADS, &tally);
 }
 
-bool meeting_join(struct node *node, uint32_t space, uint32_t rank)
+static bool all_at_barrier(const struct node *node)
+{
+    for (uint32_t space = 0; space < node->spaces; space++)
+        if (node->meetings[MEETING_THREADS].seats[space].ballot)
+            return false;
+    return true;
+}
+
+enum meeting_join meeting_join(struct node *node, uint32_t space, uint32_t rank)
 {
     struct meeting *meeting = &node->meetings[MEETING_THREADS];
     struct seat *seat = &meeting->seats[space];
@@ -187,7 +196,14 @@ bool meeting_join(struct node *node, uint32_t space, uint32_t rank)
     if ((atomic_load(&meeting->joined) & me) || meeting_departed(node, space))
         context_panic(node, "meeting: rank %u joins while its last meeting is under way", rank);
     seat->rank = rank;
-    return (atomic_fetch_or(&meeting->joined, me) | me) == context_spaces(node);
+    if ((atomic_fetch_or(&meeting->joined, me) | me) != context_spaces(node))
+        return MEETING_WAITS;
+    if (!alone_is(node) || !all_at_barrier(node))
+        return MEETING_ARRIVES;
+    meeting->outcome = MEETING_AGREED;
+    atomic_store(&meeting->joined, 0);
+    atomic_fetch_add(&meeting->passed, 1);
+    return MEETING_PASSES;
 }
 
 void meeting_arrive(struct node *node, enum meeting_class which)

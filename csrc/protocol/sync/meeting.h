@@ -60,9 +60,15 @@ void meeting_fini(struct node *node);
 
 /* The space that is inside brings a ballot to the meeting of threads that it is about to join.  Not for a barrier. */
 void meeting_bring(struct node *node, const struct ballot *ballot);
-/* A space joins the meeting of threads, outside of the node's mutex.  True for the last one: it is to call
- * meeting_arrive. */
-bool meeting_join(struct node *node, uint32_t space, uint32_t rank);
+/* What a space finds that has joined. */
+enum meeting_join {
+    MEETING_WAITS,  /* for spaces that have not joined yet */
+    MEETING_PASSES, /* it was the last one, and there is the departure: threads are to be woken */
+    MEETING_ARRIVES /* it was the last one: it is to call meeting_arrive */
+};
+/* A space joins the meeting of threads, outside of the node's mutex.  A barrier of a node that is alone has nothing to
+ * tell and nothing to decide (H8): it ends here. */
+enum meeting_join meeting_join(struct node *node, uint32_t space, uint32_t rank);
 /* All spaces have joined, or the node arrives at the meeting of a collection.  Closes the interval, unless the arrival
  * is withheld. */
 void meeting_arrive(struct node *node, enum meeting_class which);
