@@ -58,18 +58,29 @@ static void ring_peer(struct runtime *runtime, struct bell_state *state)
     state->ring_at_ns = clock_now_ns() + again_ns[state->rung++];
 }
 
+static void expect(struct runtime *runtime, struct bell_state *state, int64_t now_ns, int64_t after_ns)
+{
+    if (now_ns - state->heard_ns < RECENT_NS)
+        after_ns += RING_BUSY_AFTER_NS;
+    state->ring_at_ns = now_ns + after_ns;
+    runtime->rings_due++;
+}
+
 static void ring_later(struct runtime *runtime, struct bell_state *state, int64_t after_ns)
 {
     if (state->computes) {
         state->rung = 0;
         ring_peer(runtime, state);
     } else if (!state->ring_at_ns) {
-        int64_t now = clock_now_ns();
-        if (now - state->heard_ns < RECENT_NS)
-            after_ns += RING_BUSY_AFTER_NS;
-        state->ring_at_ns = now + after_ns;
-        runtime->rings_due++;
+        expect(runtime, state, clock_now_ns(), after_ns);
     }
+}
+
+void bells_await(struct runtime *runtime, node_id node, int64_t now_ns)
+{
+    struct bell_state *state = &runtime->bells[node];
+    if (runtime->options.progress == DSM_PROGRESS_DOORBELL && !state->ring_at_ns)
+        expect(runtime, state, now_ns, RING_FETCH_AFTER_NS);
 }
 
 void bells_sending(struct runtime *runtime, int rank, uint8_t kind, uint8_t when)

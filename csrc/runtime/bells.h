@@ -7,7 +7,7 @@
  * receivers of bulk transfers for which a thread here waits.
  *
  * States of a node: nothing to ring -> due at ring_at_ns -> rung up to 5 times, ever later -> nothing to ring.  A
- * message of the node ends all that.
+ * message of the node ends all that; but it need not be the answer, so where a thread waits for one it begins anew.
  *
  * Invariant: runtime->rings_due counts the nodes with ring_at_ns.
  */
@@ -31,6 +31,9 @@ void bells_mark_receivers(struct runtime *runtime);
 void bells_ring_receivers(struct runtime *runtime);
 /* A message of the node has come: all its processes compute, or one may poll. */
 void bells_heard_from(struct runtime *runtime, node_id node, bool computes);
+
+/* A thread here waits for an answer of the node.  Something else that the node sent may have ended its bell. */
+void bells_await(struct runtime *runtime, node_id node, int64_t now_ns);
 
 /* Ring the nodes whose time has come: by a thread that waits for the answers. */
 void bells_ring_due(struct runtime *runtime, int64_t now_ns);

@@ -13,6 +13,7 @@ int dsm_counter_new(int64_t start, const char *what, const char *name, double sl
 
 static bool sum_answered(struct runtime *runtime, struct question *question)
 {
+    question->awaited = counter_home(runtime->node, question->sum.counter);
     return counter_poll(runtime->node, question->sum.ticket, &question->sum.before);
 }
 
@@ -30,7 +31,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
         node_settle(runtime->node);
         progress_flush(runtime);
     }
-    struct question question = {.answered = sum_answered, .sum = {.ticket = *ticket}};
+    struct question question = {.answered = sum_answered, .sum = {.counter = counter, .ticket = *ticket}};
     struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_COUNTER, counter);
     bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
     runtime->stats->wait_counter_ns += waits_end(wait, done);

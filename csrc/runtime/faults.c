@@ -77,6 +77,8 @@ static bool page_answered(struct runtime *runtime, struct question *question)
     question->page.answer =
         access_fault(runtime->node, question->page.offset, question->page.write, question->page.first);
     question->page.first = false;
+    if (question->page.answer == ACCESS_WAIT)
+        question->awaited = access_awaited(runtime->node, question->page.offset);
     if (question->page.answer == ACCESS_WAIT && question->page.by_mpi)
         warn_unpinned(runtime, question);
     if (question->page.answer == ACCESS_DONE && question->page.pins)
@@ -110,7 +112,7 @@ bool faults_await(struct runtime *runtime, struct question *question)
 
 static bool caught_up(struct runtime *runtime, struct question *question)
 {
-    (void)question;
+    question->awaited = fetch_awaits(runtime->node->fetches->first);
     return access_caught_up(runtime->node);
 }
 

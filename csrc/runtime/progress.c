@@ -385,7 +385,8 @@ static void pause_polling(struct runtime *runtime, uint32_t asked, unsigned spin
 }
 
 /* Poll until the node wakes its threads: it had done so `asked` times.  False when the deadline passes first. */
-static bool await_wake(struct runtime *runtime, uint32_t asked, unsigned *spins, int64_t *now, int64_t deadline_ns)
+static bool await_wake(struct runtime *runtime, uint32_t asked, node_id awaited, unsigned *spins, int64_t *now,
+                       int64_t deadline_ns)
 {
     bool woken = true, idle = false;
     while (atomic_load(&runtime->shared->generation) == asked) {
@@ -395,6 +396,8 @@ static bool await_wake(struct runtime *runtime, uint32_t asked, unsigned *spins,
         woken = deadline_ns < 0 || *now < deadline_ns;
         if (!woken)
             break;
+        if (awaited != NODE_NONE)
+            bells_await(runtime, awaited, *now);
         if (runtime->polling) {
             *now = clock_now_ns();
             sleep_beside(runtime, *now, deadline_ns);
@@ -426,12 +429,13 @@ bool progress_wait(struct runtime *runtime, struct question *question, int64_t d
     bool finished;
     for (;;) {
         uint32_t asked = atomic_load(&runtime->shared->generation);
+        question->awaited = NODE_NONE;
         finished = question->answered(runtime, question);
         progress_flush(runtime);
         if (finished || runtime_state() != RUNTIME_ACTIVE)
             break;
         shared_unlock(runtime);
-        bool woken = await_wake(runtime, asked, &spins, &now, deadline_ns);
+        bool woken = await_wake(runtime, asked, question->awaited, &spins, &now, deadline_ns);
         shared_lock(runtime);
         if (!woken)
             break;
@@ -454,7 +458,7 @@ bool progress_await(struct runtime *runtime, bool (*happened)(const struct runti
                 pthread_cond_signal(&runtime->changed);
             return done;
         }
-        woken = await_wake(runtime, asked, &spins, &now, deadline_ns);
+        woken = await_wake(runtime, asked, NODE_NONE, &spins, &now, deadline_ns);
     }
 }
 

@@ -16,6 +16,7 @@
 struct question {
     /* True: there is nothing to wait for any more.  Under both mutexes. */
     bool (*answered)(struct runtime *runtime, struct question *question);
+    node_id awaited; /* a node that is to answer, if `answered` has named one: it is rung until it does */
     union {
         struct {
             uint64_t offset;
@@ -28,6 +29,7 @@ struct question {
             enum lock_answer answer;
         } lock;
         struct {
+            uint32_t counter;
             uint64_t ticket;
             int64_t before;
         } sum;

@@ -49,11 +49,10 @@ static void say_page(struct line *line, const struct runtime *runtime, enum wait
 
 static void say_fetch(struct line *line, const struct runtime *runtime, uint64_t offset)
 {
-    struct region *region = region_at(runtime->node->regions, offset);
-    struct page *page = region ? region_page_if(region, (offset - region->offset) / region->page_bytes) : NULL;
-    if (page && page_fetch(page) && page_fetch(page)->awaited)
-        say(line, ", for an answer of rank %d", nodes_first(runtime, page_fetch(page)->peer));
-    else if (region && context_holds(runtime->node))
+    node_id awaited = access_awaited(runtime->node, offset);
+    if (awaited != NODE_NONE)
+        say(line, ", for an answer of rank %d", nodes_first(runtime, awaited));
+    else if (region_at(runtime->node->regions, offset) && context_holds(runtime->node))
         say(line, ", for the end of a garbage collection");
 }
 

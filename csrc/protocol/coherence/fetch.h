@@ -28,6 +28,11 @@ void fetch_continue(struct node *node, struct fetch *fetch);
 void fetch_stop_pushes(struct node *node, struct page *page);
 /* Something has been sent: start the fetches that waited for it. */
 void fetch_resume(struct node *node);
+/* One of the nodes that have been asked and have not answered, or NODE_NONE: of no fetch, too. */
+static inline node_id fetch_awaits(const struct fetch *fetch)
+{
+    return fetch && fetch->awaited ? fetch->peer : NODE_NONE;
+}
 /* The region goes: give up the fetches of its pages. */
 void fetch_remove_region(struct node *node, const struct region *region);
 void fetch_cancel(struct node *node, struct fetch *fetch);

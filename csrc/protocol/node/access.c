@@ -89,6 +89,13 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
     return answer;
 }
 
+node_id access_awaited(const struct node *node, uint64_t offset)
+{
+    const struct region *region = region_at(node->regions, offset);
+    const struct page *page = region ? region_page_if(region, (offset - region->offset) / region->page_bytes) : NULL;
+    return fetch_awaits(page ? page_fetch(page) : NULL);
+}
+
 /* ---- pins ------------------------------------------------------------------------------------------------------- */
 
 static struct page *page_at(struct node *node, uint64_t offset)

@@ -12,6 +12,9 @@ enum access_answer {
 /* A thread touched `offset`.  `first` on the first of a series of equal questions (statistics). */
 enum access_answer access_fault(struct node *node, uint64_t offset, bool write, bool first);
 
+/* A node that is to answer before the page at `offset` is here, or NODE_NONE. */
+node_id access_awaited(const struct node *node, uint64_t offset);
+
 /* Pins: the page at `offset` must be accessible (access_fault said DONE under the same hold of the mutex). */
 void access_pin(struct node *node, uint64_t offset, bool write);
 void access_unpin(struct node *node, uint64_t offset, bool write);
