@@ -96,15 +96,55 @@ int dsm_acquire(uint32_t lock, const char *site, uint64_t *ticket, double slice_
     return acquire_by_id(lock, false, site, ticket, slice_s);
 }
 
+/* Without a mutex.  NULL: none, or the node is not alone, or dsm is not active. */
+static struct lock *lock_of_alone(const struct runtime *runtime, uint32_t id)
+{
+    bool alone = runtime_state() == RUNTIME_ACTIVE && alone_is(runtime->node);
+    return alone ? lock_find(runtime->node, id) : NULL;
+}
+
+/* A node that is alone needs no mutex for a lock that is free, or will be in a moment: to stand in line and be woken
+ * costs more than most threads hold a lock. */
+static bool take_alone(struct runtime *runtime, struct lock *lock, const char *site)
+{
+    enum { TRIES_ALONE = 100 };
+    unsigned tries = runtime->options.oversubscribed ? 1 : TRIES_ALONE, space = runtime->nodes.space;
+    for (; tries > 0; tries--) {
+        if (lock_take_alone(runtime->node, lock, (uint32_t)runtime->rank, thread_number(), site))
+            break;
+        thread_relax(false);
+    }
+    if (tries == 0)
+        return false;
+    __atomic_fetch_add(&lock->stats[space].acquires, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&lock->stats[space].acquires_local, 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+static bool acquired_alone(struct runtime *runtime, uint32_t id, const char *site)
+{
+    struct lock *lock = lock_of_alone(runtime, id);
+    if (!lock || !take_alone(runtime, lock, site))
+        return false;
+    if (changes_due(runtime->node, runtime->nodes.space)) {
+        progress_lock(runtime);
+        changes_follow(runtime->node);
+        progress_unlock(runtime);
+    }
+    return true;
+}
+
 int dsm_acquire_here(uint32_t id, const char *site)
 {
     uint64_t ticket = 0;
+    if (acquired_alone(runtime_current, id, site))
+        return DSM_OK;
     struct runtime *runtime = call_enter("acquire()");
     if (!runtime)
         return DSM_E_STATE;
     struct lock *lock = lock_of(runtime, id);
     int error = lock ? DSM_AGAIN : DSM_E_ARGUMENT;
-    if (lock && lock->token && !lock->held && !lock->queue)
+    if (lock && lock->token && !lock_held(lock) && !lock->queue)
         error = acquire(runtime, lock, false, site, &ticket, -1);
     progress_leave(runtime);
     return error;
@@ -134,15 +174,17 @@ int dsm_acquire_cancel(uint32_t id, uint64_t *ticket)
     return lock ? DSM_OK : DSM_E_ARGUMENT;
 }
 
-/* By a thread of this process: other processes of the node may hold it as well. */
-static bool held_here(const struct runtime *runtime, const struct lock *lock)
+static bool released_alone(struct runtime *runtime, uint32_t id)
 {
-    return lock->held && lock->holder.rank == (uint32_t)runtime->rank;
+    struct lock *lock = lock_of_alone(runtime, id);
+    return lock && lock_give_alone(lock, (uint32_t)runtime->rank);
 }
 
 int dsm_release(uint32_t id)
 {
     enum { POLL_AFTER_NS = 5 * 1000 };
+    if (released_alone(runtime_current, id))
+        return DSM_OK;
     struct runtime *runtime = call_enter("release()");
     if (!runtime)
         return DSM_E_STATE;
@@ -150,7 +192,7 @@ int dsm_release(uint32_t id)
     struct lock *lock = lock_of(runtime, id);
     if (!lock) {
         error = DSM_E_ARGUMENT;
-    } else if (!held_here(runtime, lock)) {
+    } else if (!lock_held_by(lock, (uint32_t)runtime->rank)) {
         error = error_set(DSM_E_STATE, "release of lock %u, which no thread of rank %d holds", id, runtime->rank);
     } else {
         /* A request for the lock is received here, or a thread that takes it in a loop would keep it for its rank. */
@@ -175,7 +217,7 @@ bool dsm_locked(uint32_t id)
     if (!runtime)
         return false;
     struct lock *lock = lock_find(runtime->node, id);
-    bool held = lock && held_here(runtime, lock);
+    bool held = lock && lock_held_by(lock, (uint32_t)runtime->rank);
     progress_unlock(runtime);
     return held;
 }

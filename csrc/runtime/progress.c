@@ -467,7 +467,7 @@ static void rouse_all(struct runtime *runtime)
     for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
         progress_rouse(&thread->sleeper);
     for (uint32_t i = 0; i < runtime->node->locks->count; i++)
-        for (struct lock_waiter *waiter = runtime->node->locks->items[i]->queue; waiter; waiter = waiter->next)
+        for (struct lock_waiter *waiter = lock_find(runtime->node, i)->queue; waiter; waiter = waiter->next)
             if (waiter->sleeper)
                 progress_rouse(waiter->sleeper);
 }

@@ -123,7 +123,7 @@ int dsm_stats_reset(void)
     memset(runtime->stats, 0, sizeof *runtime->stats);
     regions_reset_stats(node->regions, node->me);
     for (uint32_t i = 0; i < node->locks->count; i++)
-        memset(&node->locks->items[i]->stats[node->me], 0, sizeof *node->locks->items[i]->stats);
+        memset(&lock_find(node, i)->stats[node->me], 0, sizeof *lock_find(node, i)->stats);
     node->pool.bytes_used_max = node->pool.bytes_used;
     progress_unlock(runtime);
     return DSM_OK;

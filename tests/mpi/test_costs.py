@@ -345,9 +345,9 @@ ONCE = {
 def sums_over_nodes(comm):
     """Return what all ranks count, by rank, with what they say of their nodes, when nothing is on its way any more."""
     for _ in range(100):
-        comm.Barrier()
-        found = dsm.stats()
-        every = comm.allgather((dict(found), found.host))
+        found = dict(dsm.stats())
+        comm.Barrier()  # the sums are taken while no rank takes its own numbers
+        every = comm.allgather((found, dsm.stats().host))
         again = comm.allgather(dict(dsm.stats()))
         if all(rank[0] == same for rank, same in zip(every, again, strict=True)):
             break

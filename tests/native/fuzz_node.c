@@ -213,7 +213,7 @@ static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const
     } else if (entry->kind == FUZZ_CANCEL && thread->lock_ticket) {
         lock_cancel(home->node, lock, thread->lock_ticket);
         thread->lock_ticket = 0;
-    } else if (release && thread->holds && lock->held) {
+    } else if (release && thread->holds && lock_held(lock)) {
         thread->holds = false;
         lock_release(home->node, lock);
     }

@@ -419,7 +419,7 @@ const char *fuzz_census_name(int what)
 static bool lock_is(const struct lock *lock, enum what what)
 {
     switch (what) {
-    case LOCK_HELD: return lock->held;
+    case LOCK_HELD: return lock_held(lock);
     case LOCK_ASKED: return lock->asked && !lock->asked_trying;
     case LOCK_TRYING: return lock->asked_trying && lock->asked && !lock->withdrawing;
     case LOCK_WITHDRAWING: return lock->withdrawing;
@@ -468,7 +468,7 @@ static bool node_is(const struct node *node, enum what what)
     default: break;
     }
     for (uint32_t i = 0; i < node->locks->count; i++)
-        found = found || lock_is(node->locks->items[i], what);
+        found = found || lock_is(lock_find(node, i), what);
     return found;
 }
 

@@ -806,6 +806,20 @@ FAULTS = (
         ("--nodes=1", "--spaces=4", "--phases=8"),
     ),
     Fault(
+        "H8 a lock that is held is taken without the mutex",
+        "sync/lock.c",
+        "    if (use > LOCK_LINE || (use == LOCK_LINE &&",
+        "    if ((use == LOCK_LINE &&",
+        ("--nodes=1", "--spaces=4", "--lock_threads=2"),
+    ),
+    Fault(
+        "H8 a lock is given up without the mutex while threads stand in line",
+        "sync/lock.c",
+        "    uint32_t mine = used_by(rank);\n",
+        "    uint32_t mine = used_by(rank) | (lock->use & LOCK_LINE);\n",
+        ("--nodes=1", "--spaces=4", "--lock_threads=2"),
+    ),
+    Fault(
         "H8 a barrier of a node that is alone keeps the outcome of the meeting before",
         "sync/meeting.c",
         "    meeting->outcome = MEETING_AGREED;\n",

@@ -2,7 +2,8 @@
  * arena as another process of the host will, and does one thing there.
  *
  *   node sleep    the child polls: a thread that waits here leaves that to it, and prints how often it slept
- *   node poll     nobody else polls: the thread goes on looking
+ *   node poll     nobody else polls, and there are other nodes: the thread goes on looking
+ *   node alone    nobody else polls, and there is no other node: it sleeps
  *   node beside   the child counts wakes: a second thread here, which sleeps beside the first one, hears of them
  *   node wake     the child sleeps until the node wakes its threads
  *   node left     the child dies with the mutex of the node
@@ -149,6 +150,8 @@ int main(int argc, char **argv)
         must(-1, "pthread_create");
     while (!atomic_load(&ready))
         pause_ms(1);
+    if (strcmp(argv[1], "alone") != 0)
+        runtime_current->nodes.count = 2;
     pid_t child = start_other(argv[1]);
     bool wakes = strcmp(argv[1], "wake") == 0;
     bool two = strcmp(argv[1], "beside") == 0;

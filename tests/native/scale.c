@@ -474,7 +474,7 @@ static void lock_barrier(struct world *world)
     lock_all(world);
     prepare(world);
     for (node_id q = 0; q < world->size; q++)
-        if (lock_find(world->ranks[q].node, 0)->held)
+        if (lock_held(lock_find(world->ranks[q].node, 0)))
             add(world, q, (struct op){.kind = OP_RELEASE});
     prepare(world);
     add_all(world, barrier);

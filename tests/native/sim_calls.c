@@ -23,6 +23,27 @@ static void wait_for_pins(struct thread *thread, const struct knowledge *source)
     next_op(thread);
 }
 
+static void hold(struct thread *thread, struct lock_truth *truth)
+{
+    struct sim *sim = thread->home->sim;
+    TRACE(sim, "node %d.%d takes lock %u", thread->home->number, thread->number, truth->id);
+    if (truth->holder)
+        sim_fail(sim, thread->home->number, "thread %d was given lock %u, which a thread of node %d holds",
+                 thread->number, truth->id, truth->holder->home->number);
+    truth->holder = thread;
+    truth->changes++;
+    thread->stage = STAGE_PINS;
+    sim_settle(thread->home);
+}
+
+/* Half of the time, as a thread may have given it up. */
+static bool takes_alone(struct thread *thread, struct lock *lock)
+{
+    struct sim_node *home = thread->home;
+    return alone_is(home->node) && sim_random_below(&home->sim->random, 2) &&
+           lock_take_alone(home->node, lock, (uint32_t)thread->space->rank, (uint32_t)thread->number, NULL);
+}
+
 void sim_do_acquire(struct thread *thread)
 {
     struct sim_node *home = thread->home;
@@ -39,6 +60,10 @@ void sim_do_acquire(struct thread *thread)
     if (thread->stage == STAGE_BEGIN) {
         thread->was_free = op->value == SIM_TRYING && sim_lock_is_free(sim, truth);
         thread->changes = ++truth->changes;
+        if (takes_alone(thread, lock)) {
+            hold(thread, truth);
+            return;
+        }
         sim->stats.tries_of_free_locks += thread->was_free;
         thread->ticket = lock_enqueue(home->node, lock, (uint32_t)thread->number, NULL, op->value == SIM_TRYING);
         thread->stage = STAGE_WAIT;
@@ -49,14 +74,7 @@ void sim_do_acquire(struct thread *thread)
     }
     enum lock_answer answer = lock_poll(home->node, lock, thread->ticket);
     if (answer == LOCK_TAKEN) {
-        TRACE(sim, "node %d.%d takes lock %u", home->number, thread->number, truth->id);
-        if (truth->holder)
-            sim_fail(sim, home->number, "thread %d was given lock %u, which a thread of node %d holds", thread->number,
-                     truth->id, truth->holder->home->number);
-        truth->holder = thread;
-        truth->changes++;
-        thread->stage = STAGE_PINS;
-        sim_settle(home);
+        hold(thread, truth);
         return;
     }
     if (answer == LOCK_REFUSED) {
@@ -85,13 +103,14 @@ void sim_do_release(struct thread *thread)
     struct sim_node *home = thread->home;
     struct lock_truth *truth = &home->sim->locks[op_of(thread)->what];
     struct lock *lock = lock_find(home->node, truth->id);
-    if (!lock || !lock->held || truth->holder != thread)
+    if (!lock || !lock_held(lock) || truth->holder != thread)
         sim_fail(home->sim, home->number, "lock %u is not held by its holder", truth->id);
     truth->holder = NULL;
     truth->changes++;
     sim_learn(&truth->knowledge, &thread->home->knowledge);
     TRACE(home->sim, "node %d.%d releases lock %u", home->number, thread->number, truth->id);
-    lock_release(home->node, lock);
+    if (!alone_is(home->node) || !lock_give_alone(lock, (uint32_t)thread->space->rank))
+        lock_release(home->node, lock);
     sim_settle(home);
     next_op(thread);
 }

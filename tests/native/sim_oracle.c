@@ -146,8 +146,8 @@ static void check_locks(struct sim *sim)
                 continue;
             known++;
             tokens += lock->token;
-            if (lock->held != (truth->holder && truth->holder->home->number == number))
-                sim_fail(sim, number, "lock %u: held is %d", truth->id, lock->held);
+            if (lock_held(lock) != (truth->holder && truth->holder->home->number == number))
+                sim_fail(sim, number, "lock %u: held is %d", truth->id, lock_held(lock));
         }
         if (known < (unsigned)sim->program.nodes)
             continue;

@@ -56,7 +56,7 @@ static void check_page(const struct node *node, const struct page *page)
 
 static void check_lock(const struct lock *lock, const struct port *port)
 {
-    if (lock->held && !lock->token)
+    if (lock_held(lock) && !lock->token)
         port->panic(port->context, "lock: invariant 1: held without the token");
     if (lock->asked && lock->token)
         port->panic(port->context, "lock: invariant 2: asked for a token that is here");
@@ -91,5 +91,5 @@ void check_node(const struct node *node)
     for (node_id q = 0; q < node->size; q++)
         interval_check(&node->logs[q], node->cut[q], node->port);
     for (uint32_t i = 0; i < node->locks->count; i++)
-        check_lock(node->locks->items[i], node->port);
+        check_lock(lock_find(node, i), node->port);
 }

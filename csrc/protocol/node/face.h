@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "protocol/coherence/alone.h"
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"

@@ -139,8 +139,7 @@ void node_free(struct node *node)
     meeting_fini(node);
     for (uint32_t i = 0; i < node->regions->count; i++)
         pin_remove_region(node, node->regions->live[i]);
-    for (uint32_t i = 0; i < node->locks->count; i++)
-        lock_fini(node, node->locks->items[i]);
+    locks_fini(node);
     for (struct counter_request *request = node->counters->requests, *next; request; request = next) {
         next = request->next;
         pool_give(&node->pool, request, sizeof *request);
@@ -148,7 +147,6 @@ void node_free(struct node *node)
     for (size_t q = 0; q < size; q++)
         interval_forget(&node->logs[q], &node->pool);
     regions_fini(node->regions, &node->pool);
-    give_array(node, node->locks->items, node->locks->capacity, sizeof(struct lock *));
     give_array(node, node->counters->items, node->counters->capacity, sizeof *node->counters->items);
     give_array(node, node->writes->dirty, node->writes->dirty_capacity, sizeof(struct page *));
     if (node->changes->log)

@@ -4,14 +4,29 @@
 
 #include <string.h>
 
+#include "protocol/coherence/alone.h"
 #include "protocol/coherence/preopened.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
 
+/* The block that a lock is in, and its place there. */
+static uint32_t block_of(uint32_t id, uint32_t *place)
+{
+    uint32_t block = 31 - (uint32_t)__builtin_clz(id / LOCK_BLOCK_FIRST + 1);
+    *place = id - LOCK_BLOCK_FIRST * ((1u << block) - 1);
+    return block;
+}
+
 struct lock *lock_find(const struct node *node, uint32_t id)
 {
-    return id < node->locks->count ? node->locks->items[id] : NULL;
+    uint32_t place, block = block_of(id, &place);
+    return id < atomic_load(&node->locks->count) ? node->locks->blocks[block][place] : NULL;
+}
+
+static uint32_t used_by(uint32_t rank)
+{
+    return 2 * (rank + 1);
 }
 
 static node_id manager_of(const struct node *node, const struct lock *lock)
@@ -23,9 +38,9 @@ struct lock_stats lock_total(const struct node *node, uint32_t space)
 {
     struct lock_stats total = {0};
     for (uint32_t i = 0; i < node->locks->count; i++) {
-        total.acquires += node->locks->items[i]->stats[space].acquires;
-        total.acquires_local += node->locks->items[i]->stats[space].acquires_local;
-        total.grants += node->locks->items[i]->stats[space].grants;
+        total.acquires += lock_find(node, i)->stats[space].acquires;
+        total.acquires_local += lock_find(node, i)->stats[space].acquires_local;
+        total.grants += lock_find(node, i)->stats[space].grants;
     }
     return total;
 }
@@ -33,14 +48,16 @@ struct lock_stats lock_total(const struct node *node, uint32_t space)
 struct lock *lock_new(struct node *node)
 {
     struct locks *locks = node->locks;
-    struct lock *lock = pool_take_zeroed(&node->pool, sizeof *lock);
-    locks->items = pool_grow(&node->pool, locks->items, &locks->capacity, locks->count + 1, sizeof(struct lock *));
+    uint32_t place, block = block_of(locks->count, &place);
+    if (place == 0)
+        locks->blocks[block] = pool_take(&node->pool, ((size_t)LOCK_BLOCK_FIRST << block) * sizeof(struct lock *));
+    struct lock *lock = locks->blocks[block][place] = pool_take_zeroed(&node->pool, sizeof *lock);
     lock->stats = pool_take_zeroed(&node->pool, node->spaces * sizeof *lock->stats);
-    lock->id = locks->count++;
+    lock->id = locks->count;
     lock->waiting = lock->predecessor = NODE_NONE;
     lock->tail = manager_of(node, lock);
     lock->token = lock->tail == node->number;
-    locks->items[lock->id] = lock;
+    locks->count++;
     return lock;
 }
 
@@ -51,7 +68,7 @@ void lock_forget_trail(struct node *node, struct lock *lock)
     lock->told = NULL;
 }
 
-void lock_fini(struct node *node, struct lock *lock)
+static void drop(struct node *node, struct lock *lock)
 {
     for (struct lock_waiter *waiter = lock->queue, *next; waiter; waiter = next) {
         next = waiter->next;
@@ -63,10 +80,19 @@ void lock_fini(struct node *node, struct lock *lock)
     pool_give(&node->pool, lock, sizeof *lock);
 }
 
+void locks_fini(struct node *node)
+{
+    struct locks *locks = node->locks;
+    for (uint32_t i = 0; i < locks->count; i++)
+        drop(node, lock_find(node, i));
+    for (uint32_t block = 0; block < LOCK_BLOCKS && locks->blocks[block]; block++)
+        pool_give(&node->pool, locks->blocks[block], ((size_t)LOCK_BLOCK_FIRST << block) * sizeof(struct lock *));
+}
+
 /* Invariants 1, 2 and 4, and the node that waits: before and after each transition. */
 static void check_state(const struct node *node, const struct lock *lock)
 {
-    context_assert(node, lock->token || !lock->held, "lock: held without the token");
+    context_assert(node, lock->token || !lock_held(lock), "lock: held without the token");
     context_assert(node, !lock->token || !lock->asked, "lock: asked for a token that is here");
     context_assert(node, lock->asked || !lock->withdrawing, "lock: withdraws a request that was not made");
     context_assert(node, lock->asked_trying || !lock->withdrawing, "lock: withdraws a request that is firm");
@@ -85,7 +111,7 @@ static void check_state(const struct node *node, const struct lock *lock)
 static void grant(struct node *node, struct lock *lock)
 {
     context_assert(node, lock->token, "lock: a token is granted that is not here");
-    context_assert(node, !lock->held, "lock: a lock is granted that a thread holds");
+    context_assert(node, !lock_held(lock), "lock: a lock is granted that a thread holds");
     context_assert(node, lock->waiting != NODE_NONE, "lock: a lock is granted to nobody");
     context_assert(node, lock->waiting != node->number, "lock: a lock is granted to the node that has it");
     release_interval(node, lock->waiting);
@@ -122,7 +148,7 @@ static void answer_waiting(struct node *node, struct lock *lock)
     if (lock->waiting == NODE_NONE)
         return;
     bool firm = lock->asked && !lock->asked_trying;
-    if (lock->token && !lock->held && !lock->queue) {
+    if (lock->token && !lock_held(lock) && !lock->queue) {
         if (!preopened_owing(node))
             grant(node, lock);
     } else if (lock->waiting_trying && (lock->token || firm)) {
@@ -133,7 +159,7 @@ static void answer_waiting(struct node *node, struct lock *lock)
 void lock_resume(struct node *node)
 {
     for (uint32_t i = 0; i < node->locks->count; i++)
-        answer_waiting(node, node->locks->items[i]);
+        answer_waiting(node, lock_find(node, i));
 }
 
 /* Requests travel as: lock, requester, its process that waits, trying, its vector. */
@@ -180,6 +206,7 @@ uint64_t lock_enqueue(struct node *node, struct lock *lock, uint32_t thread, con
     copy_site(waiter->user.site, site);
     *(lock->queue ? &lock->queue_last->next : &lock->queue) = waiter;
     lock->queue_last = waiter;
+    atomic_fetch_or(&lock->use, LOCK_LINE);
     context_assert(node, lock->queue, "lock: nobody is in line");
     return (uintptr_t)waiter;
 }
@@ -199,6 +226,8 @@ static void dequeue(struct node *node, struct lock *lock, struct lock_waiter *wa
     context_assert(node, lock->queue, "lock: a thread leaves an empty line");
     *(waiter->before ? &waiter->before->next : &lock->queue) = waiter->next;
     *(waiter->next ? &waiter->next->before : &lock->queue_last) = waiter->before;
+    if (!lock->queue)
+        atomic_fetch_and(&lock->use, ~(uint32_t)LOCK_LINE);
     waiter->lock = NULL;
     pool_give(&node->pool, waiter, sizeof *waiter);
     node->wake |= lock->queue != NULL; /* another thread may be the first now */
@@ -218,8 +247,9 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
     struct lock_waiter *waiter = lock_waiter_of(node, lock, ticket);
     bool first = lock->queue == waiter;
     check_state(node, lock);
-    if (first && lock->token && !lock->held) {
-        lock->held = true;
+    uint32_t none = LOCK_LINE, mine = used_by(waiter->user.rank) | LOCK_LINE;
+    if (first && lock->token && atomic_compare_exchange_strong(&lock->use, &none, mine)) {
+        lock->overtaken = 0;
         lock->holder = waiter->user;
         lock->held_long = false;
         lock->stats[node->me].acquires++;
@@ -251,20 +281,44 @@ void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
 bool lock_orphaned(const struct node *node)
 {
     for (uint32_t i = 0; i < node->locks->count; i++)
-        if (node->locks->items[i]->asked && !node->locks->items[i]->queue)
+        if (lock_find(node, i)->asked && !lock_find(node, i)->queue)
             return true;
     return false;
 }
 
 void lock_release(struct node *node, struct lock *lock)
 {
-    context_assert(node, lock->held, "lock: a lock is released that no thread holds");
-    lock->held = false;
+    context_assert(node, lock_held(lock), "lock: a lock is released that no thread holds");
+    atomic_fetch_and(&lock->use, LOCK_LINE);
     context_event(node, EVENT_RELEASE, lock->id, node->number);
     check_state(node, lock);
     if (lock->waiting != NODE_NONE && !preopened_owing(node))
         grant(node, lock); /* a node that waits goes before our own threads */
     node->wake |= lock->queue != NULL;
+}
+
+bool lock_take_alone(struct node *node, struct lock *lock, uint32_t rank, uint32_t thread, const char *site)
+{
+    enum { LOCK_OVERTAKES = 32 };
+    context_assert(node, alone_is(node), "lock: a lock is taken without the mutex, and others may ask for it");
+    uint32_t use = atomic_load(&lock->use);
+    if (use > LOCK_LINE || (use == LOCK_LINE && atomic_load(&lock->overtaken) >= LOCK_OVERTAKES))
+        return false;
+    if (!atomic_compare_exchange_strong(&lock->use, &use, used_by(rank) | use))
+        return false;
+    if (use == LOCK_LINE)
+        atomic_fetch_add(&lock->overtaken, 1);
+    lock->holder.rank = rank;
+    lock->holder.thread = thread;
+    copy_site(lock->holder.site, site);
+    lock->held_long = false;
+    return true;
+}
+
+bool lock_give_alone(struct lock *lock, uint32_t rank)
+{
+    uint32_t mine = used_by(rank);
+    return atomic_compare_exchange_strong(&lock->use, &mine, 0);
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------------ */

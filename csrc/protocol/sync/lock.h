@@ -32,6 +32,8 @@
  */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "protocol/base/context.h"
 
 enum { TRAIL_HOPS_MAX = 8, TRAIL_SITE_BYTES = 64, TRAIL_AGE_MAX = 2 };
@@ -77,7 +79,8 @@ enum { LOCK_NAME_BYTES = 64 };
 struct lock {
     uint32_t id;
     char name[LOCK_NAME_BYTES]; /* of the user; "": none */
-    bool token, held, asked;
+    _Atomic uint32_t use;       /* the rank that holds it, + 1, times 2; and LOCK_LINE */
+    bool token, asked;
     bool asked_trying; /* the request that is under way was made by a thread that tries; */
     bool withdrawing;  /* it was refused, by its predecessor */
     bool passed_on;    /* while it withdraws: the follower's request went on to the predecessor, */
@@ -89,16 +92,32 @@ struct lock {
     bool waiting_trying;          /* one answer is enough for it */
     struct vector waiting_vector; /* the notices that it had when it asked */
     struct lock_waiter *queue, *queue_last;
-    struct lock_user holder;  /* of a lock that is held */
-    bool held_long;           /* by the same thread since trail_tell looked */
-    struct trail *told;       /* reported by its holder elsewhere, or NULL */
-    struct lock_stats *stats; /* of each space */
+    struct lock_user holder;    /* of a lock that is held */
+    _Atomic uint32_t overtaken; /* times that a thread went ahead of those in line, in a row */
+    bool held_long;             /* by the same thread since trail_tell looked */
+    struct trail *told;         /* reported by its holder elsewhere, or NULL */
+    struct lock_stats *stats;   /* of each space */
 };
 
+/* Blocks of 64, 128, 256... locks: none moves, so that a thread finds its lock outside of the node's mutex. */
+enum { LOCK_BLOCKS = 26, LOCK_BLOCK_FIRST = 64 };
+
 struct locks {
-    struct lock **items;
-    uint32_t count, capacity;
+    struct lock **blocks[LOCK_BLOCKS];
+    _Atomic uint32_t count;
 };
+
+/* In `use`: threads stand in line. */
+enum { LOCK_LINE = 1 };
+
+static inline bool lock_held(const struct lock *lock)
+{
+    return atomic_load(&lock->use) > LOCK_LINE;
+}
+static inline bool lock_held_by(const struct lock *lock, uint32_t rank)
+{
+    return atomic_load(&lock->use) >> 1 == rank + 1;
+}
 
 enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
 
@@ -116,6 +135,11 @@ bool lock_orphaned(const struct node *node);
 /* Out of the line.  A request that is under way stands: the token then serves another thread, goes on, or rests. */
 void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket);
 void lock_release(struct node *node, struct lock *lock);
+/* Of a node that is alone, outside of its mutex (H8): take the lock if it is free, give it up if no thread stands in
+ * line.  So a thread may go ahead of those in line, some times in a row: to wake another one for each turn takes ten
+ * times as long.  The caller counts what it has acquired. */
+bool lock_take_alone(struct node *node, struct lock *lock, uint32_t rank, uint32_t thread, const char *site);
+bool lock_give_alone(struct lock *lock, uint32_t rank);
 
 void lock_receive_acquire(struct node *node, struct message *message);
 void lock_receive_pass(struct node *node, const struct message *message);
@@ -132,4 +156,4 @@ struct lock *lock_new(struct node *node);
 void lock_take_token(struct node *node, struct lock *lock);
 /* The lock has come, or this node has left the chain. */
 void lock_forget_trail(struct node *node, struct lock *lock);
-void lock_fini(struct node *node, struct lock *lock);
+void locks_fini(struct node *node);

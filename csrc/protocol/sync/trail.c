@@ -37,7 +37,7 @@ void trail_follow(const struct node *node, const struct lock *lock, struct trail
 {
     trail->count = trail->age = 0;
     while (lock && trail->count < TRAIL_HOPS_MAX && !is_on(trail, lock->id)) {
-        if (lock->held)
+        if (lock_held(lock))
             add_holder(node, lock, trail);
         else if (lock->told)
             add_told(lock, trail);
@@ -83,14 +83,14 @@ void trail_tell(struct node *node)
 {
     struct trail trail;
     for (uint32_t i = 0; i < node->locks->count; i++) {
-        struct lock *lock = node->locks->items[i];
+        struct lock *lock = lock_find(node, i);
         if (lock->told && ++lock->told->age > TRAIL_AGE_MAX)
             lock_forget_trail(node, lock);
-        if (lock->held && lock->held_long && lock->waiting != NODE_NONE) {
+        if (lock_held(lock) && lock->held_long && lock->waiting != NODE_NONE) {
             trail_follow(node, lock, &trail);
             send_held(node, lock, &trail);
         }
-        lock->held_long = lock->held;
+        lock->held_long = lock_held(lock);
     }
 }
 
@@ -123,8 +123,8 @@ static void pass_on(struct node *node, const struct lock *lock)
     context_assert(node, lock->told, "trail: nothing was told");
     struct trail trail;
     for (uint32_t i = 0; i < node->locks->count && lock->told->count < TRAIL_HOPS_MAX; i++) {
-        struct lock *own = node->locks->items[i];
-        if (!own->held || own->waiting == NODE_NONE || is_on(lock->told, own->id))
+        struct lock *own = lock_find(node, i);
+        if (!lock_held(own) || own->waiting == NODE_NONE || is_on(lock->told, own->id))
             continue;
         trail_follow(node, own, &trail);
         if (is_on(&trail, lock->id))
