@@ -325,7 +325,7 @@ FAULTS = (
     Fault(
         "locks: token handed on while a thread holds it",
         "sync/lock.c",
-        "    if (lock->token && !lock->held && !lock->queue) {",
+        "    if (lock->token && !lock_held(lock) && !lock->queue) {",
         "    if (lock->token && !lock->queue) {",
     ),
     Fault(
