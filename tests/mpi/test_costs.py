@@ -324,7 +324,8 @@ def test_what_is_counted(shared, comm, alone):
     if not alone:
         assert after.nodes[0][0] == 0
     elif dsm.rank() == 0:
-        assert 1 <= after.arrays["counted array"]["faults_write"] - before["faults_write"] <= 4
+        faults = after.arrays["counted array"]["faults_write"] - before["faults_write"]
+        assert 1 <= faults <= 4 if dsm.size() > 1 else faults == 0  # a small array of one node is open
     else:
         assert after.arrays["counted array"]["fetches"] - before["fetches"] == 4
         assert after.arrays["counted array"]["fetches"] <= after["fetches"]
