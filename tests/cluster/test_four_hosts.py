@@ -74,7 +74,7 @@ dsm.barrier()
 """
 
 
-def test_ranks_that_compute_are_rung_on_their_host_and_on_others(tmp_path):
+def test_ranks_that_compute_are_rung_on_their_host_and_on_others(hosts, tmp_path):  # hosts: where any can be made
     """By ranks that are nodes of their own, over the loopback address and over the network."""
     program = tmp_path / "rung.py"
     program.write_text(RUNG.replace("END", str(tmp_path / "end")))
