@@ -1,8 +1,8 @@
 """The library that helps threads to fault, and the kernel to write into new arrays (csrc/preload/preload.c).
 
 A thread that blocks SIGSEGV cannot fault a page in: the kernel ends the process without a message.  A system call that
-fills memory of a node that is the whole job fails where a thread would open it: it is made again.  The library must be
-loaded before all others, so its path goes into the environment with which a rank starts.
+fills memory of a node that is the whole job stops where a thread would open it: it is opened before the call.  The
+library must be loaded before all others, so its path goes into the environment with which a rank starts.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@
  * blosc2, ZeroMQ), so that the program's own threads get what is sent to it.  They mean what is sent; nobody gains by
  * blocking what a thread does to itself.  So the calls that set a mask go to the C library without these two.
  *
- * A node that is the whole job opens large arrays at the first write (protocol/coherence/alone.h).  The kernel does not
- * fault there, it fails with EFAULT: the core opens the memory, and the call is made again.
+ * A node that is the whole job opens large arrays by blocks, at the first write (protocol/coherence/alone.h).  A write of
+ * the kernel opens nothing: it stops there.  So the core opens the memory before a call that fills it.
  *
- * Not seen: system calls that are made without the C library or inside it (fread), and the masks of sigsuspend, ppoll
+ * Not seen: system calls that are made without the C library or inside it (fread), or from another process
+ * (process_vm_writev), and the masks of sigsuspend, ppoll
  * and their like, which hold while a thread sleeps in the kernel.
  *
  * Harmless where dsm is not: nothing happens but in these calls, and nothing is needed but the C library.
@@ -114,8 +115,8 @@ EXPORTED int sigaction(int signal, const struct sigaction *action, struct sigact
 
 /* ---- memory that nobody has written yet -------------------------------------------------------------------------- */
 
-/* The core's (runtime/faults.c): true when the bytes can be written now. */
-typedef bool open_call(const void *address, size_t bytes);
+/* The core's (runtime/faults.c): makes the bytes writable, if they are shared memory. */
+typedef void open_call(const void *address, size_t bytes);
 static open_call *_Atomic core_open;
 
 EXPORTED void dsm_preload_open_by(open_call *call)
@@ -123,26 +124,25 @@ EXPORTED void dsm_preload_open_by(open_call *call)
     atomic_store(&core_open, call);
 }
 
-static bool opened(const struct iovec *parts, size_t count)
+/* Before the call: one that fails halfway returns how far it came, and a datagram would be lost. */
+static void open_parts(const struct iovec *parts, size_t count)
 {
-    open_call *open = errno == EFAULT ? atomic_load(&core_open) : NULL;
-    bool any = false;
+    open_call *open = atomic_load_explicit(&core_open, memory_order_relaxed);
+    int error = errno;
     for (size_t k = 0; open && k < count; k++)
-        any |= open(parts[k].iov_base, parts[k].iov_len);
-    if (open)
-        errno = EFAULT;
-    return any;
+        open(parts[k].iov_base, parts[k].iov_len);
+    errno = error;
 }
 
 /* A system call that fills these parts of memory. */
-#define FILLS(name, parameters, arguments, ...)                             \
-    EXPORTED ssize_t name parameters                                        \
-    {                                                                       \
-        static ssize_t(*next) parameters;                                   \
-        if (!next)                                                          \
-            find(&next, #name);                                             \
-        ssize_t filled = next arguments;                                    \
-        return filled < 0 && opened(__VA_ARGS__) ? next arguments : filled; \
+#define FILLS(name, parameters, arguments, ...) \
+    EXPORTED ssize_t name parameters            \
+    {                                           \
+        static ssize_t(*next) parameters;       \
+        if (!next)                              \
+            find(&next, #name);                 \
+        open_parts(__VA_ARGS__);                \
+        return next arguments;                  \
     }
 #define BYTES &(struct iovec){bytes, count}, 1
 
@@ -152,6 +152,8 @@ FILLS(recv, (int socket, void *bytes, size_t count, int flags), (socket, bytes, 
 FILLS(recvfrom, (int socket, void *bytes, size_t count, int flags, struct sockaddr *from, socklen_t *length),
       (socket, bytes, count, flags, from, length), BYTES)
 FILLS(readv, (int file, const struct iovec *parts, int count), (file, parts, count), parts, (size_t)count)
+FILLS(preadv, (int file, const struct iovec *parts, int count, off_t at), (file, parts, count, at), parts,
+      (size_t)count)
 FILLS(recvmsg, (int socket, struct msghdr *to, int flags), (socket, to, flags), to->msg_iov, to->msg_iovlen)
 FILLS(process_vm_readv,
       (pid_t process, const struct iovec *parts, unsigned long count, const struct iovec *from,
@@ -159,4 +161,10 @@ FILLS(process_vm_readv,
       (process, parts, count, from, from_count, flags), parts, count)
 #ifdef __GLIBC__
 FILLS(pread64, (int file, void *bytes, size_t count, off64_t at), (file, bytes, count, at), BYTES)
+FILLS(preadv64, (int file, const struct iovec *parts, int count, off64_t at), (file, parts, count, at), parts,
+      (size_t)count)
+FILLS(preadv2, (int file, const struct iovec *parts, int count, off_t at, int flags), (file, parts, count, at, flags),
+      parts, (size_t)count)
+FILLS(preadv64v2, (int file, const struct iovec *parts, int count, off64_t at, int flags),
+      (file, parts, count, at, flags), parts, (size_t)count)
 #endif

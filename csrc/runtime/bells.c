@@ -10,6 +10,7 @@ enum {
     RING_LOCK_AFTER_NS = 100 * 1000, /* the holder polls when it releases */
     RING_BUSY_AFTER_NS = 100 * 1000, /* more, for a peer that was heard of a moment ago: it sends large answers */
     RECENT_NS = 500 * 1000,
+    RINGS_ALL = 2, /* so many reached one process only */
     RINGS_MAX = 4
 };
 
@@ -37,10 +38,19 @@ static void stop_ringing(struct runtime *runtime, struct bell_state *state)
     state->rung = 0;
 }
 
-static void ring(struct runtime *runtime, const struct bell_state *state)
+static void ring(struct runtime *runtime, int rank)
 {
     runtime->stats->bells_rung++;
-    doorbell_ring(runtime->doorbell, state->rank);
+    doorbell_ring(runtime->doorbell, rank);
+}
+
+/* Any process of the node, or of this one, may have the request, or the answer, and compute. */
+static void ring_all(struct runtime *runtime, const struct bell_state *state)
+{
+    int node = (int)(state - runtime->bells), own = (int)runtime->node->number;
+    for (int rank = 0; rank < runtime->size; rank++)
+        if (rank != runtime->rank && (runtime->nodes.of[rank] == node || runtime->nodes.of[rank] == own))
+            ring(runtime, rank);
 }
 
 /* The time of a bell has come.  It is repeated some times, ever later: a datagram may get lost, or come before MPI
@@ -48,7 +58,10 @@ static void ring(struct runtime *runtime, const struct bell_state *state)
 static void ring_peer(struct runtime *runtime, struct bell_state *state)
 {
     static const int64_t again_ns[RINGS_MAX] = {50 * 1000, 2000 * 1000, 10 * 1000 * 1000, 40 * 1000 * 1000};
-    ring(runtime, state);
+    if (state->rung < RINGS_ALL)
+        ring(runtime, state->rank);
+    else
+        ring_all(runtime, state);
     if (state->rung == RINGS_MAX) {
         stop_ringing(runtime, state);
         return;
@@ -79,6 +92,8 @@ static void ring_later(struct runtime *runtime, struct bell_state *state, int64_
 void bells_await(struct runtime *runtime, node_id node, int64_t now_ns)
 {
     struct bell_state *state = &runtime->bells[node];
+    if (runtime->nodes.of[state->rank] != node)
+        state->rank = runtime->nodes.to[node]; /* another process of this node has asked */
     if (runtime->options.progress == DSM_PROGRESS_DOORBELL && !state->ring_at_ns)
         expect(runtime, state, now_ns, RING_FETCH_AFTER_NS);
 }
@@ -93,7 +108,7 @@ void bells_sending(struct runtime *runtime, int rank, uint8_t kind, uint8_t when
     switch ((enum ring)when) {
     case RING_NEVER: break;
     case RING_LATER: ring_later(runtime, state, after); break;
-    case RING_NOW: ring(runtime, state); break;
+    case RING_NOW: ring(runtime, rank); break;
     }
 }
 
@@ -135,7 +150,7 @@ void bells_ring_once(struct runtime *runtime, int64_t now_ns)
         struct bell_state *state = &runtime->bells[node];
         bool due = is_due(state, now_ns);
         if (due && state->rung == 0)
-            ring(runtime, state);
+            ring(runtime, state->rank);
         if (due || state->rung)
             stop_ringing(runtime, state);
     }

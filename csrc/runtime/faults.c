@@ -161,23 +161,33 @@ static int serve_alone(struct runtime *runtime, uint64_t offset, bool write, boo
     return answer == ACCESS_DONE ? 1 : touched_outside(runtime, offset);
 }
 
-/* The kernel could not write there (preload/preload.c). */
-static bool open_for_kernel(const void *address, size_t bytes)
+void faults_open_alone(struct runtime *runtime, uint64_t offset, uint64_t end, bool write)
+{
+    for (uint64_t at = offset; at < end; at = (at / BACKING_HUGE_BYTES + 1) * BACKING_HUGE_BYTES) {
+        shared_lock(runtime);
+        bool open = alone_is_open(runtime->node, at);
+        shared_unlock(runtime);
+        if (!open && serve_alone(runtime, at, write, false) != 1)
+            return;
+    }
+}
+
+/* The kernel is about to write there (preload/preload.c). */
+static void open_for_kernel(const void *address, size_t bytes)
 {
     struct runtime *runtime = runtime_current;
+    if (runtime_state() != RUNTIME_ACTIVE)
+        return;
     uint64_t offset = (uintptr_t)address - (uintptr_t)runtime->memory.application, end = offset + bytes;
-    if (runtime_state() != RUNTIME_ACTIVE || runtime->process != getpid() || !alone_is(runtime->node) ||
-        offset >= runtime->memory.bytes || bytes > runtime->memory.bytes - offset)
-        return false;
-    bool open = true;
-    for (uint64_t at = offset; open && at < end; at = (at / BACKING_HUGE_BYTES + 1) * BACKING_HUGE_BYTES)
-        open = serve_alone(runtime, at, true, false) == 1;
-    return open;
+    if (offset >= runtime->memory.bytes || bytes > runtime->memory.bytes - offset || runtime->process != getpid() ||
+        !alone_is(runtime->node))
+        return;
+    faults_open_alone(runtime, offset, end, true);
 }
 
 static void help_kernel(void)
 {
-    void (*open_by)(bool (*)(const void *, size_t));
+    void (*open_by)(void (*)(const void *, size_t));
     *(void **)&open_by = dlsym(RTLD_DEFAULT, "dsm_preload_open_by");
     if (open_by)
         open_by(open_for_kernel);

@@ -12,6 +12,8 @@
  * with its text. */
 int faults_begin(struct runtime *runtime);
 
+/* Of a node that is alone: open the blocks that lie there. */
+void faults_open_alone(struct runtime *runtime, uint64_t offset, uint64_t end, bool write);
 /* The page at `offset` is to be accessible. */
 struct question faults_question(uint64_t offset, bool write);
 /* Wait for pages: a fault has no caller that could look at its signals in between.  False when dsm ends.  Under the

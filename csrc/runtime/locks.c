@@ -108,17 +108,13 @@ static struct lock *lock_of_alone(const struct runtime *runtime, uint32_t id)
 static bool take_alone(struct runtime *runtime, struct lock *lock, const char *site)
 {
     enum { TRIES_ALONE = 100 };
-    unsigned tries = runtime->options.oversubscribed ? 1 : TRIES_ALONE, space = runtime->nodes.space;
-    for (; tries > 0; tries--) {
-        if (lock_take_alone(runtime->node, lock, (uint32_t)runtime->rank, thread_number(), site))
-            break;
+    struct lock_user user = {.rank = (uint32_t)runtime->rank, .thread = thread_number()};
+    for (unsigned tries = runtime->options.oversubscribed ? 1 : TRIES_ALONE; tries > 0; tries--) {
+        if (lock_take_alone(runtime->node, lock, runtime->nodes.space, &user, site))
+            return true;
         thread_relax(false);
     }
-    if (tries == 0)
-        return false;
-    __atomic_fetch_add(&lock->stats[space].acquires, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&lock->stats[space].acquires_local, 1, __ATOMIC_RELAXED);
-    return true;
+    return false;
 }
 
 static bool acquired_alone(struct runtime *runtime, uint32_t id, const char *site)
@@ -144,7 +140,8 @@ int dsm_acquire_here(uint32_t id, const char *site)
         return DSM_E_STATE;
     struct lock *lock = lock_of(runtime, id);
     int error = lock ? DSM_AGAIN : DSM_E_ARGUMENT;
-    if (lock && lock->token && !lock_held(lock) && !lock->queue)
+    /* Of a node that is alone it is held or there is a line: that may change at any time. */
+    if (lock && !alone_is(runtime->node) && lock->token && !lock_held(lock) && !lock->queue)
         error = acquire(runtime, lock, false, site, &ticket, -1);
     progress_leave(runtime);
     return error;
@@ -192,8 +189,6 @@ int dsm_release(uint32_t id)
     struct lock *lock = lock_of(runtime, id);
     if (!lock) {
         error = DSM_E_ARGUMENT;
-    } else if (!lock_held_by(lock, (uint32_t)runtime->rank)) {
-        error = error_set(DSM_E_STATE, "release of lock %u, which no thread of rank %d holds", id, runtime->rank);
     } else {
         /* A request for the lock is received here, or a thread that takes it in a loop would keep it for its rank. */
         int64_t now = runtime->nodes.count > 1 && !runtime->polling ? clock_now_ns() : 0;
@@ -203,7 +198,9 @@ int dsm_release(uint32_t id)
             shared_lock(runtime);
             runtime->polled_ns = now;
         }
-        lock_release(runtime->node, lock);
+        if (!lock_release(runtime->node, lock, (uint32_t)runtime->rank))
+            error = error_set(DSM_E_STATE, "release of lock %u%s%s%s, which no thread of rank %d holds", id,
+                              lock->name[0] ? " '" : "", lock->name, lock->name[0] ? "'" : "", runtime->rank);
         node_settle(runtime->node);
         progress_flush(runtime);
     }
@@ -217,7 +214,7 @@ bool dsm_locked(uint32_t id)
     if (!runtime)
         return false;
     struct lock *lock = lock_find(runtime->node, id);
-    bool held = lock && lock_held_by(lock, (uint32_t)runtime->rank);
+    bool held = lock && lock_held(lock) && lock_holder(lock) == (uint32_t)runtime->rank;
     progress_unlock(runtime);
     return held;
 }

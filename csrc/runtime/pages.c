@@ -62,6 +62,10 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
     int error = span_of("pinned", address, bytes, &span);
     if (error)
         return error;
+    if (runtime_state() == RUNTIME_ACTIVE && alone_is(runtime_current->node)) {
+        faults_open_alone(runtime_current, span.from, span.end, write);
+        return DSM_OK; /* nothing takes access away */
+    }
     for (uint64_t at = span.from; at < span.end; at += span.page_bytes) {
         struct runtime *runtime = call_enter("pinned");
         if (!runtime)

@@ -349,16 +349,18 @@ static bool is_owed_nothing(const struct runtime *runtime)
 
 /* While another process of the node polls, which is then counted in `pollers`, this one need not.  False: it is the
  * last one.  A node that is alone is sent nothing. */
-static bool nap(struct runtime *runtime, uint32_t asked)
+static bool nap(struct runtime *runtime, uint32_t asked, int64_t deadline_ns)
 {
     struct shared *shared = runtime->shared;
-    if (atomic_fetch_sub(&shared->pollers, 1) == 1 && runtime->nodes.count > 1) {
+    bool alone = runtime->nodes.count == 1;
+    int64_t until_ns = clock_now_ns() + (alone ? SLEEP_NS : NAP_NS);
+    if (atomic_fetch_sub(&shared->pollers, 1) == 1 && !alone) {
         atomic_fetch_add(&shared->pollers, 1);
         return false;
     }
     show_polling(runtime, false);
     atomic_fetch_add(&shared->sleepers, 1);
-    futex_wait(&shared->generation, asked, clock_now_ns() + NAP_NS);
+    futex_wait(&shared->generation, asked, deadline_ns >= 0 && deadline_ns < until_ns ? deadline_ns : until_ns);
     atomic_fetch_sub(&shared->sleepers, 1);
     atomic_fetch_add(&shared->pollers, 1);
     return true;
@@ -371,7 +373,7 @@ static bool may_nap(const struct runtime *runtime, unsigned spins)
 }
 
 /* Between two looks.  *idle: this process is counted in `pollers`. */
-static void pause_polling(struct runtime *runtime, uint32_t asked, unsigned spins, bool *idle)
+static void pause_polling(struct runtime *runtime, uint32_t asked, unsigned spins, int64_t deadline_ns, bool *idle)
 {
     bool free = may_nap(runtime, spins);
     if (free && !*idle)
@@ -379,7 +381,7 @@ static void pause_polling(struct runtime *runtime, uint32_t asked, unsigned spin
     *idle = *idle || free;
     show_polling(runtime, true);
     progress_unlock_own(runtime);
-    if (!free || !nap(runtime, asked))
+    if (!free || !nap(runtime, asked, deadline_ns))
         relax_core(runtime, spins);
     progress_lock_own(runtime);
 }
@@ -411,7 +413,7 @@ static bool await_wake(struct runtime *runtime, uint32_t asked, node_id awaited,
         if (!any) {
             runtime->polled_ns = *now;
             node_port_prepare(runtime);
-            pause_polling(runtime, asked, *spins, &idle);
+            pause_polling(runtime, asked, *spins, deadline_ns, &idle);
         }
         runtime->polling = false;
     }
@@ -478,13 +480,15 @@ void progress_end(struct runtime *runtime)
 {
     progress_lock(runtime);
     runtime_enter_state(RUNTIME_ENDING);
-    atomic_fetch_add(&runtime->shared->generation, 1);
+    progress_wake(runtime);
     pthread_cond_broadcast(&runtime->changed);
     rouse_all(runtime);
     shared_unlock(runtime);
     for (;;) {
         if (runtime->waiting == 0) {
+            shared_lock(runtime); /* a node that is alone serves faults under its own mutex only */
             runtime_enter_state(RUNTIME_ENDED);
+            shared_unlock(runtime);
             if (transport_quiet(runtime->transport))
                 break;
         }

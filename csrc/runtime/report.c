@@ -191,13 +191,14 @@ static void say_missing(struct line *line, const struct runtime *runtime)
     const struct node *node = runtime->node;
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
     struct missing missing = {.count = 0};
-    bool here = meeting->joined >> runtime->nodes.space & 1; /* and not all of this node */
+    uint64_t joined = meeting->joined;
+    bool here = joined >> runtime->nodes.space & 1; /* and not all of this node */
     if (!here && meeting->state != MEETING_ARRIVED) {
         say(line, ", which is over, for pages that it made stale");
         return;
     }
     if (here)
-        miss_spaces(&missing, runtime, node->number, ~meeting->joined);
+        miss_spaces(&missing, runtime, node->number, ~joined);
     if (roll_known(node)) {
         for (uint32_t i = 0; i < node->roll->absent && i < ROLL_NAMED_MAX; i++)
             miss_spaces(&missing, runtime, node->roll->named[i].node, node->roll->named[i].spaces);

@@ -106,6 +106,59 @@ def test_the_kernel_and_mpi_fill_new_arrays(run_alone, part, skip, settings):
     assert "pinned" not in job.err, job
 
 
+IN_PART = """
+def by_one(call):
+    def fill(view):
+        view[:1000] = 7  # opens the first block only
+        count = call(view)
+        assert count == len(view), (call.__name__, count)
+    return fill
+
+def one_read(view):
+    with open(f"in{rank}.bin", "rb", buffering=0) as file:
+        file.seek(100)
+        return file.readinto(view)
+
+def one_preadv(view):
+    file = os.open(f"in{rank}.bin", os.O_RDONLY)
+    count = os.preadv(file, [view], 100)
+    os.close(file)
+    return count
+
+def receive_all(view):
+    ends = socket.socketpair()
+    sender = threading.Thread(target=ends[0].sendall, args=[mine.data])
+    sender.start()
+    count = ends[1].recv_into(view, len(view), socket.MSG_WAITALL)
+    sender.join()
+    return count
+
+def gathered(view):
+    for root in range(dsm.size()):
+        whole = a_root[root] if rank == root else None
+        if rank == root:
+            whole[:part] = 9
+        comm.Gather(mine, whole, root=root)
+        if rank == root:
+            assert all(np.array_equal(whole[k * part:][:part], right) for k, right in enumerate(values)), "gathered"
+
+for call in (one_read, one_preadv, receive_all):
+    check(by_one(call))
+view_of_mpi = lambda view: (view.__setitem__(slice(1000), 7), by_mpi(view))
+check(view_of_mpi)
+a_root = [dsm.zeros(dsm.size() * part, np.uint8) for _ in range(dsm.size())]
+gathered(None)
+print("all whole", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("part", "skip"), [(5000, 100), (3 * MIB + 4097, 4095), (8 * MIB, 0)])
+def test_a_buffer_that_is_open_in_part_is_filled_whole(run_alone, part, skip):
+    """The kernel would stop at the first block that the rank has not written, and tell so by a short count only."""
+    job = run_alone(FILLS + IN_PART, str(part), str(skip))
+    assert (job.status, job.out.count("all whole")) == (0, RANKS), job
+
+
 def test_small_arrays_need_no_library(run_alone):
     job = run_alone(FILLS + ALL, "100000", "0", **NO_LIBRARY)
     assert job.status == 0, job

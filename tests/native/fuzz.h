@@ -53,7 +53,8 @@ enum fuzz_entry_kind {
     FUZZ_PLACE,   /* the same, and what is behind it comes later: */
     FUZZ_FILL,    /* thread: sender; bytes: what is behind its message */
     FUZZ_ROLL,    /* call the roll */
-    FUZZ_TELL     /* tell of locks that are held */
+    FUZZ_TELL,    /* tell of locks that are held */
+    FUZZ_JOIN     /* the last space has joined a barrier, and is about to make the node arrive */
 };
 
 struct fuzz_entry {

@@ -205,7 +205,7 @@ static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const
         if (answer != LOCK_WAIT)
             thread->lock_ticket = 0;
         if (answer == LOCK_TAKEN && thread->holds) {
-            lock_release(home->node, lock);
+            lock_release(home->node, lock, home->node->port->rank);
         } else if (answer == LOCK_TAKEN) {
             thread->holds = true;
             thread->held = lock->id;
@@ -215,7 +215,7 @@ static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const
         thread->lock_ticket = 0;
     } else if (release && thread->holds && lock_held(lock)) {
         thread->holds = false;
-        lock_release(home->node, lock);
+        lock_release(home->node, lock, home->node->port->rank);
     }
 }
 
@@ -337,6 +337,7 @@ static void apply(struct fuzz_node *home, const struct fuzz_entry *entry)
     case FUZZ_FILL: apply_fill(home, entry); break;
     case FUZZ_ROLL: roll_call(home->node); break;
     case FUZZ_TELL: trail_tell(home->node); break;
+    case FUZZ_JOIN: meeting_join(home->node, 0, home->node->port->rank); break;
     }
     node_settle(home->node);
 }

@@ -294,7 +294,7 @@ static bool lock_done(struct rank *rank, const struct op *op)
     struct lock *lock = lock_find(rank->node, 0);
     bool done = true;
     if (op->kind == OP_RELEASE) {
-        lock_release(rank->node, lock);
+        lock_release(rank->node, lock, (uint32_t)rank->number);
     } else {
         if (!rank->ticket)
             rank->ticket = lock_enqueue(rank->node, lock, 0, NULL, false);

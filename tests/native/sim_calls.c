@@ -40,8 +40,9 @@ static void hold(struct thread *thread, struct lock_truth *truth)
 static bool takes_alone(struct thread *thread, struct lock *lock)
 {
     struct sim_node *home = thread->home;
+    struct lock_user user = {.rank = (uint32_t)thread->space->rank, .thread = (uint32_t)thread->number};
     return alone_is(home->node) && sim_random_below(&home->sim->random, 2) &&
-           lock_take_alone(home->node, lock, (uint32_t)thread->space->rank, (uint32_t)thread->number, NULL);
+           lock_take_alone(home->node, lock, thread->space->number, &user, NULL);
 }
 
 void sim_do_acquire(struct thread *thread)
@@ -110,7 +111,7 @@ void sim_do_release(struct thread *thread)
     sim_learn(&truth->knowledge, &thread->home->knowledge);
     TRACE(home->sim, "node %d.%d releases lock %u", home->number, thread->number, truth->id);
     if (!alone_is(home->node) || !lock_give_alone(lock, (uint32_t)thread->space->rank))
-        lock_release(home->node, lock);
+        lock_release(home->node, lock, (uint32_t)thread->space->rank);
     sim_settle(home);
     next_op(thread);
 }

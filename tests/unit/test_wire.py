@@ -240,7 +240,7 @@ def test_real_messages_are_not_all_empty(corpus):
 
 FAR = 2**61  # stamps of the messages of these tests: above all that their bodies name
 FAULT, STORE, ENQUEUE, POLL, ADD, ARRIVE, TAKE, MESSAGE = 0, 1, 2, 3, 6, 8, 9, 14  # enum fuzz_entry_kind
-ROLL, TELL = 17, 18
+ROLL, TELL, JOIN = 17, 18, 19
 WAIT_LOCK = 3
 ALLOCATE, LOCK_NEW, COUNTER_NEW, COLLECT = 2, 4, 5, 7  # enum meeting_kind
 ROOM = 1 << 16
@@ -698,6 +698,10 @@ def test_the_roll_is_called_where_arrivals_are_missing(library):
         assert [kind for _, kind, _ in node.sent()] == ["arrive"]
         node.receive(0, "roll_call", call)
         assert node.sent() == [], "all below have arrived"
+    with Node(library, 1, 6) as node:
+        node.do(JOIN)
+        node.receive(0, "roll_call", call)
+        assert node.sent() == [(5, "roll_call", call)], "all spaces are here, and the node is about to arrive"
     with Node(library, 0, 3) as root:
         root.do(ARRIVE, 1)
         root.receive(2, "arrive", arrival())

@@ -40,6 +40,18 @@ static void hide_all(struct node *node)
         context_panic(node, "the kernel has no room for the mappings of the arrays (vm.max_map_count)");
 }
 
+static bool traps(const struct node *node, const struct region *region)
+{
+    return region_is_large(region, node->port) && (region->initial || node->port->makes_huge);
+}
+
+bool alone_is_open(const struct node *node, uint64_t offset)
+{
+    const struct region *region = region_at(node->regions, offset);
+    bool tracked = region && (region->opened || traps(node, region));
+    return !tracked || (region->opened && region->opened[index_of(node, region, offset)].spaces >> node->me & 1);
+}
+
 struct range alone_block(const struct node *node, uint64_t offset)
 {
     const struct region *region = region_at(node->regions, offset);

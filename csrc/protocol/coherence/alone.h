@@ -17,6 +17,8 @@ static inline bool alone_is(const struct node *node)
     return node->size == 1;
 }
 
+/* The space that is inside may write there. */
+bool alone_is_open(const struct node *node, uint64_t offset);
 /* The block around a trap, if it has no memory yet as far as is known; else no bytes. */
 struct range alone_block(const struct node *node, uint64_t offset);
 /* A trap there: open the block around it. */

@@ -286,32 +286,38 @@ bool lock_orphaned(const struct node *node)
     return false;
 }
 
-void lock_release(struct node *node, struct lock *lock)
+bool lock_release(struct node *node, struct lock *lock, uint32_t rank)
 {
-    context_assert(node, lock_held(lock), "lock: a lock is released that no thread holds");
-    atomic_fetch_and(&lock->use, LOCK_LINE);
+    uint32_t use = atomic_load(&lock->use);
+    do {
+        if ((use & ~(uint32_t)LOCK_LINE) != used_by(rank))
+            return false;
+    } while (!atomic_compare_exchange_weak(&lock->use, &use, use & LOCK_LINE));
     context_event(node, EVENT_RELEASE, lock->id, node->number);
     check_state(node, lock);
     if (lock->waiting != NODE_NONE && !preopened_owing(node))
         grant(node, lock); /* a node that waits goes before our own threads */
     node->wake |= lock->queue != NULL;
+    return true;
 }
 
-bool lock_take_alone(struct node *node, struct lock *lock, uint32_t rank, uint32_t thread, const char *site)
+bool lock_take_alone(struct node *node, struct lock *lock, uint32_t space, const struct lock_user *user,
+                     const char *site)
 {
     enum { LOCK_OVERTAKES = 32 };
     context_assert(node, alone_is(node), "lock: a lock is taken without the mutex, and others may ask for it");
     uint32_t use = atomic_load(&lock->use);
     if (use > LOCK_LINE || (use == LOCK_LINE && atomic_load(&lock->overtaken) >= LOCK_OVERTAKES))
         return false;
-    if (!atomic_compare_exchange_strong(&lock->use, &use, used_by(rank) | use))
+    if (!atomic_compare_exchange_strong(&lock->use, &use, used_by(user->rank) | use))
         return false;
     if (use == LOCK_LINE)
-        atomic_fetch_add(&lock->overtaken, 1);
-    lock->holder.rank = rank;
-    lock->holder.thread = thread;
+        lock->overtaken++;
+    lock->holder.rank = user->rank;
+    lock->holder.thread = user->thread;
     copy_site(lock->holder.site, site);
-    lock->held_long = false;
+    lock->stats[space].acquires++;
+    lock->stats[space].acquires_local++;
     return true;
 }
 

@@ -114,9 +114,10 @@ static inline bool lock_held(const struct lock *lock)
 {
     return atomic_load(&lock->use) > LOCK_LINE;
 }
-static inline bool lock_held_by(const struct lock *lock, uint32_t rank)
+/* Of a lock that is held. */
+static inline uint32_t lock_holder(const struct lock *lock)
 {
-    return atomic_load(&lock->use) >> 1 == rank + 1;
+    return (atomic_load(&lock->use) >> 1) - 1;
 }
 
 enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
@@ -134,11 +135,13 @@ enum lock_answer lock_poll(struct node *node, struct lock *lock, uint64_t ticket
 bool lock_orphaned(const struct node *node);
 /* Out of the line.  A request that is under way stands: the token then serves another thread, goes on, or rests. */
 void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket);
-void lock_release(struct node *node, struct lock *lock);
+/* False: no thread of the rank holds it. */
+bool lock_release(struct node *node, struct lock *lock, uint32_t rank);
 /* Of a node that is alone, outside of its mutex (H8): take the lock if it is free, give it up if no thread stands in
  * line.  So a thread may go ahead of those in line, some times in a row: to wake another one for each turn takes ten
- * times as long.  The caller counts what it has acquired. */
-bool lock_take_alone(struct node *node, struct lock *lock, uint32_t rank, uint32_t thread, const char *site);
+ * times as long.  The user's own site is not looked at. */
+bool lock_take_alone(struct node *node, struct lock *lock, uint32_t space, const struct lock_user *user,
+                     const char *site);
 bool lock_give_alone(struct lock *lock, uint32_t rank);
 
 void lock_receive_acquire(struct node *node, struct message *message);

@@ -30,12 +30,13 @@ static void answer(struct node *node, const struct call *call)
     const struct meeting *meeting = &node->meetings[MEETING_THREADS];
     bool arrived = meeting->state == MEETING_ARRIVED;
     if (call->meeting != meeting->passed || (arrived && !meeting->own))
-        return; /* over, or not begun here, or all below have arrived */
-    if (!arrived && call->caller != node->number) {
+        return;                                                /* over, or not begun here, or all below have arrived */
+    uint64_t absent = context_spaces(node) & ~meeting->joined; /* none: the last one is about to arrive */
+    if (!arrived && absent && call->caller != node->number) {
         struct message *message = message_new(&node->pool, call->caller, MESSAGE_ABSENT, RING_NEVER, 24);
         message_put_u64(message, &node->pool, call->meeting);
         message_put_u32(message, &node->pool, call->number);
-        message_put_u64(message, &node->pool, context_spaces(node) & ~meeting->joined);
+        message_put_u64(message, &node->pool, absent);
         context_send(node, message);
     }
     for (int k = 0; k < TREE_CHILDREN; k++) {

@@ -18,8 +18,11 @@ static void add_holder(const struct node *node, const struct lock *lock, struct 
     context_assert(node, trail->count < TRAIL_HOPS_MAX, "trail: too long");
     context_assert(node, lock->token, "trail: the holder has no token");
     struct hop *hop = &trail->hops[trail->count++];
-    *hop = (struct hop){.lock = lock->id, .rank = lock->holder.rank, .thread = lock->holder.thread};
-    memcpy(hop->site, lock->holder.site, TRAIL_SITE_BYTES);
+    *hop = (struct hop){.lock = lock->id, .rank = lock_holder(lock)};
+    if (lock->holder.rank == hop->rank) { /* else it is about to say so (lock_take_alone) */
+        hop->thread = lock->holder.thread;
+        memcpy(hop->site, lock->holder.site, TRAIL_SITE_BYTES);
+    }
     if (node->port->waits)
         hop->waits = (uint32_t)node->port->waits(node->port->context, hop->rank, hop->thread, &hop->object);
 }
