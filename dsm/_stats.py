@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from dsm import _lock, _nodes, _regions, _runtime
 from dsm._runtime import Runtime
@@ -50,6 +50,10 @@ class Stats(Mapping[str, int]):
 
     def __getitem__(self, name: str) -> int:
         return self._totals[name]
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = f': use stats()["{name}"]' if name in self.__dict__.get("_totals", ()) else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._totals)

@@ -761,6 +761,13 @@ def test_stats_are_a_mapping_that_prints_as_one_line():
     assert dsm.stats()["lock_acquires"] == 0
 
 
+def test_a_number_is_asked_for_by_its_key():
+    with pytest.raises(AttributeError, match=r'no attribute \'faults_read\': use stats\(\)\["faults_read"\]'):
+        dsm.stats().faults_read  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'faults'$"):
+        dsm.stats().faults  # noqa: B018
+
+
 def test_stats_tell_arrays_of_one_name_apart():
     a, b = dsm.zeros(3, name="twice"), dsm.zeros(3, name="twice")
     assert len([label for label in dsm.stats().arrays if label.startswith("twice #")]) == 2
