@@ -764,7 +764,7 @@ def test_stats_are_a_mapping_that_prints_as_one_line():
 def test_a_number_is_asked_for_by_its_key():
     with pytest.raises(AttributeError, match=r'no attribute \'faults_read\': use stats\(\)\["faults_read"\]'):
         dsm.stats().faults_read  # noqa: B018
-    with pytest.raises(AttributeError, match="no attribute 'faults'$"):
+    with pytest.raises(AttributeError, match=r"no attribute 'faults'$"):
         dsm.stats().faults  # noqa: B018
 
 
