@@ -6,12 +6,12 @@
  * blosc2, ZeroMQ), so that the program's own threads get what is sent to it.  They mean what is sent; nobody gains by
  * blocking what a thread does to itself.  So the calls that set a mask go to the C library without these two.
  *
- * A node that is the whole job opens large arrays by blocks, at the first write (protocol/coherence/alone.h).  A write of
- * the kernel opens nothing: it stops there.  So the core opens the memory before a call that fills it.
+ * A node that is the whole job opens large arrays by blocks, at the first write (protocol/coherence/alone.h).  A write
+ * of the kernel opens nothing: it stops there.  So the core opens the memory before a call that fills it.
  *
- * Not seen: system calls that are made without the C library or inside it (fread), or from another process
- * (process_vm_writev), and the masks of sigsuspend, ppoll
- * and their like, which hold while a thread sleeps in the kernel.
+ * Not seen: system calls that are made without the C library or inside it (fread), or by another process
+ * (process_vm_writev), and the masks of sigsuspend, ppoll and their like, which hold while a thread sleeps in the
+ * kernel.
  *
  * Harmless where dsm is not: nothing happens but in these calls, and nothing is needed but the C library.
  */
