@@ -60,7 +60,8 @@ def test_a_request_goes_to_the_rank_of_a_node_that_waits(run):
     """The first rank of the node computes; the second one waits in the barrier, and every message says so."""
     job = run(4, PROGRAM.replace("BUSY", "1"), env={"DSM_NODE": "2"})
     assert job.status == 0, job
-    assert int(re.search(r"heard (\d+)", job.out)[1]) < 4, job
+    heard, rung = int(re.search(r"heard (\d+)", job.out)[1]), int(re.search(r"rung (\d+)", job.out)[1])
+    assert heard < 4 or 3 * heard <= rung, job  # a bell that is not answered in 2 ms goes to all ranks of the node
 
 
 # What the network does to the datagrams of dsm: those of the self-test have 16 bytes, bells have 8.
