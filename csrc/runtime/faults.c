@@ -13,7 +13,6 @@
 #include "machine/clock.h"
 #include "machine/fault.h"
 #include "machine/signals.h"
-#include "protocol/coherence/alone.h"
 #include "runtime/death.h"
 #include "runtime/error.h"
 #include "runtime/print.h"

@@ -117,31 +117,30 @@ static bool take_alone(struct runtime *runtime, struct lock *lock, const char *s
     return false;
 }
 
-static bool acquired_alone(struct runtime *runtime, uint32_t id, const char *site)
+static int acquire_alone(struct runtime *runtime, struct lock *lock, const char *site)
 {
-    struct lock *lock = lock_of_alone(runtime, id);
-    if (!lock || !take_alone(runtime, lock, site))
-        return false;
+    if (!take_alone(runtime, lock, site))
+        return DSM_AGAIN;
     if (changes_due(runtime->node, runtime->nodes.space)) {
         progress_lock(runtime);
         changes_follow(runtime->node);
         progress_unlock(runtime);
     }
-    return true;
+    return DSM_OK;
 }
 
 int dsm_acquire_here(uint32_t id, const char *site)
 {
     uint64_t ticket = 0;
-    if (acquired_alone(runtime_current, id, site))
-        return DSM_OK;
+    struct lock *alone = lock_of_alone(runtime_current, id);
+    if (alone)
+        return acquire_alone(runtime_current, alone, site);
     struct runtime *runtime = call_enter("acquire()");
     if (!runtime)
         return DSM_E_STATE;
     struct lock *lock = lock_of(runtime, id);
     int error = lock ? DSM_AGAIN : DSM_E_ARGUMENT;
-    /* Of a node that is alone it is held or there is a line: that may change at any time. */
-    if (lock && !alone_is(runtime->node) && lock->token && !lock_held(lock) && !lock->queue)
+    if (lock && lock->token && !lock_held(lock) && !lock->queue)
         error = acquire(runtime, lock, false, site, &ticket, -1);
     progress_leave(runtime);
     return error;

@@ -49,7 +49,8 @@ struct awaiting {
     struct sleeper sleeper;
 };
 
-/* What one process counts, by itself and under its own mutex; all other statistics are the node's. */
+/* What one process counts, by itself and under its own mutex (wait_fault_ns: the node's); all other statistics are the
+ * node's. */
 struct process_stats {
     _Alignas(128) uint64_t messages_sent;
     uint64_t messages_received, bytes_sent, bytes_received, bells_rung, bells_heard;

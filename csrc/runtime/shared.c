@@ -55,7 +55,8 @@ static void enter(struct runtime *runtime, enum mutex_answer answer)
     if (answer == MUTEX_LEFT)
         end_beside(runtime);
     if (answer == MUTEX_MINE)
-        death_end_all(runtime, "a thread takes the mutex of its node twice", 1, true);
+        death_end_all(runtime, "the runtime touched shared memory itself (an argument of a dsm call lies in it?)", 1,
+                      true);
     if (!node)
         return;
     node_enter(node, &runtime->port, runtime->nodes.space);

@@ -5,7 +5,8 @@
  * the processes of the node apart.
  *
  * Invariants
- *  1. A thread takes its process' mutex first, then the node's.
+ *  1. A thread takes its process' mutex first, then the node's.  A fault of a node that is alone takes the second only
+ *     (faults.c).
  *  2. A thread that has the node's mutex calls no MPI, and does not wait.
  *  3. Nothing here points to code, to a string or to a stack: those are of one process.
  *  4. node->port is that of the process that has the mutex (node_enter).
@@ -20,7 +21,7 @@ int shared_begin(struct runtime *runtime);
 /* All processes of the node, when the first one has made the node. */
 void shared_join(struct runtime *runtime);
 
-/* Take the node's mutex, for this process.  Its own is held. */
+/* Take the node's mutex, for this process.  Its own is held, but for a fault of a node that is alone. */
 void shared_lock(struct runtime *runtime);
 bool shared_try(struct runtime *runtime);
 void shared_unlock(struct runtime *runtime);

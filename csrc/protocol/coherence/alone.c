@@ -40,6 +40,7 @@ static void hide_all(struct node *node)
         context_panic(node, "the kernel has no room for the mappings of the arrays (vm.max_map_count)");
 }
 
+/* The first write of a space to a block is to be seen. */
 static bool traps(const struct node *node, const struct region *region)
 {
     return region_is_large(region, node->port) && (region->initial || node->port->makes_huge);
@@ -86,11 +87,9 @@ void alone_open(struct node *node, struct region *region, uint64_t offset)
 void alone_show(struct node *node, struct region *region)
 {
     context_assert(node, alone_is(node), "alone: other nodes may have written what is shown");
-    bool large = region_is_large(region, node->port);
-    if (!region->initial &&
-        protect_all(node, region, large && node->port->makes_huge ? ACCESS_READ : ACCESS_WRITE) != 0)
+    if (!region->initial && protect_all(node, region, traps(node, region) ? ACCESS_READ : ACCESS_WRITE) != 0)
         hide_all(node);
-    if (region->initial && !large)
+    if (region->initial && !traps(node, region))
         for (uint64_t k = 0; k < region_open_blocks(region, node->port); k++)
             alone_open(node, region, block_of(node, region, k).offset);
 }
