@@ -38,6 +38,11 @@ class Fault(typing.NamedTuple):
 # Whole pages come over what threads may read and have written, whose sender has not seen it.
 OVERWRITING = ("--whole=2", "--refetch_bytes=4096", "--push_bytes=0", "--guess=700", "--bystanders=1000", "--nodes=3",
                "--regions=1", "--page_bytes=256", "--lock_threads=2", "--phases=4", "--open_bytes=0")  # fmt: skip
+CROWDED = ("--nodes=2", "--spaces=2", "--edges=4", "--edges_told=0", "--pins=0", "--changes=1000", "--phases=8")
+REORDERED = (
+    *("--nodes=2", "--spaces=2", "--regions=1", "--lock_threads=2", "--disorder=1000", "--deliver=100"),
+    *("--changes=700", "--phases=8", "--whole=3"),
+)
 # Nodes of several spaces, and none of the simulator's own checks of their states: the program must notice.
 SHARED = ("--spaces=0", "--check=0")
 SEALED_UNSEEN = (
@@ -853,6 +858,27 @@ FAULTS = (
         "    changes_add_region(node, region->id);\n    region_remove",
         "    region_remove",
         ("--spaces=0", "--changes=1000", "--phases=8"),
+    ),
+    Fault(
+        "H1 a space that lags behind a free leaves its mappings where room is needed",
+        "coherence/protection.c",
+        "done = protection_close_graves(node);",
+        "done = true;",
+        CROWDED,
+    ),
+    Fault(
+        "H7 diffs are dropped that a page lacks which is on its way",
+        "coherence/serve.c",
+        " && !page_fetch(page))\n        page_diffs_drop_until",
+        ")\n        page_diffs_drop_until",
+        REORDERED,
+    ),
+    Fault(
+        "H5 of a frozen page whose twin is the constant, one granule is sent as the page",
+        "coherence/serve.c",
+        "    if (snapshot)\n        page_twin_own(page, &node->pool); /* the constant is one granule */\n",
+        "",
+        (*REORDERED, "--seed=7000"),  # one program of 36,000
     ),
     Fault(
         "H9 an acquire returns before what is pinned is up to date",

@@ -1,6 +1,8 @@
 /* Where the kernel has no room for one more mapping, everything is hidden, and opened again block by block. */
 #include "protocol/coherence/alone.h"
 
+#include "protocol/coherence/protection.h"
+
 static uint64_t region_bytes(const struct region *region)
 {
     return region->pages * region->page_bytes;
@@ -33,7 +35,7 @@ static int protect_all(struct node *node, struct region *region, enum access acc
 
 static void hide_all(struct node *node)
 {
-    bool done = true;
+    bool done = protection_close_graves(node);
     for (uint32_t i = 0; i < node->regions->count; i++)
         done &= protect_all(node, node->regions->live[i], ACCESS_NONE) == 0;
     if (!done)

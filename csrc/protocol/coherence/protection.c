@@ -50,6 +50,18 @@ static bool relax_region(struct node *node, struct region *region)
     return done;
 }
 
+bool protection_close_graves(struct node *node)
+{
+    bool done = true;
+    for (uint32_t i = 0; i < node->regions->grave_count; i++) {
+        const struct region_grave *grave = &node->regions->graves[i];
+        uint64_t bytes = grave->bytes - node->port->granule_bytes;
+        node->stats[node->me].protects++;
+        done &= node->port->protect(node->port->context, grave->offset, bytes, ACCESS_NONE) == 0;
+    }
+    return done;
+}
+
 /* A call may fail in the first round, while later regions still take up the room.  None may fail in the second: memory
  * that stays accessible against the records would be written without a notice. */
 static void relax(struct node *node)
@@ -57,7 +69,7 @@ static void relax(struct node *node)
     bool done = false;
     context_assert(node, node->protection->bytes == 0, "protection: everything is closed under a batch");
     for (int round = 0; round < 2 && !done; round++) {
-        done = true;
+        done = protection_close_graves(node);
         for (uint32_t i = 0; i < node->regions->count; i++)
             done &= relax_region(node, node->regions->live[i]);
     }

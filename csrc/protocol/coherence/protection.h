@@ -22,3 +22,5 @@ void protection_flush(struct node *node);
 void protection_remove_region(struct node *node, struct region *region);
 /* Make bytes inaccessible that belong to no region any more. */
 void protection_close(struct node *node, uint64_t offset, uint64_t bytes);
+/* What was freed and this space has not followed yet takes up mappings of the kernel, too.  False: a call failed. */
+bool protection_close_graves(struct node *node);

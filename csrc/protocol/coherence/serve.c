@@ -76,6 +76,8 @@ static void put_whole(struct node *node, struct answer *reply, struct page *page
         end_whole(node, reply);
         begin_run(node, reply, page);
     }
+    if (snapshot)
+        page_twin_own(page, &node->pool); /* the constant is one granule */
     wire_put_have(node, reply->message, page, false);
     reply->pages++;
     page_region(page)->stats[node->me].pages_served++;
@@ -109,12 +111,12 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     return true;
 }
 
-/* A request for a whole page names the contents of the requester's copy (in later rounds of a fetch, its future
- * contents).  With no third node the diffs up to there have no use any more; where whole pages travel, no diff is
- * encoded. */
+/* A request that a whole page may answer names the contents of the requester's copy.  With no third node the diffs up to
+ * there have no use any more; where whole pages travel, no diff is encoded.  Not while this node fetches the page: what
+ * comes was perhaps sent before the requester had these diffs, and they go on top of it (R6, H7). */
 static void drop_seen_diffs(struct node *node, struct page *page, const struct fetch_request *request)
 {
-    if (node->size == 2 && (request->flags & FETCH_WHOLE_OK))
+    if (node->size == 2 && (request->flags & FETCH_WHOLE_OK) && !page_fetch(page))
         page_diffs_drop_until(page, &node->pool, request->since);
 }
 
