@@ -4,8 +4,8 @@
  * installed, each with the handler that was there before *it*, and a chain of handlers ends as it would between
  * strangers.
  *
- * Why an alternate stack for the installing thread only: stacks of other threads are not ours to judge, and a program
- * that overflows one of them died without a traceback before dsm, too.
+ * Why a page fault leaves the alternate stack that its thread may have: those are made for a handler that prints a
+ * traceback (faulthandler's has 16 KiB, in the heap, without a guard), and a fault may run all of MPI.
  *
  * What a handler touches is reached through one pointer and never freed: a handler may still run in another thread
  * while fault_remove is called.
@@ -32,8 +32,6 @@
 
 enum { GENERATIONS = 8, THIEF_BYTES = 64 };
 
-#define STACK_BYTES ((size_t)512 * 1024)
-
 typedef void fault_entry(int signal, siginfo_t *info, void *context);
 
 /* A signal that we hold: generation k runs entry k, before[k] is the action it replaced.  hopeless[k]: that action
@@ -57,14 +55,34 @@ struct fault {
     atomic_bool explained;
     struct taken_signal segv, bus;
     char thief[THIEF_BYTES];
-    void *stack; /* the alternate stack of thread `stack_owner`, which got one last */
-    pid_t stack_owner;
-    stack_t stack_before;
 };
 
 static struct fault *_Atomic the_fault;
 
 /* ---- SIGSEGV and SIGBUS ---------------------------------------------------------------------------------------- */
+
+struct service {
+    fault_server *server;
+    void *context;
+    uint64_t offset;
+    bool write, by_mpi;
+    int served;
+};
+
+static void call_server(void *argument)
+{
+    struct service *service = argument;
+    service->served = service->server(service->context, service->offset, service->write, service->by_mpi);
+}
+
+/* Signals that come meanwhile must not be put over the handler's frames, which wait on the alternate stack; the kernel
+ * puts it back into use when the handler returns. */
+static void leave_alternate_stack(void *argument)
+{
+    stack_t none = {.ss_flags = SS_DISABLE};
+    sigaltstack(&none, NULL);
+    call_server(argument);
+}
 
 /* Pages of the range are mapped always, so only "no access" is ours; "not mapped" comes from a child of fork(), which
  * has no range.  Code cannot be run from the range: such a fault would come back for ever. */
@@ -79,8 +97,18 @@ static bool serve(struct fault *fault, const siginfo_t *info, const ucontext_t *
         return false;
     uintptr_t pc, caller;
     trap_place(context, &pc, &caller);
-    bool by_mpi = code_is_mpi(&fault->code, pc, caller);
-    return server(fault->context, address - fault->range, kind == TRAP_WRITE, by_mpi) != 0;
+    struct service service = {
+        .server = server,
+        .context = fault->context,
+        .offset = address - fault->range,
+        .write = kind == TRAP_WRITE,
+        .by_mpi = code_is_mpi(&fault->code, pc, caller),
+    };
+    if (trap_on_alternate_stack(context))
+        trap_call_interrupted(context, leave_alternate_stack, &service);
+    else
+        call_server(&service);
+    return service.served != 0;
 }
 
 static void explain_bus_error(const struct fault *fault, const siginfo_t *info)
@@ -242,58 +270,6 @@ static void give_back(struct taken_signal *held)
         held->generations = k;
 }
 
-/* ---- the alternate stack --------------------------------------------------------------------------------------- */
-
-static size_t guard_bytes(void)
-{
-    return (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static void *stack_new(void)
-{
-    unsigned char *mapped =
-        mmap(NULL, STACK_BYTES + guard_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (mapped == MAP_FAILED)
-        return NULL;
-    if (mprotect(mapped, guard_bytes(), PROT_NONE) != 0) {
-        munmap(mapped, STACK_BYTES + guard_bytes());
-        return NULL;
-    }
-    return mapped + guard_bytes();
-}
-
-/* Give the calling thread a stack for handlers on which MPI can run, unless it has one of that size. */
-static int stack_give(struct fault *fault)
-{
-    pid_t thread = (pid_t)syscall(SYS_gettid);
-    stack_t now;
-    if (sigaltstack(NULL, &now) != 0)
-        return -errno;
-    if (!(now.ss_flags & SS_DISABLE) && now.ss_size >= STACK_BYTES)
-        return 0;
-    bool again = fault->stack && fault->stack_owner == thread;
-    void *base = again ? fault->stack : stack_new();
-    if (!base)
-        return -ENOMEM;
-    stack_t ours = {.ss_sp = base, .ss_size = STACK_BYTES};
-    if (sigaltstack(&ours, NULL) != 0)
-        return -errno;
-    fault->stack = base;
-    fault->stack_owner = thread;
-    fault->stack_before = now;
-    return 0;
-}
-
-/* The memory stays: a thief may have remembered it as the stack to put back. */
-static void stack_take_away(struct fault *fault)
-{
-    stack_t now, before = fault->stack_before;
-    if (!fault->stack || sigaltstack(NULL, &now) != 0 || now.ss_sp != fault->stack)
-        return;
-    before.ss_flags = before.ss_flags & SS_DISABLE ? SS_DISABLE : 0;
-    sigaltstack(&before, NULL);
-}
-
 /* ---- life ------------------------------------------------------------------------------------------------------ */
 
 static struct fault *fault_state(void)
@@ -327,9 +303,7 @@ int fault_install(void *range, uint64_t bytes, fault_server *server, void *conte
     code_find(&fault->code);
     atomic_store_explicit(&fault->server, server, memory_order_release);
     masks_unblock();
-    int error = stack_give(fault);
-    if (error == 0)
-        error = take(&fault->bus);
+    int error = take(&fault->bus);
     if (error == 0)
         error = take(&fault->segv);
     if (error)
@@ -343,7 +317,7 @@ bool fault_stolen(void)
     return fault && atomic_load(&fault->server) && !holds(&fault->segv);
 }
 
-void fault_retake(bool stack)
+void fault_retake(void)
 {
     struct fault *fault = atomic_load(&the_fault);
     struct sigaction now;
@@ -353,8 +327,6 @@ void fault_retake(bool stack)
         remember_thief(fault, &now);
     take(&fault->segv);
     take(&fault->bus);
-    if (stack)
-        stack_give(fault); /* faulthandler.enable() has put its own small one in place of ours */
 }
 
 const char *fault_thief(void)
@@ -388,5 +360,4 @@ void fault_remove(void)
     atomic_store(&fault->server, NULL);
     give_back(&fault->segv);
     give_back(&fault->bus);
-    stack_take_away(fault);
 }

@@ -1,8 +1,7 @@
 /* fault - turns SIGSEGV inside a range of addresses into a call, and leaves every other one as it was.
  *
- * The handler runs on the thread's own stack, except in threads that have an alternate signal stack.  The thread that
- * calls fault_install gets an alternate stack that is large enough for MPI, so that a stack overflow there still ends
- * in its traceback.
+ * The server runs on the stack of the thread that touched the page, where MPI has the room that it has elsewhere.  All
+ * else runs on the alternate stack of the thread, if it has one, so that a stack overflow ends in its traceback.
  *
  * States of the process: nothing installed -> installed (fault_install) -> removed.  In between a thief may hold
  * SIGSEGV (fault_stolen), until fault_retake.
@@ -43,8 +42,7 @@ void fault_explain_death(void (*explain)(enum fault_death how, uintptr_t value))
 
 /* True: other code (faulthandler.enable()) has taken SIGSEGV since. */
 bool fault_stolen(void);
-/* Take it back; the thief becomes the handler that was there before.  One thread at a time.  `stack`: the calling
- * thread runs the program, and the thief may have given it another alternate stack. */
-void fault_retake(bool stack);
+/* Take it back; the thief becomes the handler that was there before.  One thread at a time. */
+void fault_retake(void);
 /* The file of the code that took it last, or "SIG_DFL" or "SIG_IGN". */
 const char *fault_thief(void);

@@ -6,6 +6,12 @@
 #include <stdbool.h>
 #include <string.h>
 
+#if defined(__x86_64__) || defined(__aarch64__)
+#define TRAP_LEAVES_STACK true
+#else
+#define TRAP_LEAVES_STACK false
+#endif
+
 #if defined(__x86_64__) && !defined(TRAP_KIND_UNKNOWN)
 
 static enum trap_kind kind_of(const ucontext_t *context)
@@ -83,6 +89,44 @@ void trap_place(const ucontext_t *context, uintptr_t *pc, uintptr_t *caller)
 #else
     (void)context;
     *pc = *caller = 0;
+#endif
+}
+
+/* The kernel's own test: an interrupted handler may have been on that stack, too. */
+bool trap_on_alternate_stack(const ucontext_t *context)
+{
+    const stack_t *stack = &context->uc_stack;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0), base = (uintptr_t)stack->ss_sp;
+    return TRAP_LEAVES_STACK && !(stack->ss_flags & SS_DISABLE) && here - base < stack->ss_size;
+}
+
+/* Below the stack pointer a leaf function may keep 128 bytes (System V ABI for x86-64, 3.2.2).  A call may change all
+ * registers that this function gives up to its caller anyway. */
+__attribute__((noinline)) void trap_call_interrupted(const ucontext_t *context, void (*call)(void *), void *argument)
+{
+#if defined(__x86_64__)
+    uintptr_t top = ((uintptr_t)context->uc_mcontext.gregs[REG_RSP] - 128) & ~(uintptr_t)15;
+    __asm__ volatile("movq %%rsp, %%rbx\n\t"
+                     "movq %[top], %%rsp\n\t"
+                     "call *%[call]\n\t"
+                     "movq %%rbx, %%rsp"
+                     : "+D"(argument)
+                     : [top] "r"(top), [call] "r"(call)
+                     : "rax", "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc", "memory");
+#elif defined(__aarch64__)
+    uintptr_t top = (uintptr_t)context->uc_mcontext.sp & ~(uintptr_t)15;
+    register void *first __asm__("x0") = argument;
+    __asm__ volatile("mov x19, sp\n\t"
+                     "mov sp, %[top]\n\t"
+                     "blr %[call]\n\t"
+                     "mov sp, x19"
+                     : "+r"(first)
+                     : [top] "r"(top), [call] "r"(call)
+                     : "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15",
+                       "x16", "x17", "x19", "x30", "cc", "memory");
+#else
+    (void)context;
+    call(argument);
 #endif
 }
 

@@ -14,12 +14,12 @@
 #include "runtime/runtime.h"
 
 /* A library that takes it again and again is reported a few times. */
-static void take_signal_back(struct runtime *runtime, bool stack)
+static void take_signal_back(struct runtime *runtime)
 {
     enum { WARNINGS_MAX = 4 };
     if (!fault_stolen())
         return;
-    fault_retake(stack);
+    fault_retake();
     /* At its end the interpreter gives back what faulthandler had taken. */
     if (runtime->at_exit || runtime->thefts++ >= WARNINGS_MAX)
         return;
@@ -68,7 +68,7 @@ void guard_look(struct runtime *runtime, bool stale)
     bool moved = now != runtime->guarded_ns;
     runtime->guarded_ns = now;
     if (stale || moved)
-        take_signal_back(runtime, true);
+        take_signal_back(runtime);
     if (moved) {
         take_mask_back(runtime);
         look_at_masks(runtime, false);
@@ -81,7 +81,7 @@ void guard_look_from_outside(struct runtime *runtime)
     static unsigned looks;
     if (pthread_mutex_trylock(&runtime->mutex) != 0)
         return;
-    take_signal_back(runtime, false);
+    take_signal_back(runtime);
     look_at_masks(runtime, ++looks % LOOKS_OF_COUNT == 0);
     pthread_mutex_unlock(&runtime->mutex);
 }

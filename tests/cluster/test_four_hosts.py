@@ -85,6 +85,32 @@ def test_ranks_that_compute_are_rung_on_their_host_and_on_others(hosts, tmp_path
     assert "datagrams" not in output
 
 
+HALVES = """
+import numpy as np
+import dsm
+dsm.init()
+words, rank = 1 << 18, dsm.rank()
+a = dsm.zeros((2, words), page_size=4 << 20)
+for step in range(20):
+    a[rank] = np.random.default_rng(2 * step + rank).random(words)
+    dsm.barrier()
+    assert (a[1 - rank] == np.random.default_rng(2 * step + 1 - rank).random(words)).all()
+    dsm.barrier()
+objects = [bytearray(size) for size in range(1, 3000)]
+del objects
+print(f"rank {rank}: all is right", flush=True)
+"""
+
+
+def test_large_pages_leave_the_heap_alone(hosts, tmp_path):  # hosts: where any can be made
+    """MPI's way of taking in large messages once outgrew the stack on which page faults were served."""
+    program = tmp_path / "halves.py"
+    program.write_text(HALVES)
+    with host_module.Hosts(2) as more:
+        status, output = more.run([sys.executable, "-P", str(program)], 90)
+    assert (status, output.count("all is right")) == (0, 2), output
+
+
 def test_an_exit_status_comes_back(hosts):
     status, _ = hosts.run([sys.executable, "-c", "raise SystemExit(5)"], 60)
     assert status == 5

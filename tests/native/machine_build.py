@@ -23,8 +23,7 @@ struct help {
     volatile uint64_t reads, writes;
 };
 int help_install(struct help *help);
-int help_install_on_stack_of(struct help *help, size_t stack_bytes, size_t *before, size_t *during, size_t *after);
-size_t help_altstack_bytes(void);
+int help_fault_on_stack_of(struct help *help, size_t stack_bytes, size_t *during, size_t *after);
 uint64_t help_hammer(struct help *help, int threads, int rounds);
 int help_errno_kept(struct help *help);
 bool help_runs_from_range(struct help *help);

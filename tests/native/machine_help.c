@@ -43,43 +43,70 @@ int help_install(struct help *help)
     return fault_install(help->memory->application, help->memory->bytes, serve, help);
 }
 
-struct stack_test {
-    struct help *help;
-    size_t stack_bytes, before, during, after;
-    int result;
-};
-
 /* The alternate stack that the calling thread has; 0: none. */
-size_t help_altstack_bytes(void)
+static size_t alternate_bytes(void)
 {
     stack_t now;
     return sigaltstack(NULL, &now) == 0 && !(now.ss_flags & SS_DISABLE) ? now.ss_size : 0;
 }
 
+struct stack_test {
+    struct help help;
+    size_t stack_bytes, during, after;
+    int result;
+};
+
+static void on_stack(int number)
+{
+    (void)number;
+}
+
+/* As MPI may, it needs more room than an alternate stack has, and signals come meanwhile. */
+static int serve_deeply(void *context, uint64_t offset, bool write, bool by_mpi)
+{
+    enum { DEEP_BYTES = 128 * 1024 };
+    struct stack_test *test = context;
+    volatile unsigned char deep[DEEP_BYTES];
+    for (size_t at = 0; at < DEEP_BYTES; at += 64)
+        deep[at] = (unsigned char)at;
+    test->during = alternate_bytes();
+    raise(SIGUSR2);
+    return deep[64] == 64 && serve(&test->help, offset, write, by_mpi);
+}
+
+/* Each unit is touched; below the alternate stack is nothing. */
 static void *stack_test(void *argument)
 {
     struct stack_test *test = argument;
-    stack_t small = {.ss_sp = malloc(test->stack_bytes + 1), .ss_size = test->stack_bytes};
+    struct memory *memory = test->help.memory;
+    size_t guard = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char *base =
+        mmap(NULL, guard + test->stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(base, guard, PROT_NONE);
+    stack_t small = {.ss_sp = base + guard, .ss_size = test->stack_bytes};
     if (test->stack_bytes > 0 && sigaltstack(&small, NULL) != 0)
         test->result = -errno;
-    test->before = help_altstack_bytes();
-    if (test->result == 0)
-        test->result = help_install(test->help);
-    test->during = help_altstack_bytes();
-    fault_remove();
-    test->after = help_altstack_bytes();
+    for (uint64_t offset = 0; test->result == 0 && offset < memory->bytes; offset += test->help.unit_bytes)
+        memory->application[offset] = 1;
+    test->after = alternate_bytes();
+    munmap(base, guard + test->stack_bytes);
     return NULL;
 }
 
-/* Install on a thread that has an alternate stack of so many bytes (0: none), and report which it has when. */
-int help_install_on_stack_of(struct help *help, size_t stack_bytes, size_t *before, size_t *during, size_t *after)
+/* A thread that has an alternate stack of so many bytes (0: none) touches memory whose server needs more. */
+int help_fault_on_stack_of(struct help *help, size_t stack_bytes, size_t *during, size_t *after)
 {
-    struct stack_test test = {.help = help, .stack_bytes = stack_bytes};
+    struct stack_test test = {.help = *help, .stack_bytes = stack_bytes};
+    struct sigaction action = {.sa_handler = on_stack, .sa_flags = SA_ONSTACK}, before;
     pthread_t thread;
-    if (pthread_create(&thread, NULL, stack_test, &test) != 0)
-        return -EAGAIN;
+    test.result = fault_install(help->memory->application, help->memory->bytes, serve_deeply, &test);
+    if (test.result != 0 || sigaction(SIGUSR2, &action, &before) != 0 ||
+        pthread_create(&thread, NULL, stack_test, &test) != 0)
+        return test.result ? test.result : -errno;
     pthread_join(thread, NULL);
-    *before = test.before, *during = test.during, *after = test.after;
+    sigaction(SIGUSR2, &before, NULL);
+    fault_remove();
+    *during = test.during, *after = test.after;
     return test.result;
 }
 
