@@ -42,7 +42,8 @@ enum dsm_without {
     DSM_WITHOUT_REFETCH = 2,   /* fetching pages again whose last versions were used */
     DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
-    DSM_WITHOUT_HUGE = 16      /* huge pages for what is opened in pieces of them */
+    DSM_WITHOUT_HUGE = 16,     /* huge pages for what is opened in pieces of them */
+    DSM_WITHOUT_JOIN = 32      /* small messages to one process travelling as one */
 };
 
 struct dsm_options {

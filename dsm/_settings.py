@@ -45,6 +45,7 @@ WITHOUT = {
     "push": 4,
     "preopen": 8,
     "huge": 16,
+    "join": 32,
 }  # enum dsm_without
 
 

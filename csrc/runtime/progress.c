@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
+#include <string.h>
 #include <time.h>
 
 #include "machine/clock.h"
@@ -91,14 +92,24 @@ void progress_become_service(void)
 
 /* ---- messages ------------------------------------------------------------------------------------------------ */
 
+static int receiver_of(const struct runtime *runtime, const struct message *message)
+{
+    return message->rank == RANK_ANY ? runtime->nodes.to[message->peer] : message->rank;
+}
+
+/* Whether this rank computes, and which process of the node polls. */
+static void hint(const struct runtime *runtime, const struct message *message)
+{
+    message_header(message)->by_service = is_service;
+    message_header(message)->poller = (uint16_t)atomic_load_explicit(&runtime->shared->poller, memory_order_relaxed);
+}
+
 static void send_message(struct runtime *runtime, struct message *message)
 {
     struct transport_part parts[MESSAGE_SEGMENTS_MAX];
     int count = message->segment_count;
-    if (message->rank == RANK_ANY)
-        message->rank = runtime->nodes.to[message->peer];
-    message_header(message)->by_service = is_service;
-    message_header(message)->poller = (uint16_t)atomic_load_explicit(&runtime->shared->poller, memory_order_relaxed);
+    message->rank = receiver_of(runtime, message);
+    hint(runtime, message);
     runtime->stats->messages_sent++;
     runtime->stats->bytes_sent += message->wire_bytes;
     for (int i = 0; i < count; i++) {
@@ -114,6 +125,34 @@ static void send_message(struct runtime *runtime, struct message *message)
         transport_send_parts(runtime->transport, sent.rank, sent.wire, sent.wire_bytes, sent.wire_capacity, parts,
                              count, message);
     bells_sending(runtime, sent.rank, kind, sent.ring);
+}
+
+/* Take in small messages behind it that go to the same process: a message more costs MPI, and the kernel where it is
+ * TCP, as much as some KiB.  Not those for which a computing receiver is rung. */
+static void join(struct runtime *runtime, struct message *into)
+{
+    enum { JOINED_BYTES = 16 * 1024, JOIN_LOOKS = 16 };
+    struct message **link = &into->next;
+    if (into->segment_count > 0)
+        return;
+    for (int looks = 0; *link && looks < JOIN_LOOKS; looks++) {
+        struct message *message = *link;
+        bool small = into->wire_bytes + message->wire_bytes <= JOINED_BYTES && message->segment_count == 0;
+        if (!small || message->ring != RING_NEVER || receiver_of(runtime, message) != receiver_of(runtime, into)) {
+            link = &message->next;
+            continue;
+        }
+        *link = message->next;
+        hint(runtime, message);
+        message_put_bytes(into, &runtime->node->pool, message->wire, message->wire_bytes);
+        message_free(message, &runtime->node->pool);
+    }
+}
+
+static void join_all(struct runtime *runtime, struct message *message)
+{
+    for (; message && !(runtime->options.without & DSM_WITHOUT_JOIN); message = message->next)
+        join(runtime, message);
 }
 
 /* Under the process' mutex.  Returns the messages that the node gets back at once; those with segments come back by
@@ -181,6 +220,7 @@ void progress_flush(struct runtime *runtime)
         }
         if (!message && !blocked)
             break;
+        join_all(runtime, message);
         shared_unlock(runtime);
         message = send_all(runtime, message); /* what is sent at once may let the node send more */
         if (blocked)
@@ -192,22 +232,53 @@ void progress_flush(struct runtime *runtime)
         wake_all(runtime);
 }
 
-static void receive(struct runtime *runtime, int peer, struct message *placed, void *buffer, uint64_t bytes)
+static void take_in(struct runtime *runtime, struct message *message)
 {
-    runtime->stats->messages_received++;
-    runtime->stats->bytes_received += bytes;
-    shared_lock(runtime);
-    struct message *message =
-        placed ? placed : message_wrap(&runtime->node->pool, runtime->nodes.of[peer], peer, buffer, bytes);
-    for (int k = 0; k < message->segment_count; k++)
-        runtime->stats->bytes_received += message->segments[k].bytes;
-    if (bytes >= sizeof(struct message_header)) {
+    if (message->wire_bytes >= sizeof(struct message_header)) {
         const struct message_header *header = message_header(message);
         bells_heard_from(runtime, message->peer, header->by_service && header->poller == 0);
         nodes_heard(runtime, message->peer, header->poller);
     }
     node_receive(runtime->node, message);
     progress_flush(runtime);
+}
+
+/* Of the first message in these bytes; all of them, if no other one can follow. */
+static uint64_t first_bytes(const unsigned char *wire, uint64_t bytes)
+{
+    struct message_header header;
+    if (bytes < sizeof header)
+        return bytes;
+    memcpy(&header, wire, sizeof header);
+    return header.bytes >= sizeof header && header.bytes < bytes ? header.bytes : bytes;
+}
+
+/* Messages that were joined (join). */
+static void take_joined(struct runtime *runtime, int peer, unsigned char *wire, uint64_t bytes)
+{
+    struct pool *pool = &runtime->node->pool;
+    for (uint64_t at = 0, one; at < bytes; at += one) {
+        one = first_bytes(wire + at, bytes - at);
+        void *own = pool_take_persistent(pool, one);
+        memcpy(own, wire + at, one);
+        take_in(runtime, message_wrap(pool, runtime->nodes.of[peer], peer, own, one));
+    }
+    pool_give_persistent(pool, wire, bytes);
+}
+
+static void receive(struct runtime *runtime, int peer, struct message *placed, void *buffer, uint64_t bytes)
+{
+    runtime->stats->messages_received++;
+    runtime->stats->bytes_received += bytes;
+    shared_lock(runtime);
+    for (int k = 0; placed && k < placed->segment_count; k++)
+        runtime->stats->bytes_received += placed->segments[k].bytes;
+    if (placed)
+        take_in(runtime, placed);
+    else if (first_bytes(buffer, bytes) < bytes)
+        take_joined(runtime, peer, buffer, bytes);
+    else
+        take_in(runtime, message_wrap(&runtime->node->pool, runtime->nodes.of[peer], peer, buffer, bytes));
     shared_unlock(runtime);
 }
 

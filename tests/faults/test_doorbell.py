@@ -45,6 +45,33 @@ SLEEP_MS = 100  # of a service thread that is not rung; a request comes 5 ms aft
 EARLY_MS = 0.7 * SLEEP_MS
 
 
+STEPS = """
+dsm.init()
+a, other, steps = dsm.zeros((2, 512)), 1 - dsm.rank(), 100
+def take_steps():
+    for _ in range(steps):
+        a[dsm.rank()] += 1
+        dsm.barrier()
+        assert (a[other] == a[dsm.rank()]).all()
+        dsm.barrier()
+take_steps()
+dsm.stats(reset=True)
+take_steps()
+found = dsm.stats()
+if dsm.rank() == 1:
+    print(f"sent {found['messages_sent'] / steps} pushed {found['pushes_used'] / steps}", flush=True)
+"""
+
+
+@pytest.mark.parametrize("without", ["", "join"])
+def test_an_arrival_and_what_is_pushed_with_it_travel_as_one(run, without):
+    job = run(2, STEPS, env={"DSM_NODE": "rank", "DSM_WITHOUT": without})
+    assert job.status == 0, job
+    sent, pushed = map(float, re.search(r"sent (\S+) pushed (\S+)", job.out).groups())
+    assert pushed > 0.9, job
+    assert (sent > 2.5) == bool(without), job  # two arrivals and a push
+
+
 @pytest.mark.parametrize(("node", "ranks"), [("rank", 2), ("rank", 4), ("2", 4)])
 def test_a_rank_that_computes_is_rung_and_serves(run, node, ranks):
     job = run(ranks, PROGRAM.replace("BUSY", "None"), env={"DSM_NODE": node})

@@ -111,9 +111,9 @@ static bool seems_rewritten(const struct node *node, const struct page *page)
     return true;
 }
 
-/* A request that a whole page may answer names the contents of the requester's copy.  With no third node the diffs up to
- * there have no use any more; where whole pages travel, no diff is encoded.  Not while this node fetches the page: what
- * comes was perhaps sent before the requester had these diffs, and they go on top of it (R6, H7). */
+/* A request that a whole page may answer names the contents of the requester's copy.  With no third node the diffs up
+ * to there have no use any more; where whole pages travel, no diff is encoded.  Not while this node fetches the page:
+ * what comes was perhaps sent before the requester had these diffs, and they go on top of it (R6, H7). */
 static void drop_seen_diffs(struct node *node, struct page *page, const struct fetch_request *request)
 {
     if (node->size == 2 && (request->flags & FETCH_WHOLE_OK) && !page_fetch(page))
