@@ -205,10 +205,12 @@ static void set_up_node(struct sim *sim, int number)
         .refetch_bytes_max = (uint64_t)knobs->refetch_bytes,
         .push_bytes_max = (uint64_t)knobs->push_bytes,
         .open_bytes_max = (uint64_t)knobs->open_bytes,
+        .cache_bytes = (uint64_t)knobs->cache_bytes,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,
                    .preopen_permille = (uint32_t)knobs->preopen,
                    .guess_permille = (uint32_t)knobs->guess,
                    .changes_kept = (uint32_t)knobs->changes_kept,
+                   .evict_permille = (uint32_t)knobs->evict,
                    .random_state = (uint32_t)sim_random_next(&sim->random) | 1,
                    .check_all = knobs->check == 2},
     };
@@ -292,6 +294,7 @@ static void add_space_stats(struct sim_stats *to, const struct node *node, uint3
     to->pushes_unused += from->pushes_unused;
     to->pages_preopened += from->pages_preopened;
     to->pages_preopened_unused += from->pages_preopened_unused;
+    to->copies_given_up += from->copies_given_up;
 }
 
 static void add_node_stats(struct sim_stats *to, const struct node *node)

@@ -73,6 +73,8 @@ struct sim_knobs {
     int64_t damage;       /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
     int64_t check;        /* 0: at the end, 1: at times, 2: after every step */
     int64_t steps_max;    /* an endless run is a failure */
+    int64_t cache_bytes;  /* held of other nodes' pages; 0: no bound, and nothing is given up */
+    int64_t evict;        /* permille of the steps that look whether a copy can be given up, within the bound, too */
 };
 
 /* Sums over runs. */
@@ -86,7 +88,7 @@ struct sim_stats {
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
     uint64_t pages_readahead, pages_refetched, probes, probes_unused, pushes_sent, pushes_used, pushes_unused,
-        pages_preopened, pages_preopened_unused;
+        pages_preopened, pages_preopened_unused, copies_given_up;
     uint64_t bulk_sent, bulk_bytes, bulk_in_place, bulk_late, requests_deferred;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;

@@ -18,7 +18,7 @@ static const struct {
     KNOB(stalls),        KNOB(disorder),   KNOB(bystanders), KNOB(torn),         KNOB(changes_kept),
     KNOB(any_space),     KNOB(slow),       KNOB(edges),      KNOB(edges_told),   KNOB(tries),
     KNOB(pins),          KNOB(changes),    KNOB(counters),   KNOB(races),        KNOB(values),
-    KNOB(damage),        KNOB(check),      KNOB(steps_max),
+    KNOB(damage),        KNOB(check),      KNOB(steps_max),  KNOB(cache_bytes),  KNOB(evict),
 #undef KNOB
 };
 
@@ -94,10 +94,19 @@ static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
     CHOOSE(slow, 0, several * 200, several * 500);
 }
 
+/* Likewise from dice of their own. */
+static void choose_cache(struct sim_knobs *knobs, uint64_t seed)
+{
+    struct sim_random own = {.state = seed ^ UINT32_MAX}, *random = &own;
+    CHOOSE(cache_bytes, 0, 0, 300, 2000, 1 << 30);
+    CHOOSE(evict, 0, 0, 100, 500, 900);
+}
+
 /* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */
 void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
 {
     choose_spaces(knobs, random->state);
+    choose_cache(knobs, random->state);
     CHOOSE(nodes, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 9);
     CHOOSE(regions, 1, 1, 1, 2, 3);
     CHOOSE(page_bytes, 64, 64, 128, 256);

@@ -118,6 +118,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(pushes_unused);
     SHOW(pages_preopened);
     SHOW(pages_preopened_unused);
+    SHOW(copies_given_up);
     SHOW(deferred);
     SHOW(tries);
     SHOW(tries_of_free_locks);

@@ -28,8 +28,9 @@ void context_defer(struct node *node, struct message *message)
 const char *context_event_name(enum event_kind kind)
 {
     static const char *const names[EVENT_KINDS] = {
-        "none",  "fault read", "fault write", "fetch", "serve", "install", "apply", "seal",   "open",   "stale",
-        "close", "acquire",    "release",     "ask",   "pass",  "grant",   "token", "arrive", "depart", "collect",
+        "none", "fault read", "fault write", "fetch",  "serve",   "install", "apply",
+        "seal", "open",       "stale",       "close",  "acquire", "release", "ask",
+        "pass", "grant",      "token",       "arrive", "depart",  "collect", "give up",
     };
     return kind < EVENT_KINDS ? names[kind] : "unknown";
 }

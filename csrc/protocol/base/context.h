@@ -20,6 +20,7 @@ struct policy {
     uint32_t preopen_permille;                                          /* open a page before it is written (R10) */
     uint32_t guess_permille;                                            /* predict something of a page without ground */
     uint32_t changes_kept;                                              /* entries in the log of changes; 0: as usual */
+    uint32_t evict_permille;                                            /* look at cached pages within the bound, too */
     uint32_t random_state;
     bool check_all;      /* check_node after each step */
     bool check_meetings; /* and after each departure of threads */
@@ -35,6 +36,7 @@ struct node_options {
     uint64_t
         push_bytes_max; /* pushed to a node at a time, and refetched at a time by a node that subscribes; 0: none */
     uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
+    uint64_t cache_bytes;    /* held of other nodes' pages, at most; 0: no bound, and nothing is counted */
     struct policy policy;
 };
 
@@ -42,7 +44,7 @@ struct node_options {
 struct node_stats {
     uint64_t intervals_closed, barriers, collections, counter_operations, protects;
     uint64_t pages_readahead, pages_refetched, pushes_sent, pushes_used, pushes_unused, probes, probes_unused;
-    uint64_t pages_preopened, pages_preopened_unused;
+    uint64_t pages_preopened, pages_preopened_unused, copies_given_up;
 };
 
 /* The last things that happened, for the last words of a broken node and for traces. */
@@ -67,6 +69,7 @@ enum event_kind {
     EVENT_ARRIVE,
     EVENT_DEPART,
     EVENT_COLLECT,
+    EVENT_GIVE_UP,
     EVENT_KINDS
 };
 
@@ -134,6 +137,7 @@ struct node {
     struct writes *writes;         /* coherence/writes.h */
     struct preopened *preopened;   /* coherence/preopened.h */
     struct bulk *bulk;             /* coherence/bulk.h */
+    struct cache *cache;           /* coherence/cache.h */
     struct fetches *fetches;       /* coherence/fetch.h */
     struct update_set *updates;    /* predict/update.h */
     struct prefetches *prefetches; /* predict/prefetch.h */

@@ -46,7 +46,7 @@ void changes_add_region(struct node *node, region_id region)
 
 static enum access allowed(const struct page *page)
 {
-    if (!page_valid(page))
+    if (!page_valid(page) || page->unwanted)
         return ACCESS_NONE;
     return page_open(page) ? ACCESS_WRITE : ACCESS_READ;
 }

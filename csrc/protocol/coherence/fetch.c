@@ -3,6 +3,7 @@
 #include "protocol/coherence/fetch.h"
 
 #include "protocol/coherence/bulk.h"
+#include "protocol/coherence/cache.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pushed.h"
 #include "protocol/coherence/seal.h"
@@ -214,6 +215,7 @@ static struct fetch *fetch_new(struct node *node, struct page *page, bool specul
     node->fetches->first = fetch;
     node->fetches->count++;
     page_extension(page, &node->pool)->fetch = fetch;
+    cache_add(node, page);
     return fetch;
 }
 

@@ -10,6 +10,7 @@ static void record(const struct node *node, struct page *page, enum access acces
     uint64_t me = (uint64_t)1 << node->me;
     page->readers = access >= ACCESS_READ ? page->readers | me : page->readers & ~me;
     page->writers = access >= ACCESS_WRITE ? page->writers | me : page->writers & ~me;
+    page->unwanted = page->unwanted && access == ACCESS_NONE; /* it was touched */
 }
 
 static void count_edges(struct node *node, struct region *region, uint64_t edges)

@@ -2,6 +2,7 @@
 #include "protocol/node/access.h"
 
 #include "protocol/coherence/alone.h"
+#include "protocol/coherence/cache.h"
 #include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
@@ -75,6 +76,7 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
     if (alone_is(node))
         return answer_alone(node, region, offset, write, first);
     struct page *page = region_page(region, &node->pool, (offset - region->offset) / region->page_bytes);
+    node->cache->guest = page;
     enum access_answer answer = answer_fault(node, page, write);
     if (first)
         count_fault(node, region, offset, write, answer == ACCESS_DONE);
@@ -86,6 +88,7 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
             context_panic(node,
                           "the kernel has no room for one more mapping beside the pinned pages (vm.max_map_count)");
     }
+    node->cache->guest = NULL;
     return answer;
 }
 

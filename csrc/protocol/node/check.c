@@ -1,6 +1,7 @@
 /* Slow: with DSM_CHECK=2 and in the simulator it runs after each step. */
 #include "protocol/node/check.h"
 
+#include "protocol/coherence/cache.h"
 #include "protocol/coherence/changes.h"
 #include "protocol/coherence/pin.h"
 #include "protocol/page/interval.h"
@@ -38,6 +39,8 @@ static void check_page(const struct node *node, const struct page *page)
     check_lag(node, page);
     if (page->writers & ~page->readers)
         port->panic(port->context, "page: a space can write and not read");
+    if (page->cached && (!page->queued || page->owner == node->number))
+        port->panic(port->context, "cache: invariant 1: a cached page is not queued, or is this node's own");
     if (page_open(page) && !page_valid(page))
         port->panic(port->context, "page: invariant 1: open, but stale");
     if (page->arriving && (page->copy || page->writers || !page_fetch(page)))
@@ -79,15 +82,18 @@ static void subtract_held(const struct page *page, uint64_t *twin_bytes, uint64_
 
 void check_node(const struct node *node)
 {
-    uint64_t twin_bytes = node->pool.twin_bytes, diff_bytes = node->pool.diff_bytes;
+    uint64_t twin_bytes = node->pool.twin_bytes, diff_bytes = node->pool.diff_bytes, cached_bytes = node->cache->bytes;
     for (uint32_t i = 0; i < node->regions->count; i++)
         for (const struct page_block *block = node->regions->live[i]->touched; block; block = block->next)
             for (int k = 0; k < REGION_BLOCK_PAGES; k++) {
                 check_page(node, &block->pages[k]);
                 subtract_held(&block->pages[k], &twin_bytes, &diff_bytes);
+                cached_bytes -= block->pages[k].cached ? page_region(&block->pages[k])->page_bytes : 0;
             }
     if (twin_bytes || diff_bytes)
         node->port->panic(node->port->context, "pool: invariant 4: twins or diffs that no page has");
+    if (cached_bytes)
+        node->port->panic(node->port->context, "cache: invariant 1: bytes that no page has");
     for (node_id q = 0; q < node->size; q++)
         interval_check(&node->logs[q], node->cut[q], node->port);
     for (uint32_t i = 0; i < node->locks->count; i++)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "protocol/coherence/alone.h"
+#include "protocol/coherence/cache.h"
 #include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
@@ -51,6 +52,7 @@ static void remove_region(struct node *node, struct region *region)
     update_remove_region(node, region);
     pin_remove_region(node, region);
     fetch_remove_region(node, region);
+    cache_remove_region(node, region);
     changes_add_region(node, region->id);
     region_remove(node->regions, &node->pool, region);
     node->wake = true;

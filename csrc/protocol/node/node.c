@@ -10,6 +10,7 @@
 #include "protocol/node/node.h"
 
 #include "protocol/coherence/bulk.h"
+#include "protocol/coherence/evict.h"
 #include "protocol/coherence/changes.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/pin.h"
@@ -44,6 +45,7 @@ struct whole {
     struct writes writes;
     struct preopened preopened;
     struct bulk bulk;
+    struct cache cache;
     struct fetches fetches;
     struct update_set updates;
     struct prefetches prefetches;
@@ -63,6 +65,7 @@ static void join(struct whole *whole)
     node->writes = &whole->writes;
     node->preopened = &whole->preopened;
     node->bulk = &whole->bulk;
+    node->cache = &whole->cache;
     node->fetches = &whole->fetches;
     node->updates = &whole->updates;
     node->prefetches = &whole->prefetches;
@@ -151,6 +154,8 @@ void node_free(struct node *node)
     give_array(node, node->writes->dirty, node->writes->dirty_capacity, sizeof(struct page *));
     if (node->changes->log)
         pool_give_persistent(&node->pool, node->changes->log, node->changes->kept * sizeof *node->changes->log);
+    if (node->cache->queue)
+        pool_give_persistent(&node->pool, node->cache->queue, node->cache->capacity * sizeof(struct page *));
     give_array(node, node->preopened->pages, node->preopened->capacity, sizeof(struct page *));
     give_array(node, node->updates->pages, node->updates->capacity, sizeof(struct page *));
     pool_give(&node->pool, node->stats, node->spaces * sizeof *node->stats);
@@ -258,6 +263,7 @@ void node_settle(struct node *node)
         deliver_to_self(node);
         collection_step(node);
         update_pump(node);
+        evict_step(node);
     } while (node->to_self);
     node->delivering = false;
     context_assert(node, !node->to_self, "node: messages to this node itself are left");

@@ -74,7 +74,7 @@ struct page {
     uint8_t slot;              /* in its block */
     uint8_t mode : 2;          /* enum page_mode */
     bool copy : 1;             /* some version is here */
-    bool fresh : 1;            /* the copy is the initial value */
+    bool fresh : 1;            /* the copy is the initial value; with no copy: the memory was given back */
     bool filled : 1;           /* and was put into the memory, as it is not zero */
     bool dirty : 1;            /* belongs to the open interval */
     bool preopened_stays : 1;  /* stays open when an inspection finds it unchanged, some times */
@@ -86,6 +86,10 @@ struct page {
     bool served_whole : 1;     /* its last diff was not worth it (page_worth_whole) */
     bool shared_writing : 1;   /* a whole page did not make it valid: several nodes write it at a time */
     bool cut_owner_wrote : 1;  /* while a cut is passed: the owner is among the writers */
+    bool cached : 1;           /* counts as memory that this node holds of others (coherence/cache.h) */
+    bool queued : 1;           /* in the queue of those; it may be cached no longer */
+    bool lent : 1;             /* this node has owned it since the last collection: a slower node may ask here */
+    bool unwanted : 1;         /* spaces are to give up their access, so that the copy can be given up */
 };
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */

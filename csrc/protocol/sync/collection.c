@@ -2,6 +2,7 @@
  * application's threads need not know. */
 #include "protocol/sync/collection.h"
 
+#include "protocol/coherence/evict.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/writes.h"
 #include "protocol/page/history.h"
@@ -98,8 +99,8 @@ static void drop_stale_page(struct node *node, struct page *page)
     context_assert(node, !page->writers, "collection: a page is dropped that some space can write (H5)");
     context_assert(node, page->mode == PAGE_CLOSED, "collection: an open page is dropped");
     context_assert(node, !page_fetch(page), "collection: a page is dropped while it is fetched");
+    page->fresh = page->fresh && !page->copy;
     page->copy = false;
-    page->fresh = false;
     page_twin_drop(page, &node->pool);
     page_diffs_drop(page, &node->pool);
     update_dropped(page);
@@ -111,7 +112,7 @@ static void forget_page(struct node *node, struct page *page)
     vector_clear(&page->need, &node->pool);
     vector_clear(&page->have, &node->pool);
     history_forget(page, &node->pool, node->collection.floor);
-    page->shared_writing = false;
+    page->shared_writing = page->lent = false;
     if (page_inspected(page))
         return; /* the next inspection compares it with what other nodes have: the twin */
     page_twin_drop(page, &node->pool);
@@ -126,6 +127,7 @@ static void forget(struct node *node, stamp root_stamp)
     context_assert(node, node->fetches->count == 0, "collection: a collection ends while pages are fetched");
     node->collection.floor = root_stamp;
     for_all_pages(node, forget_page);
+    evict_collected(node);
     node->collection.requested = false;
     node->collection.phase = COLLECTION_IDLE;
     node->collection.count++;
@@ -174,7 +176,7 @@ void collection_step(struct node *node)
 {
     struct collection *collection = &node->collection;
     if (collection->phase == COLLECTION_IDLE) {
-        if (collection_bytes(node) > collection->threshold_bytes)
+        if (collection_bytes(node) > collection->threshold_bytes || evict_wants_collection(node))
             collection_request(node);
     } else if (collection->phase == COLLECTION_HOLDING && node->fetches->count == 0) {
         release_interval(node, NODE_NONE); /* the last notices: the arrival finds no more */

@@ -3,6 +3,7 @@
 #include "protocol/sync/cut.h"
 
 #include "protocol/base/sort.h"
+#include "protocol/coherence/cache.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
 #include "protocol/sync/notices.h"
@@ -39,26 +40,28 @@ static struct cut_list read_cut(struct node *node, const struct message *message
     return list;
 }
 
-static void note_writer(const struct interval *interval, struct page *page)
+static void note_writer(struct node *node, const struct interval *interval, struct page *page)
 {
+    (void)node;
     page->cut_owner_wrote |= interval->node == page->owner;
 }
 
-static void choose_owner(const struct interval *interval, struct page *page)
+static void choose_owner(struct node *node, const struct interval *interval, struct page *page)
 {
-    if (!page->cut_owner_wrote)
-        page->owner = interval->node;
+    if (!page->cut_owner_wrote && page->owner != interval->node)
+        cache_owner(node, page, interval->node);
 }
 
-static void forget_writer(const struct interval *interval, struct page *page)
+static void forget_writer(struct node *node, const struct interval *interval, struct page *page)
 {
+    (void)node;
     (void)interval;
     page->cut_owner_wrote = false;
 }
 
 /* Call `apply` for every page that the intervals name, in their order. */
 static void for_cut_pages(struct node *node, const struct cut_list *list,
-                          void (*apply)(const struct interval *interval, struct page *page))
+                          void (*apply)(struct node *node, const struct interval *interval, struct page *page))
 {
     for (uint32_t i = 0; i < list->count; i++)
         for (uint32_t r = 0; r < list->items[i]->run_count; r++) {
@@ -68,7 +71,7 @@ static void for_cut_pages(struct node *node, const struct cut_list *list,
             for (uint64_t at = run->first; region && at < end; at += behind) {
                 struct page *page = region_pages(region, &node->pool, at, end, &behind);
                 for (uint64_t k = 0; k < behind; k++)
-                    apply(list->items[i], page + k);
+                    apply(node, list->items[i], page + k);
             }
         }
 }
