@@ -50,6 +50,17 @@ SEALED_UNSEEN = (
     '    context_assert(node, !page->writers, "seal: a page is encoded that the program can write (R4)");\n',
     "",
 )
+# Copies are given up all the time, and a fault is not found by the assertions that repeat the rule.
+EVICTING = ("--evict=900", "--cache_bytes=1000000000", "--check=0")
+MAY_GIVE_UP = (
+    ("coherence/evict.c", '!in_use(page), "evict: a copy is given up that is in use"', 'true, ""'),
+    ("coherence/evict.c", "!may_be_asked(node, page) && !vector_get(&page->need, node->number),", "true,"),
+    (
+        "coherence/evict.c",
+        "page->owner != node->number && (page->owner != NODE_NONE || page->need.count > 0),",
+        "true,",
+    ),
+)
 GUESSING = ("--guess=500", "--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
 FAULTS = (
@@ -900,6 +911,75 @@ FAULTS = (
         "    while (pin && pin->space != node->me)\n        pin = pin->other;\n",
         "",
         (*SHARED, "--pins=300"),
+    ),
+    Fault(
+        "evict: the owner gives up the last copy",
+        "coherence/cache.c",
+        "    if (page->cached && owner == node->number)\n        cache_leave(node, page);\n    else if",
+        "    if",
+        EVICTING,
+        MAY_GIVE_UP,
+    ),
+    Fault(
+        "evict: who owned the page before the last cut gives it up",
+        "coherence/cache.c",
+        "    page->lent = page->lent || page->owner == node->number;\n",
+        "",
+        EVICTING,
+    ),
+    Fault(
+        "evict: a writer gives up what its notice has named",
+        "coherence/evict.c",
+        "(page->lent || vector_get(&page->have, node->number))",
+        "page->lent",
+        EVICTING,
+        MAY_GIVE_UP[1:],
+    ),
+    Fault(
+        "evict: a pinned page is given up",
+        "coherence/evict.c",
+        "(extension->pins || extension->fetch",
+        "(extension->fetch",
+        (*EVICTING, "--pins=200"),
+        MAY_GIVE_UP[:1],
+    ),
+    Fault(
+        "evict: a page is given up while it is fetched",
+        "coherence/evict.c",
+        "extension->pins || extension->fetch ||",
+        "extension->pins ||",
+        EVICTING,
+        MAY_GIVE_UP[:1],
+    ),
+    Fault(
+        "evict: a dirty page is given up",
+        "coherence/evict.c",
+        "bool written = page->mode != PAGE_CLOSED || page->dirty || page->twin || page->writers;",
+        "bool written = false;",
+        EVICTING,
+        MAY_GIVE_UP[:1],
+    ),
+    Fault(
+        "evict: a copy is given up that another space may touch",
+        "coherence/evict.c",
+        "    if (!used && !asked && !page->readers) {",
+        "    if (!used && !asked && page_access(node, page) == ACCESS_NONE) {",
+        (*EVICTING, "--spaces=2"),
+        (("coherence/evict.c", '!page->readers, "evict: a copy', 'true, "evict: a copy'),),
+    ),
+    Fault(
+        "evict: memory goes before the kernel was told",
+        "coherence/evict.c",
+        "    protection_flush(node); /* nobody may read what is gone */\n",
+        "",
+        (*EVICTING, "--bystanders=1000"),
+    ),
+    Fault(
+        "evict: a copy is given up during a collection",
+        "coherence/evict.c",
+        "cache->count == 0 || context_holds(node)",
+        "cache->count == 0",
+        (*EVICTING, "--collect=30"),
     ),
     Fault(
         "diff: the last block is not looked at",

@@ -15,9 +15,9 @@ struct cache {
     uint32_t first, count, capacity; /* capacity: a power of two, or 0 */
     uint32_t added;                  /* pages since evict_step last looked for room */
     uint64_t bytes;
-    uint64_t stuck_bytes;     /* seen since the last collection: kept for no other reason than that a node may ask */
-    uint64_t asked;           /* where the log of changes ended when spaces were last asked to give access up */
-    const struct page *guest; /* a thread is about to use it: it keeps its access */
+    uint64_t stuck_bytes; /* seen since the last collection: kept for no other reason than that a node may ask */
+    uint64_t asked;       /* where the log of changes ended when spaces were last asked to give access up */
+    bool promised;        /* a thread was given access, and has still to use it */
 };
 
 /* There will be memory for the page. */

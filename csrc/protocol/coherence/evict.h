@@ -11,7 +11,7 @@
  *  1. A copy that another node may ask for: of a page that this node owns, or has owned since the last collection
  *     (`lent`: a node that has not passed the cut that chose another owner asks here), or that it has written or sealed
  *     since then (have[self]: a notice or a reply has named it).
- *  2. A page that is open, dirty, twinned, inspected, pinned, being fetched, listed to be refetched, or about to be used.
+ *  2. A page that is open, dirty, twinned, inspected, pinned, being fetched, or listed to be refetched.
  *
  * So a copy that was given up can always be had again, from a writer that a notice has named, or from the owner: both
  * keep theirs by 1.  To the reader it is as if a collection had dropped it.  A collection ends the reasons of 1 but ownership.  Where they
@@ -21,7 +21,7 @@
 
 #include "protocol/coherence/cache.h"
 
-/* Give up what is beyond the bound.  Not while a collection holds. */
+/* Give up what is beyond the bound.  Not while a collection holds, nor while a thread relies on its access. */
 void evict_step(struct node *node);
 /* A collection would free what the bound demands. */
 bool evict_wants_collection(const struct node *node);

@@ -76,10 +76,10 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
     if (alone_is(node))
         return answer_alone(node, region, offset, write, first);
     struct page *page = region_page(region, &node->pool, (offset - region->offset) / region->page_bytes);
-    node->cache->guest = page;
     enum access_answer answer = answer_fault(node, page, write);
     if (first)
         count_fault(node, region, offset, write, answer == ACCESS_DONE);
+    node->cache->promised = answer == ACCESS_DONE;
     node_settle(node);
     if (answer == ACCESS_DONE && page_access(node, page) < (write ? ACCESS_WRITE : ACCESS_READ)) {
         answer = answer_fault(node, page, write); /* the kernel had no room, and everything was made inaccessible */
@@ -88,7 +88,7 @@ enum access_answer access_fault(struct node *node, uint64_t offset, bool write, 
             context_panic(node,
                           "the kernel has no room for one more mapping beside the pinned pages (vm.max_map_count)");
     }
-    node->cache->guest = NULL;
+    node->cache->promised = false;
     return answer;
 }
 
