@@ -43,7 +43,8 @@ enum dsm_without {
     DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
     DSM_WITHOUT_HUGE = 16,     /* huge pages for what is opened in pieces of them */
-    DSM_WITHOUT_JOIN = 32      /* small messages to one process travelling as one */
+    DSM_WITHOUT_JOIN = 32,     /* small messages to one process travelling as one */
+    DSM_WITHOUT_EVICT = 64     /* giving up copies of other nodes' pages: no bound */
 };
 
 struct dsm_options {
@@ -55,6 +56,8 @@ struct dsm_options {
     double watchdog_s;      /* a longer wait prints a line; 0: never */
     uint64_t range_bytes;   /* address space to reserve; 0: the default */
     uint64_t budget_bytes;  /* protocol memory that starts a collection; 0: the default; 1: collect all the time */
+    uint64_t cache_bytes;   /* of other nodes' pages that a node holds; 0: its share of half of `left_bytes` */
+    uint64_t left_bytes;    /* memory that this host has left; 0: unknown */
     const char *trace_path; /* NULL: no trace; the rank is appended */
     uint64_t chaos_seed;    /* for tests: disturb messages, pages and collections at random; 0: no */
 };
@@ -98,6 +101,7 @@ struct dsm_stats {
     uint64_t pushes_sent;                /* diffs of a page that were sent before they were asked for */
     uint64_t pushes_used, pushes_unused; /* and received */
     uint64_t pages_preopened, pages_preopened_unused; /* opened before they were written; and not written after all */
+    uint64_t copies_given_up;                         /* of other nodes' pages, to keep within the bound */
     uint64_t barriers;                                /* and the other collective calls */
     uint64_t collections;
     uint64_t lock_acquires;
@@ -113,6 +117,7 @@ struct dsm_stats {
     uint64_t memory_bytes, memory_bytes_max; /* protocol memory: twins, diffs, logs, page states, messages */
     uint64_t twin_bytes, diff_bytes;         /* of these, twins and diffs */
     uint64_t data_bytes;                     /* memory behind the shared arrays */
+    uint64_t cached_bytes;                   /* of this, pages that other nodes own */
 };
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */

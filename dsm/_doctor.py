@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsm import _launch, _mpi, _preload, _settings
+from dsm import _launch, _mpi, _preload, _room, _settings
 from dsm._errors import DSMError
 
 OK, ADVICE, FAIL = "ok", "note", "FAIL"
@@ -184,6 +184,7 @@ def _in_force() -> list[tuple[str, str]]:
         ("page size", f"{now.page_bytes} bytes, from {size_from}"),
         ("progress", f"{now.progress}, from {'DSM_PROGRESS' if os.environ.get('DSM_PROGRESS') else 'the default'}"),
         ("node", f"{_node_words(now.node)}, from {'DSM_NODE' if os.environ.get('DSM_NODE') else 'the default'}"),
+        ("copies of others' pages", _cache_words(now)),
         ("watchdog", f"after {now.watchdog_s:g} s" if now.watchdog_s else "off"),
         ("checks, statistics, trace", f"{now.check}, {'on' if now.stats else 'off'}, {now.trace or 'off'}"),
     ]
@@ -193,6 +194,14 @@ def _in_force() -> list[tuple[str, str]]:
     if unknown:
         rows.append(("not known to dsm", " ".join(unknown)))
     return rows
+
+
+def _cache_words(now: _settings.Settings) -> str:
+    if now.without & _settings.WITHOUT["evict"]:
+        return "no bound, from DSM_WITHOUT"
+    if now.cache_bytes:
+        return f"{now.cache_bytes:,} bytes for each node, from DSM_CACHE_BYTES"
+    return f"{_room.left_bytes() // 2:,} bytes for the nodes of this host, half of what is left"
 
 
 def _node_words(node: int) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dsm import _children, _exit, _mpi
+from dsm import _children, _exit, _mpi, _room
 from dsm._errors import DSMError
 from dsm._frames import place_of_caller
 from dsm._settings import PROGRESS, Settings, settings, unknown
@@ -292,6 +292,8 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
             "watchdog_s": chosen.watchdog_s,
             "range_bytes": chosen.range_bytes,
             "budget_bytes": chosen.collect_bytes,
+            "cache_bytes": chosen.cache_bytes,
+            "left_bytes": _room.left_bytes(),
             "trace_path": trace,
             "chaos_seed": chosen.chaos_seed,
             "without": chosen.without,

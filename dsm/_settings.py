@@ -29,6 +29,7 @@ VARIABLES = (
     "DSM_CHECK",
     "DSM_TRACE",
     "DSM_COLLECT_BYTES",
+    "DSM_CACHE_BYTES",
     "DSM_RANGE_BYTES",
     "DSM_CHAOS",
     "DSM_WITHOUT",
@@ -46,12 +47,13 @@ WITHOUT = {
     "preopen": 8,
     "huge": 16,
     "join": 32,
+    "evict": 64,
 }  # enum dsm_without
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one run.  In `range_bytes` and `collect_bytes` zero stands for the core's own default."""
+    """The settings of one run.  In `range_bytes`, `collect_bytes` and `cache_bytes` zero stands for the core's default."""
 
     page_bytes: int
     progress: str
@@ -60,6 +62,7 @@ class Settings:
     check: int
     trace: str | None
     collect_bytes: int
+    cache_bytes: int
     range_bytes: int
     chaos_seed: int
     without: int = 0
@@ -150,6 +153,7 @@ def settings(
         check=_whole(environ, "DSM_CHECK", 0, most=2),
         trace=environ.get("DSM_TRACE") or None,
         collect_bytes=_bytes(environ, "DSM_COLLECT_BYTES", 0),
+        cache_bytes=_bytes(environ, "DSM_CACHE_BYTES", 0),
         range_bytes=_bytes(environ, "DSM_RANGE_BYTES", 0),
         chaos_seed=_whole(environ, "DSM_CHAOS", 0),
         without=_bits(environ, "DSM_WITHOUT", WITHOUT),

@@ -14,6 +14,7 @@ static uint64_t roll(struct runtime *runtime, uint64_t limit)
 void chaos_node_choose(struct runtime *runtime, struct node_options *options)
 {
     static const uint64_t budgets[] = {1, 16 << 10, 256 << 10, 64 << 20}, windows[] = {0, 64 << 10, 4 << 20};
+    static const uint64_t bounds[] = {64 << 10, 4 << 20};
     static const uint32_t permilles[] = {0, 50, 500};
     runtime->dice = chaos_dice(~runtime->options.chaos_seed, runtime->rank);
     if (!runtime->options.budget_bytes)
@@ -22,6 +23,9 @@ void chaos_node_choose(struct runtime *runtime, struct node_options *options)
     options->refetch_bytes_max = windows[roll(runtime, 3)];
     options->push_bytes_max = windows[roll(runtime, 3)];
     options->open_bytes_max = windows[roll(runtime, 3)];
+    if (!runtime->options.cache_bytes)
+        options->cache_bytes = bounds[roll(runtime, 2)];
+    options->policy.evict_permille = permilles[roll(runtime, 3)];
     options->policy.guess_permille = permilles[roll(runtime, 3)];
     options->policy.whole = (unsigned)roll(runtime, WHOLE_RANDOM + 1);
     options->policy.bulk = (unsigned)roll(runtime, BULK_RANDOM + 1);

@@ -21,11 +21,21 @@ static int protect(void *context, uint64_t offset, uint64_t bytes, enum access a
     return error;
 }
 
+/* Nothing is expected there any more. */
+static void unexpect(struct runtime *runtime, uint64_t offset, uint64_t end)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < runtime->expected_count; i++)
+        if (runtime->expected[i].end <= offset || end <= runtime->expected[i].offset)
+            runtime->expected[kept++] = runtime->expected[i];
+    runtime->expected_count = kept;
+}
+
 static void discard(void *context, uint64_t offset, uint64_t bytes)
 {
     struct runtime *runtime = context;
     int error = memory_discard(&runtime->memory, offset, bytes);
-    runtime->expected_count = 0;
+    unexpect(runtime, offset, offset + bytes);
     if (error)
         death_end_all(runtime, strerror(-error), 1, true);
 }

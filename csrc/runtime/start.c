@@ -138,6 +138,21 @@ static int cores_here(void)
     return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : INT_MAX;
 }
 
+/* The nodes of a host share half of what it has left. */
+static uint64_t cache_bytes(const struct runtime *runtime)
+{
+    const struct dsm_options *options = &runtime->options;
+    const struct nodes *nodes = &runtime->nodes;
+    uint64_t here = 0;
+    if (options->without & DSM_WITHOUT_EVICT)
+        return 0;
+    if (options->cache_bytes)
+        return options->cache_bytes;
+    for (uint32_t node = 0; node < nodes->count; node++)
+        here += nodes->hosts[nodes->first[node]] == nodes->hosts[runtime->rank];
+    return options->left_bytes / 2 / here;
+}
+
 static int make_node(struct runtime *runtime)
 {
     uint32_t without = runtime->options.without;
@@ -151,6 +166,7 @@ static int make_node(struct runtime *runtime)
         .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : REFETCH_BYTES,
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
+        .cache_bytes = cache_bytes(runtime),
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

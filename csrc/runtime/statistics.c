@@ -1,6 +1,7 @@
 /* One table of names joins what the node counts to what dsm.h shows, so that no field can be forgotten in one place. */
 #include <string.h>
 
+#include "protocol/coherence/cache.h"
 #include "runtime/error.h"
 #include "runtime/progress.h"
 
@@ -13,7 +14,7 @@
 #define OF_NODE(X) \
     X(intervals_closed) X(barriers) X(collections) X(counter_operations) X(protects) X(pages_readahead) \
     X(pages_refetched) X(probes) X(probes_unused) X(pushes_sent) X(pushes_used) X(pushes_unused) X(pages_preopened) \
-    X(pages_preopened_unused)
+    X(pages_preopened_unused) X(copies_given_up)
 
 #define OF_RUNTIME(X) \
     X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bells_rung) \
@@ -57,6 +58,7 @@ static int sum(struct runtime *runtime, uint32_t first, uint32_t end, struct dsm
         .twin_bytes = pool->twin_bytes,
         .diff_bytes = pool->diff_bytes,
         .data_bytes = data_bytes,
+        .cached_bytes = runtime->node->cache->bytes,
     };
     for (uint32_t space = first; space < end; space++)
         add_space(runtime, space, stats);
