@@ -53,7 +53,7 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one run.  In `range_bytes`, `collect_bytes` and `cache_bytes` zero stands for the core's default."""
+    """The settings of one run.  For `range_bytes`, `collect_bytes`, `cache_bytes` 0 is the core's default."""
 
     page_bytes: int
     progress: str

@@ -18,11 +18,12 @@ from typing import Any
 from benchmarks import job
 from benchmarks.cluster.hosts import Hosts
 from benchmarks.micro import table
-from benchmarks.micro.table import FAILED, Case
+from benchmarks.micro.table import FAILED, Case, Reach
 from dsm import _launch, _mpi
 
-ROWS = tuple(f"S{number}" for number in range(1, 17))
+ROWS = tuple(f"S{number}" for number in range(1, 18))
 ALONE = "S16"  # counts memory: what earlier rows left behind would be taken for free
+BOUNDED = "S17"  # in a job with a bound, and in one without
 WITH_THROTTLE = "S8"
 ROUNDS_MIN = 5
 PROGRAM = Path(__file__).with_name("rank.py")
@@ -121,7 +122,7 @@ class Jobs:
 def measure(options: argparse.Namespace) -> tuple[list[Case], dict[str, Any]]:
     """Run the rows that were asked for: in one job, and where it matters in one of their own."""
     jobs = Jobs(options)
-    cases = jobs.run([row for row in options.only if row != ALONE])
+    cases = jobs.run([row for row in options.only if row not in (ALONE, BOUNDED)])
     throttle = {"MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1", "MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT": "100"}
     if (
         WITH_THROTTLE in options.only
@@ -135,7 +136,19 @@ def measure(options: argparse.Namespace) -> tuple[list[Case], dict[str, Any]]:
         cases += with_throttle
     if ALONE in options.only:
         cases += jobs.run([ALONE])
+    if BOUNDED in options.only:
+        cases += bounded(jobs)
     return sorted(cases, key=lambda case: int(re.sub(r"\D", "", case.row))), jobs.about
+
+
+def bounded(jobs: Jobs) -> list[Case]:
+    """Run the row whose rival is itself without a bound."""
+    cases = jobs.run([BOUNDED], {"DSM_CACHE_BYTES": "1M" if jobs.options.tiny else "16M"})
+    free = jobs.run([BOUNDED], {"DSM_WITHOUT": "evict"})
+    if free[0].measured:
+        cases[0].rivals["no bound"] = free[0].measured
+        cases[0].reach = Reach("ratio", 0.5)
+    return cases
 
 
 def problem_of(options: argparse.Namespace) -> str:

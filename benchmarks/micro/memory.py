@@ -1,4 +1,4 @@
-"""S16: memory beside the data, as the kernel and dsm itself count it."""
+"""S16, S17: memory beside the data, as the kernel and dsm itself count it; and what a bound of it costs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import re
 import time
 from pathlib import Path
+
+import numpy as np
 
 import dsm
 from benchmarks.micro import kernels
@@ -80,4 +82,36 @@ def memory(bench: Bench) -> list[Case]:
     ]
 
 
-ROWS = {"S16": memory}
+def bounded(bench: Bench) -> list[Case]:
+    """S17: a read of four times what may be cached, in order, of arrays that were never read."""
+    looks, bound_bytes = 64, bench.size(16 << 20, 1 << 20)
+    words = 4 * bound_bytes // 8
+    most = 0
+
+    def read(a: np.ndarray) -> float:
+        nonlocal most
+        found = 0
+        if bench.rank == 1:
+            kernels.fill(a, 1)
+        with bench.timed() as span:
+            dsm.barrier()
+            for k in range(looks if bench.rank == 0 else 0):
+                found += kernels.total(a[k * words // looks : (k + 1) * words // looks])
+                most = max(most, dsm.stats()["cached_bytes"])
+            span.stop()
+            dsm.barrier()
+        bench.check(bench.rank != 0 or found == words, "the sum of what was fetched")
+        return words * 8 / span.seconds / 1e9
+
+    with bench.arrays() as make:
+        arrays = iter([make(words, page_size=PAGE) for _ in range(bench.rounds + 1)])
+        rates = bench.in_turns(dsm=lambda: read(next(arrays)))["dsm"]
+    what = f"first read of {words * 8 >> 20} MiB, of which {bound_bytes >> 20} MiB may be cached"
+    over = [bench.slowest(most / bound_bytes)]
+    return [
+        Case("S17", what, "GB/s", rates, counters=bench.counters["dsm"]),
+        Case("S17", "cached at most, over the bound", "x", over, {}, Reach("value", 1.1)),
+    ]
+
+
+ROWS = {"S16": memory, "S17": bounded}

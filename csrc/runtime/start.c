@@ -153,20 +153,27 @@ static uint64_t cache_bytes(const struct runtime *runtime)
     return options->left_bytes / 2 / here;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int make_node(struct runtime *runtime)
 {
+    enum { AHEAD_PARTS = 16 }; /* of the bound: what is fetched ahead must stay until it is used */
     uint32_t without = runtime->options.without;
+    uint64_t cache = cache_bytes(runtime), ahead = cache ? cache / AHEAD_PARTS : UINT64_MAX;
     struct node_options options = {
         .number = runtime->nodes.of[runtime->rank],
         .spaces = runtime->nodes.spaces,
         .ranks = (uint32_t)runtime->size,
         .size = (node_id)runtime->nodes.count,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
-        .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : READAHEAD_BYTES,
-        .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : REFETCH_BYTES,
+        .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : least(READAHEAD_BYTES, ahead),
+        .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : least(REFETCH_BYTES, ahead),
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
-        .cache_bytes = cache_bytes(runtime),
+        .cache_bytes = cache,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

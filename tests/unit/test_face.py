@@ -326,6 +326,7 @@ thread.join()
         ("DSM_CHECK", "3"),
         ("DSM_COLLECT_BYTES", "-5"),
         ("DSM_COLLECT_BYTES", "8388608T"),
+        ("DSM_CACHE_BYTES", "half"),
         ("DSM_RANGE_BYTES", "1e9"),
     ],
 )
@@ -347,14 +348,14 @@ def test_a_malformed_size_is_shown_as_the_user_wrote_it():
         _settings.settings(environ={"DSM_RANGE_BYTES": "much"})
 
 
-@pytest.mark.parametrize("name", ["DSM_PAGE_SIZE", "DSM_COLLECT_BYTES", "DSM_RANGE_BYTES"])
+@pytest.mark.parametrize("name", ["DSM_PAGE_SIZE", "DSM_COLLECT_BYTES", "DSM_CACHE_BYTES", "DSM_RANGE_BYTES"])
 @pytest.mark.parametrize(
     ("text", "count"),
     [("65536", 65536), ("64k", 65536), ("64 KiB", 65536), ("64kB", 65536), ("1M", 1 << 20), ("1m", 1 << 20)],
 )
 def test_bytes_may_have_a_unit(name, text, count):
     read = _settings.settings(environ={name: text})
-    assert count in (read.page_bytes, read.collect_bytes, read.range_bytes)
+    assert count in (read.page_bytes, read.collect_bytes, read.cache_bytes, read.range_bytes)
 
 
 def test_large_units_are_for_what_may_be_large():

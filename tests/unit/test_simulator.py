@@ -61,7 +61,8 @@ def test_random_programs(ffi, lib):
     often = ("reads", "writes", "peeks", "fetches", "pages_received", "diffs_received", "diffs_made", "invalidations",
              "collections", "lock_grants", "lock_acquires_local", "tries", "tries_of_free_locks", "tries_refused",
              "acquires_cancelled", "counter_adds", "pins_read", "pins_write", "prefetches", "faults_local", "checks",
-             "bystander_accesses", "meetings", "allocations", "tears", "lagging_reads", "lagging_writes")  # fmt: skip
+             "bystander_accesses", "meetings", "allocations", "tears", "lagging_reads", "lagging_writes",
+             "copies_given_up")  # fmt: skip
     assert {name: stats[name] for name in often if stats[name] < 1500} == {}
     seldom = ("deferred", "pins_waited", "disagreements", "refusals", "frees", "addresses_reused", "protects_failed")
     assert {name: stats[name] for name in seldom if stats[name] < 5} == {}

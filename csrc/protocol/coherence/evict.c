@@ -7,8 +7,9 @@
 #include "protocol/coherence/protection.h"
 #include "protocol/page/history.h"
 
-/* Looks for each page that was added: a round over the queue ends before a thirtieth of it has come on top.  With
- * fewer pages than PAGES_MIN an instruction that needs several of them might never have all. */
+/* Looks for each page that was added, and two rounds at most, of which the first takes access: a round ends before a
+ * thirtieth of the queue has come on top.  With fewer pages than PAGES_MIN an instruction that needs several of them
+ * might never have all. */
 enum { LOOKS_PER_PAGE = 32, PAGES_MIN = 16 };
 
 /* ---- what must stay --------------------------------------------------------------------------------------------- */
@@ -130,12 +131,12 @@ static uint64_t looks_due(struct node *node)
         looks++;
     if (cache->bytes > node->options.cache_bytes && cache->count > PAGES_MIN)
         looks += (uint64_t)cache->added * LOOKS_PER_PAGE;
-    if (cache->asked && all_answered(node)) {
+    if (cache->asked && cache->bytes > node->options.cache_bytes && all_answered(node)) {
         cache->asked = 0;
         looks += cache->count;
     }
     cache->added = 0;
-    return looks;
+    return looks < 2 * (uint64_t)cache->count ? looks : 2 * (uint64_t)cache->count;
 }
 
 void evict_step(struct node *node)
@@ -166,5 +167,5 @@ bool evict_wants_collection(const struct node *node)
 void evict_collected(struct node *node)
 {
     node->cache->stuck_bytes = 0;
-    node->cache->added += 2 * node->cache->count / LOOKS_PER_PAGE + 1; /* two rounds: the first takes access */
+    node->cache->added += node->cache->count; /* what it was kept for has ended */
 }
