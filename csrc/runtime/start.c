@@ -160,17 +160,17 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 static int make_node(struct runtime *runtime)
 {
-    enum { AHEAD_PARTS = 16 }; /* of the bound: what is fetched ahead must stay until it is used */
+    enum { WINDOWS = 16 }; /* in the bound: what was fetched before its use must stay until then */
     uint32_t without = runtime->options.without;
-    uint64_t cache = cache_bytes(runtime), ahead = cache ? cache / AHEAD_PARTS : UINT64_MAX;
+    uint64_t cache = cache_bytes(runtime), window = cache ? cache / WINDOWS : UINT64_MAX;
     struct node_options options = {
         .number = runtime->nodes.of[runtime->rank],
         .spaces = runtime->nodes.spaces,
         .ranks = (uint32_t)runtime->size,
         .size = (node_id)runtime->nodes.count,
         .budget_bytes = runtime->options.budget_bytes ? runtime->options.budget_bytes : BUDGET_BYTES,
-        .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : least(READAHEAD_BYTES, ahead),
-        .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : least(REFETCH_BYTES, ahead),
+        .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : least(READAHEAD_BYTES, window),
+        .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : least(REFETCH_BYTES, window),
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
         .cache_bytes = cache,
