@@ -191,6 +191,27 @@ def test_two_nodes_of_two_spaces(any_space):
     assert {outcome[3] for outcome in values(found)} == {0, 1, 3}
 
 
+def handed_on(*, by_lock):
+    """Node 1 writes a page after node 0, and so becomes its owner; 0 and 2, which have a copy, read it again."""
+    program = simulator.Program(3)
+    slot, lock = program.slot(64), program.locks()
+    first, second, both = program.cell(slot, 0), program.cell(slot, 1), program.cell(slot, 0, 2)
+    order = [("acquire", lock), ("release", lock)] if by_lock else [("barrier",), ("barrier",)]
+    read = [("read", both), *order[1:]] if by_lock else [("read", both)]
+    program.ops(program.thread(0), ("write", first, 1), ("barrier",), order[0], *read)
+    program.ops(program.thread(1), ("barrier",), *order[: int(by_lock)], ("write", second, 2), order[1])
+    program.ops(program.thread(2), ("barrier",), *[("read", first)] * (not by_lock), order[0], *read)
+    return program
+
+
+@pytest.mark.parametrize("by_lock", [False, True])
+def test_copies_that_are_given_up_at_once_come_again(by_lock):
+    """As far as a bounded depth goes: each node gives up all that it may, after each step."""
+    found = handed_on(by_lock=by_lock).explore(depth=12, evict=1000, cache_bytes=1 << 20)
+    assert found.schedules > 100
+    assert {outcome[-1] for outcome in values(found)} == ({1, BOTH} if by_lock else {BOTH})
+
+
 def racing(nodes):
     """After a barrier that makes its page stale for all but one, each node writes a byte and reads its neighbour's."""
     program = simulator.Program(nodes)
