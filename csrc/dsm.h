@@ -43,7 +43,8 @@ enum dsm_without {
     DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
     DSM_WITHOUT_HUGE = 16,     /* huge pages for what is opened in pieces of them */
-    DSM_WITHOUT_JOIN = 32      /* small messages to one process travelling as one */
+    DSM_WITHOUT_JOIN = 32,     /* small messages to one process travelling as one */
+    DSM_WITHOUT_CROWDS = 1024  /* pages from nodes that were sent them */
 };
 
 struct dsm_options {
@@ -98,6 +99,7 @@ struct dsm_stats {
     uint64_t pushes_sent;                /* diffs of a page that were sent before they were asked for */
     uint64_t pushes_used, pushes_unused; /* and received */
     uint64_t pages_preopened, pages_preopened_unused; /* opened before they were written; and not written after all */
+    uint64_t pages_sent_on;                           /* readers that were sent to another reader, a page each */
     uint64_t barriers;                                /* and the other collective calls */
     uint64_t collections;
     uint64_t lock_acquires;

@@ -50,6 +50,8 @@ SEALED_UNSEEN = (
     '    context_assert(node, !page->writers, "seal: a page is encoded that the program can write (R4)");\n',
     "",
 )
+# Many readers of a version, who serve each other.
+CROWDS = ("--nodes=6", "--readers=1", "--whole=2")
 GUESSING = ("--guess=500", "--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
 FAULTS = (
@@ -879,6 +881,27 @@ FAULTS = (
         "    if (snapshot)\n        page_twin_own(page, &node->pool); /* the constant is one granule */\n",
         "",
         (*REORDERED, "--seed=7000"),  # one program of 36,000
+    ),
+    Fault(
+        "R16 a page that is to be inspected is sent as it lies there",
+        "page/page.h",
+        "page->mode == PAGE_CLOSED && !page->writers && !page->twin",
+        "!page_open(page) && !page->writers",
+        (*CROWDS, "--preopen=300"),
+    ),
+    Fault(
+        "R16 what a reader could not serve is sent on once more",
+        "coherence/serve.c",
+        "    if (last || origin.hops >= HOPS_MAX)\n        reply.readers_max = UINT32_MAX;\n",
+        "",
+        CROWDS,
+    ),
+    Fault(
+        "R16 a request that waits for a page is forgotten when it has come",
+        "coherence/reply.c",
+        "    if (node->deferred)\n",
+        "    if (segments)\n",
+        CROWDS,
     ),
     Fault(
         "H9 an acquire returns before what is pinned is up to date",
