@@ -275,7 +275,7 @@ def text(nodes: Sequence[int]) -> str:
         half_levels=levels(half),
         half_ms=f"{measure('barrier', half, 16)['time_us'] / 1e3:.1f}",
         take_in_ms=f"{16 * (half - 1) * ETHERNET.notice / 1e9:.1f}",
-        state_bytes=f"{state:.0f}",
+        state_bytes=int(state),
         state_part=f"{4096 / state:.0f}",
         clock_kib=40 * most // 1024,
         trap_us=f"{ETHERNET.trap / 1e6:g}",
