@@ -22,6 +22,7 @@ void chaos_node_choose(struct runtime *runtime, struct node_options *options)
     options->refetch_bytes_max = windows[roll(runtime, 3)];
     options->push_bytes_max = windows[roll(runtime, 3)];
     options->open_bytes_max = windows[roll(runtime, 3)];
+    options->readers_max = options->readers_small_max = 1; /* few nodes are a crowd then */
     options->policy.guess_permille = permilles[roll(runtime, 3)];
     options->policy.whole = (unsigned)roll(runtime, WHOLE_RANDOM + 1);
     options->policy.bulk = (unsigned)roll(runtime, BULK_RANDOM + 1);
