@@ -136,11 +136,11 @@ PAGES = [("region", "I"), ("flags", "I"), ("first", "Q"), ("pages", "Q"), ("size
 PUSH = [("region", "I"), ("flags", "I"), ("page", "Q"), ("size", "Q"), ("tag", "Q"), ("since", "Q"),
         ("content", push_content)]  # fmt: skip
 HOP = [("lock", "I"), ("node", "I"), ("thread", "I"), ("waits", "I"), ("object", "Q"), ("site", text)]
-SENT_ON = [("region", "I"), ("flags", "I"), ("page", "Q"), ("have", VECTOR)]
+SENT_ON = [("region", "I"), ("flags", "I"), ("page", "Q"), ("seen", "Q"), ("have", VECTOR)]
 ITEMS = {"fetch": WANT, "reply": PAGES, "push": PUSH, "forward": SENT_ON}
 FRONTS = {
     "fetch": [("cuts", "Q")],
-    "forward": [("first", "I"), ("reader", "I"), ("rank", "I"), ("hops", "I"), ("asked", "Q"), ("seen", "Q")],
+    "forward": [("first", "I"), ("reader", "I"), ("rank", "I"), ("hops", "I"), ("asked", "Q")],
 }
 BODIES = {
     "acquire": REQUEST,
@@ -557,9 +557,9 @@ def await_page(node):
     assert [(to, kind) for to, kind, _ in node.sent()] == [(2, "fetch")]
 
 
-def sent_on(**fields):
-    return {"first": 0, "reader": 3, "rank": 3, "hops": 1, "asked": 80, "seen": FAR,
-            "items": [{**PAGE, "flags": 0, "have": HAS}], **fields}  # fmt: skip
+def sent_on(seen=FAR, have=HAS, **fields):
+    items = [{**PAGE, "flags": 0, "seen": seen, "have": have}]
+    return {"first": 0, "reader": 3, "rank": 3, "hops": 1, "asked": 80, "items": items, **fields}
 
 
 def test_a_second_reader_is_sent_on_to_the_first(library):
@@ -570,9 +570,9 @@ def test_a_second_reader_is_sent_on_to_the_first(library):
         node.receive(3, "fetch", asks)
         assert [(to, kind) for to, kind, _ in node.sent()] == [(3, "reply")]
         node.receive(0, "fetch", asks)
-        forward = sent_on(first=1, reader=0, rank=0, asked=FAR)
-        assert node.sent() == [(3, "forward", forward)]
-        node.receive(3, "forward", {**forward, "hops": 2, "seen": 0})
+        who = {"first": 1, "reader": 0, "rank": 0, "asked": FAR}
+        assert node.sent() == [(3, "forward", sent_on(**who))]
+        node.receive(3, "forward", sent_on(seen=0, have=[], **who))
         assert node.sent() == [(0, "reply", {"items": [WHOLE_PAGE]})], "it cannot be sent on once more"
         node.receive(3, "fetch", asks)
         assert node.sent() == [(3, "reply", {"items": [WHOLE_PAGE]})], "nor to itself"
@@ -592,13 +592,13 @@ def test_a_reader_serves_what_has_come_or_comes(library, early):
 
 
 def test_a_reader_sends_back_what_it_cannot_serve(library):
-    back = sent_on(hops=2, seen=0, items=[{**PAGE, "flags": 0, "have": []}])
+    back = sent_on(hops=2, seen=0, have=[])
     with Node(library, 1, 4) as node:
         await_page(node)
         node.receive(0, "forward", sent_on(seen=1))  # an earlier request was answered, and this one not yet
         assert node.sent() == [(0, "forward", back)]
         node.receive(2, "reply", {"items": [WHOLE_PAGE]})
-        node.receive(0, "forward", sent_on(items=[{**PAGE, "flags": 0, "have": [{"node": 2, "stamp": 96}]}]))
+        node.receive(0, "forward", sent_on(have=[{"node": 2, "stamp": 96}]))
         assert node.sent() == [(0, "forward", back)]
 
 
@@ -606,7 +606,7 @@ def test_a_reader_sends_back_what_it_cannot_serve(library):
                                    {"asked": 2**61 + 2**60}, {"seen": 2**61 + 2**60}])  # fmt: skip
 def test_a_reader_that_cannot_be_dies(library, wrong):
     with Node(library, 1, 4) as node:
-        assert re.fullmatch(malformed("forward", 0), dies_of(node, 0, "forward", sent_on(items=[], **wrong)))
+        assert re.fullmatch(malformed("forward", 0), dies_of(node, 0, "forward", sent_on(**wrong)))
 
 
 def test_a_wish_for_a_collection_goes_to_the_children(library):

@@ -21,7 +21,6 @@ struct answer {
     const struct fetch_origin *origin;
     uint32_t readers_max;     /* of a version, before its crowd serves it */
     struct message *forward;  /* the last that was sent for it, or NULL */
-    stamp forward_seen;       /* in that */
     struct message *message;  /* NULL: none has begun */
     uint64_t run_at;          /* of the run's head in the wire */
     const struct page *first; /* of the open run; NULL: none is open */
@@ -225,11 +224,10 @@ static void send_on(struct node *node, struct answer *reply, node_id to, stamp s
 {
     static const struct vector nothing = {0};
     bool back = to == reply->origin->first;
-    if (!reply->forward || reply->forward->peer != to || reply->forward_seen != seen)
-        reply->forward = wire_new_forward(node, to, reply->origin, seen);
-    reply->forward_seen = seen;
+    if (!reply->forward || reply->forward->peer != to)
+        reply->forward = wire_new_forward(node, to, reply->origin);
     node->stats[node->me].pages_sent_on++;
-    wire_put_forwarded(node, reply->forward, page, back ? &nothing : &page->have);
+    wire_put_forwarded(node, reply->forward, page, seen, back ? &nothing : &page->have);
 }
 
 static void serve(struct node *node, struct answer *reply, const struct fetch_request *request)
@@ -237,7 +235,8 @@ static void serve(struct node *node, struct answer *reply, const struct fetch_re
     struct page *page = region_page(request->region, &node->pool, request->page);
     const struct fetch_origin *origin = reply->origin;
     bool settled = goes_settled(node, page, request, origin->reader), whole = settled;
-    const struct crowd_member *member = settled ? crowd_turn(page, origin->reader, reply->readers_max) : NULL;
+    node_id same = reply->forward ? reply->forward->peer : NODE_NONE; /* pages that come together go together */
+    const struct crowd_member *member = settled ? crowd_turn(page, origin->reader, reply->readers_max, same) : NULL;
     if (member) {
         send_on(node, reply, member->node, member->asked, page);
         return;
@@ -336,7 +335,7 @@ static bool here_or_elsewhere(struct node *node, const struct message *message, 
     const struct fetch *fetch = page_fetch(page);
     if (origin->first == node->number)
         return shut_to_serve(node, message, request);
-    bool comes = fetch && fetch->awaited && fetch->asked <= origin->seen;
+    bool comes = fetch && fetch->awaited && fetch->asked <= request->since;
     return stands_in(page, request) || !(comes || page->arriving);
 }
 

@@ -34,7 +34,7 @@ struct fetch_request wire_read_request(struct node *node, const struct message *
     return request;
 }
 
-struct message *wire_new_forward(struct node *node, node_id to, const struct fetch_origin *origin, stamp seen)
+struct message *wire_new_forward(struct node *node, node_id to, const struct fetch_origin *origin)
 {
     struct message *message = message_new(&node->pool, to, MESSAGE_FORWARD, RING_LATER, 256);
     context_assert(node, to != node->number && to != origin->reader, "wire: a reader is sent on to itself");
@@ -43,16 +43,17 @@ struct message *wire_new_forward(struct node *node, node_id to, const struct fet
     message_put_u32(message, &node->pool, (uint32_t)origin->rank);
     message_put_u32(message, &node->pool, origin->hops + 1);
     message_put_u64(message, &node->pool, origin->asked);
-    message_put_u64(message, &node->pool, seen);
     context_send(node, message);
     return message;
 }
 
-void wire_put_forwarded(struct node *node, struct message *message, const struct page *page, const struct vector *have)
+void wire_put_forwarded(struct node *node, struct message *message, const struct page *page, stamp seen,
+                        const struct vector *have)
 {
     message_put_u32(message, &node->pool, page_region(page)->id);
     message_put_u32(message, &node->pool, 0);
     message_put_u64(message, &node->pool, page_index(page));
+    message_put_u64(message, &node->pool, seen);
     message_put_vector(message, &node->pool, have);
     message_header(message)->count++;
 }
@@ -63,10 +64,9 @@ struct fetch_origin wire_read_origin(struct node *node, const struct message *me
     struct fetch_origin origin = {.reader = (node_id)who, .rank = (int32_t)rank, .first = (node_id)first};
     origin.hops = reader_u32(reader);
     origin.asked = reader_u64(reader);
-    origin.seen = reader_u64(reader);
     bool nodes = who < (uint32_t)node->size && first < (uint32_t)node->size && who != first;
-    bool stamps = origin.asked <= node->stamp && origin.seen <= node->stamp;
-    if (reader->bad || !nodes || !stamps || who == (uint32_t)node->number || rank >= node->options.ranks)
+    if (reader->bad || !nodes || origin.asked > node->stamp || who == (uint32_t)node->number ||
+        rank >= node->options.ranks)
         context_malformed(node, message);
     return origin;
 }
@@ -76,8 +76,9 @@ struct fetch_request wire_read_forwarded(struct node *node, const struct message
     struct fetch_request request = {.region = region_find(node->regions, reader_u32(reader))};
     reader_u32(reader);
     request.page = reader_u64(reader);
+    request.since = reader_u64(reader);
     reader_vector(reader, &node->pool, node->size, node->collection.floor, &request.have);
-    if (reader->bad || (request.region && request.page >= request.region->pages))
+    if (reader->bad || request.since > node->stamp || (request.region && request.page >= request.region->pages))
         context_malformed(node, message);
     return request;
 }

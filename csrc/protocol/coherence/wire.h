@@ -8,8 +8,8 @@
  *   diffs   := uint32 diffs, (uint64 tag, uint64 bytes, body)*
  *
  *   FORWARD := uint32 the node that was asked first, uint32 reader, uint32 rank of the reader, uint32 nodes that sent
- *              it on, uint64 stamp of the reader's FETCH, uint64 stamp of the receiver's own, forwarded*
- *   forwarded := uint32 region, uint32 0, uint64 page, vector have
+ *              it on, uint64 stamp of the reader's FETCH, forwarded*
+ *   forwarded := uint32 region, uint32 0, uint64 page, uint64 stamp of the receiver's own FETCH, vector have
  *
  * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the message: bulk.h.
  * `since` is what the requester has of the server's writes, and never from before its last collection (R8).
@@ -50,7 +50,6 @@ struct fetch_origin {
     stamp asked;   /* stamp of its FETCH */
     node_id first; /* was asked first, and serves what those that it sent the reader to cannot */
     uint32_t hops; /* nodes that sent it on */
-    stamp seen;    /* in a FORWARD: of the receiver's own FETCH, which was answered with the pages; 0: it is `first` */
 };
 
 struct reply_run {
@@ -67,10 +66,12 @@ struct fetch_request wire_read_request(struct node *node, const struct message *
                                        uint64_t cuts);
 
 /* Serve these pages to the reader, if the copies have all that `have` names: what their sender would serve. */
-struct message *wire_new_forward(struct node *node, node_id to, const struct fetch_origin *origin, stamp seen);
-void wire_put_forwarded(struct node *node, struct message *message, const struct page *page, const struct vector *have);
+struct message *wire_new_forward(struct node *node, node_id to, const struct fetch_origin *origin);
+/* `seen`: the stamp of the receiver's own FETCH that was answered with the page; 0: it was asked first. */
+void wire_put_forwarded(struct node *node, struct message *message, const struct page *page, stamp seen,
+                        const struct vector *have);
 struct fetch_origin wire_read_origin(struct node *node, const struct message *message, struct reader *reader);
-/* Only `region`, `page` and `have` are used. */
+/* Its `since` is what was put as `seen`; it has no flags. */
 struct fetch_request wire_read_forwarded(struct node *node, const struct message *message, struct reader *reader);
 
 /* A run does not fit its region: malformed.  Of a run whose region is gone only the lengths count. */

@@ -17,13 +17,15 @@ static struct crowd_member *member(struct crowd *crowd, node_id node)
     return NULL;
 }
 
-const struct crowd_member *crowd_turn(struct page *page, node_id reader, uint32_t most)
+const struct crowd_member *crowd_turn(struct page *page, node_id reader, uint32_t most, node_id preferred)
 {
     struct crowd *crowd = page->extension ? page->extension->crowd : NULL;
     bool known = crowd && crowd->version == version_of(page);
     if (!known || crowd->served < most || member(crowd, reader))
         return NULL; /* a member that asks again has lost its copy */
-    return &crowd->members[crowd->served++ % crowd->count];
+    struct crowd_member *in_turn = &crowd->members[crowd->served++ % crowd->count];
+    struct crowd_member *same = member(crowd, preferred);
+    return same ? same : in_turn;
 }
 
 void crowd_add(struct page *page, struct pool *pool, node_id reader, stamp asked)

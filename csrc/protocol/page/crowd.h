@@ -27,8 +27,8 @@ struct crowd {
     uint32_t served; /* readers, members included, and those that were sent on */
 };
 
-/* The member to ask in this node's place, or NULL: this node serves it. */
-const struct crowd_member *crowd_turn(struct page *page, node_id reader, uint32_t most);
+/* The member to ask in this node's place, or NULL: this node serves it.  `preferred`, if that is a member. */
+const struct crowd_member *crowd_turn(struct page *page, node_id reader, uint32_t most, node_id preferred);
 /* The page has been sent to the reader, which requested it by a message of the stamp `asked`. */
 void crowd_add(struct page *page, struct pool *pool, node_id reader, stamp asked);
 void crowd_forget(struct page *page, struct pool *pool);
