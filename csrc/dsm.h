@@ -44,7 +44,8 @@ enum dsm_without {
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
     DSM_WITHOUT_HUGE = 16,     /* huge pages for what is opened in pieces of them */
     DSM_WITHOUT_JOIN = 32,     /* small messages to one process travelling as one */
-    DSM_WITHOUT_EVICT = 64     /* giving up copies of other nodes' pages: no bound */
+    DSM_WITHOUT_EVICT = 64,    /* giving up copies of other nodes' pages: no bound */
+    DSM_WITHOUT_CROWDS = 128   /* pages from nodes that were sent them */
 };
 
 struct dsm_options {
@@ -102,6 +103,7 @@ struct dsm_stats {
     uint64_t pushes_used, pushes_unused; /* and received */
     uint64_t pages_preopened, pages_preopened_unused; /* opened before they were written; and not written after all */
     uint64_t copies_given_up;                         /* of other nodes' pages, to keep within the bound */
+    uint64_t pages_sent_on;                           /* readers that were sent to another reader, a page each */
     uint64_t barriers;                                /* and the other collective calls */
     uint64_t collections;
     uint64_t lock_acquires;

@@ -48,6 +48,7 @@ WITHOUT = {
     "huge": 16,
     "join": 32,
     "evict": 64,
+    "crowds": 128,
 }  # enum dsm_without
 
 

@@ -104,7 +104,8 @@ void bells_sending(struct runtime *runtime, int rank, uint8_t kind, uint8_t when
     if (runtime->options.progress != DSM_PROGRESS_DOORBELL || when == RING_NEVER)
         return;
     state->rank = rank;
-    int64_t after = kind == MESSAGE_FETCH ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
+    bool fetch = kind == MESSAGE_FETCH || kind == MESSAGE_FORWARD;
+    int64_t after = fetch ? RING_FETCH_AFTER_NS : RING_LOCK_AFTER_NS;
     switch ((enum ring)when) {
     case RING_NEVER: break;
     case RING_LATER: ring_later(runtime, state, after); break;

@@ -26,6 +26,7 @@ void chaos_node_choose(struct runtime *runtime, struct node_options *options)
     if (!runtime->options.cache_bytes)
         options->cache_bytes = bounds[roll(runtime, 2)];
     options->policy.evict_permille = permilles[roll(runtime, 3)];
+    options->readers_max = options->readers_small_max = 1; /* few nodes are a crowd then */
     options->policy.guess_permille = permilles[roll(runtime, 3)];
     options->policy.whole = (unsigned)roll(runtime, WHOLE_RANDOM + 1);
     options->policy.bulk = (unsigned)roll(runtime, BULK_RANDOM + 1);

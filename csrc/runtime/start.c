@@ -40,6 +40,7 @@
 #define REFETCH_BYTES ((uint64_t)4 << 20)
 #define PUSH_BYTES ((uint64_t)1 << 20)
 #define OPEN_BYTES ((uint64_t)4 << 20)
+enum { READERS = 2, READERS_SMALL = 8 }; /* of a version of a page that one node serves */
 
 #define BELL_TEST_NS (INT64_C(2) * 1000 * 1000 * 1000) /* hundreds of ranks on a few cores take turns */
 
@@ -174,6 +175,8 @@ static int make_node(struct runtime *runtime)
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
         .cache_bytes = cache,
+        .readers_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS,
+        .readers_small_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS_SMALL,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

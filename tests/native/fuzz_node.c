@@ -161,6 +161,8 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
                                    .readahead_bytes_max = 512,
                                    .refetch_bytes_max = 512,
                                    .push_bytes_max = 512,
+                                   .readers_max = 1,
+                                   .readers_small_max = 1,
                                    .open_bytes_max = 256};
     home->node = node_new(&options, &home->port);
     return home;

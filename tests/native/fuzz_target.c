@@ -22,7 +22,8 @@ static const char *const kind_names[MESSAGE_KINDS + 1] = {
     "any",     "fetch",     "reply",  "push",     "acquire",
     "pass",    "grant",     "busy",   "withdraw", "withdrawn",
     "arrive",  "depart",    "add",    "sum",      "request_collection",
-    "collect", "roll_call", "absent", "held",     "none"};
+    "collect", "roll_call", "absent", "held",     "forward",
+    "none"};
 
 const char *fuzz_kind_name(int kind)
 {

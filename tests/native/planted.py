@@ -53,7 +53,7 @@ SEALED_UNSEEN = (
 # Copies are given up all the time, and a fault is not found by the assertions that repeat the rule.
 EVICTING = ("--evict=900", "--cache_bytes=1000000000", "--check=0")
 MAY_GIVE_UP = (
-    ("coherence/evict.c", '!in_use(page), "evict: a copy is given up that is in use"', 'true, ""'),
+    ("coherence/evict.c", '!in_use(node, page), "evict: a copy is given up that is in use"', 'true, ""'),
     ("coherence/evict.c", "!may_be_asked(node, page) && !vector_get(&page->need, node->number),", "true,"),
     (
         "coherence/evict.c",
@@ -61,6 +61,8 @@ MAY_GIVE_UP = (
         "true,",
     ),
 )
+# Many readers of a version, who serve each other.
+CROWDS = ("--nodes=6", "--readers=1", "--whole=2")
 GUESSING = ("--guess=500", "--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
 FAULTS = (
@@ -890,6 +892,27 @@ FAULTS = (
         "    if (snapshot)\n        page_twin_own(page, &node->pool); /* the constant is one granule */\n",
         "",
         (*REORDERED, "--seed=7000"),  # one program of 36,000
+    ),
+    Fault(
+        "R17 a page that is to be inspected is sent as it lies there",
+        "page/page.h",
+        "page->mode == PAGE_CLOSED && !page->writers && !page->twin",
+        "!page_open(page) && !page->writers",
+        (*CROWDS, "--preopen=300"),
+    ),
+    Fault(
+        "R17 what a reader could not serve is sent on once more",
+        "coherence/serve.c",
+        "    if (last || origin.hops >= HOPS_MAX)\n        reply.readers_max = UINT32_MAX;\n",
+        "",
+        CROWDS,
+    ),
+    Fault(
+        "R17 a request that waits for a page is forgotten when it has come",
+        "coherence/reply.c",
+        "    if (node->deferred)\n",
+        "    if (segments)\n",
+        CROWDS,
     ),
     Fault(
         "H9 an acquire returns before what is pinned is up to date",

@@ -20,7 +20,14 @@
 
 #include "protocol/node/face.h"
 
-enum { PAGE_BYTES = 4096, READAHEAD_BYTES = 1 << 20, BLOCK_ROWS = 4, JACOBI_STEPS_BEFORE = 4 };
+enum {
+    PAGE_BYTES = 4096,
+    READAHEAD_BYTES = 1 << 20,
+    READERS = 2,
+    READERS_SMALL = 8,
+    BLOCK_ROWS = 4,
+    JACOBI_STEPS_BEFORE = 4
+};
 
 enum op_kind { OP_READ, OP_WRITE, OP_BARRIER, OP_ALLOCATE, OP_LOCK_NEW, OP_ACQUIRE, OP_RELEASE };
 
@@ -47,6 +54,7 @@ struct rank {
     uint64_t cpu_ps, out_ps, in_ps; /* busy until then: processor, port to the network, port from it */
     uint32_t depth;                 /* length of the longest chain of messages that led here */
     uint64_t messages, bytes;       /* sent and received */
+    uint64_t bytes_sent;
     uint64_t chunk_bytes, traps;
     struct op *ops;
     uint32_t op_count, op_capacity, at;
@@ -154,6 +162,7 @@ static void send_outbox(struct rank *rank)
         heap_push(world, parcel);
         rank->messages++;
         rank->bytes += parcel->bytes;
+        rank->bytes_sent += parcel->bytes;
         world->messages++;
         world->bytes += parcel->bytes;
         message_free(message, &rank->node->pool);
@@ -231,6 +240,8 @@ static void make_ranks(struct world *world)
             .size = world->size,
             .budget_bytes = UINT64_MAX / 2,
             .readahead_bytes_max = READAHEAD_BYTES,
+            .readers_max = READERS,
+            .readers_small_max = READERS_SMALL,
             .policy.bulk = BULK_NEVER, /* the same bytes, in one message of the model */
         };
         rank->node = node_new(&options, &rank->port);
@@ -367,7 +378,7 @@ static void run(struct world *world)
     for (node_id q = 0; q < world->size; q++) {
         struct rank *rank = &world->ranks[q];
         rank->cpu_ps = rank->out_ps = rank->in_ps = rank->end_ps = 0;
-        rank->messages = rank->bytes = rank->traps = 0;
+        rank->messages = rank->bytes = rank->bytes_sent = rank->traps = 0;
         rank->depth = rank->at = 0;
     }
     for (node_id q = 0; q < world->size; q++)
@@ -609,20 +620,22 @@ static uint64_t mpi_send(struct world *world, uint64_t bytes)
 
 static void report(const struct world *world, const char *operation)
 {
-    uint64_t messages = 0, bytes = 0, end_ps = 0, pool = 0, chunks = 0, traps = 0;
+    uint64_t messages = 0, bytes = 0, sent = 0, end_ps = 0, pool = 0, chunks = 0, traps = 0;
     for (node_id q = 0; q < world->size; q++) {
         const struct rank *rank = &world->ranks[q];
         messages = latest(messages, rank->messages);
         bytes = latest(bytes, rank->bytes);
+        sent = latest(sent, rank->bytes_sent);
         end_ps = latest(end_ps, rank->end_ps);
         pool = latest(pool, rank->node->pool.bytes_used);
         chunks = latest(chunks, rank->chunk_bytes);
         traps = latest(traps, rank->traps);
     }
     printf("{\"operation\": \"%s\", \"nodes\": %d, \"k\": %" PRIu64 ", \"messages\": %" PRIu64 ", \"bytes\": %" PRIu64
-           ", \"rounds\": %u, \"rank_messages\": %" PRIu64 ", \"rank_bytes\": %" PRIu64 ", \"rank_faults\": %" PRIu64
-           ", \"notices\": %" PRIu64 ", \"pool_bytes\": %" PRIu64 ", \"chunk_bytes\": %" PRIu64 ", \"time_us\": %.3f",
-           operation, world->size, world->k, world->messages, world->bytes, world->rounds, messages, bytes, traps,
+           ", \"rounds\": %u, \"rank_messages\": %" PRIu64 ", \"rank_bytes\": %" PRIu64
+           ", \"rank_bytes_sent\": %" PRIu64 ", \"rank_faults\": %" PRIu64 ", \"notices\": %" PRIu64
+           ", \"pool_bytes\": %" PRIu64 ", \"chunk_bytes\": %" PRIu64 ", \"time_us\": %.3f",
+           operation, world->size, world->k, world->messages, world->bytes, world->rounds, messages, bytes, sent, traps,
            world->notices, pool, chunks, (double)end_ps / 1e6);
 }
 

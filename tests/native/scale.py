@@ -257,7 +257,7 @@ def text(nodes: Sequence[int]) -> str:
     """Fill the page in; the sentences are in scale_page.md."""
     most, few = nodes[-1], [n for n in (2, 16, 128, 1024) if n <= nodes[-1]]
     half = max(n for n in nodes if n * n * 16 <= NOTICES_MAX)
-    state = state_bytes(half)
+    state, crowd = state_bytes(half), measure("broadcast", most, 64)
     return PAGE.read_text().format(
         most=f"{most:,}",
         barrier_rounds=measure("barrier", most, 0)["rounds"],
@@ -268,11 +268,14 @@ def text(nodes: Sequence[int]) -> str:
         grant_bytes=in_bytes(measure("lock_all", most, 0)["bytes"]),
         broadcast_ms=f"{measure('broadcast', most, 1)['time_us'] / 1e3:.1f}",
         bcast_ms=f"{measure('broadcast', most, 1)['mpi_us'] / 1e3:.2f}",
+        crowd_sent=crowd["rank_bytes_sent"] / (64 * 4096),
+        crowd_ms=crowd["time_us"] / 1e3,
+        crowd_mpi_ms=crowd["mpi_us"] / 1e3,
         half=f"{half:,}",
         half_levels=levels(half),
         half_ms=f"{measure('barrier', half, 16)['time_us'] / 1e3:.1f}",
         take_in_ms=f"{16 * (half - 1) * ETHERNET.notice / 1e9:.1f}",
-        state_bytes=f"{state:.0f}",
+        state_bytes=int(state),
         state_part=f"{4096 / state:.0f}",
         clock_kib=40 * most // 1024,
         trap_us=f"{ETHERNET.trap / 1e6:g}",

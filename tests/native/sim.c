@@ -204,6 +204,8 @@ static void set_up_node(struct sim *sim, int number)
         .readahead_bytes_max = (uint64_t)knobs->readahead_bytes,
         .refetch_bytes_max = (uint64_t)knobs->refetch_bytes,
         .push_bytes_max = (uint64_t)knobs->push_bytes,
+        .readers_max = (uint32_t)knobs->readers,
+        .readers_small_max = (uint32_t)knobs->readers,
         .open_bytes_max = (uint64_t)knobs->open_bytes,
         .cache_bytes = (uint64_t)knobs->cache_bytes,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,

@@ -46,6 +46,7 @@ struct sim_knobs {
     int64_t readahead_bytes; /* read-ahead */
     int64_t refetch_bytes;   /* window for pages that are wanted again; 0: none is brought */
     int64_t push_bytes;      /* pushed at a time; 0: none */
+    int64_t readers;         /* of a version that a node serves itself (readers_max); 0: all */
     int64_t open_bytes;      /* opened ahead of write faults; 0: none */
     int64_t guess;           /* permille of the guesses about pages that are made without ground */
     int64_t whole;           /* 0 to 3, enum of struct policy */
@@ -92,7 +93,7 @@ struct sim_stats {
     uint64_t bulk_sent, bulk_bytes, bulk_in_place, bulk_late, requests_deferred;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;
-    uint64_t kind_messages[16];
+    uint64_t kind_messages[32];
     uint64_t pool_bytes_max;
 };
 

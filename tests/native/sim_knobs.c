@@ -19,6 +19,7 @@ static const struct {
     KNOB(any_space),     KNOB(slow),       KNOB(edges),      KNOB(edges_told),   KNOB(tries),
     KNOB(pins),          KNOB(changes),    KNOB(counters),   KNOB(races),        KNOB(values),
     KNOB(damage),        KNOB(check),      KNOB(steps_max),  KNOB(cache_bytes),  KNOB(evict),
+    KNOB(damage),        KNOB(check),      KNOB(steps_max),  KNOB(readers),
 #undef KNOB
 };
 
@@ -82,7 +83,7 @@ static int64_t pick(struct sim_random *random, const int64_t *choices, size_t by
             knobs->knob = choice;                               \
     } while (0)
 
-/* What shapes nodes of several spaces.  From dice of their own: a program of one space per node is the same without. */
+/* What shapes nodes of several spaces, and crowds.  From dice of their own: a program is the same without. */
 static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
 {
     struct sim_random own = {.state = ~seed}, *random = &own;
@@ -92,6 +93,7 @@ static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
     CHOOSE(changes_kept, 0, several * 4, several * 30);
     CHOOSE(any_space, 0, several);
     CHOOSE(slow, 0, several * 200, several * 500);
+    CHOOSE(readers, 1, 1, 2, 3, 0);
 }
 
 /* Likewise from dice of their own. */

@@ -73,10 +73,10 @@ static double now(void)
 
 static void print_stats(const struct sim_stats *stats, double seconds)
 {
-    static const char *const kinds[16] = {"",       "fetch",  "reply", "push",     "acquire",
-                                          "pass",   "grant",  "busy",  "withdraw", "withdrawn",
-                                          "arrive", "depart", "add",   "sum",      "request_collection",
-                                          "collect"};
+    static const char *const kinds[32] = {"",        "fetch",     "reply",  "push",     "acquire",
+                                          "pass",    "grant",     "busy",   "withdraw", "withdrawn",
+                                          "arrive",  "depart",    "add",    "sum",      "request_collection",
+                                          "collect", "roll_call", "absent", "held",     "forward"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
     SHOW(programs);
     SHOW(steps);
@@ -149,7 +149,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(damages_noticed);
     SHOW(pool_bytes_max);
 #undef SHOW
-    for (int kind = 1; kind < 16 && kinds[kind]; kind++)
+    for (int kind = 1; kind < 32 && kinds[kind]; kind++)
         printf("  messages: %-16s %14llu\n", kinds[kind], (unsigned long long)stats->kind_messages[kind]);
     double cpu_s = (double)clock() / CLOCKS_PER_SEC;
     printf("  %.1f s, %.1f s of processor time, %.0f programs a minute of it\n", seconds, cpu_s,

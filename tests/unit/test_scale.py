@@ -94,6 +94,18 @@ def test_bytes_of_the_busiest_node_grow_at_most_as_the_number_of_nodes(name, k):
     assert max(per_node) <= 1.4 * per_node[0]  # as N squared it would be 8
 
 
+@pytest.mark.parametrize("nodes", [8, 16, 64, 1024])
+@pytest.mark.parametrize("pages", [1, 64])
+def test_readers_of_a_version_serve_each_other(nodes, pages):
+    """The busiest node sends at most 4 log2 N times the data: all N - 1 times, if it were the only server."""
+    sent = counts("broadcast", nodes, pages, "rank_bytes_sent")[0] / (4096 * pages)
+    assert sent <= min(4 * math.log2(nodes), nodes + 1)
+
+
+def test_two_nodes_pay_nothing_for_crowds():
+    assert counts("broadcast", 2, 1, "messages", "bytes") == (2, FETCH + 4 + REPLY + ENTRY + 4096)
+
+
 def test_bytes_of_a_fault_grow_at_most_as_the_number_of_writers():
     """Each writer's reply names what the reader was not told, not all that its copy contains."""
     per_writer = [counts("fault", 64, k, "bytes")[0] / k for k in (8, 16, 32, 63)]

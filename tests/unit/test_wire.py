@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KINDS = ("fetch", "reply", "push", "acquire", "pass", "grant", "busy", "withdraw", "withdrawn", "arrive", "depart",
-         "add", "sum", "request_collection", "collect", "roll_call", "absent", "held")  # fmt: skip
+         "add", "sum", "request_collection", "collect", "roll_call", "absent", "held", "forward")  # fmt: skip
 HEADER = struct.Struct("=IBBHIIQQ")  # magic, kind, by service, unused, count, sender, stamp, bytes
 MAGIC = int(
     re.search(r"MESSAGE_MAGIC = (0x\w+)", (ROOT / "csrc" / "protocol" / "base" / "message.h").read_text()).group(1), 16
@@ -136,7 +136,12 @@ PAGES = [("region", "I"), ("flags", "I"), ("first", "Q"), ("pages", "Q"), ("size
 PUSH = [("region", "I"), ("flags", "I"), ("page", "Q"), ("size", "Q"), ("tag", "Q"), ("since", "Q"),
         ("content", push_content)]  # fmt: skip
 HOP = [("lock", "I"), ("node", "I"), ("thread", "I"), ("waits", "I"), ("object", "Q"), ("site", text)]
-ITEMS = {"fetch": WANT, "reply": PAGES, "push": PUSH}
+SENT_ON = [("region", "I"), ("flags", "I"), ("page", "Q"), ("seen", "Q"), ("have", VECTOR)]
+ITEMS = {"fetch": WANT, "reply": PAGES, "push": PUSH, "forward": SENT_ON}
+FRONTS = {
+    "fetch": [("cuts", "Q")],
+    "forward": [("first", "I"), ("reader", "I"), ("rank", "I"), ("hops", "I"), ("asked", "Q")],
+}
 BODIES = {
     "acquire": REQUEST,
     "pass": REQUEST,
@@ -162,7 +167,7 @@ BODIES = {
 def body(stream, kind, count, value=None):
     if kind not in ITEMS:
         return stream.fields(BODIES[kind], value)
-    found = {"cuts": stream.number("Q", value and value["cuts"])} if kind == "fetch" else {}
+    found = stream.fields(FRONTS.get(kind, []), value)
     found["items"] = stream.repeated(ITEMS[kind], value and value["items"], count)
     return found
 
@@ -299,7 +304,7 @@ class Node:
         """Return what it has sent since, as (receiver, kind, body)."""
         messages, room, to = [], ctypes.create_string_buffer(ROOM), ctypes.c_int()
         while size := self.library.fuzz_node_take(self.home, room, ROOM, ctypes.byref(to)):
-            kind, sender, _, value = decode(room.raw[:size])
+            kind, sender, self.stamp, value = decode(room.raw[:size])
             assert sender == self.rank
             messages.append((to.value, kind, value))
         return messages
@@ -534,9 +539,74 @@ def test_pages_and_diffs_are_taken_in_and_served(library, data, whole):
         found = served["items"][0]
         assert (found["region"], found["first"], found["pages"], found["flags"]) == (1, 3, 1, WHOLE)
         assert found["content"]["bytes"] == bytes(page)
-        has = {entry["node"]: entry["stamp"] for entry in found["content"]["have"][0]["have"]}
-        assert has[2] == 95
-        assert has[1] > 95, "it was sealed"
+        assert found["content"]["have"][0]["have"] == have, "nothing was written here, so it is not sealed"
+
+
+PAGE = {"region": 1, "page": 3}
+HAS = [{"node": 2, "stamp": 95}]
+WHOLE_PAGE = {"region": 1, "flags": WHOLE, "first": 3, "pages": 1, "size": 4 + 12 + 256, "behind": 0,
+              "content": {"have": [{"have": HAS}], "bytes": bytes(range(256))}}  # fmt: skip
+
+
+def await_page(node):
+    """Ask rank 2 for page 3 of a new region, which it has written."""
+    node.meet(LOCK_NEW)
+    node.meet(ALLOCATE, 1000, 256)
+    node.learn([{"node": 2, "runs": 1, "stamp": 90, "list": [{"region": 1, "pages": 1, "first": 3}]}])
+    node.do(FAULT, 3 * 256 + 5)
+    assert [(to, kind) for to, kind, _ in node.sent()] == [(2, "fetch")]
+
+
+def sent_on(seen=FAR, have=HAS, **fields):
+    items = [{**PAGE, "flags": 0, "seen": seen, "have": have}]
+    return {"first": 0, "reader": 3, "rank": 3, "hops": 1, "asked": 80, "items": items, **fields}
+
+
+def test_a_second_reader_is_sent_on_to_the_first(library):
+    asks = {"cuts": 2, "items": [{**PAGE, "flags": 1, "since": 0, "have": []}]}
+    with Node(library, 1, 4) as node:
+        await_page(node)
+        node.receive(2, "reply", {"items": [WHOLE_PAGE]})
+        node.receive(3, "fetch", asks)
+        assert [(to, kind) for to, kind, _ in node.sent()] == [(3, "reply")]
+        node.receive(0, "fetch", asks)
+        who = {"first": 1, "reader": 0, "rank": 0, "asked": FAR}
+        assert node.sent() == [(3, "forward", sent_on(**who))]
+        node.receive(3, "forward", sent_on(seen=0, have=[], **who))
+        assert node.sent() == [(0, "reply", {"items": [WHOLE_PAGE]})], "it cannot be sent on once more"
+        node.receive(3, "fetch", asks)
+        assert node.sent() == [(3, "reply", {"items": [WHOLE_PAGE]})], "nor to itself"
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_reader_serves_what_has_come_or_comes(library, early):
+    with Node(library, 1, 4) as node:
+        await_page(node)
+        if early:
+            node.receive(0, "forward", sent_on(seen=node.stamp))
+            assert node.sent() == []
+        node.receive(2, "reply", {"items": [WHOLE_PAGE]})
+        if not early:
+            node.receive(0, "forward", sent_on())
+        assert node.sent() == [(3, "reply", {"items": [WHOLE_PAGE]})]
+
+
+def test_a_reader_sends_back_what_it_cannot_serve(library):
+    back = sent_on(hops=2, seen=0, have=[])
+    with Node(library, 1, 4) as node:
+        await_page(node)
+        node.receive(0, "forward", sent_on(seen=1))  # an earlier request was answered, and this one not yet
+        assert node.sent() == [(0, "forward", back)]
+        node.receive(2, "reply", {"items": [WHOLE_PAGE]})
+        node.receive(0, "forward", sent_on(have=[{"node": 2, "stamp": 96}]))
+        assert node.sent() == [(0, "forward", back)]
+
+
+@pytest.mark.parametrize("wrong", [{"first": 4}, {"reader": 4}, {"reader": 1}, {"reader": 0}, {"rank": 4},
+                                   {"asked": 2**61 + 2**60}, {"seen": 2**61 + 2**60}])  # fmt: skip
+def test_a_reader_that_cannot_be_dies(library, wrong):
+    with Node(library, 1, 4) as node:
+        assert re.fullmatch(malformed("forward", 0), dies_of(node, 0, "forward", sent_on(**wrong)))
 
 
 def test_a_wish_for_a_collection_goes_to_the_children(library):

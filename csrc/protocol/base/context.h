@@ -37,6 +37,8 @@ struct node_options {
         push_bytes_max; /* pushed to a node at a time, and refetched at a time by a node that subscribes; 0: none */
     uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
     uint64_t cache_bytes;    /* held of other nodes' pages, at most; 0: no bound, and nothing is counted */
+    uint32_t readers_max;    /* of a version, in large requests: more are sent on to these (page/crowd.h); 0: none is */
+    uint32_t readers_small_max; /* the same, in small requests */
     struct policy policy;
 };
 
@@ -44,7 +46,7 @@ struct node_options {
 struct node_stats {
     uint64_t intervals_closed, barriers, collections, counter_operations, protects;
     uint64_t pages_readahead, pages_refetched, pushes_sent, pushes_used, pushes_unused, probes, probes_unused;
-    uint64_t pages_preopened, pages_preopened_unused, copies_given_up;
+    uint64_t pages_preopened, pages_preopened_unused, copies_given_up, pages_sent_on;
 };
 
 /* The last things that happened, for the last words of a broken node and for traces. */

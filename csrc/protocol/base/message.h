@@ -21,6 +21,7 @@
  *   ROLL_CALL           a waiting node          along the tree                 meeting, caller    sync/roll.c
  *   ABSENT              a node that is missing  the caller                     meeting            sync/roll.c
  *   HELD                holder                  the node that waits behind it  lock, trail        sync/trail.c
+ *   FORWARD             server                  a node that has the pages      origin, pages      coherence/wire.h
  */
 #pragma once
 
@@ -45,6 +46,7 @@ enum message_kind {
     MESSAGE_ROLL_CALL,
     MESSAGE_ABSENT,
     MESSAGE_HELD,
+    MESSAGE_FORWARD,
     MESSAGE_KINDS
 };
 

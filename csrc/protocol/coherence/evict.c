@@ -19,13 +19,13 @@ static bool may_be_asked(const struct node *node, const struct page *page)
     return page->copy && (page->lent || vector_get(&page->have, node->number));
 }
 
-static bool in_use(const struct page *page)
+static bool in_use(const struct node *node, const struct page *page)
 {
     const struct page_extension *extension = page->extension;
     bool written = page->mode != PAGE_CLOSED || page->dirty || page->twin || page->writers;
     bool held = extension && (extension->pins || extension->fetch || extension->deferred_tag);
     bool refetched = page_history(page) && page_history(page)->listed;
-    return written || held || refetched;
+    return written || held || refetched || bulk_leaves(node, page); /* to a reader (R17) */
 }
 
 /* ---- giving up -------------------------------------------------------------------------------------------------- */
@@ -61,12 +61,11 @@ static void give_up(struct node *node, struct page *page, struct hole *hole)
 {
     uint64_t offset = page_offset(page), bytes = page_region(page)->page_bytes;
     context_assert(node, !page->readers, "evict: a copy is given up that some space may touch");
-    context_assert(node, !in_use(page), "evict: a copy is given up that is in use");
+    context_assert(node, !in_use(node, page), "evict: a copy is given up that is in use");
     context_assert(node, !may_be_asked(node, page) && !vector_get(&page->need, node->number),
                    "evict: a copy is given up that another node may ask for");
     context_assert(node, page->owner != node->number && (page->owner != NODE_NONE || page->need.count > 0),
                    "evict: a copy is given up that cannot be had again");
-    context_assert(node, !bulk_leaves(node, page), "evict: a copy is given up while it is sent (R14)");
     if (page->copy) {
         leave_update_set(node, page);
         node->stats[node->me].copies_given_up++;
@@ -101,7 +100,7 @@ static void look(struct node *node, struct hole *hole)
     struct page *page = cache_take_first(node->cache);
     if (!page->cached)
         return;
-    bool used = in_use(page), asked = may_be_asked(node, page);
+    bool used = in_use(node, page), asked = may_be_asked(node, page);
     if (!used && !asked && !page->readers) {
         give_up(node, page, hole);
         return;

@@ -11,7 +11,8 @@
  *  1. A copy that another node may ask for: of a page that this node owns, or has owned since the last collection
  *     (`lent`: a node that has not passed the cut that chose another owner asks here), or that it has written or sealed
  *     since then (have[self]: a notice or a reply has named it).
- *  2. A page that is open, dirty, twinned, inspected, pinned, being fetched, or listed to be refetched.
+ *  2. A page that is open, dirty, twinned, inspected, pinned, being fetched, listed to be refetched, or on its way to a
+ *     reader (R17).
  *
  * So a copy that was given up can always be had again, from a writer that a notice has named, or from the owner: both
  * keep theirs by 1.  To the reader it is as if a collection had dropped it.  A collection ends the reasons of 1 but

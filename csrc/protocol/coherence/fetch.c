@@ -24,6 +24,7 @@ static struct message *request_to(struct node *node, node_id peer, uint64_t page
     struct message *message =
         message_new(&node->pool, peer, MESSAGE_FETCH, RING_NEVER, 256); /* so far it asks for none */
     message_put_u64(message, &node->pool, node->cuts);
+    context_tick(node); /* its stamp names it (crowd.h) */
     context_send(node, message);
     return message;
 }
@@ -51,6 +52,7 @@ static void ask(struct node *node, struct fetch *fetch, node_id peer, uint32_t f
         node->port->expect(node->port->context, page_offset(page), page_region(page)->page_bytes);
     fetch->awaited++;
     fetch->peer = peer;
+    fetch->asked = node->stamp;
     page_region(page)->stats[node->me].fetch_requests++;
     page_event(node, EVENT_FETCH, page, peer);
 }

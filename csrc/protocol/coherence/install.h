@@ -31,6 +31,7 @@ struct fetch {
     uint32_t part_count, part_capacity;
     uint32_t awaited; /* replies of this round */
     node_id peer;     /* one of those asked, for the watchdog */
+    stamp asked;      /* not above the stamp of its last request, and above that of any earlier one */
     bool gathering;   /* this round asked for diffs (parts and `have` are in use) */
     bool diffs_only;  /* a whole page did not fit */
     bool speculative; /* no thread has asked for it yet */

@@ -98,7 +98,7 @@ void reply_receive(struct node *node, struct message *message)
     }
     if (!reader_ended(&reader) || segments != message->segment_count)
         context_malformed(node, message);
-    if (segments)
+    if (node->deferred)
         node->redeliver = true; /* requests for pages that have arrived now */
 }
 

@@ -5,10 +5,12 @@
 #include <string.h>
 
 #include "protocol/coherence/bulk.h"
+#include "protocol/coherence/install.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/seal.h"
 #include "protocol/coherence/wire.h"
 #include "protocol/coherence/writes.h"
+#include "protocol/page/crowd.h"
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 
@@ -16,11 +18,16 @@
 
 /* A reply that is being put together; its last run is open while whole pages may follow. */
 struct answer {
+    const struct fetch_origin *origin;
+    uint32_t readers_max;     /* of a version, before its crowd serves it */
+    struct message *forward;  /* the last that was sent for it, or NULL */
     struct message *message;  /* NULL: none has begun */
     uint64_t run_at;          /* of the run's head in the wire */
     const struct page *first; /* of the open run; NULL: none is open */
     uint64_t pages, bulk;     /* in the open run; bytes behind the wire */
 };
+
+enum { HOPS_MAX = 32 }; /* more than any tree is deep */
 
 enum { RUN_HEAD_BYTES = 2 * sizeof(uint32_t) + 4 * sizeof(uint64_t) };
 
@@ -120,13 +127,23 @@ static void drop_seen_diffs(struct node *node, struct page *page, const struct f
         page_diffs_drop_until(page, &node->pool, request->since);
 }
 
-/* The page is protected already. */
-static void put_page(struct node *node, struct answer *reply, struct page *page, const struct fetch_request *request)
+/* The reader takes the whole page, and ... */
+static bool may_whole(const struct page *page, const struct fetch_request *request, node_id reader)
 {
-    bool must = request->flags & FETCH_WHOLE_MUST;
-    bool may = (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reply->message->peer);
-    bool preferred = (request->flags & FETCH_PREFER_WHOLE) || seems_rewritten(node, page);
-    bool whole = must || (may && preferred);
+    return (request->flags & FETCH_WHOLE_OK) && vector_covers(&page->have, &request->have, reader);
+}
+
+/* ... whatever the diffs are, it is sent. */
+static bool prefer_whole(const struct node *node, const struct page *page, const struct fetch_request *request)
+{
+    return (request->flags & FETCH_PREFER_WHOLE) || seems_rewritten(node, page);
+}
+
+/* The page is protected already.  True: it was sent whole. */
+static bool put_page(struct node *node, struct answer *reply, struct page *page, const struct fetch_request *request)
+{
+    bool may = may_whole(page, request, reply->message->peer);
+    bool whole = (request->flags & FETCH_WHOLE_MUST) || (may && prefer_whole(node, page, request));
     context_assert(node, request->since <= node->stamp, "serve: the reader has writes that were not made yet");
     drop_seen_diffs(node, page, request);
     stamp tag = seal_page(node, page, whole);
@@ -142,7 +159,7 @@ static void put_page(struct node *node, struct answer *reply, struct page *page,
     page_event(node, EVENT_SERVE, page, reply->message->peer);
     if (whole) {
         put_whole(node, reply, page);
-        return;
+        return true;
     }
     end_whole(node, reply);
     begin_run(node, reply, page);
@@ -151,6 +168,7 @@ static void put_page(struct node *node, struct answer *reply, struct page *page,
     wire_put_have(node, reply->message, page, request->passed_cut);
     wire_put_diffs(node, reply->message, page, request->since, count);
     end_run(reply, 0, 0);
+    return false;
 }
 
 /* ---- answering -------------------------------------------------------------------------------------------------- */
@@ -161,7 +179,8 @@ static void send_reply(struct node *node, struct answer *reply)
         end_whole(node, reply);
         context_send(node, reply->message);
     }
-    *reply = (struct answer){0};
+    reply->message = NULL;
+    reply->bulk = 0;
 }
 
 static uint64_t reply_bytes(const struct answer *reply)
@@ -170,14 +189,68 @@ static uint64_t reply_bytes(const struct answer *reply)
            (reply->first ? reply->pages * page_region(reply->first)->page_bytes : 0);
 }
 
-static void serve(struct node *node, struct answer *reply, const struct message *message,
-                  const struct fetch_request *request)
+/* Other nodes can be sent to those that have the page. */
+static bool crowds(const struct node *node, const struct page *page)
+{
+    bool allowed = node->options.readers_max && node->size > 2 && node->collection.phase == COLLECTION_IDLE;
+    return allowed && page_settled(page);
+}
+
+/* Neither is it sealed, nor does it get a new stamp: all readers of this version are sent the same. */
+static void put_settled(struct node *node, struct answer *reply, struct page *page)
+{
+    history_sent(page, reply->message->peer, vector_get(&page->have, node->number));
+    page_event(node, EVENT_SERVE, page, reply->message->peer);
+    put_whole(node, reply, page);
+}
+
+/* The whole page is sent as it is. */
+static bool goes_settled(struct node *node, const struct page *page, const struct fetch_request *request,
+                         node_id reader)
+{
+    if (!crowds(node, page) || request->flags & FETCH_SUBSCRIBE)
+        return false;
+    if (request->flags & FETCH_WHOLE_MUST)
+        return true;
+    bool encoded = !page->extension || !page->extension->deferred_tag;
+    uint32_t count;
+    return may_whole(page, request, reader) &&
+           (prefer_whole(node, page, request) ||
+            (encoded && page_worth_whole(page, wire_diffs_since(page, request->since, &count))));
+}
+
+/* Another node is to serve the page in this one's place. */
+static void send_on(struct node *node, struct answer *reply, node_id to, stamp seen, const struct page *page)
+{
+    static const struct vector nothing = {0};
+    bool back = to == reply->origin->first;
+    if (!reply->forward || reply->forward->peer != to)
+        reply->forward = wire_new_forward(node, to, reply->origin);
+    node->stats[node->me].pages_sent_on++;
+    wire_put_forwarded(node, reply->forward, page, seen, back ? &nothing : &page->have);
+}
+
+static void serve(struct node *node, struct answer *reply, const struct fetch_request *request)
 {
     struct page *page = region_page(request->region, &node->pool, request->page);
-    if (!reply->message)
-        reply->message = message_answer(&node->pool, message, MESSAGE_REPLY, 256);
-    context_assert(node, reply->message->peer == message->peer, "serve: a reply to another node");
-    put_page(node, reply, page, request);
+    const struct fetch_origin *origin = reply->origin;
+    bool settled = goes_settled(node, page, request, origin->reader), whole = settled;
+    node_id same = reply->forward ? reply->forward->peer : NODE_NONE; /* pages that come together go together */
+    const struct crowd_member *member = settled ? crowd_turn(page, origin->reader, reply->readers_max, same) : NULL;
+    if (member) {
+        send_on(node, reply, member->node, member->asked, page);
+        return;
+    }
+    if (!reply->message) {
+        reply->message = message_new(&node->pool, origin->reader, MESSAGE_REPLY, RING_NEVER, 256);
+        reply->message->rank = origin->rank;
+    }
+    if (settled)
+        put_settled(node, reply, page);
+    else
+        whole = put_page(node, reply, page, request);
+    if (whole && crowds(node, page))
+        crowd_add(page, &node->pool, origin->reader, origin->asked);
     if (page_valid(page) && context_chance(node, node->policy.stay_open_permille)) {
         end_whole(node, reply);
         if (writes_open(node, page))
@@ -200,17 +273,27 @@ static bool shut_to_serve(struct node *node, const struct message *message, cons
     return true;
 }
 
+/* What is short leaves this node sooner than one more message reaches another. */
+static struct answer answer_to(const struct node *node, const struct fetch_origin *origin, uint64_t bytes)
+{
+    const struct node_options *options = &node->options;
+    bool small = bytes < BULK_BYTES_MIN;
+    return (struct answer){.origin = origin, .readers_max = small ? options->readers_small_max : options->readers_max};
+}
+
 void serve_receive(struct node *node, struct message *message)
 {
     uint32_t count = message_header(message)->count;
     struct reader reader = reader_of(message);
     uint64_t cuts = reader_u64(&reader);
     struct reader again = reader;
+    uint64_t bytes = 0;
     bool all = true;
     /* All are protected first, neighbours by one call, and encoded afterwards (R4). */
     for (uint32_t i = 0; i < count; i++) {
         struct fetch_request request = wire_read_request(node, message, &reader, cuts);
         bool asks = request.region && !(request.flags & FETCH_STOP);
+        bytes += asks ? request.region->page_bytes : 0;
         if (asks && !shut_to_serve(node, message, &request))
             all = false;
         vector_clear(&request.have, &node->pool);
@@ -222,13 +305,73 @@ void serve_receive(struct node *node, struct message *message)
         context_defer(node, message);
         return;
     }
-    struct answer reply = {0};
+    struct fetch_origin origin = {
+        .reader = message->peer, .rank = message->rank, .asked = message_header(message)->stamp, .first = node->number};
+    struct answer reply = answer_to(node, &origin, bytes);
     for (uint32_t i = 0; i < count; i++) {
         struct fetch_request request = wire_read_request(node, message, &again, cuts);
         if (request.region && (request.flags & FETCH_STOP))
             history_unsubscribe(region_page(request.region, &node->pool, request.page), message->peer);
         else if (request.region)
-            serve(node, &reply, message, &request);
+            serve(node, &reply, &request);
+        vector_clear(&request.have, &node->pool);
+    }
+    send_reply(node, &reply);
+}
+
+/* ---- requests that another node has sent on ---------------------------------------------------------------------- */
+
+/* What its sender would serve is here. */
+static bool stands_in(const struct page *page, const struct fetch_request *request)
+{
+    return page_settled(page) && vector_covers(&page->have, &request->have, NODE_NONE);
+}
+
+/* False: it is on its way. */
+static bool here_or_elsewhere(struct node *node, const struct message *message, const struct fetch_origin *origin,
+                              struct fetch_request *request)
+{
+    struct page *page = region_page(request->region, &node->pool, request->page);
+    const struct fetch *fetch = page_fetch(page);
+    if (origin->first == node->number)
+        return shut_to_serve(node, message, request);
+    bool comes = fetch && fetch->awaited && fetch->asked <= request->since;
+    return stands_in(page, request) || !(comes || page->arriving);
+}
+
+void serve_receive_forward(struct node *node, struct message *message)
+{
+    uint32_t count = message_header(message)->count;
+    struct reader reader = reader_of(message);
+    struct fetch_origin origin = wire_read_origin(node, message, &reader);
+    struct reader again = reader;
+    uint64_t bytes = 0;
+    bool all = true, last = origin.first == node->number;
+    for (uint32_t i = 0; i < count; i++) {
+        struct fetch_request request = wire_read_forwarded(node, message, &reader);
+        bytes += request.region ? request.region->page_bytes : 0;
+        if (request.region && !here_or_elsewhere(node, message, &origin, &request))
+            all = false;
+        vector_clear(&request.have, &node->pool);
+    }
+    if (!reader_ended(&reader))
+        context_malformed(node, message);
+    protection_flush(node);
+    if (!all) {
+        context_defer(node, message);
+        return;
+    }
+    struct answer reply = answer_to(node, &origin, bytes);
+    if (last || origin.hops >= HOPS_MAX)
+        reply.readers_max = UINT32_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        struct fetch_request request = wire_read_forwarded(node, message, &again);
+        struct page *page = request.region ? region_page(request.region, &node->pool, request.page) : NULL;
+        request.flags = FETCH_WHOLE_MUST;
+        if (page && (last || stands_in(page, &request)))
+            serve(node, &reply, &request);
+        else if (page)
+            send_on(node, &reply, origin.first, 0, page);
         vector_clear(&request.have, &node->pool);
     }
     send_reply(node, &reply);

@@ -34,6 +34,55 @@ struct fetch_request wire_read_request(struct node *node, const struct message *
     return request;
 }
 
+struct message *wire_new_forward(struct node *node, node_id to, const struct fetch_origin *origin)
+{
+    struct message *message = message_new(&node->pool, to, MESSAGE_FORWARD, RING_LATER, 256);
+    context_assert(node, to != node->number && to != origin->reader, "wire: a reader is sent on to itself");
+    message_put_u32(message, &node->pool, (uint32_t)origin->first);
+    message_put_u32(message, &node->pool, (uint32_t)origin->reader);
+    message_put_u32(message, &node->pool, (uint32_t)origin->rank);
+    message_put_u32(message, &node->pool, origin->hops + 1);
+    message_put_u64(message, &node->pool, origin->asked);
+    context_send(node, message);
+    return message;
+}
+
+void wire_put_forwarded(struct node *node, struct message *message, const struct page *page, stamp seen,
+                        const struct vector *have)
+{
+    message_put_u32(message, &node->pool, page_region(page)->id);
+    message_put_u32(message, &node->pool, 0);
+    message_put_u64(message, &node->pool, page_index(page));
+    message_put_u64(message, &node->pool, seen);
+    message_put_vector(message, &node->pool, have);
+    message_header(message)->count++;
+}
+
+struct fetch_origin wire_read_origin(struct node *node, const struct message *message, struct reader *reader)
+{
+    uint32_t first = reader_u32(reader), who = reader_u32(reader), rank = reader_u32(reader);
+    struct fetch_origin origin = {.reader = (node_id)who, .rank = (int32_t)rank, .first = (node_id)first};
+    origin.hops = reader_u32(reader);
+    origin.asked = reader_u64(reader);
+    bool nodes = who < (uint32_t)node->size && first < (uint32_t)node->size && who != first;
+    if (reader->bad || !nodes || origin.asked > node->stamp || who == (uint32_t)node->number ||
+        rank >= node->options.ranks)
+        context_malformed(node, message);
+    return origin;
+}
+
+struct fetch_request wire_read_forwarded(struct node *node, const struct message *message, struct reader *reader)
+{
+    struct fetch_request request = {.region = region_find(node->regions, reader_u32(reader))};
+    reader_u32(reader);
+    request.page = reader_u64(reader);
+    request.since = reader_u64(reader);
+    reader_vector(reader, &node->pool, node->size, node->collection.floor, &request.have);
+    if (reader->bad || request.since > node->stamp || (request.region && request.page >= request.region->pages))
+        context_malformed(node, message);
+    return request;
+}
+
 /* ---- replies ---------------------------------------------------------------------------------------------------- */
 
 /* Diffs are of one page and never behind the message; bytes behind it are there exactly where the flag says so. */

@@ -7,6 +7,10 @@
  *                                       : uint64 tag, vector have, diffs
  *   diffs   := uint32 diffs, (uint64 tag, uint64 bytes, body)*
  *
+ *   FORWARD := uint32 the node that was asked first, uint32 reader, uint32 rank of the reader, uint32 nodes that sent
+ *              it on, uint64 stamp of the reader's FETCH, forwarded*
+ *   forwarded := uint32 region, uint32 0, uint64 page, uint64 stamp of the receiver's own FETCH, vector have
+ *
  * Neighbouring whole pages are one run; diffs are of one page.  Bytes behind the message: bulk.h.
  * `since` is what the requester has of the server's writes, and never from before its last collection (R8).
  * The `have` that comes with diffs leaves out stamps at or below the server's last cut, if the requester has passed
@@ -39,6 +43,15 @@ struct fetch_request {
     struct vector have;
 };
 
+/* Whose request it is: the same for all pages of a message. */
+struct fetch_origin {
+    node_id reader;
+    int32_t rank;  /* its process that awaits the pages */
+    stamp asked;   /* stamp of its FETCH */
+    node_id first; /* was asked first, and serves what those that it sent the reader to cannot */
+    uint32_t hops; /* nodes that sent it on */
+};
+
 struct reply_run {
     uint32_t flags;
     uint64_t first, pages, bytes, bulk;
@@ -51,6 +64,15 @@ void wire_put_request(struct node *node, struct message *message, const struct p
 /* `cuts`: the first field of the FETCH. */
 struct fetch_request wire_read_request(struct node *node, const struct message *message, struct reader *reader,
                                        uint64_t cuts);
+
+/* Serve these pages to the reader, if the copies have all that `have` names: what their sender would serve. */
+struct message *wire_new_forward(struct node *node, node_id to, const struct fetch_origin *origin);
+/* `seen`: the stamp of the receiver's own FETCH that was answered with the page; 0: it was asked first. */
+void wire_put_forwarded(struct node *node, struct message *message, const struct page *page, stamp seen,
+                        const struct vector *have);
+struct fetch_origin wire_read_origin(struct node *node, const struct message *message, struct reader *reader);
+/* Its `since` is what was put as `seen`; it has no flags. */
+struct fetch_request wire_read_forwarded(struct node *node, const struct message *message, struct reader *reader);
 
 /* A run does not fit its region: malformed.  Of a run whose region is gone only the lengths count. */
 struct reply_run wire_read_run(struct node *node, const struct message *message, struct reader *reader);

@@ -213,6 +213,7 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_ROLL_CALL: roll_receive_call(node, message); return;
     case MESSAGE_ABSENT: roll_receive_absent(node, message); return;
     case MESSAGE_HELD: trail_receive_held(node, message); return;
+    case MESSAGE_FORWARD: serve_receive_forward(node, message); return;
     case MESSAGE_KINDS: break;
     }
     context_malformed(node, message);

@@ -18,8 +18,8 @@ struct page_extension *page_extension(struct page *page, struct pool *pool)
 
 bool page_extension_empty(const struct page_extension *extension)
 {
-    return !extension->diffs && !extension->deferred_tag && !extension->fetch && !extension->history &&
-           !extension->pins;
+    return !extension->diffs && !extension->deferred_tag && !extension->fetch && !extension->crowd &&
+           !extension->history && !extension->pins;
 }
 
 void page_tidy(struct page *page, struct pool *pool)

@@ -43,6 +43,7 @@
 #include "protocol/page/diff.h"
 #include "protocol/page/streams.h"
 
+struct crowd;
 struct fetch;
 struct page_history;
 struct pin;
@@ -60,6 +61,7 @@ struct page_extension {
     stamp deferred_tag;           /* sealed with this stamp, and the diff is not encoded yet; 0: there is none */
     unsigned char *deferred_twin; /* its twin, to be compared with the next twin, or with the page if there is none */
     struct fetch *fetch;
+    struct crowd *crowd;          /* readers that have the page, too (crowd.h), or NULL */
     struct page_history *history; /* of pages that are shared, or NULL */
     struct pin *pins;             /* of its spaces (coherence/pin.h) */
 };
@@ -182,6 +184,12 @@ static inline bool page_open(const struct page *page)
 static inline bool page_inspected(const struct page *page)
 {
     return page->mode == PAGE_PREOPENED || page->mode == PAGE_LAGGED;
+}
+
+/* No space can write it, and what was written is encoded, or put aside to be: it can be sent as it is. */
+static inline bool page_settled(const struct page *page)
+{
+    return page->copy && !page->fresh && page->mode == PAGE_CLOSED && !page->writers && !page->twin;
 }
 
 bool page_valid(const struct page *page);

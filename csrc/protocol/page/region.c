@@ -1,5 +1,6 @@
 /* First fit over the gaps, in ascending order of addresses: simple, and the same on all nodes, which is what counts. */
 #include "protocol/page/region.h"
+#include "protocol/page/crowd.h"
 
 #include <string.h>
 
@@ -59,6 +60,7 @@ static void region_free(const struct regions *regions, struct region *region, st
             page_diffs_drop(page, pool);
             vector_clear(&page->need, pool);
             vector_clear(&page->have, pool);
+            crowd_forget(page, pool);
             history_free(page, pool);
             page_tidy(page, pool);
         }

@@ -5,6 +5,7 @@
 #include "protocol/coherence/evict.h"
 #include "protocol/coherence/fetch.h"
 #include "protocol/coherence/writes.h"
+#include "protocol/page/crowd.h"
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 #include "protocol/predict/update.h"
@@ -109,6 +110,7 @@ static void drop_stale_page(struct node *node, struct page *page)
 static void forget_page(struct node *node, struct page *page)
 {
     page_diffs_drop(page, &node->pool);
+    crowd_forget(page, &node->pool);
     vector_clear(&page->need, &node->pool);
     vector_clear(&page->have, &node->pool);
     history_forget(page, &node->pool, node->collection.floor);
