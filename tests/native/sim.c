@@ -73,6 +73,7 @@ void sim_run_thread(struct thread *thread)
         [SIM_FORGET] = sim_do_forget,   [SIM_START] = sim_do_start,     [SIM_GATE] = sim_do_gate,
         [SIM_JOIN] = sim_do_join,       [SIM_IDLE] = sim_do_idle,       [SIM_PREFETCH] = sim_do_prefetch,
         [SIM_COLLECT] = sim_do_collect, [SIM_HINT] = sim_do_hint,       [SIM_REQUEST] = sim_do_request,
+        [SIM_SET] = sim_do_set,         [SIM_CLEAR] = sim_do_clear,     [SIM_AWAIT] = sim_do_await,
     };
     struct sim *sim = thread->home->sim;
     sim_runs(sim);
@@ -204,6 +205,7 @@ static void set_up_node(struct sim *sim, int number)
         .readahead_bytes_max = (uint64_t)knobs->readahead_bytes,
         .refetch_bytes_max = (uint64_t)knobs->refetch_bytes,
         .push_bytes_max = (uint64_t)knobs->push_bytes,
+        .published_unused_max = (uint32_t)knobs->publishes,
         .open_bytes_max = (uint64_t)knobs->open_bytes,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,
                    .preopen_permille = (uint32_t)knobs->preopen,

@@ -17,8 +17,8 @@ static const struct {
     KNOB(bulk),          KNOB(eager),      KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),
     KNOB(stalls),        KNOB(disorder),   KNOB(bystanders), KNOB(torn),         KNOB(changes_kept),
     KNOB(any_space),     KNOB(slow),       KNOB(edges),      KNOB(edges_told),   KNOB(tries),
-    KNOB(pins),          KNOB(changes),    KNOB(counters),   KNOB(races),        KNOB(values),
-    KNOB(damage),        KNOB(check),      KNOB(steps_max),
+    KNOB(flags),         KNOB(publishes),  KNOB(pins),       KNOB(changes),      KNOB(counters),
+    KNOB(races),         KNOB(values),     KNOB(damage),     KNOB(check),        KNOB(steps_max),
 #undef KNOB
 };
 
@@ -82,7 +82,7 @@ static int64_t pick(struct sim_random *random, const int64_t *choices, size_t by
             knobs->knob = choice;                               \
     } while (0)
 
-/* What shapes nodes of several spaces.  From dice of their own: a program of one space per node is the same without. */
+/* What shapes nodes of several spaces, and flags.  From dice of their own: programs without them stay as they were. */
 static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
 {
     struct sim_random own = {.state = ~seed}, *random = &own;
@@ -92,6 +92,8 @@ static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
     CHOOSE(changes_kept, 0, several * 4, several * 30);
     CHOOSE(any_space, 0, several);
     CHOOSE(slow, 0, several * 200, several * 500);
+    CHOOSE(flags, 0, 0, 2, 3, 4);
+    CHOOSE(publishes, 0, 1, 2, 64, 64);
 }
 
 /* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */

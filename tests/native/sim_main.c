@@ -73,10 +73,11 @@ static double now(void)
 
 static void print_stats(const struct sim_stats *stats, double seconds)
 {
-    static const char *const kinds[16] = {"",       "fetch",  "reply", "push",     "acquire",
-                                          "pass",   "grant",  "busy",  "withdraw", "withdrawn",
-                                          "arrive", "depart", "add",   "sum",      "request_collection",
-                                          "collect"};
+    static const char *const kinds[32] = {"",        "fetch",     "reply",      "push",     "acquire",
+                                          "pass",    "grant",     "busy",       "withdraw", "withdrawn",
+                                          "arrive",  "depart",    "add",        "sum",      "request_collection",
+                                          "collect", "roll_call", "absent",     "held",     "await",
+                                          "set",     "publish",   "unsubscribe"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
     SHOW(programs);
     SHOW(steps);
@@ -124,6 +125,9 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(tries_refused);
     SHOW(acquires_cancelled);
     SHOW(counter_adds);
+    SHOW(flag_sets);
+    SHOW(flag_waits);
+    SHOW(flag_waits_ended);
     SHOW(pins_read);
     SHOW(pins_write);
     SHOW(pins_waited);
@@ -148,7 +152,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(damages_noticed);
     SHOW(pool_bytes_max);
 #undef SHOW
-    for (int kind = 1; kind < 16 && kinds[kind]; kind++)
+    for (int kind = 1; kind < 32 && kinds[kind]; kind++)
         printf("  messages: %-16s %14llu\n", kinds[kind], (unsigned long long)stats->kind_messages[kind]);
     double cpu_s = (double)clock() / CLOCKS_PER_SEC;
     printf("  %.1f s, %.1f s of processor time, %.0f programs a minute of it\n", seconds, cpu_s,

@@ -82,7 +82,7 @@ static bool channel_put(struct sim *sim, int from, struct message *message)
     channel->tail = &parcel->next;
     sim->stats.messages++;
     sim->stats.message_bytes += message->wire_bytes + parcel->bulk;
-    sim->stats.kind_messages[header->kind % 16]++;
+    sim->stats.kind_messages[header->kind % 32]++;
     TRACE(sim, "node %d  sends kind %d stamp %llu to %d, %llu bytes and %llu apart", from, header->kind,
           (unsigned long long)header->stamp, to, (unsigned long long)message->wire_bytes,
           (unsigned long long)parcel->bulk);

@@ -34,7 +34,8 @@ struct node_options {
     uint64_t refetch_bytes_max;   /* of the update set, under way at a time; 0: none is refetched */
     uint64_t
         push_bytes_max; /* pushed to a node at a time, and refetched at a time by a node that subscribes; 0: none */
-    uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
+    uint64_t open_bytes_max;       /* opened ahead of write faults, at most; 0: none */
+    uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/flag.h) */
     struct policy policy;
 };
 
@@ -139,6 +140,7 @@ struct node {
     struct prefetches *prefetches; /* predict/prefetch.h */
     struct locks *locks;           /* sync/lock.h */
     struct counters *counters;     /* sync/counter.h */
+    struct flags *flags;           /* sync/flag.h */
     struct meeting *meetings;      /* sync/meeting.h: one per class */
     struct roll *roll;             /* sync/roll.h */
 };

@@ -21,6 +21,10 @@
  *   ROLL_CALL           a waiting node          along the tree                 meeting, caller    sync/roll.c
  *   ABSENT              a node that is missing  the caller                     meeting            sync/roll.c
  *   HELD                holder                  the node that waits behind it  lock, trail        sync/trail.c
+ *   AWAIT               a node that waits       home of the flag, its setter   flag, vector       sync/flag.c
+ *   SET                 setter                  home of the flag               flag, published    sync/flag.c
+ *   PUBLISH             setter                  a node that waits, subscribers flag, intervals    node/grant.c
+ *   UNSUBSCRIBE         subscriber              setter                         nothing            sync/flag.c
  */
 #pragma once
 
@@ -45,13 +49,17 @@ enum message_kind {
     MESSAGE_ROLL_CALL,
     MESSAGE_ABSENT,
     MESSAGE_HELD,
+    MESSAGE_AWAIT,
+    MESSAGE_SET,
+    MESSAGE_PUBLISH,
+    MESSAGE_UNSUBSCRIBE,
     MESSAGE_KINDS
 };
 
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736438 }; /* "8dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736439 }; /* "9dsm": changes with the format */
 
 /* Of one message: what the transport can hold for it. */
 enum { MESSAGE_SEGMENTS_MAX = 32 };
