@@ -46,6 +46,7 @@ WITHOUT = {
     "preopen": 8,
     "huge": 16,
     "join": 32,
+    "publish": 64,
 }  # enum dsm_without
 
 

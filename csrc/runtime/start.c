@@ -39,6 +39,8 @@
 #define READAHEAD_BYTES ((uint64_t)4 << 20)
 #define REFETCH_BYTES ((uint64_t)4 << 20)
 #define PUSH_BYTES ((uint64_t)1 << 20)
+
+enum { PUBLISHED_UNUSED = 64 }; /* a rank may set events well ahead of those that wait */
 #define OPEN_BYTES ((uint64_t)4 << 20)
 
 #define BELL_TEST_NS (INT64_C(2) * 1000 * 1000 * 1000) /* hundreds of ranks on a few cores take turns */
@@ -150,6 +152,7 @@ static int make_node(struct runtime *runtime)
         .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : READAHEAD_BYTES,
         .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : REFETCH_BYTES,
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
+        .published_unused_max = without & DSM_WITHOUT_PUBLISH ? 0 : PUBLISHED_UNUSED,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,

@@ -51,7 +51,8 @@ struct flag_waiter {
 struct flag {
     uint32_t id;
     char name[FLAG_NAME_BYTES];  /* of the user; "": none */
-    _Atomic uint32_t turns;      /* of a node that is alone: sets and clears so far that changed it */
+    _Atomic uint32_t turns;      /* of a node that is alone: sets and clears so far that changed it, */
+    _Atomic uint32_t sleepers;   /* and the runtime's: threads that sleep on it */
     _Atomic stamp set, clear;    /* the latest that are known here; 0: none */
     _Atomic uint64_t followed;   /* spaces that have followed the node since it was set: their waits are over at once */
     node_id setter;              /* of `set` */
