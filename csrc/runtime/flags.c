@@ -104,7 +104,7 @@ static int wait_alone(struct flag *flag, uint32_t seen, double slice_s)
 static bool changed(struct runtime *runtime, struct question *question)
 {
     struct flag *flag = question->flag.flag;
-    bool done = question->flag.sets ? flag_set(runtime->node, flag) : flag_clear(runtime->node, flag);
+    bool done = question->flag.sets ? event_set(runtime->node, flag) : event_clear(runtime->node, flag);
     node_settle(runtime->node);
     return done;
 }
@@ -130,7 +130,7 @@ static int change(uint32_t id, bool sets, double slice_s)
 
 static bool is_later(struct runtime *runtime, struct question *question)
 {
-    bool done = flag_poll(runtime->node, question->flag.flag, question->flag.after);
+    bool done = event_poll(runtime->node, question->flag.flag, question->flag.after);
     node_settle(runtime->node);
     return done;
 }

@@ -43,6 +43,9 @@ enum fuzz_entry_kind {
     FUZZ_RELEASE, /* a: lock */
     FUZZ_ADD,     /* a: counter, b: delta */
     FUZZ_SUM,     /* of the operation under way */
+    FUZZ_SET,     /* a: flag */
+    FUZZ_CLEAR,   /* a: flag */
+    FUZZ_AWAIT,   /* a: flag */
     FUZZ_ARRIVE,  /* a: meeting kind, b, c: arguments */
     FUZZ_TAKE,    /* the departure */
     FUZZ_PIN,     /* a: offset, b: write */

@@ -371,7 +371,7 @@ FAULTS = (
     ),
     Fault(
         "flags: a set publishes before the interval is closed",
-        "sync/flag.c",
+        "sync/event.c",
         "    publish(node, flag, to, peer->rank, ++peer->sent, &peer->told);\n",
         "    for (node_id q = 0; q < node->size; q++)\n"
         "        if (node->vt[q])\n"
@@ -381,7 +381,7 @@ FAULTS = (
     ),
     Fault(
         "flags: an answer carries only the setter's own notices",
-        "sync/flag.c",
+        "sync/event.c",
         "    notices_put(node, message, known);\n",
         "    for (node_id q = 0; q < node->size; q++)\n"
         "        if (q != node->number && node->vt[q])\n"
@@ -398,54 +398,54 @@ FAULTS = (
     ),
     Fault(
         "flags: a set that came late at the home counts for who knows a later clear",
-        "sync/flag.c",
+        "sync/event.c",
         "        if ((*link)->after >= set) {\n",
         "        if ((*link)->after >= set && set == 0) {\n",
         (*FLAGS, "--nodes=3"),
     ),
     Fault(
         "flags: a wait after a clear relies on an older request",
-        "sync/flag.c",
+        "sync/event.c",
         "    if (flag->asked && flag->asked_after >= after)\n",
         "    if (flag->asked || (flag->asked_after && flag->asked_after <= after))\n",
         FLAGS,
     ),
     Fault(
         "flags: the home forgets who waits when another request comes",
-        "sync/flag.c",
+        "sync/event.c",
         "    kept->next = *link;\n",
-        "    while (flag->waiters)\n        free_waiter(node, take_waiter(node, &flag->waiters));\n",
+        "    while (flag->waiters)\n        flag_free_waiter(node, flag_take_waiter(node, &flag->waiters));\n",
         (*FLAGS, "--flags=4"),
-        (("sync/flag.c", "    *link = kept;\n", "    flag->waiters = kept;\n    kept->next = NULL;\n"),),
+        (("sync/event.c", "    *link = kept;\n", "    flag->waiters = kept;\n    kept->next = NULL;\n"),),
     ),
     Fault(
         "flags: the home does not pass on what it was asked before the set",
-        "sync/flag.c",
+        "sync/event.c",
         "        if (waiter->node != node->number || flag->set <= waiter->after)\n            send_await",
         "        if (flag->told == 0)\n            send_await",
         FLAGS,
     ),
     Fault(
         "flags: the home does not remember who has set a flag",
-        "sync/flag.c",
+        "sync/event.c",
         "    } else if (flag->told > waiter.after) {\n",
         "    } else if (flag->told == STAMP_END) {\n",
         FLAGS,
     ),
     Fault(
         "flags: the home drops a request that is newer than the set",
-        "sync/flag.c",
+        "sync/event.c",
         "        if (act && *link && (*link)->after < set && (uint32_t)(*link)->rank == rank)\n",
         "        if (act && *link && (uint32_t)(*link)->rank == rank)\n",
         (*FLAGS, "--nodes=3", "--publishes=64", "--deliver=100"),
     ),
     Fault(
         "flags: a PUBLISH that overtook another is taken at once",
-        "sync/flag.c",
+        "sync/event.c",
         "    return number > received + 1;\n",
         "    return number > received + 1 && number == UINT64_MAX;\n",
         (*FLAGS, "--publishes=64", "--disorder=1000"),
-        (("sync/flag.c", "    if (number && number <= received)\n", "    if (number == UINT64_MAX)\n"),),
+        (("sync/event.c", "    if (number && number <= received)\n", "    if (number == UINT64_MAX)\n"),),
     ),
     Fault(
         "flags: a PUBLISH from beyond a cut is taken at once",
@@ -456,14 +456,14 @@ FAULTS = (
     ),
     Fault(
         "flags: a set during a collection gives a notice",
-        "sync/flag.c",
+        "sync/event.c",
         "        return true;\n    if (context_silent(node))\n        return false;\n    release(node, flag, RUN_SETS",
         "        return true;\n    release(node, flag, RUN_SETS",
         (*FLAGS, "--collect=30"),
     ),
     Fault(
         "flags: an answer that is on its way to another process is not given",
-        "sync/flag.c",
+        "sync/event.c",
         "    if (own && peer->subscribed && peer->rank == waiter->rank && peer->since < flag->set)\n",
         "    if (own && peer->subscribed)\n",
         FLAGS,

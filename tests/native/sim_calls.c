@@ -173,7 +173,7 @@ void sim_do_set(struct thread *thread)
     struct flag_truth *truth = &home->sim->flags[op_of(thread)->what];
     stamp before = flag->set;
     bool alone = alone_is(home->node);
-    bool done = alone || flag_set(home->node, flag);
+    bool done = alone || event_set(home->node, flag);
     if (alone)
         home->node->wake |= flag_turn_alone(flag, true);
     thread->blocked = !done;
@@ -195,7 +195,7 @@ void sim_do_clear(struct thread *thread)
     struct sim_node *home = thread->home;
     struct flag *flag = flag_of(thread);
     bool alone = alone_is(home->node);
-    bool done = alone || flag_clear(home->node, flag);
+    bool done = alone || event_clear(home->node, flag);
     if (alone)
         flag_turn_alone(flag, false);
     thread->blocked = !done;
@@ -233,7 +233,7 @@ void sim_do_await(struct thread *thread)
         home->sim->stats.flag_waits++;
     }
     bool done =
-        alone ? thread->ticket % 2 || flag->turns != thread->ticket : flag_poll(home->node, flag, thread->ticket);
+        alone ? thread->ticket % 2 || flag->turns != thread->ticket : event_poll(home->node, flag, thread->ticket);
     bool patient = op->value == SIM_PATIENT || sim_now(thread) < thread->patience;
     if (done) {
         TRACE(home->sim, "node %d.%d finds flag %u set", home->number, thread->number, flag->id);

@@ -35,7 +35,7 @@ struct node_options {
     uint64_t
         push_bytes_max; /* pushed to a node at a time, and refetched at a time by a node that subscribes; 0: none */
     uint64_t open_bytes_max;       /* opened ahead of write faults, at most; 0: none */
-    uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/flag.h) */
+    uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/event.h) */
     struct policy policy;
 };
 

@@ -21,10 +21,10 @@
  *   ROLL_CALL           a waiting node          along the tree                 meeting, caller    sync/roll.c
  *   ABSENT              a node that is missing  the caller                     meeting            sync/roll.c
  *   HELD                holder                  the node that waits behind it  lock, trail        sync/trail.c
- *   AWAIT               a node that waits       home of the flag, its setter   flag, vector       sync/flag.c
- *   SET                 setter                  home of the flag               flag, published    sync/flag.c
+ *   AWAIT               a node that waits       home of the flag, its setter   flag, vector       sync/event.c
+ *   SET                 setter                  home of the flag               flag, published    sync/event.c
  *   PUBLISH             setter                  a node that waits, subscribers flag, intervals    node/grant.c
- *   UNSUBSCRIBE         subscriber              setter                         nothing            sync/flag.c
+ *   UNSUBSCRIBE         subscriber              setter                         nothing            sync/event.c
  */
 #pragma once
 

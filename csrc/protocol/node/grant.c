@@ -2,7 +2,7 @@
 #include "protocol/node/grant.h"
 
 #include "protocol/predict/update.h"
-#include "protocol/sync/flag.h"
+#include "protocol/sync/event.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
@@ -40,15 +40,15 @@ void grant_receive_publish(struct node *node, struct message *message)
     struct reader reader = reader_of(message);
     uint64_t number = reader_u64(&reader), cuts = reader_u64(&reader);
     struct reader told = reader;
-    flag_skip_told(node, message, &reader);
-    if (flag_overtook(node, message, number) || is_ahead(node, message, cuts)) {
+    event_skip_told(node, message, &reader);
+    if (event_overtook(node, message, number) || is_ahead(node, message, cuts)) {
         context_defer(node, message);
         return;
     }
     notices_apply(node, message, &reader);
     update_bring(node);
-    flag_take_told(node, message, told);
-    flag_count_unasked(node, message, number);
+    event_take_told(node, message, told);
+    event_count_unasked(node, message, number);
     node->redeliver |= number; /* a later one that came earlier */
     node->wake = true;
 }

@@ -7,7 +7,7 @@
  * A flag that was set comes with the notices of its setter in the same way, and the thread that waits sees it set.
  *
  *   GRANT   := uint32 lock, uint64 cuts that the sender has passed, intervals (sync/notices.h)
- *   PUBLISH := uint64 number (0: asked for), uint64 cuts, told (sync/flag.c), intervals
+ *   PUBLISH := uint64 number (0: asked for), uint64 cuts, told (sync/event.c), intervals
  */
 #pragma once
 

@@ -27,7 +27,7 @@
 #include "protocol/predict/update.h"
 #include "protocol/sync/collection.h"
 #include "protocol/sync/counter.h"
-#include "protocol/sync/flag.h"
+#include "protocol/sync/event.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/roll.h"
@@ -212,10 +212,10 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_ROLL_CALL: roll_receive_call(node, message); return;
     case MESSAGE_ABSENT: roll_receive_absent(node, message); return;
     case MESSAGE_HELD: trail_receive_held(node, message); return;
-    case MESSAGE_AWAIT: flag_receive_await(node, message); return;
-    case MESSAGE_SET: flag_receive_set(node, message); return;
+    case MESSAGE_AWAIT: event_receive_await(node, message); return;
+    case MESSAGE_SET: event_receive_set(node, message); return;
     case MESSAGE_PUBLISH: grant_receive_publish(node, message); return;
-    case MESSAGE_UNSUBSCRIBE: flag_receive_unsubscribe(node, message); return;
+    case MESSAGE_UNSUBSCRIBE: event_receive_unsubscribe(node, message); return;
     case MESSAGE_KINDS: break;
     }
     context_malformed(node, message);

@@ -1,4 +1,5 @@
-/* flag - an event of the user: threads of all nodes set it, clear it, and wait until it is set.
+/* flag - an event of the user, as one node knows it: threads of all nodes set it, clear it, and wait until it is set
+ * (sync/event.h).
  *
  * A set releases and a wait acquires.  Both a set and a clear are run of an interval (page/interval.h), so they travel
  * with the write notices: a node that has synchronised with a set, or with a clear, knows of it without a message.  The
@@ -7,22 +8,6 @@
  *
  *   CLEAR  -- a set, in an interval later than the last clear -->  SET
  *     ^------ a clear, in an interval later than the last set ------+
- *
- * A thread that finds the flag cleared makes its node ask the flag's home (its number modulo the size):
- *
- *   waiter -- AWAIT --> home              the home keeps the request until the flag is set,
- *   setter -- SET ----> home              knows only who has set it, and takes no notices;
- *             home -- AWAIT --> setter    so it passes the request on,
- *                     setter -- PUBLISH --> waiter    and the setter answers with its notices.
- *
- * A node that was answered is a subscriber of the setter: it is published every flag that the setter sets, at once.  So a
- * hand-over that repeats is one message.  A subscriber that uses none of so many in a row unsubscribes.
- *
- * A PUBLISH that was not asked for holds the intervals that the one before to this subscriber did not.  These are
- * numbered, and one that overtook another is deferred.  All go to the same process of the subscriber: the one that asked.
- * An answer goes to the process that asked for it, and holds all that the vector of the request lacks.
- *
- * A wait ends at any set later than the last clear that was known when it began, even if the flag was cleared since.
  *
  * In a node that is alone (H8) a flag is a word in its memory: odd is set.
  *
@@ -37,7 +22,7 @@
 #include "protocol/base/context.h"
 #include "protocol/page/interval.h"
 
-enum { FLAGS_MAX = 1 << 20, FLAG_CHUNK = 1 << 10, FLAG_NAME_BYTES = 40 };
+enum { FLAGS_MAX = 1 << 18, FLAG_CHUNK = 1 << 8, FLAG_NAME_BYTES = 40 };
 
 /* At its home: a node that waits. */
 struct flag_waiter {
@@ -87,27 +72,18 @@ static inline bool flag_is_set(const struct flag *flag)
 struct flag *flag_find(const struct node *node, uint32_t id);
 /* The same, made if need be; NULL: there are no so many. */
 struct flag *flag_use(struct node *node, uint32_t id);
-/* False: a collection lets no new notice out; ask again. */
-bool flag_set(struct node *node, struct flag *flag);
-bool flag_clear(struct node *node, struct flag *flag);
-/* Was it set later than the clear `after`?  If not, the node asks its home. */
-bool flag_poll(struct node *node, struct flag *flag, stamp after);
-
+/* Of another node, or its own interval has closed. */
+void flag_learn_set(struct node *node, struct flag *flag, stamp set, node_id setter);
 /* Of a node that is alone, outside of its mutex (H8).  True: it changed. */
 bool flag_turn_alone(struct flag *flag, bool set);
 
 /* A run of an interval that sets or clears a flag.  False: it cannot be. */
 bool flag_notice(struct node *node, const struct interval *interval, const struct run *run);
 
-void flag_receive_await(struct node *node, struct message *message);
-void flag_receive_set(struct node *node, const struct message *message);
-void flag_receive_unsubscribe(struct node *node, const struct message *message);
-/* A PUBLISH (node/grant.c): one that was not asked for came before the one that it follows. */
-bool flag_overtook(struct node *node, const struct message *message, uint64_t number);
-/* What it tells the home: passed over, and taken in when its notices have been. */
-void flag_skip_told(struct node *node, const struct message *message, struct reader *reader);
-void flag_take_told(struct node *node, const struct message *message, struct reader reader);
-void flag_count_unasked(struct node *node, const struct message *message, uint64_t number);
+/* What the node has published to another one; at their home, the nodes that wait. */
+struct flag_peer *flag_peer_of(struct node *node, node_id peer);
+struct flag_waiter *flag_take_waiter(struct node *node, struct flag_waiter **link);
+void flag_free_waiter(struct node *node, struct flag_waiter *waiter);
 
 void flag_check(const struct node *node);
 void flags_fini(struct node *node);
