@@ -86,7 +86,8 @@ class Event(MadeByAllRanks):
         slice_s = _runtime.SLICE_S
         while True:  # between two slices Python runs its signal handlers
             left_s = left_of(end_s)
-            code = lib.dsm_flag_wait(self._number, ticket, slice_s if left_s is None else min(max(left_s, 0.0), slice_s))
+            now_s = slice_s if left_s is None else min(max(left_s, 0.0), slice_s)
+            code = lib.dsm_flag_wait(self._number, ticket, now_s)
             if code != lib.DSM_AGAIN:
                 runtime.check(code)
                 return True

@@ -40,7 +40,7 @@ static struct flag *find_alone(const struct runtime *runtime, uint32_t id)
     return alone ? flag_find(runtime->node, id) : NULL;
 }
 
-/* ---- a node that is alone ------------------------------------------------------------------------------------------ */
+/* ---- a node that is alone ---------------------------------------------------------------------------------------- */
 
 static int turn_alone(struct flag *flag, bool set)
 {
@@ -99,7 +99,7 @@ static int wait_alone(struct flag *flag, uint32_t seen, double slice_s)
     return done ? DSM_OK : call_not_yet("an event's wait()");
 }
 
-/* ---- several nodes -------------------------------------------------------------------------------------------------- */
+/* ---- several nodes ----------------------------------------------------------------------------------------------- */
 
 static bool changed(struct runtime *runtime, struct question *question)
 {
@@ -157,7 +157,7 @@ static int wait_for(struct runtime *runtime, struct flag *flag, uint64_t after, 
     return DSM_OK;
 }
 
-/* ---- calls ----------------------------------------------------------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
 
 int dsm_flag_set(uint32_t id, double slice_s)
 {

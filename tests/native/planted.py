@@ -437,7 +437,7 @@ FAULTS = (
         "sync/event.c",
         "        if (act && *link && (*link)->after < set && (uint32_t)(*link)->rank == rank)\n",
         "        if (act && *link && (uint32_t)(*link)->rank == rank)\n",
-        (*FLAGS, "--nodes=3", "--publishes=64", "--deliver=100"),
+        (*FLAGS, "--nodes=3", "--publishes=2", "--deliver=100", "--disorder=1000"),
     ),
     Fault(
         "flags: a PUBLISH that overtook another is taken at once",
@@ -450,8 +450,8 @@ FAULTS = (
     Fault(
         "flags: a PUBLISH from beyond a cut is taken at once",
         "node/grant.c",
-        "    if (flag_overtook(node, message, number) || is_ahead(node, message, cuts)) {\n",
-        "    if (flag_overtook(node, message, number) || (!cuts && is_ahead(node, message, cuts))) {\n",
+        "    if (event_overtook(node, message, number) || is_ahead(node, message, cuts)) {\n",
+        "    if (event_overtook(node, message, number) || (!cuts && is_ahead(node, message, cuts))) {\n",
         (*FLAGS, "--phases=6"),
     ),
     Fault(

@@ -9,7 +9,7 @@ static node_id home_of(const struct node *node, const struct flag *flag)
     return (node_id)(flag->id % (uint32_t)node->size);
 }
 
-/* ---- messages out ------------------------------------------------------------------------------------------------- */
+/* ---- messages out ------------------------------------------------------------------------------------------------ */
 
 static void send_await(struct node *node, node_id to, const struct flag *flag, const struct flag_waiter *waiter)
 {
@@ -86,7 +86,7 @@ static void answer(struct node *node, const struct flag *flag, struct flag_waite
         subscribe(node, waiter);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 static bool is_published(struct node *node, node_id to)
 {
@@ -174,7 +174,7 @@ bool event_poll(struct node *node, struct flag *flag, stamp after)
     return false;
 }
 
-/* ---- messages in --------------------------------------------------------------------------------------------------- */
+/* ---- messages in ------------------------------------------------------------------------------------------------- */
 
 /* At the home. */
 static void keep_waiter(struct node *node, struct flag *flag, struct flag_waiter *waiter)

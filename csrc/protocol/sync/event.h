@@ -7,12 +7,13 @@
  *             home -- AWAIT --> setter    so it passes the request on,
  *                     setter -- PUBLISH --> waiter    and the setter answers with its notices.
  *
- * A node that was answered is a subscriber of the setter: it is published every flag that the setter sets, at once.  So a
- * hand-over that repeats is one message.  A subscriber that uses none of so many in a row unsubscribes.
+ * A node that was answered is a subscriber of the setter: it is published every flag that the setter sets, at once.  So
+ * a hand-over that repeats is one message.  A subscriber that uses none of so many in a row unsubscribes.
  *
  * A PUBLISH that was not asked for holds the intervals that the one before to this subscriber did not.  These are
- * numbered, and one that overtook another is deferred.  All go to the same process of the subscriber: the one that asked.
- * An answer goes to the process that asked for it, and holds all that the vector of the request lacks.
+ * numbered, and one that overtook another is deferred.  All go to one process of the subscriber, the first that asked:
+ * so what one of its processes waits for is not held up by what another one has not looked at.  An answer goes to the
+ * process that asked, is not numbered, and holds all that the vector of the request lacks.
  *
  * A wait ends at any set later than the last clear that was known when it began, even if the flag was cleared since.
  */

@@ -91,7 +91,7 @@ void flag_check(const struct node *node)
     }
 }
 
-/* ---- what is known of a flag -------------------------------------------------------------------------------------- */
+/* ---- what is known of a flag ------------------------------------------------------------------------------------- */
 
 void flag_learn_set(struct node *node, struct flag *flag, stamp set, node_id setter)
 {
