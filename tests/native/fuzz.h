@@ -43,9 +43,6 @@ enum fuzz_entry_kind {
     FUZZ_RELEASE, /* a: lock */
     FUZZ_ADD,     /* a: counter, b: delta */
     FUZZ_SUM,     /* of the operation under way */
-    FUZZ_SET,     /* a: flag */
-    FUZZ_CLEAR,   /* a: flag */
-    FUZZ_AWAIT,   /* a: flag */
     FUZZ_ARRIVE,  /* a: meeting kind, b, c: arguments */
     FUZZ_TAKE,    /* the departure */
     FUZZ_PIN,     /* a: offset, b: write */
@@ -57,7 +54,10 @@ enum fuzz_entry_kind {
     FUZZ_FILL,    /* thread: sender; bytes: what is behind its message */
     FUZZ_ROLL,    /* call the roll */
     FUZZ_TELL,    /* tell of locks that are held */
-    FUZZ_JOIN     /* the last space has joined a barrier, and is about to make the node arrive */
+    FUZZ_JOIN,    /* the last space has joined a barrier, and is about to make the node arrive */
+    FUZZ_SET,     /* a: flag */
+    FUZZ_CLEAR,   /* a: flag */
+    FUZZ_AWAIT,   /* a: flag */
 };
 
 struct fuzz_entry {

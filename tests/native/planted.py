@@ -442,7 +442,7 @@ FAULTS = (
     Fault(
         "flags: a PUBLISH that overtook another is taken at once",
         "sync/event.c",
-        "    return number > received + 1;\n",
+        "    return number > received + 1; /* R16 */\n",
         "    return number > received + 1 && number == UINT64_MAX;\n",
         (*FLAGS, "--publishes=64", "--disorder=1000"),
         (("sync/event.c", "    if (number && number <= received)\n", "    if (number == UINT64_MAX)\n"),),
@@ -460,13 +460,6 @@ FAULTS = (
         "        return true;\n    if (context_silent(node))\n        return false;\n    release(node, flag, RUN_SETS",
         "        return true;\n    release(node, flag, RUN_SETS",
         (*FLAGS, "--collect=30"),
-    ),
-    Fault(
-        "flags: an answer that is on its way to another process is not given",
-        "sync/event.c",
-        "    if (own && peer->subscribed && peer->rank == waiter->rank && peer->since < flag->set)\n",
-        "    if (own && peer->subscribed)\n",
-        FLAGS,
     ),
     Fault(
         "order: a departure that overtook another is taken at once",

@@ -156,7 +156,7 @@ bool event_clear(struct node *node, struct flag *flag)
 
 bool event_poll(struct node *node, struct flag *flag, stamp after)
 {
-    if (flag->set > after) {
+    if (flag->set > after) { /* R16 */
         if (flag->setter != node->number)
             flag_peer_of(node, flag->setter)->unused = 0;
         return true;
@@ -275,7 +275,7 @@ bool event_overtook(struct node *node, const struct message *message, uint64_t n
     uint64_t received = flag_peer_of(node, message->peer)->received;
     if (number && number <= received)
         context_malformed(node, message);
-    return number > received + 1;
+    return number > received + 1; /* R16 */
 }
 
 void event_count_unasked(struct node *node, const struct message *message, uint64_t number)
