@@ -33,7 +33,7 @@ PAGE = 4096
 # Counters that different ranks wait for lie apart, so that a change of one does not take the other's cache line.
 APART_BYTES = 128
 OBJECT_BYTES = 2 * APART_BYTES
-OBJECTS = 1024  # locks and conditions in one window
+OBJECTS = 1024  # locks, conditions and events in one window
 LOOKS = 2000  # a few microseconds, before the core goes to others
 _loop = numba.njit(cache=True, nogil=True)
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
@@ -106,6 +106,11 @@ def _release(address: int) -> None:
 
 
 @_loop
+def _replace_once(address: int, value: int, other: int) -> None:
+    _replace(address, value, other)
+
+
+@_loop
 def _wait_for_news(address: int) -> None:
     """Give up a lock until another rank has told news, and take it again."""
     news = _load(address + APART_BYTES)
@@ -160,6 +165,26 @@ class Condition(Lock):
         _tell_news(self._address)
 
     notify_all = notify
+
+
+class Event:
+    """What some rank sets and others wait for."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def set(self) -> None:
+        """Set it."""
+        _replace_once(self._address, 0, 1)
+
+    def clear(self) -> None:
+        """Clear it."""
+        _replace_once(self._address, 1, 0)
+
+    def wait(self) -> bool:
+        """Wait until it is set."""
+        _wait_while(self._address, 0)
+        return True
 
 
 class Floor:
@@ -241,6 +266,10 @@ class Floor:
     def Condition(self) -> Condition:
         """Make a condition with a lock of its own."""
         return Condition(self._object())
+
+    def Event(self) -> Event:
+        """Make an event."""
+        return Event(self._object())
 
     def rank(self) -> int:
         """Return which rank this is."""

@@ -45,7 +45,8 @@ enum dsm_without {
     DSM_WITHOUT_HUGE = 16,     /* huge pages for what is opened in pieces of them */
     DSM_WITHOUT_JOIN = 32,     /* small messages to one process travelling as one */
     DSM_WITHOUT_EVICT = 64,    /* giving up copies of other nodes' pages: no bound */
-    DSM_WITHOUT_CROWDS = 128   /* pages from nodes that were sent them */
+    DSM_WITHOUT_CROWDS = 128,  /* pages from nodes that were sent them */
+    DSM_WITHOUT_PUBLISH = 256  /* events sent to nodes that waited for others of the same rank, before they wait */
 };
 
 struct dsm_options {
@@ -114,7 +115,7 @@ struct dsm_stats {
     uint64_t bytes_sent, bytes_received;
     uint64_t bells_rung, bells_heard;
     uint64_t protects; /* changes of page protection asked of the kernel */
-    uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
+    uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns, wait_flag_ns;
     /* Of the node, not of this rank alone: */
     uint64_t memory_bytes, memory_bytes_max; /* protocol memory: twins, diffs, logs, page states, messages */
     uint64_t twin_bytes, diff_bytes;         /* of these, twins and diffs */
@@ -211,6 +212,20 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
  * is then.  Nothing is sent: an addition to the counter wakes the waiters.  `beside`: threads that this one waits
  * for, too.  Local. */
 int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value);
+
+/* An event: a flag.  A set releases, a wait acquires.  Its number is that of the event in the program: all ranks make
+ * their events in the same order, and no message is sent.  Local. */
+int dsm_flag_new(const char *name, uint32_t *flag);
+/* They wait while a collection lets no notice out. */
+int dsm_flag_set(uint32_t flag, double slice_s);
+int dsm_flag_clear(uint32_t flag, double slice_s);
+/* Known here as set, by all threads of this rank: a wait would be over at once.  Takes no mutex. */
+bool dsm_flag_is_here(uint32_t flag);
+/* Wait until it is set.  *ticket is 0 at first; after DSM_AGAIN it knows which sets count: a set that is cleared again
+ * between two slices ends the wait, too. */
+int dsm_flag_wait(uint32_t flag, uint64_t *ticket, double slice_s);
+/* Whether it is known here as set.  Not: the home is asked, so a thread that asks again will see it. */
+int dsm_flag_is_set(uint32_t flag, bool *set);
 
 /* ---- insight ------------------------------------------------------------------------------------------------- */
 

@@ -1,21 +1,29 @@
-"""Events: a flag under the lock of a condition."""
+"""Events: a flag that one thread sets and threads of all ranks wait for."""
 
 from __future__ import annotations
 
-from dsm._condition import Condition
-from dsm._named import MadeByAllRanks, call_text, check_name, shown
+from collections.abc import Callable
+
+from dsm import _runtime
+from dsm._named import MadeByAllRanks, check_name, shown
+from dsm._timeout import end_of, left_of
 
 
 class Event(MadeByAllRanks):
     """A flag that threads of all ranks wait for.  Collective.
 
-    Used as `threading.Event`.  A thread that finds it set sees all that had been written before it was set.  A rank
-    that asks again sends nothing as long as no other rank has asked or set the flag meanwhile.
+    Used as `threading.Event`.  A thread that finds it set sees all that had been written before it was set.
 
     Parameters
     ----------
     name : str, optional
-        As for `Condition`.
+        Shown in messages; the same on every rank.
+
+    Notes
+    -----
+    All ranks make the same events in the same order.  They do not meet for that, so a list of some hundreds is made in
+    no time.  A set event is sent to the hosts that wait for it, as one message each; a rank that waits for an event which
+    its host knows as set sends nothing.  Events last until `finalize`.
 
     Examples
     --------
@@ -29,24 +37,33 @@ class Event(MadeByAllRanks):
 
     def __init__(self, *, name: str | None = None) -> None:
         check_name(name)
-        self._condition = Condition._of(call_text("Event", name), name, 1)
-        self._flag = self._condition._words
+        runtime = _runtime.started()
+        number = runtime.ffi.new("uint32_t *")
+        runtime.check(runtime.lib.dsm_flag_new((name or "").encode(errors="replace"), number))
+        self._number, self._name = int(number[0]), name
 
     def is_set(self) -> bool:
-        """Tell whether the flag is set.  Local."""
-        with self._condition:
-            return bool(self._flag[0])
+        """Tell whether the flag is set, as far as this rank has synchronised.  Local.
+
+        A rank that asks again and again will see that it was set.
+        """
+        runtime = _runtime.active()
+        found = runtime.ffi.new("bool *")
+        runtime.check(runtime.lib.dsm_flag_is_set(self._number, found))
+        return bool(found[0])
 
     def set(self) -> None:
         """Set the flag, and wake all threads that wait for it.  Local."""
-        with self._condition:
-            self._flag[0] = 1
-            self._condition.notify_all()
+        self._change(_runtime.active().lib.dsm_flag_set)
 
     def clear(self) -> None:
         """Clear the flag: from now on `wait` waits.  Local."""
-        with self._condition:
-            self._flag[0] = 0
+        self._change(_runtime.active().lib.dsm_flag_clear)
+
+    def _change(self, change: Callable[[int, float], int]) -> None:
+        runtime = _runtime.active()
+        if change(self._number, _runtime.SLICE_S) != runtime.lib.DSM_OK:
+            runtime.wait(lambda slice_s: change(self._number, slice_s))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the flag is set.  Local.
@@ -61,8 +78,22 @@ class Event(MadeByAllRanks):
         bool
             Whether it was set, even if it has been cleared again since; False if the time was over first.
         """
-        with self._condition:
-            return bool(self._flag[0]) or self._condition.wait(timeout)
+        runtime = _runtime.active()
+        lib, end_s = runtime.lib, end_of(timeout)
+        if lib.dsm_flag_is_here(self._number):
+            return True
+        ticket = runtime.ffi.new("uint64_t *")
+        slice_s = _runtime.SLICE_S
+        while True:  # between two slices Python runs its signal handlers
+            left_s = left_of(end_s)
+            now_s = slice_s if left_s is None else min(max(left_s, 0.0), slice_s)
+            code = lib.dsm_flag_wait(self._number, ticket, now_s)
+            if code != lib.DSM_AGAIN:
+                runtime.check(code)
+                return True
+            if left_s is not None and left_s <= slice_s:
+                return False
+            slice_s = _runtime.slice_s()
 
     def __repr__(self) -> str:
-        return f"<dsm.Event{shown(self._condition._name)} with {self._condition._lock!r}>"
+        return f"<dsm.Event {self._number}{shown(self._name)}>"

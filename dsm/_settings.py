@@ -49,6 +49,7 @@ WITHOUT = {
     "join": 32,
     "evict": 64,
     "crowds": 128,
+    "publish": 256,
 }  # enum dsm_without
 
 

@@ -13,6 +13,7 @@ system that is solved with them must besides have a scaled residual below 16, th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -118,6 +119,30 @@ def by_dsm(problem: Problem, team: Team) -> Result:
     return {"rows": rows, "order": order}
 
 
+def by_events(problem: Problem, team: Team) -> Result:
+    """The same with an event for each rank's offer in place of the barrier."""
+    n, rank, size = len(problem.matrix), team.rank, team.size
+    rows = dsm.zeros((n, n))
+    rows[rank::size] = problem.matrix[rank::size]
+    bests, pivots = dsm.zeros((2, size, 2)), dsm.zeros((2, size, n))
+    offered = [[dsm.Event() for _ in range(size)] for _ in range(n)]
+    done, order = np.zeros(n, bool), np.zeros(n, int)
+    dsm.barrier()
+    with team.timed():
+        for column in range(n):
+            value, row = largest(rows, done, column, rank, size)
+            bests[column % 2, rank] = -value, row
+            pivots[column % 2, rank, column:] = rows[row, column:]
+            offered[column][rank].set()
+            for event in offered[column]:
+                event.wait()
+            row = int(min(bests[column % 2].tolist())[1])
+            order[column], done[row] = row, True
+            eliminate(rows, done, pivots[column % 2, row % size], column, rank, size)
+    dsm.barrier()
+    return {"rows": rows, "order": order}
+
+
 def verify(problem: Problem, result: Result, reference: Result | None) -> None:
     """Bit by bit against serial, and the residual of a system."""
     assert reference is not None
@@ -132,18 +157,24 @@ def verify(problem: Problem, result: Result, reference: Result | None) -> None:
     require(residual < 16, f"scaled residual {residual:.3g}, not below 16")
 
 
-APPS = (
-    App(
-        name="gauss",
-        title="Gaussian elimination with partial pivoting",
+def app(name: str, title: str, program: Callable[[Problem, Team], Result]) -> App:
+    """One of the two dsm programs as an application."""
+    return App(
+        name=name,
+        title=title,
         pattern="pivot rows read by all",
         sizes={"tiny": 45, "small": 1024, "paper": 1024, "large": 2048},
         make=make,
         serial=serial,
         mpi4py=by_mpi4py,
-        dsm=by_dsm,
+        dsm=program,
         verify=verify,
         memory=lambda n: 8 * n**2,
         reach=0.95,
-    ),
+    )
+
+
+APPS = (
+    app("gauss", "Gaussian elimination with partial pivoting", by_dsm),
+    app("gauss-events", "Gaussian elimination with partial pivoting, with events", by_events),
 )

@@ -11,6 +11,7 @@ besides have a scaled residual below 16, the bound of LINPACK.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -132,6 +133,28 @@ def by_dsm(problem: Problem, team: Team) -> Result:
     return {"panels": panels}
 
 
+def by_events(problem: Problem, team: Team) -> Result:
+    """The same with an event for each panel: a rank waits for the panel that it needs, and for no other rank."""
+    panels = dsm.zeros(problem.panels.shape)
+    panels[team.rank :: team.size] = problem.panels[team.rank :: team.size]
+    factored = [dsm.Event() for _ in range(len(panels))]
+    dsm.barrier()
+    with team.timed():
+        if team.rank == 0:
+            factor(panels[0], 0)
+            factored[0].set()
+        for k in range(len(panels)):
+            factored[k].wait()
+            for j in range(team.rank, len(panels), team.size):
+                if j > k:
+                    update(panels[j], panels[k], k)
+                if j == k + 1:
+                    factor(panels[j], j)
+                    factored[j].set()
+    dsm.barrier()
+    return {"panels": panels}
+
+
 def verify(problem: Problem, result: Result, reference: Result | None) -> None:
     """Close to serial, and the residual of a system."""
     assert reference is not None
@@ -150,18 +173,24 @@ def verify(problem: Problem, result: Result, reference: Result | None) -> None:
     require(residual < 16, f"scaled residual {residual:.3g}, not below 16")
 
 
-APPS = (
-    App(
-        name="lu",
-        title="LU factorisation by blocks",
+def app(name: str, title: str, program: Callable[[Problem, Team], Result]) -> App:
+    """One of the two dsm programs as an application."""
+    return App(
+        name=name,
+        title=title,
         pattern="blocked panels read by all",
         sizes={"tiny": Size(80, 8), "small": Size(2048, 32), "paper": Size(1024, 32), "large": Size(5120, 64)},
         make=make,
         serial=serial,
         mpi4py=by_mpi4py,
-        dsm=by_dsm,
+        dsm=program,
         verify=verify,
         memory=lambda size: 8 * size.n**2,
         reach=0.95,
-    ),
+    )
+
+
+APPS = (
+    app("lu", "LU factorisation by blocks", by_dsm),
+    app("lu-events", "LU factorisation by blocks, with events", by_events),
 )

@@ -178,7 +178,6 @@ static bool released_alone(struct runtime *runtime, uint32_t id)
 
 int dsm_release(uint32_t id)
 {
-    enum { POLL_AFTER_NS = 5 * 1000 };
     if (released_alone(runtime_current, id))
         return DSM_OK;
     struct runtime *runtime = call_enter("release()");
@@ -190,13 +189,7 @@ int dsm_release(uint32_t id)
         error = DSM_E_ARGUMENT;
     } else {
         /* A request for the lock is received here, or a thread that takes it in a loop would keep it for its rank. */
-        int64_t now = runtime->nodes.count > 1 && !runtime->polling ? clock_now_ns() : 0;
-        if (now - runtime->polled_ns > POLL_AFTER_NS) {
-            shared_unlock(runtime);
-            progress_poll(runtime);
-            shared_lock(runtime);
-            runtime->polled_ns = now;
-        }
+        progress_glance(runtime);
         if (!lock_release(runtime->node, lock, (uint32_t)runtime->rank))
             error = error_set(DSM_E_STATE, "release of lock %u%s%s%s, which no thread of rank %d holds", id,
                               lock->name[0] ? " '" : "", lock->name, lock->name[0] ? "'" : "", runtime->rank);

@@ -315,6 +315,18 @@ bool progress_poll(struct runtime *runtime)
     return any;
 }
 
+void progress_glance(struct runtime *runtime)
+{
+    enum { GLANCE_AFTER_NS = 5 * 1000 };
+    int64_t now = runtime->nodes.count > 1 && !runtime->polling ? clock_now_ns() : 0;
+    if (now - runtime->polled_ns <= GLANCE_AFTER_NS)
+        return;
+    shared_unlock(runtime);
+    progress_poll(runtime);
+    shared_lock(runtime);
+    runtime->polled_ns = now;
+}
+
 /* ---- waiting threads ----------------------------------------------------------------------------------------- */
 
 /* Another thread polls: sleep until it signals a change, or leaves.  Not for ever, should the signal get lost. */

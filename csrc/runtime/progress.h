@@ -37,6 +37,11 @@ struct question {
             uint32_t counter;
             int64_t seen;
         } change;
+        struct {
+            struct flag *flag;
+            stamp after;
+            bool sets;
+        } flag;
     };
 };
 
@@ -54,6 +59,9 @@ void progress_become_service(void);
 void progress_flush(struct runtime *runtime);
 /* Receive what is there, up to a wake; true when there was anything.  Under the process' mutex. */
 bool progress_poll(struct runtime *runtime);
+/* The same for a thread that is about to do something for other nodes, if none has looked for some microseconds.  Under
+ * both; the node's is given up meanwhile. */
+void progress_glance(struct runtime *runtime);
 /* Messages, or fetches that wait until a page has been sent, need looks to end.  Under the process' mutex. */
 bool progress_under_way(const struct runtime *runtime);
 

@@ -92,6 +92,14 @@ static void say_counter(struct line *line, const struct runtime *runtime, int ra
     say(line, ")");
 }
 
+static void say_flag(struct line *line, const struct runtime *runtime, uint64_t id)
+{
+    const struct flag *flag = flag_find(runtime->node, (uint32_t)id);
+    say(line, "for event %llu", (unsigned long long)id);
+    if (flag)
+        say_name(line, flag->name);
+}
+
 static void say_what(struct line *line, const struct runtime *runtime, int rank, enum wait_kind kind, uint64_t object,
                      bool known)
 {
@@ -101,6 +109,7 @@ static void say_what(struct line *line, const struct runtime *runtime, int rank,
     case WAIT_FOR_LOCK: say_lock(line, runtime, object, known); return;
     case WAIT_FOR_MEETING: say_meeting(line, object); return;
     case WAIT_FOR_COUNTER: say_counter(line, runtime, rank, object, known); return;
+    case WAIT_FOR_FLAG: say_flag(line, runtime, object); return;
     case WAIT_NONE:
     case WAIT_KINDS: break;
     }

@@ -54,7 +54,7 @@ struct awaiting {
 struct process_stats {
     _Alignas(128) uint64_t messages_sent;
     uint64_t messages_received, bytes_sent, bytes_received, bells_rung, bells_heard;
-    uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns;
+    uint64_t wait_fault_ns, wait_lock_ns, wait_barrier_ns, wait_counter_ns, wait_flag_ns;
 };
 
 /* What the processes of a node share (shared.h); under the node's mutex where nothing else is said. */
@@ -122,6 +122,7 @@ struct runtime {
     int64_t polled_ns;         /* when a thread of the program last looked */
 
     /* Calls of the program. */
+    uint32_t flags_made;       /* by this process: all ranks count alike */
     enum meeting_kind meeting; /* that a thread is in; 0: none */
     pthread_t meeting_thread;
     struct waits *waits;         /* of its threads, in `shared`; without the mutex */

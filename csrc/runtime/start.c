@@ -39,6 +39,8 @@
 #define READAHEAD_BYTES ((uint64_t)4 << 20)
 #define REFETCH_BYTES ((uint64_t)4 << 20)
 #define PUSH_BYTES ((uint64_t)1 << 20)
+
+enum { PUBLISHED_UNUSED = 64 }; /* a rank may set events well ahead of those that wait */
 #define OPEN_BYTES ((uint64_t)4 << 20)
 enum { READERS = 2, READERS_SMALL = 8 }; /* of a version of a page that one node serves */
 
@@ -173,6 +175,7 @@ static int make_node(struct runtime *runtime)
         .readahead_bytes_max = without & DSM_WITHOUT_READAHEAD ? 0 : least(READAHEAD_BYTES, window),
         .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : least(REFETCH_BYTES, window),
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
+        .published_unused_max = without & DSM_WITHOUT_PUBLISH ? 0 : PUBLISHED_UNUSED,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
         .cache_bytes = cache,
         .readers_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS,

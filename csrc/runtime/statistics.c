@@ -18,7 +18,7 @@
 
 #define OF_RUNTIME(X) \
     X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bells_rung) \
-    X(bells_heard) X(wait_fault_ns) X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns)
+    X(bells_heard) X(wait_fault_ns) X(wait_lock_ns) X(wait_barrier_ns) X(wait_counter_ns) X(wait_flag_ns)
 /* clang-format on */
 
 static struct runtime *started(void)

@@ -54,6 +54,8 @@ class Translated:
         self.cells = [{name: self.simulated.cell(slot, *at[name]) for name in at} for slot in self.slots]
         first = self.simulated.locks(len(program.locks)) if program.locks else 0
         self.locks = {name: first + i for i, name in enumerate(program.locks)}
+        first = self.simulated.flags(len(program.events)) if program.events else 0
+        self.flags = {name: first + i for i, name in enumerate(program.events)}
         self.registers: dict[tuple[int, int], str] = {}
         for thread in program.threads:
             self._thread(self.simulated.thread(processes.index(home[thread.node])), thread.ops)
@@ -75,6 +77,9 @@ class Translated:
                 "unpin": lambda op: [("unpin",)],
                 "acquire": lambda op: [("acquire", self.locks[op.what])],
                 "release": lambda op: [("release", self.locks[op.what])],
+                "set": lambda op: [("set", self.flags[op.what])],
+                "await": lambda op: [("await", self.flags[op.what])],
+                "clear": lambda op: [("clear", self.flags[op.what])],
                 "barrier": lambda op: [("barrier",)],
                 "free": lambda op, slot=self.slots[array]: [("meet", 3, slot), ("forget", slot)],
                 "allocate": lambda op, slot=self.slots[array]: [("meet", 2, slot)],

@@ -9,6 +9,7 @@ A thread is a line: its node, and operations separated by semicolons.
     x=1            write; values are 1 to 9, and all memory begins as 0
     r0=x           read into a register; each register is read once
     acquire l      release l
+    set e          await e, clear e: an event, which is cleared at first
     barrier        of all nodes; only the first thread of a node may
     free           allocate: the array that holds all variables; collective as the barrier
     prefetch x     the page is read, the value does not matter
@@ -82,6 +83,10 @@ class Program:
         return self._names("acquire")
 
     @cached_property
+    def events(self) -> tuple[str, ...]:
+        return self._names("set", "await", "clear")
+
+    @cached_property
     def registers(self) -> tuple[str, ...]:
         return tuple(sorted(str(op.value) for thread in self.threads for op in thread.ops if op.kind == "read"))
 
@@ -104,7 +109,9 @@ def _op(text: str) -> Op:
     if write := re.fullmatch(r"([a-z]+)=([1-9])", text):
         return Op("write", write[1], int(write[2]))
     kind, _, what = text.partition(" ")
-    if not re.fullmatch(r"(acquire|release|prefetch|pin|pin-r) [a-z]+|barrier|free|allocate|unpin", text):
+    if not re.fullmatch(
+        r"(acquire|release|set|await|clear|prefetch|pin|pin-r) [a-z]+|barrier|free|allocate|unpin", text
+    ):
         raise ValueError(f"no operation: {text!r}")
     return Op(kind, what)
 
@@ -571,6 +578,67 @@ OWN = (
         "an acquire brings pinned pages up to date before it returns, and so does a barrier",
         never="r0 == 1 and r1 == 0 or r2 != 2",
         reached=("r0 == 0", "r0 == 1 and r1 == 1"),
+    ),
+    Program(
+        "an event passes a message",
+        """
+        0: x=1; set e
+        1: await e; r0=x
+        """,
+        "the set happens after the write and before what follows the wait",
+        never="r0 != 1",
+        collecting=True,
+    ),
+    Program(
+        "events pass on what others wrote",
+        """
+        0: x=1; set e
+        1: await e; y=1; set f
+        2: await f; r0=x; r1=y
+        """,
+        "happens-before is transitive: the second setter knows what the first one wrote",
+        never="r0 != 1 or r1 != 1",
+    ),
+    Program(
+        "an event that is cleared and set again",
+        """
+        0: x=1; set e; await f; x=2; set e
+        1: await e; r0=x; clear e; set f; await e; r1=x
+        """,
+        "after the clear only the second set ends a wait",
+        never="r0 != 1 or r1 != 2",
+        collecting=True,
+    ),
+    Program(
+        "an event that a third node clears",
+        """
+        0: x=1; set e; await g; x=2; set e
+        1: await e; r0=x; await f; await e; r1=x
+        2: await e; clear e; set f; set g
+        """,
+        "the wait behind the clear, which came along with the other event, knows that the first set does not count",
+        never="r0 == 0 or r1 != 2",
+    ),
+    Program(
+        "an event of two setters",
+        """
+        0: x=1; set e
+        1: y=1; set e
+        2: await e; r0=x; r1=y
+        """,
+        "the wait follows at least one of the sets",
+        never="r0 == 0 and r1 == 0",
+        reached=("r0 == 1",),
+    ),
+    Program(
+        "what a lock tells of an event",
+        """
+        0: x=1; set e; acquire l; y=1; release l; clear e; x=2; set f
+        1: acquire l; r0=y; release l; await f; r1=x
+        """,
+        "sets and clears travel with the notices of a lock, and their order is that of the setter",
+        never="r1 != 2",
+        reached=("r0 == 0", "r0 == 1"),
     ),
 )
 

@@ -1,12 +1,14 @@
 """What release consistency promises of a litmus program: every outcome that it may have, from happens-before alone.
 
-Happens-before is program order, and from each release to the acquires of its lock that come later, and from everything
-before a meeting of all nodes to everything after it, transitively (Keleher, Cox, Zwaenepoel 1992).  A read may return a
-write, byte for byte, unless the read happens before the write, or another write of that byte lies between the two; and
-no value comes out of thin air: the writes that are read from, together with happens-before, have no cycle.  Of the
-order of unsynchronised writes nothing is promised, nor that two reads agree on it.
+Happens-before is program order, from each release to the acquires of its lock that come later, from the set that ends
+a time in which an event was cleared to the waits that find it set, and from everything before a meeting of all nodes to
+everything after it, transitively (Keleher, Cox, Zwaenepoel 1992).  A read may return a write, byte for byte, unless the
+read happens before the write, or another write of that byte lies between the two; and no value comes out of thin air:
+the writes that are read from, together with happens-before, have no cycle.  Of the order of unsynchronised writes
+nothing is promised, nor that two reads agree on it.
 
-All orders of the critical sections are tried.  Nothing here knows of pages, diffs or messages.
+All orders of the critical sections, and of what is done to events, are tried.  Nothing here knows of pages, diffs or
+messages.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from litmus.programs import MEETINGS, Program
+
+CHOICES = ("acquire", "set", "clear", "await")  # who goes first matters
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class _State:
         self.known = [0] * len(program.threads)
         self.locks = dict.fromkeys(program.locks, 0)
         self.held: set[str] = set()
+        self.sets: dict[str, int] = {}  # events that are set
         self.arrays = [0] * len(program.threads)
         self.accesses: dict[tuple[int, int], Access] = {}
         self.bits = {}
@@ -49,7 +54,7 @@ class _State:
     def copy(self) -> _State:
         new = object.__new__(_State)
         new.__dict__ = {
-            name: value.copy() if name in ("at", "known", "locks", "held", "arrays", "accesses") else value
+            name: value.copy() if name in ("at", "known", "locks", "held", "sets", "arrays", "accesses") else value
             for name, value in self.__dict__.items()
         }
         return new
@@ -61,12 +66,12 @@ class _State:
         return ops[self.at[t]].kind, ops[self.at[t]].what, ops[self.at[t]].value
 
     def run(self) -> None:
-        """Run all threads up to their next acquire: until there it does not matter who goes first."""
+        """Run all threads up to their next acquire or event: until there it does not matter who goes first."""
         moved = True
         while moved:
             moved = False
             for t in range(len(self.at)):
-                while self.next_op(t)[0] not in ("acquire", "end", *MEETINGS):
+                while self.next_op(t)[0] not in (*CHOICES, "end", *MEETINGS):
                     self._step(t)
                     moved = True
             if all(self.next_op(t)[0] in MEETINGS for t in self.mains):
@@ -92,23 +97,38 @@ class _State:
             self.known[t] = everything
             self.at[t] += 1
 
-    def acquire(self, t: int, lock: str) -> None:
-        self.held.add(lock)
-        self.known[t] |= self.locks[lock]
+    def is_ready(self, t: int) -> bool:
+        kind, what, _ = self.next_op(t)
+        return (
+            kind in ("set", "clear")
+            or (kind == "acquire" and what not in self.held)
+            or (kind == "await" and what in self.sets)
+        )
+
+    def choose(self, t: int) -> None:
+        kind, what, _ = self.next_op(t)
+        if kind == "acquire":
+            self.held.add(what)
+            self.known[t] |= self.locks[what]
+        elif kind == "set":
+            self.sets.setdefault(what, self.known[t])
+        elif kind == "clear":
+            self.sets.pop(what, None)
+        else:
+            self.known[t] |= self.sets[what]
         self.at[t] += 1
 
 
 def _orders(state: _State) -> Iterator[_State]:
     state.run()
-    ready = [(t, state.next_op(t)[1]) for t in range(len(state.at)) if state.next_op(t)[0] == "acquire"]
-    free = [(t, lock) for t, lock in ready if lock not in state.held]
-    if not free:
+    ready = [t for t in range(len(state.at)) if state.is_ready(t)]
+    if not ready:
         if any(state.next_op(t)[0] != "end" for t in range(len(state.at))):
             raise ValueError(f"{state.program.name}: deadlock")
         yield state
-    for t, lock in free:
+    for t in ready:
         branch = state.copy()
-        branch.acquire(t, lock)
+        branch.choose(t)
         yield from _orders(branch)
 
 

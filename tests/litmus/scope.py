@@ -78,6 +78,12 @@ SCOPE: dict[str, tuple[tuple[int, int], ...]] = {
     "lock passed on while a thread beside waits for a page": ((8, 604), (8, 604)),
     "a pinned page is served": ((25, 690), (25, 690), (24, 644), (26, 725)),
     "a page pinned for reading": ((27, 810), (27, 810), (28, 817), (28, 686)),
+    "an event passes a message": ((10, 496), (10, 579)),
+    "events pass on what others wrote": ((0, 40), (0, 40), (0, 32), (0, 55)),
+    "an event that is cleared and set again": ((10, 766), (9, 514)),
+    "an event that a third node clears": ((13, 802), (13, 772)),
+    "an event of two setters": ((0, 24), (0, 24), (0, 24), (0, 40)),
+    "what a lock tells of an event": ((0, 192), (0, 192), (0, 172), (26, 389)),
 }
 
 

@@ -80,11 +80,14 @@ class _Memory:
 class _Player:
     """One thread of this rank, which plays a thread of the program in each run."""
 
-    def __init__(self, memory: _Memory, locks: dict[str, dsm.Lock], rng: random.Random) -> None:
-        self.memory, self.locks, self.rng = memory, locks, rng
+    def __init__(
+        self, memory: _Memory, locks: dict[str, dsm.Lock], events: list[dict[str, dsm.Event]], rng: random.Random
+    ) -> None:
+        self.memory, self.locks, self.events, self.rng = memory, locks, events, rng
         self.pins: list = []
 
-    def play(self, thread: Thread, instance: int) -> dict[str, int | tuple]:
+    def play(self, thread: Thread, run: int) -> dict[str, int | tuple]:
+        instance = run % self.memory.instances
         registers: dict[str, int | tuple] = {}
         for op in thread.ops:
             if self.rng.random() < 0.4:
@@ -92,7 +95,7 @@ class _Player:
             if op.kind == "read":
                 registers[str(op.value)] = self.memory.read(instance, op.what)
             else:
-                self.do(op, instance)
+                self.do(op, instance, self.events[run])
         return registers
 
     def delay(self) -> None:
@@ -103,7 +106,7 @@ class _Player:
         while time.perf_counter() < end:
             pass
 
-    def do(self, op: Op, instance: int) -> None:
+    def do(self, op: Op, instance: int, events: dict[str, dsm.Event]) -> None:
         if op.kind == "write":
             self.memory.write(instance, op.what, int(op.value))
         elif op.kind == "prefetch":
@@ -112,6 +115,12 @@ class _Player:
             self.locks[op.what].acquire()
         elif op.kind == "release":
             self.locks[op.what].release()
+        elif op.kind == "set":
+            events[op.what].set()
+        elif op.kind == "await":
+            events[op.what].wait()
+        elif op.kind == "clear":
+            events[op.what].clear()
         elif op.kind == "barrier":
             dsm.barrier()
         elif op.kind == "free":
@@ -152,17 +161,18 @@ def run(program: Program, placement: str, runs: int, seed: int, locks: list[dsm.
     parts = _parts(program)
     chosen = dict(zip(program.locks, common.sample(locks, len(program.locks)), strict=True))
     plan = [(common.randrange(size), common.random() < 0.5) for _ in range(runs)]
+    events = [{name: dsm.Event() for name in program.events} for _ in range(runs)]
     found: list[dict[str, int | tuple]] = [{} for _ in range(runs)]
 
     def part(i: int) -> list[Thread]:
         return parts[min((rank - plan[i][0]) % size, program.nodes)]
 
     def play_all(number: int, begin: Callable[[int], None]) -> None:
-        player = _Player(memory, chosen, random.Random(f"{seed} {rank} {number}"))
+        player = _Player(memory, chosen, events, random.Random(f"{seed} {rank} {number}"))
         for i in range(runs):
             begin(i)
             if number < len(part(i)):
-                found[i].update(player.play(part(i)[number], i % memory.instances))
+                found[i].update(player.play(part(i)[number], i))
 
     threads = max(len(threads) for threads in parts)
     local = threading.Barrier(threads)

@@ -54,7 +54,10 @@ enum fuzz_entry_kind {
     FUZZ_FILL,    /* thread: sender; bytes: what is behind its message */
     FUZZ_ROLL,    /* call the roll */
     FUZZ_TELL,    /* tell of locks that are held */
-    FUZZ_JOIN     /* the last space has joined a barrier, and is about to make the node arrive */
+    FUZZ_JOIN,    /* the last space has joined a barrier, and is about to make the node arrive */
+    FUZZ_SET,     /* a: flag */
+    FUZZ_CLEAR,   /* a: flag */
+    FUZZ_AWAIT,   /* a: flag */
 };
 
 struct fuzz_entry {

@@ -163,7 +163,8 @@ struct fuzz_node *fuzz_node_new(int rank, int size, uint64_t budget_bytes)
                                    .push_bytes_max = 512,
                                    .readers_max = 1,
                                    .readers_small_max = 1,
-                                   .open_bytes_max = 256};
+                                   .open_bytes_max = 256,
+                                   .published_unused_max = 2};
     home->node = node_new(&options, &home->port);
     return home;
 }
@@ -229,6 +230,17 @@ static void apply_counter(struct fuzz_node *home, struct fuzz_thread *thread, co
     else if (entry->kind == FUZZ_SUM && thread->counter_ticket &&
              counter_poll(home->node, thread->counter_ticket, &before))
         thread->counter_ticket = 0;
+}
+
+static void apply_flag(struct fuzz_node *home, const struct fuzz_entry *entry)
+{
+    struct flag *flag = flag_use(home->node, (uint32_t)entry->a);
+    if (flag && entry->kind == FUZZ_SET)
+        event_set(home->node, flag);
+    else if (flag && entry->kind == FUZZ_CLEAR)
+        event_clear(home->node, flag);
+    else if (flag)
+        event_poll(home->node, flag, flag->clear);
 }
 
 static void apply_pin(struct fuzz_node *home, struct fuzz_thread *thread, const struct fuzz_entry *entry)
@@ -328,6 +340,9 @@ static void apply(struct fuzz_node *home, const struct fuzz_entry *entry)
     case FUZZ_RELEASE: apply_lock(home, thread, entry); break;
     case FUZZ_ADD:
     case FUZZ_SUM: apply_counter(home, thread, entry); break;
+    case FUZZ_SET:
+    case FUZZ_CLEAR:
+    case FUZZ_AWAIT: apply_flag(home, entry); break;
     case FUZZ_ARRIVE: apply_arrive(home, entry); break;
     case FUZZ_TAKE: meeting_take(home->node, 0); break;
     case FUZZ_PIN:

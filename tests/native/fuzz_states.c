@@ -13,7 +13,8 @@ enum {
     MEETINGS_MAX = 24,
     RARE_STATES = 24, /* of each thing that is rare */
     KIND_STATES = 26, /* of each kind of message that comes next, at least */
-    TRIES_MAX = 1 << 20
+    TRIES_MAX = 1 << 20,
+    FLAGS = 6
 };
 
 struct parcel {
@@ -216,6 +217,13 @@ static void second_thread(struct world *world, int rank)
     const struct fuzz_thread *thread = &home->threads[1];
     struct fuzz_entry entry = {.kind = FUZZ_FAULT, .thread = 1, .a = fuzz_random_below(&world->random, 1400)};
     entry.b = chance(world, 60);
+    if (chance(world, 15)) {
+        enum fuzz_entry_kind kinds[] = {FUZZ_SET, FUZZ_SET, FUZZ_CLEAR, FUZZ_AWAIT, FUZZ_AWAIT};
+        entry.kind = kinds[fuzz_random_below(&world->random, 5)];
+        entry.a = fuzz_random_below(&world->random, FLAGS);
+        happen(world, rank, entry);
+        return;
+    }
     if (home->node->locks->count == 0)
         return;
     if (thread->counter_ticket) {

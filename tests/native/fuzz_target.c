@@ -19,11 +19,11 @@ static struct {
 /* ---- accounts ---------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[MESSAGE_KINDS + 1] = {
-    "any",     "fetch",     "reply",  "push",     "acquire",
-    "pass",    "grant",     "busy",   "withdraw", "withdrawn",
-    "arrive",  "depart",    "add",    "sum",      "request_collection",
-    "collect", "roll_call", "absent", "held",     "forward",
-    "none"};
+    "any",     "fetch",     "reply",   "push",        "acquire",
+    "pass",    "grant",     "busy",    "withdraw",    "withdrawn",
+    "arrive",  "depart",    "add",     "sum",         "request_collection",
+    "collect", "roll_call", "absent",  "held",        "forward",
+    "await",   "set",       "publish", "unsubscribe", "none"};
 
 const char *fuzz_kind_name(int kind)
 {

@@ -65,6 +65,8 @@ MAY_GIVE_UP = (
 CROWDS = ("--nodes=6", "--readers=1", "--whole=2")
 GUESSING = ("--guess=500", "--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
+FLAGS = ("--flags=4", "--phases=2", "--lock_threads=0", "--races=0")
+
 FAULTS = (
     Fault(
         "R1 no stamp taken from a message",
@@ -379,6 +381,98 @@ FAULTS = (
         "    return lock->asked && !lock->asked_trying;\n",
         "    return lock->asked && !waiter->asked;\n",
         ("--tries=450", "--lock_threads=2"),
+    ),
+    Fault(
+        "flags: a set publishes before the interval is closed",
+        "sync/event.c",
+        "    publish(node, flag, to, peer->rank, ++peer->sent, &peer->told);\n",
+        "    for (node_id q = 0; q < node->size; q++)\n"
+        "        if (node->vt[q])\n"
+        "            vector_raise(&peer->told, &node->pool, q, node->vt[q]);\n"
+        "    publish(node, flag, to, peer->rank, ++peer->sent, &peer->told);\n",
+        FLAGS,
+    ),
+    Fault(
+        "flags: an answer carries only the setter's own notices",
+        "sync/event.c",
+        "    notices_put(node, message, known);\n",
+        "    for (node_id q = 0; q < node->size; q++)\n"
+        "        if (q != node->number && node->vt[q])\n"
+        "            vector_raise(known, &node->pool, q, node->vt[q]);\n"
+        "    notices_put(node, message, known);\n",
+        (*FLAGS, "--nodes=3"),
+    ),
+    Fault(
+        "flags: a clear does not travel",
+        "sync/flag.c",
+        "    else if (flag && flag->clear < interval->stamp)\n        flag->clear = interval->stamp;\n",
+        "",
+        FLAGS,
+    ),
+    Fault(
+        "flags: a set that came late at the home counts for who knows a later clear",
+        "sync/event.c",
+        "        if ((*link)->after >= set) {\n",
+        "        if ((*link)->after >= set && set == 0) {\n",
+        (*FLAGS, "--nodes=3"),
+    ),
+    Fault(
+        "flags: a wait after a clear relies on an older request",
+        "sync/event.c",
+        "    if (flag->asked && flag->asked_after >= after)\n",
+        "    if (flag->asked || (flag->asked_after && flag->asked_after <= after))\n",
+        FLAGS,
+    ),
+    Fault(
+        "flags: the home forgets who waits when another request comes",
+        "sync/event.c",
+        "    kept->next = *link;\n",
+        "    while (flag->waiters)\n        flag_free_waiter(node, flag_take_waiter(node, &flag->waiters));\n",
+        (*FLAGS, "--flags=4"),
+        (("sync/event.c", "    *link = kept;\n", "    flag->waiters = kept;\n    kept->next = NULL;\n"),),
+    ),
+    Fault(
+        "flags: the home does not pass on what it was asked before the set",
+        "sync/event.c",
+        "        if (waiter->node != node->number || flag->set <= waiter->after)\n            send_await",
+        "        if (flag->told == 0)\n            send_await",
+        FLAGS,
+    ),
+    Fault(
+        "flags: the home does not remember who has set a flag",
+        "sync/event.c",
+        "    } else if (flag->told > waiter.after) {\n",
+        "    } else if (flag->told == STAMP_END) {\n",
+        FLAGS,
+    ),
+    Fault(
+        "flags: the home drops a request that is newer than the set",
+        "sync/event.c",
+        "        if (act && *link && (*link)->after < set && (uint32_t)(*link)->rank == rank)\n",
+        "        if (act && *link && (uint32_t)(*link)->rank == rank)\n",
+        (*FLAGS, "--nodes=3", "--publishes=2", "--deliver=100", "--disorder=1000"),
+    ),
+    Fault(
+        "flags: a PUBLISH that overtook another is taken at once",
+        "sync/event.c",
+        "    return number > received + 1; /* R18 */\n",
+        "    return number > received + 1 && number == UINT64_MAX;\n",
+        (*FLAGS, "--publishes=64", "--disorder=1000"),
+        (("sync/event.c", "    if (number && number <= received)\n", "    if (number == UINT64_MAX)\n"),),
+    ),
+    Fault(
+        "flags: a PUBLISH from beyond a cut is taken at once",
+        "node/grant.c",
+        "    if (event_overtook(node, message, number) || is_ahead(node, message, cuts)) {\n",
+        "    if (event_overtook(node, message, number) || (!cuts && is_ahead(node, message, cuts))) {\n",
+        (*FLAGS, "--phases=6"),
+    ),
+    Fault(
+        "flags: a set during a collection gives a notice",
+        "sync/event.c",
+        "        return true;\n    if (context_silent(node))\n        return false;\n    release(node, flag, RUN_SETS",
+        "        return true;\n    release(node, flag, RUN_SETS",
+        (*FLAGS, "--collect=30"),
     ),
     Fault(
         "order: a departure that overtook another is taken at once",

@@ -73,6 +73,7 @@ void sim_run_thread(struct thread *thread)
         [SIM_FORGET] = sim_do_forget,   [SIM_START] = sim_do_start,     [SIM_GATE] = sim_do_gate,
         [SIM_JOIN] = sim_do_join,       [SIM_IDLE] = sim_do_idle,       [SIM_PREFETCH] = sim_do_prefetch,
         [SIM_COLLECT] = sim_do_collect, [SIM_HINT] = sim_do_hint,       [SIM_REQUEST] = sim_do_request,
+        [SIM_SET] = sim_do_set,         [SIM_CLEAR] = sim_do_clear,     [SIM_AWAIT] = sim_do_await,
     };
     struct sim *sim = thread->home->sim;
     sim_runs(sim);
@@ -206,6 +207,7 @@ static void set_up_node(struct sim *sim, int number)
         .push_bytes_max = (uint64_t)knobs->push_bytes,
         .readers_max = (uint32_t)knobs->readers,
         .readers_small_max = (uint32_t)knobs->readers,
+        .published_unused_max = (uint32_t)knobs->publishes,
         .open_bytes_max = (uint64_t)knobs->open_bytes,
         .cache_bytes = (uint64_t)knobs->cache_bytes,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,

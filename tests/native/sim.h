@@ -69,6 +69,8 @@ struct sim_knobs {
     int64_t pins;         /* permille of the operations that pin something first */
     int64_t changes;      /* permille of the phases that allocate, free, or disagree at their end */
     int64_t counters;     /* 0 to 3 */
+    int64_t flags;        /* threads that hand cells round by flags, 0 to 4 */
+    int64_t publishes;    /* published unasked to a node that uses none of them, at most; 0: none is published so */
     int64_t races;        /* permille of the lasting cells that any thread reads and writes, as it likes */
     int64_t values;       /* number of different values written, 2 to 255 */
     int64_t damage;       /* permille of the messages that arrive damaged: nothing may crash; 0 if not said */
@@ -93,6 +95,7 @@ struct sim_stats {
     uint64_t bulk_sent, bulk_bytes, bulk_in_place, bulk_late, requests_deferred;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;
+    uint64_t flag_sets, flag_waits, flag_waits_ended;
     uint64_t kind_messages[32];
     uint64_t pool_bytes_max;
 };
@@ -120,6 +123,9 @@ enum sim_op_kind {
     SIM_COLLECT,  /* value: mean pause; for ever */
     SIM_HINT,     /* what: cell; start to fetch its first page, and go on */
     SIM_REQUEST,  /* ask for a collection, once */
+    SIM_SET,      /* what: flag */
+    SIM_CLEAR,    /* what: flag */
+    SIM_AWAIT,    /* what: flag, value: enum sim_patience (not SIM_TRYING), pattern: steps, jump: where to go then */
     SIM_OPS
 };
 
@@ -165,6 +171,7 @@ int sim_program_slot_later(struct sim_program *program, uint64_t bytes, uint64_t
 int sim_program_cell(struct sim_program *program, int slot, uint32_t offset, uint32_t bytes);
 int sim_program_locks(struct sim_program *program, int count);
 int sim_program_counters(struct sim_program *program, int count);
+int sim_program_flags(struct sim_program *program, int count);
 /* The first one of a rank is its main thread, the only one that may meet. */
 int sim_program_thread(struct sim_program *program, int rank);
 int sim_program_op(struct sim_program *program, int thread, int kind, uint32_t what, uint32_t value, uint32_t pattern,
@@ -252,6 +259,7 @@ enum {
     SIM_CELLS_MAX = 64,
     SIM_LOCKS_MAX = 8,
     SIM_COUNTERS_MAX = 3,
+    SIM_FLAGS_MAX = 16,
     SIM_THREADS_MAX = 80,
     SIM_PINS_MAX = 4,
     SIM_OBSERVED_BYTES = 8,
@@ -276,8 +284,9 @@ struct sim_cell {
 };
 
 enum sim_guard {
-    SIM_MAIN = -1,   /* phases order the main threads' uses of it: every read sees the latest write */
-    SIM_ANYBODY = -2 /* nothing is known of who uses it: happens-before is watched */
+    SIM_MAIN = -1,    /* phases order the main threads' uses of it: every read sees the latest write */
+    SIM_ANYBODY = -2, /* nothing is known of who uses it: happens-before is watched */
+    SIM_RING = -3     /* flags order the uses of it */
 };
 
 enum sim_ballots { SIM_ALIKE, SIM_OTHER_ARGUMENTS, SIM_OTHER_CALL, SIM_REFUSES };
@@ -306,7 +315,7 @@ struct sim_program {
     uint32_t slot_count;
     struct sim_cell cells[SIM_CELLS_MAX];
     uint32_t cell_count;
-    uint32_t lock_count, counter_count;
+    uint32_t lock_count, counter_count, flag_count;
     int64_t counter_starts[SIM_COUNTERS_MAX];
     struct sim_script scripts[SIM_THREADS_MAX];
     uint32_t script_count;

@@ -156,6 +156,99 @@ void sim_do_add(struct thread *thread)
     next_op(thread);
 }
 
+/* ---- flags -------------------------------------------------------------------------------------------------------- */
+
+static struct flag *flag_of(struct thread *thread)
+{
+    struct flag *flag = flag_use(thread->home->node, op_of(thread)->what);
+    if (!flag)
+        sim_fail(thread->home->sim, thread->home->number, "flag %u is not known", op_of(thread)->what);
+    return flag;
+}
+
+void sim_do_set(struct thread *thread)
+{
+    struct sim_node *home = thread->home;
+    struct flag *flag = flag_of(thread);
+    struct flag_truth *truth = &home->sim->flags[op_of(thread)->what];
+    stamp before = flag->set;
+    bool alone = alone_is(home->node);
+    bool done = alone || event_set(home->node, flag);
+    if (alone)
+        home->node->wake |= flag_turn_alone(flag, true);
+    thread->blocked = !done;
+    if (done && flag->set != before) {
+        truth->sets[truth->count % SIM_SETS_KEPT].set = flag->set;
+        truth->sets[truth->count % SIM_SETS_KEPT].setter = home->number;
+        truth->sets[truth->count++ % SIM_SETS_KEPT].knowledge = home->knowledge;
+    }
+    sim_settle(home);
+    if (!done)
+        return;
+    TRACE(home->sim, "node %d.%d sets flag %u", home->number, thread->number, flag->id);
+    home->sim->stats.flag_sets++;
+    next_op(thread);
+}
+
+void sim_do_clear(struct thread *thread)
+{
+    struct sim_node *home = thread->home;
+    struct flag *flag = flag_of(thread);
+    bool alone = alone_is(home->node);
+    bool done = alone || event_clear(home->node, flag);
+    if (alone)
+        flag_turn_alone(flag, false);
+    thread->blocked = !done;
+    sim_settle(home);
+    if (!done)
+        return;
+    TRACE(home->sim, "node %d.%d clears flag %u", home->number, thread->number, flag->id);
+    next_op(thread);
+}
+
+/* What is known to those that saw the set which this node knows. */
+static void learn_from_set(struct thread *thread, const struct flag *flag)
+{
+    const struct flag_truth *truth = &thread->home->sim->flags[flag->id];
+    memset(&thread->learned, 0, sizeof thread->learned);
+    for (uint32_t i = 0; i < SIM_SETS_KEPT && i < truth->count; i++)
+        if (truth->sets[i].set == flag->set && truth->sets[i].setter == flag->setter)
+            thread->learned = truth->sets[i].knowledge;
+}
+
+void sim_do_await(struct thread *thread)
+{
+    struct sim_node *home = thread->home;
+    const struct sim_op *op = op_of(thread);
+    struct flag *flag = flag_of(thread);
+    bool alone = alone_is(home->node);
+    if (thread->stage == STAGE_PINS) {
+        wait_for_pins(thread, &thread->learned);
+        return;
+    }
+    if (thread->stage == STAGE_BEGIN) {
+        thread->ticket = alone ? flag->turns : flag->clear;
+        thread->stage = STAGE_WAIT;
+        thread->patience = sim_now(thread) + op->pattern;
+        home->sim->stats.flag_waits++;
+    }
+    bool done =
+        alone ? thread->ticket % 2 || flag->turns != thread->ticket : event_poll(home->node, flag, thread->ticket);
+    bool patient = op->value == SIM_PATIENT || sim_now(thread) < thread->patience;
+    if (done) {
+        TRACE(home->sim, "node %d.%d finds flag %u set", home->number, thread->number, flag->id);
+        learn_from_set(thread, flag);
+        thread->stage = STAGE_PINS;
+    } else if (patient) {
+        thread->blocked = op->value == SIM_PATIENT;
+    } else {
+        home->sim->stats.flag_waits_ended++;
+        thread->at = op->jump;
+        thread->stage = STAGE_BEGIN;
+    }
+    sim_settle(home);
+}
+
 /* ---- meetings ---------------------------------------------------------------------------------------------------- */
 
 static struct ballot ballot_of(const struct sim *sim, const struct sim_op *op, bool odd)

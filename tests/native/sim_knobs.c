@@ -11,15 +11,15 @@ static const struct {
     size_t offset;
 } knob_table[] = {
 #define KNOB(name) {#name, offsetof(struct sim_knobs, name)}
-    KNOB(nodes),         KNOB(spaces),     KNOB(regions),    KNOB(page_bytes),   KNOB(phases),
-    KNOB(lock_threads),  KNOB(prefetch),   KNOB(collect),    KNOB(budget_bytes), KNOB(readahead_bytes),
-    KNOB(refetch_bytes), KNOB(push_bytes), KNOB(open_bytes), KNOB(guess),        KNOB(whole),
-    KNOB(bulk),          KNOB(eager),      KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),
-    KNOB(stalls),        KNOB(disorder),   KNOB(bystanders), KNOB(torn),         KNOB(changes_kept),
-    KNOB(any_space),     KNOB(slow),       KNOB(edges),      KNOB(edges_told),   KNOB(tries),
-    KNOB(pins),          KNOB(changes),    KNOB(counters),   KNOB(races),        KNOB(values),
-    KNOB(damage),        KNOB(check),      KNOB(steps_max),  KNOB(cache_bytes),  KNOB(evict),
-    KNOB(damage),        KNOB(check),      KNOB(steps_max),  KNOB(readers),
+    KNOB(nodes),         KNOB(spaces),      KNOB(regions),    KNOB(page_bytes),   KNOB(phases),
+    KNOB(lock_threads),  KNOB(prefetch),    KNOB(collect),    KNOB(budget_bytes), KNOB(readahead_bytes),
+    KNOB(refetch_bytes), KNOB(push_bytes),  KNOB(open_bytes), KNOB(guess),        KNOB(whole),
+    KNOB(bulk),          KNOB(eager),       KNOB(stay_open),  KNOB(preopen),      KNOB(deliver),
+    KNOB(stalls),        KNOB(disorder),    KNOB(bystanders), KNOB(torn),         KNOB(changes_kept),
+    KNOB(any_space),     KNOB(slow),        KNOB(edges),      KNOB(edges_told),   KNOB(tries),
+    KNOB(flags),         KNOB(publishes),   KNOB(pins),       KNOB(changes),      KNOB(counters),
+    KNOB(races),         KNOB(values),      KNOB(damage),     KNOB(check),        KNOB(steps_max),
+    KNOB(readers),       KNOB(cache_bytes), KNOB(evict),
 #undef KNOB
 };
 
@@ -83,7 +83,7 @@ static int64_t pick(struct sim_random *random, const int64_t *choices, size_t by
             knobs->knob = choice;                               \
     } while (0)
 
-/* What shapes nodes of several spaces, and crowds.  From dice of their own: a program is the same without. */
+/* What shapes nodes of several spaces, crowds and flags.  From dice of their own: a program is the same without. */
 static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
 {
     struct sim_random own = {.state = ~seed}, *random = &own;
@@ -93,6 +93,8 @@ static void choose_spaces(struct sim_knobs *knobs, uint64_t seed)
     CHOOSE(changes_kept, 0, several * 4, several * 30);
     CHOOSE(any_space, 0, several);
     CHOOSE(slow, 0, several * 200, several * 500);
+    CHOOSE(flags, 0, 0, 2, 3, 4);
+    CHOOSE(publishes, 0, 1, 2, 64, 64);
     CHOOSE(readers, 1, 1, 2, 3, 0);
 }
 

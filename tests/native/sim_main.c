@@ -73,10 +73,11 @@ static double now(void)
 
 static void print_stats(const struct sim_stats *stats, double seconds)
 {
-    static const char *const kinds[32] = {"",        "fetch",     "reply",  "push",     "acquire",
-                                          "pass",    "grant",     "busy",   "withdraw", "withdrawn",
-                                          "arrive",  "depart",    "add",    "sum",      "request_collection",
-                                          "collect", "roll_call", "absent", "held",     "forward"};
+    static const char *const kinds[32] = {"",        "fetch",     "reply",   "push",       "acquire",
+                                          "pass",    "grant",     "busy",    "withdraw",   "withdrawn",
+                                          "arrive",  "depart",    "add",     "sum",        "request_collection",
+                                          "collect", "roll_call", "absent",  "held",       "forward",
+                                          "await",   "set",       "publish", "unsubscribe"};
 #define SHOW(name) printf("  %-26s %14llu\n", #name, (unsigned long long)stats->name)
     SHOW(programs);
     SHOW(steps);
@@ -125,6 +126,9 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(tries_refused);
     SHOW(acquires_cancelled);
     SHOW(counter_adds);
+    SHOW(flag_sets);
+    SHOW(flag_waits);
+    SHOW(flag_waits_ended);
     SHOW(pins_read);
     SHOW(pins_write);
     SHOW(pins_waited);

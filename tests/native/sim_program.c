@@ -378,6 +378,60 @@ static void add_lock_thread(struct maker *maker, int rank)
     }
 }
 
+enum { RING_FLAG_STEP = 3, RING_ROUNDS_MAX = 12, RING_FIRST_FLAG = SIM_FLAGS_MAX - 1 };
+
+static void emit_await(struct maker *maker, uint32_t flag)
+{
+    uint32_t patience = chance(maker, maker->knobs->tries) ? SIM_IMPATIENT : SIM_PATIENT;
+    uint32_t op = emit(maker, SIM_AWAIT, flag, patience, 1 + below(maker, 60));
+    maker->ops->items[op].jump = op; /* it waits again */
+}
+
+/* One turn of a thread: the cells are its own. */
+static void emit_turn(struct maker *maker, const uint32_t *cells, uint32_t count)
+{
+    for (uint32_t i = 1 + below(maker, 3); i > 0; i--) {
+        uint32_t cell = cells[below(maker, count)];
+        if (chance(maker, 600))
+            emit(maker, SIM_READ, cell, 0, 0);
+        if (chance(maker, 600))
+            emit_write(maker, cell);
+        if (chance(maker, 300))
+            emit(maker, SIM_IDLE, 0, 1 + below(maker, 20), 0);
+    }
+}
+
+/* Threads that hand cells round, each waiting for its own flag; the first cell is written once, and all are told of it
+ * by one flag, which stays set. */
+static void add_ring(struct maker *maker)
+{
+    uint32_t cells[SIM_CELLS_MAX], count = guarded_cells(maker, (uint32_t)SIM_RING, cells), flags[4];
+    uint32_t threads = (uint32_t)maker->knobs->flags, rounds = 1 + below(maker, RING_ROUNDS_MAX);
+    if (count < 2 || threads < 2)
+        return;
+    for (uint32_t i = 0; i < threads; i++)
+        flags[i] = i * RING_FLAG_STEP + below(maker, RING_FLAG_STEP);
+    for (uint32_t i = 0; i < threads; i++) {
+        add_script(maker, (int)below(maker, (uint32_t)maker->program->ranks), 0);
+        emit(maker, SIM_GATE, 0, 0, 0);
+        if (i == 0) {
+            emit_write(maker, cells[0]);
+            emit(maker, SIM_SET, RING_FIRST_FLAG, 0, 0);
+        } else {
+            emit_await(maker, RING_FIRST_FLAG);
+            emit(maker, SIM_READ, cells[0], 0, 0);
+        }
+        for (uint32_t round = 0; round < rounds; round++) {
+            if (i > 0 || round > 0) {
+                emit_await(maker, flags[i]);
+                emit(maker, SIM_CLEAR, flags[i], 0, 0);
+            }
+            emit_turn(maker, cells + 1, count - 1);
+            emit(maker, SIM_SET, flags[(i + 1) % threads], 0, 0);
+        }
+    }
+}
+
 /* Of one of its ranks. */
 static void add_helper(struct maker *maker, int node, enum sim_op_kind kind, int64_t pause)
 {
@@ -462,8 +516,11 @@ void sim_program_make(struct sim_program *program, const struct sim_knobs *knobs
             maker.racy[maker.racy_count++] = (uint8_t)cell;
         } else if (knobs->lock_threads && chance(&maker, 300)) {
             program->cells[cell].guard = (int)(maker.main_locks + below(&maker, 2));
+        } else if (knobs->flags && chance(&maker, 300)) {
+            program->cells[cell].guard = SIM_RING;
         }
     add_other_threads(&maker);
+    add_ring(&maker);
     for (int64_t phase = 0; phase < knobs->phases; phase++) {
         emit_phase(&maker);
         if (chance(&maker, knobs->changes))
@@ -485,8 +542,8 @@ void sim_program_free(struct sim_program *program)
 const char *sim_op_name(enum sim_op_kind kind)
 {
     static const char *const names[SIM_OPS] = {
-        "write",  "read", "peek",  "acquire", "release", "add",      "pin",     "unpin", "meet",
-        "forget", "idle", "start", "gate",    "join",    "prefetch", "collect", "hint",  "want",
+        "write", "read", "peek", "acquire",  "release", "add",  "pin",  "unpin", "meet",  "forget", "idle",
+        "start", "gate", "join", "prefetch", "collect", "hint", "want", "set",   "clear", "await",
     };
     return (unsigned)kind < SIM_OPS ? names[kind] : "?";
 }

@@ -51,6 +51,14 @@ struct sim_pin {
     bool write;
 };
 
+/* What a node, a space, a lock or a meeting knows, in the sense of happens-before: how many of each node's writes (a vector
+ * clock).  The threads of a node share its memory, so its own writes are known to all of its spaces.  Others' writes are
+ * known to the node when one of its threads has been told of them, and to a space when it has followed the node, which it
+ * does at its own acquires and departures. */
+struct knowledge {
+    uint32_t writes[SIM_NODES_MAX];
+};
+
 enum stage { STAGE_BEGIN, STAGE_WAIT, STAGE_PINS };
 
 struct thread {
@@ -63,12 +71,13 @@ struct thread {
     enum stage stage;
     bool blocked, in_fault, done;
     uint64_t sleep_until, ticket, patience;
-    uint64_t steps;       /* that it was run */
-    uint64_t seen;        /* by the last read */
-    uint32_t observation; /* under way */
-    uint64_t add_low;     /* counter: sum of what was certainly added before */
-    uint64_t changes;     /* lock: of lock_truth when this try began, */
-    bool was_free;        /* and whether the lock was free then */
+    uint64_t steps;           /* that it was run */
+    uint64_t seen;            /* by the last read */
+    uint32_t observation;     /* under way */
+    uint64_t add_low;         /* counter: sum of what was certainly added before */
+    uint64_t changes;         /* lock: of lock_truth when this try began, */
+    bool was_free;            /* and whether the lock was free then */
+    struct knowledge learned; /* by the wait for a flag that is ending */
     struct sim_pin pins[SIM_PINS_MAX];
     int pin_count;
 };
@@ -77,14 +86,6 @@ struct chunk {
     struct chunk *next, **link;
     size_t bytes;
     uint64_t unused;
-};
-
-/* What a node, a space, a lock or a meeting knows, in the sense of happens-before: how many of each node's writes (a vector
- * clock).  The threads of a node share its memory, so its own writes are known to all of its spaces.  Others' writes are
- * known to the node when one of its threads has been told of them, and to a space when it has followed the node, which it
- * does at its own acquires and departures. */
-struct knowledge {
-    uint32_t writes[SIM_NODES_MAX];
 };
 
 /* A process: what its page table allows. */
@@ -120,6 +121,18 @@ struct counter_truth {
     int64_t start, asked, added; /* sums of deltas */
     struct sum *sums;
     uint32_t count, capacity;
+};
+
+enum { SIM_SETS_KEPT = 8 };
+
+/* The last sets of a flag, and what their nodes knew. */
+struct flag_truth {
+    struct {
+        stamp set;
+        node_id setter;
+        struct knowledge knowledge;
+    } sets[SIM_SETS_KEPT];
+    uint32_t count;
 };
 
 struct lock_truth {
@@ -164,6 +177,7 @@ struct sim {
     int active[SIM_NODES_MAX * SIM_NODES_MAX], active_count;
     struct lock_truth locks[SIM_LOCKS_MAX];
     struct counter_truth counters[SIM_COUNTERS_MAX];
+    struct flag_truth flags[SIM_FLAGS_MAX];
     bool trace, ending, damaged;
     bool steered; /* every step is decided by the caller, or by a fixed rule */
     bool open;    /* operations are still added: who has done all of his waits for more */
@@ -281,6 +295,9 @@ void sim_do_acquire(struct thread *thread);
 void sim_do_release(struct thread *thread);
 void sim_do_add(struct thread *thread);
 void sim_do_meet(struct thread *thread);
+void sim_do_set(struct thread *thread);
+void sim_do_clear(struct thread *thread);
+void sim_do_await(struct thread *thread);
 void sim_do_forget(struct thread *thread);
 void sim_do_collect(struct thread *thread);
 void sim_do_request(struct thread *thread);

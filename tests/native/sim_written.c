@@ -89,6 +89,14 @@ int sim_program_counters(struct sim_program *program, int count)
     return (int)program->counter_count - count;
 }
 
+int sim_program_flags(struct sim_program *program, int count)
+{
+    if (count < 1 || count > (int)(SIM_FLAGS_MAX - program->flag_count))
+        return -1;
+    program->flag_count += (uint32_t)count;
+    return (int)program->flag_count - count;
+}
+
 int sim_program_thread(struct sim_program *program, int rank)
 {
     if (rank < 0 || rank >= program->ranks)
@@ -115,6 +123,9 @@ static uint32_t limit_of(const struct sim_program *program, int kind)
     case SIM_ACQUIRE:
     case SIM_RELEASE: return program->lock_count;
     case SIM_ADD: return program->counter_count;
+    case SIM_SET:
+    case SIM_CLEAR:
+    case SIM_AWAIT: return program->flag_count;
     case SIM_FORGET: return program->slot_count;
     case SIM_MEET: return SIM_FREE + 1;
     case SIM_UNPIN:
@@ -196,7 +207,7 @@ void sim_program_complete(struct sim_program *program, const struct sim_program 
         script->first = script->ops.count;
         for (uint32_t k = 0; k < own->count; k++) {
             struct sim_op op = own->items[k];
-            op.jump += op.kind == SIM_ACQUIRE ? script->first : 0;
+            op.jump += op.kind == SIM_ACQUIRE || op.kind == SIM_AWAIT ? script->first : 0;
             sim_ops_add(&script->ops, op);
         }
         script->last = script->ops.count;

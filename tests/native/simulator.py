@@ -51,6 +51,9 @@ class Program:
     def counters(self, count=1):
         return self._made(self.lib.sim_program_counters(self.pointer, count))
 
+    def flags(self, count=1):
+        return self._made(self.lib.sim_program_flags(self.pointer, count))
+
     def thread(self, rank):
         return self._made(self.lib.sim_program_thread(self.pointer, rank))
 

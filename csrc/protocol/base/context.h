@@ -38,7 +38,8 @@ struct node_options {
     uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
     uint64_t cache_bytes;    /* held of other nodes' pages, at most; 0: no bound, and nothing is counted */
     uint32_t readers_max;    /* of a version, in large requests: more are sent on to these (page/crowd.h); 0: none is */
-    uint32_t readers_small_max; /* the same, in small requests */
+    uint32_t readers_small_max;    /* the same, in small requests */
+    uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/event.h) */
     struct policy policy;
 };
 
@@ -145,6 +146,7 @@ struct node {
     struct prefetches *prefetches; /* predict/prefetch.h */
     struct locks *locks;           /* sync/lock.h */
     struct counters *counters;     /* sync/counter.h */
+    struct flags *flags;           /* sync/flag.h */
     struct meeting *meetings;      /* sync/meeting.h: one per class */
     struct roll *roll;             /* sync/roll.h */
 };

@@ -22,6 +22,10 @@
  *   ABSENT              a node that is missing  the caller                     meeting            sync/roll.c
  *   HELD                holder                  the node that waits behind it  lock, trail        sync/trail.c
  *   FORWARD             server                  a node that has the pages      origin, pages      coherence/wire.h
+ *   AWAIT               a node that waits       home of the flag, its setter   flag, vector       sync/event.c
+ *   SET                 setter                  home of the flag               flag, published    sync/event.c
+ *   PUBLISH             setter                  a node that waits, subscribers flag, intervals    node/grant.c
+ *   UNSUBSCRIBE         subscriber              setter                         nothing            sync/event.c
  */
 #pragma once
 
@@ -47,13 +51,17 @@ enum message_kind {
     MESSAGE_ABSENT,
     MESSAGE_HELD,
     MESSAGE_FORWARD,
+    MESSAGE_AWAIT,
+    MESSAGE_SET,
+    MESSAGE_PUBLISH,
+    MESSAGE_UNSUBSCRIBE,
     MESSAGE_KINDS
 };
 
 /* When a computing receiver has to be woken for it. */
 enum ring { RING_NEVER, RING_LATER, RING_NOW };
 
-enum { MESSAGE_MAGIC = 0x6d736438 }; /* "8dsm": changes with the format */
+enum { MESSAGE_MAGIC = 0x6d736439 }; /* "9dsm": changes with the format */
 
 /* Of one message: what the transport can hold for it. */
 enum { MESSAGE_SEGMENTS_MAX = 32 };

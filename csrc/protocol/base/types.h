@@ -33,7 +33,7 @@ enum { NODE_NONE = -1 };
 /* A mask of 64 bits says which spaces may touch a page.  A host with more processes is several nodes. */
 enum { SPACES_MAX = 64 };
 
-/* What a thread waits for: a page to read or to write, a lock, a meeting, a counter. */
+/* What a thread waits for: a page to read or to write, a lock, a meeting, a counter, a flag. */
 enum wait_kind {
     WAIT_NONE,
     WAIT_FOR_READ,
@@ -41,6 +41,7 @@ enum wait_kind {
     WAIT_FOR_LOCK,
     WAIT_FOR_MEETING,
     WAIT_FOR_COUNTER,
+    WAIT_FOR_FLAG,
     WAIT_KINDS
 };
 

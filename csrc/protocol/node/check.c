@@ -6,6 +6,7 @@
 #include "protocol/coherence/pin.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
+#include "protocol/sync/flag.h"
 #include "protocol/sync/lock.h"
 
 static void check_diffs(const struct page *page, const struct page_extension *extension, const struct port *port)
@@ -98,4 +99,5 @@ void check_node(const struct node *node)
         interval_check(&node->logs[q], node->cut[q], node->port);
     for (uint32_t i = 0; i < node->locks->count; i++)
         check_lock(lock_find(node, i), node->port);
+    flag_check(node);
 }

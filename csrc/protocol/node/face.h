@@ -1,6 +1,6 @@
 /* face - all that callers of the protocol include: the runtime, the simulator, the tests.
  *
- * Threads call   access.h (faults, pins), lock.h, counter.h, meeting.h, prefetch.h, collection_request
+ * Threads call   access.h (faults, pins), lock.h, counter.h, event.h, meeting.h, prefetch.h, collection_request
  * Messages       node.h
  * Diagnosis      roll.h, trail.h, check.h
  * The rest is read: regions and pages, statistics, what is under way.
@@ -25,6 +25,8 @@
 #include "protocol/predict/update.h"
 #include "protocol/sync/collection.h"
 #include "protocol/sync/counter.h"
+#include "protocol/sync/event.h"
+#include "protocol/sync/flag.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/roll.h"

@@ -1,10 +1,20 @@
-/* The acquire side of a lock. */
+/* The acquire side of a lock, and of a flag. */
 #include "protocol/node/grant.h"
 
 #include "protocol/predict/update.h"
+#include "protocol/sync/event.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
+
+/* The sender's log no longer holds the notices that this node's own departure will bring (R7). */
+static bool is_ahead(const struct node *node, const struct message *message, uint64_t cuts)
+{
+    /* No node can be further ahead than by the departures that this one has still to receive. */
+    if (cuts > node->cuts && cuts - node->cuts > meeting_departures_due(node))
+        context_malformed(node, message);
+    return cuts > node->cuts;
+}
 
 void grant_receive(struct node *node, struct message *message)
 {
@@ -13,11 +23,7 @@ void grant_receive(struct node *node, struct message *message)
     uint64_t cuts = reader_u64(&reader);
     if (reader.bad)
         context_malformed(node, message);
-    if (cuts > node->cuts) {
-        /* No node can be further ahead than by the departures that this one has still to receive. */
-        if (cuts - node->cuts > meeting_departures_due(node))
-            context_malformed(node, message);
-        /* The sender's log no longer holds the notices that this node's own departure will bring (R7). */
+    if (is_ahead(node, message, cuts)) {
         context_defer(node, message);
         return;
     }
@@ -27,4 +33,22 @@ void grant_receive(struct node *node, struct message *message)
     update_bring(node);
     context_event(node, EVENT_TOKEN, lock->id, message->peer);
     lock_take_token(node, lock);
+}
+
+void grant_receive_publish(struct node *node, struct message *message)
+{
+    struct reader reader = reader_of(message);
+    uint64_t number = reader_u64(&reader), cuts = reader_u64(&reader);
+    struct reader told = reader;
+    event_skip_told(node, message, &reader);
+    if (event_overtook(node, message, number) || is_ahead(node, message, cuts)) {
+        context_defer(node, message);
+        return;
+    }
+    notices_apply(node, message, &reader);
+    update_bring(node);
+    event_take_told(node, message, told);
+    event_count_unasked(node, message, number);
+    node->redeliver |= number; /* a later one that came earlier */
+    node->wake = true;
 }

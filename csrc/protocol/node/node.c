@@ -28,6 +28,7 @@
 #include "protocol/predict/update.h"
 #include "protocol/sync/collection.h"
 #include "protocol/sync/counter.h"
+#include "protocol/sync/event.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/roll.h"
@@ -51,6 +52,7 @@ struct whole {
     struct prefetches prefetches;
     struct locks locks;
     struct counters counters;
+    struct flags flags;
     struct meeting meetings[MEETING_CLASSES];
     struct roll roll;
 };
@@ -71,6 +73,7 @@ static void join(struct whole *whole)
     node->prefetches = &whole->prefetches;
     node->locks = &whole->locks;
     node->counters = &whole->counters;
+    node->flags = &whole->flags;
     node->meetings = whole->meetings;
     node->roll = &whole->roll;
 }
@@ -143,6 +146,7 @@ void node_free(struct node *node)
     for (uint32_t i = 0; i < node->regions->count; i++)
         pin_remove_region(node, node->regions->live[i]);
     locks_fini(node);
+    flags_fini(node);
     for (struct counter_request *request = node->counters->requests, *next; request; request = next) {
         next = request->next;
         pool_give(&node->pool, request, sizeof *request);
@@ -214,6 +218,10 @@ static void dispatch(struct node *node, struct message *message)
     case MESSAGE_ABSENT: roll_receive_absent(node, message); return;
     case MESSAGE_HELD: trail_receive_held(node, message); return;
     case MESSAGE_FORWARD: serve_receive_forward(node, message); return;
+    case MESSAGE_AWAIT: event_receive_await(node, message); return;
+    case MESSAGE_SET: event_receive_set(node, message); return;
+    case MESSAGE_PUBLISH: grant_receive_publish(node, message); return;
+    case MESSAGE_UNSUBSCRIBE: event_receive_unsubscribe(node, message); return;
     case MESSAGE_KINDS: break;
     }
     context_malformed(node, message);

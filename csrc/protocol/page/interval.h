@@ -6,12 +6,18 @@
  *   interval := uint32 node, uint32 runs, uint64 stamp, run*
  *   run      := uint32 region, uint32 pages, uint64 first page
  *
+ * A run of one of the last two regions names no pages: it sets or clears a flag (sync/flag.h), its first "page".
+ *
  * Invariants (interval_check)
  *  1. Stamps in a log ascend, and every one is above the cut of its node.
  */
 #pragma once
 
 #include "protocol/base/pool.h"
+
+/* No region has these numbers. */
+#define RUN_SETS_FLAG UINT32_MAX
+#define RUN_CLEARS_FLAG (UINT32_MAX - 1)
 
 struct run {
     region_id region;

@@ -9,6 +9,7 @@
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
 #include "protocol/predict/update.h"
+#include "protocol/sync/flag.h"
 
 const void *notices_next(struct node *node, const struct message *message, struct reader *reader, struct interval *head)
 {
@@ -162,9 +163,12 @@ void notices_apply(struct node *node, const struct message *message, struct read
         interval_append(&node->logs[head.node], &node->pool, interval);
         check_log(node, head.node);
         for (uint32_t r = 0; r < interval->run_count; r++) {
-            struct region *region = region_of_run(node, message, &interval->runs[r]);
+            const struct run *run = &interval->runs[r];
+            struct region *region = region_of_run(node, message, run);
             if (region)
-                apply_run(node, interval, &interval->runs[r], region);
+                apply_run(node, interval, run, region);
+            else if (run->region >= RUN_CLEARS_FLAG && !flag_notice(node, interval, run))
+                context_malformed(node, message);
         }
     }
     if (!reader_ended(reader))

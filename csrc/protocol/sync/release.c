@@ -26,12 +26,10 @@ static bool continues(const struct page *a, const struct page *b)
     return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 
-void release_interval(struct node *node, node_id to)
+/* The interval is closed; `flag` (or NULL) is its last run. */
+static void close_interval(struct node *node, node_id to, const struct run *flag)
 {
-    preopened_inspect(node);
-    uint32_t count = node->writes->dirty_count, runs = count ? 1 : 0;
-    if (count == 0)
-        return;
+    uint32_t count = node->writes->dirty_count, runs = (count ? 1u : 0) + (flag ? 1u : 0);
     context_assert(node, node->collection.phase <= COLLECTION_CUTTING,
                    "release: a notice is new while none may be (R8)");
     sort_pointers((void **)node->writes->dirty, count, page_before);
@@ -54,6 +52,8 @@ void release_interval(struct node *node, node_id to)
         vector_raise(&page->have, &node->pool, node->number, closed);
         vector_raise(&page->need, &node->pool, node->number, closed);
     }
+    if (flag)
+        *++run = *flag;
     context_assert(node, run == interval->runs + runs - 1, "release: the interval has other runs than were counted");
     push_send(node, to, closed);
     context_assert(node, node->writes->dirty_count == count, "release: a page was written while the interval closed");
@@ -66,4 +66,17 @@ void release_interval(struct node *node, node_id to)
     interval_append(&node->logs[node->number], &node->pool, interval);
     node->stats[node->me].intervals_closed++;
     context_event(node, EVENT_CLOSE, count, node->number);
+}
+
+void release_interval(struct node *node, node_id to)
+{
+    preopened_inspect(node);
+    if (node->writes->dirty_count)
+        close_interval(node, to, NULL);
+}
+
+void release_naming(struct node *node, node_id to, const struct run *flag)
+{
+    preopened_inspect(node);
+    close_interval(node, to, flag);
 }

@@ -1,8 +1,11 @@
-/* release - the open interval is closed, and its write notices are ready to be sent: before a grant, and before an
- * arrival. */
+/* release - the open interval is closed, and its write notices are ready to be sent: before a grant, before an arrival,
+ * and when a flag changes. */
 #pragma once
 
 #include "protocol/base/context.h"
+#include "protocol/page/interval.h"
 
 /* Diffs that subscribers lack are pushed to them: to `to` only, or (NODE_NONE) to all. */
 void release_interval(struct node *node, node_id to);
+/* The same, and the interval has one more run, which names no pages; so there is one even where nothing was written. */
+void release_naming(struct node *node, node_id to, const struct run *flag);
