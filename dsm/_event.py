@@ -22,8 +22,8 @@ class Event(MadeByAllRanks):
     Notes
     -----
     All ranks make the same events in the same order.  They do not meet for that, so a list of some hundreds is made in
-    no time.  A set event is sent to the hosts that wait for it, as one message each; a rank that waits for an event which
-    its host knows as set sends nothing.  Events last until `finalize`.
+    no time.  A set event is sent to the hosts that wait for it, as one message each.  A wait for an event that is known
+    as set on this host sends nothing.  Events last until `finalize`.
 
     Examples
     --------

@@ -92,7 +92,7 @@ def test_all_again_with_collections_all_the_time(run_again):
 @pytest.mark.slow
 @pytest.mark.timeout(260)
 @pytest.mark.parametrize(
-    "without", ["readahead", "refetch", "push", "preopen", "huge", "readahead refetch push preopen"]
+    "without", ["readahead", "refetch", "push", "preopen", "huge", "publish", "readahead refetch push preopen"]
 )
 def test_all_again_without_what_only_speeds_up(run_again, without):
     run_again(2, ("sharing", "locks", "invariants", "random"), {"DSM_WITHOUT": without, "DSM_TEST_PROGRAMS": "10"})

@@ -429,3 +429,50 @@ def test_info_tells_who_wrote_what(shared):
     else:
         assert told.owners == (*((ranks[0], ranks[-1], ranks[0]) for ranks in nodes), (dsm.size(), dsm.size(), None))
     assert (dsm.info(a[1:]).first_page, dsm.info(a[1:]).last_page) == (1, dsm.size())
+
+
+def test_events_are_made_without_a_message(counted, undisturbed):
+    dsm.barrier()
+    with counted() as growth:
+        events = [dsm.Event() for _ in range(500)]
+    if undisturbed:
+        assert growth["messages_sent"] == growth["messages_received"] == growth["barriers"] == 0
+    assert not events[-1].is_set()
+    dsm.barrier()
+
+
+def test_an_event_that_is_known_as_set_costs_nothing(counted, undisturbed):
+    event = dsm.Event()
+    if dsm.rank() == 0:
+        event.set()
+    dsm.barrier()
+    assert event.wait()
+    with counted() as growth:
+        for _ in range(1000):
+            event.wait()
+    if undisturbed:
+        assert growth["messages_sent"] == 0
+    dsm.barrier()
+
+
+def test_a_hand_over_by_events_is_one_message_and_one_request(shared, counted, exact_counts):
+    """The setter sends data and event together; the waiter's request travels while it waits."""
+    rounds, rank = 200, dsm.rank()
+    a = shared.zeros(2 * PAGE // 8, page_size=PAGE)
+    mine, other = ([dsm.Event() for _ in range(rounds)] for _ in range(2))
+    if rank % 2:
+        mine, other = other, mine
+    dsm.barrier()
+    with counted() as growth:
+        for turn in range(rounds if rank < 2 and dsm.size() > 1 else 0):
+            if rank == 0:
+                a[0] = turn
+                mine[turn].set()
+                other[turn].wait()
+            else:
+                other[turn].wait()
+                assert a[0] == turn
+                mine[turn].set()
+    if exact_counts and dsm.size() == 2:
+        assert growth["messages_sent"] < 2.5 * rounds
+    dsm.barrier()
