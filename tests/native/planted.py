@@ -158,8 +158,8 @@ FAULTS = (
     Fault(
         "R7 who has a copy chooses another owner",
         "sync/cut.c",
-        "    if (!page->cut_owner_wrote)",
-        "    if (!page->cut_owner_wrote || page->copy)",
+        "    if (!page->cut_owner_wrote && ",
+        "    if ((!page->cut_owner_wrote || page->copy) && ",
     ),
     Fault(
         "R7 an arrival carries only its node's own intervals",
@@ -176,7 +176,8 @@ FAULTS = (
     Fault(
         "R8 stale copies survive a collection",
         "sync/collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n    page_twin_drop(page, &node->pool);\n",
+        "    page->fresh = page->fresh && !page->copy;\n    page->copy = false;\n"
+        "    page_twin_drop(page, &node->pool);\n",
         "    (void)node;\n",
     ),
     Fault(
@@ -628,7 +629,7 @@ FAULTS = (
     Fault(
         "H1 a space that follows goes on reading a stale page",
         "coherence/changes.c",
-        "    if (!page_valid(page))\n        return ACCESS_NONE;\n",
+        "    if (!page_valid(page) || page->unwanted)\n        return ACCESS_NONE;\n",
         "",
         SHARED,
     ),
@@ -657,8 +658,8 @@ FAULTS = (
     Fault(
         "H2 the memory of a dropped copy is given back",
         "sync/collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n",
-        "    page->copy = false;\n    page->fresh = false;\n"
+        "    page->copy = false;\n    page_twin_drop(page, &node->pool);\n",
+        "    page->copy = false;\n    page_twin_drop(page, &node->pool);\n"
         "    node->port->discard(node->port->context, page_offset(page), page_region(page)->page_bytes);\n",
         SHARED,
     ),
