@@ -162,8 +162,8 @@ FAULTS = (
     Fault(
         "R7 who has a copy chooses another owner",
         "sync/cut.c",
-        "    if (!page->cut_owner_wrote)",
-        "    if (!page->cut_owner_wrote || page->copy)",
+        "    if (!page->cut_owner_wrote && ",
+        "    if ((!page->cut_owner_wrote || page->copy) && ",
     ),
     Fault(
         "R7 an arrival carries only its node's own intervals",
@@ -180,7 +180,8 @@ FAULTS = (
     Fault(
         "R8 stale copies survive a collection",
         "sync/collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n    page_twin_drop(page, &node->pool);\n",
+        "    page->fresh = page->fresh && !page->copy;\n    page->copy = false;\n"
+        "    page_twin_drop(page, &node->pool);\n",
         "    (void)node;\n",
     ),
     Fault(
@@ -724,7 +725,7 @@ FAULTS = (
     Fault(
         "H1 a space that follows goes on reading a stale page",
         "coherence/changes.c",
-        "    if (!page_valid(page))\n        return ACCESS_NONE;\n",
+        "    if (!page_valid(page) || page->unwanted)\n        return ACCESS_NONE;\n",
         "",
         SHARED,
     ),
@@ -753,8 +754,8 @@ FAULTS = (
     Fault(
         "H2 the memory of a dropped copy is given back",
         "sync/collection.c",
-        "    page->copy = false;\n    page->fresh = false;\n",
-        "    page->copy = false;\n    page->fresh = false;\n"
+        "    page->copy = false;\n    page_twin_drop(page, &node->pool);\n",
+        "    page->copy = false;\n    page_twin_drop(page, &node->pool);\n"
         "    node->port->discard(node->port->context, page_offset(page), page_region(page)->page_bytes);\n",
         SHARED,
     ),
