@@ -43,7 +43,11 @@ enum dsm_without {
     DSM_WITHOUT_PUSH = 4,      /* sending them before they are asked for */
     DSM_WITHOUT_PREOPEN = 8,   /* opening pages before they are written */
     DSM_WITHOUT_HUGE = 16,     /* huge pages for what is opened in pieces of them */
-    DSM_WITHOUT_JOIN = 32      /* small messages to one process travelling as one */
+    DSM_WITHOUT_JOIN = 32,     /* small messages to one process travelling as one */
+    DSM_WITHOUT_GUESSES = 64,  /* streams that are guessed to be like the last one */
+    DSM_WITHOUT_COLUMNS = 512, /* streams side by side */
+    DSM_WITHOUT_PIECES = 128,  /* fetching the neighbours of a missed page that were written with it */
+    DSM_WITHOUT_SNAPSHOTS = 1024 /* serving pages that are written all the time without closing them */
 };
 
 struct dsm_options {

@@ -46,6 +46,10 @@ WITHOUT = {
     "preopen": 8,
     "huge": 16,
     "join": 32,
+    "guesses": 64,
+    "columns": 512,
+    "pieces": 128,
+    "snapshots": 1024,
 }  # enum dsm_without
 
 

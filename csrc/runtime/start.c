@@ -151,6 +151,10 @@ static int make_node(struct runtime *runtime)
         .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : REFETCH_BYTES,
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
+        .without_guesses = without & DSM_WITHOUT_GUESSES,
+        .without_columns = without & DSM_WITHOUT_COLUMNS,
+        .without_pieces = without & DSM_WITHOUT_PIECES,
+        .without_snapshots = without & DSM_WITHOUT_SNAPSHOTS,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

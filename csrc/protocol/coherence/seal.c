@@ -14,7 +14,8 @@
 static bool stays_open(const struct node *node, const struct page *page)
 {
     const struct page_history *history = page_history(page);
-    bool allowed = node->options.open_bytes_max && node->collection.phase == COLLECTION_IDLE;
+    bool allowed =
+        node->options.open_bytes_max && !node->options.without_snapshots && node->collection.phase == COLLECTION_IDLE;
     bool rewritten = history && history->rewritten >= HISTORY_REWRITTEN && !page->served_whole;
     return allowed && rewritten && page_open(page) && page_valid(page);
 }

@@ -84,7 +84,7 @@ static void go_on(struct stream *stream, const struct stream_miss *miss, uint64_
 static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages,
                   uint64_t columns, struct stream_run *run)
 {
-    const struct stream *other = beside(streams, miss->index, stride);
+    const struct stream *other = miss->columns ? beside(streams, miss->index, stride) : NULL;
     uint64_t width = columns, before = 0;
     if (other) {
         uint64_t left = (uint64_t)stride - other->columns;

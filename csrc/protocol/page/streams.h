@@ -58,6 +58,7 @@ struct stream_miss {
     uint64_t border;   /* runs of neighbours end before a multiple of so many pages; 0: anywhere */
     uint64_t meetings; /* so far */
     bool guess;        /* allowed */
+    bool columns;      /* likewise */
 };
 
 /* False: nothing is known to come. */

@@ -125,14 +125,16 @@ void readahead_read(struct node *node, struct page *page)
         return;
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
-                                     .guess = true,
+                                     .guess = !node->options.without_guesses,
+                                     .columns = !node->options.without_columns,
                                      .most = node->options.readahead_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
         streams_shorten(&region->reads, &run, run_alike(page, &run));
         fetch_run(node, page, &run);
     }
-    fetch_piece(node, page);
+    if (!node->options.without_pieces)
+        fetch_piece(node, page);
 }
 
 /* ---- writes ----------------------------------------------------------------------------------------------------- */
@@ -154,7 +156,8 @@ void readahead_write(struct node *node, struct page *page)
     judge_guess(node, region);
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
-                                     .guess = true,
+                                     .guess = !node->options.without_guesses,
+                                     .columns = !node->options.without_columns,
                                      .most = node->options.open_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (!streams_miss(&region->writes, &miss, &run))
