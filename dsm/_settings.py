@@ -47,8 +47,9 @@ WITHOUT = {
     "huge": 16,
     "join": 32,
     "guesses": 64,
-    "columns": 512,
     "pieces": 128,
+    "appetite": 256,
+    "columns": 512,
     "snapshots": 1024,
 }  # enum dsm_without
 

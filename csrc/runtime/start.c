@@ -154,6 +154,7 @@ static int make_node(struct runtime *runtime)
         .without_guesses = without & DSM_WITHOUT_GUESSES,
         .without_columns = without & DSM_WITHOUT_COLUMNS,
         .without_pieces = without & DSM_WITHOUT_PIECES,
+        .without_appetite = without & DSM_WITHOUT_APPETITE,
         .without_snapshots = without & DSM_WITHOUT_SNAPSHOTS,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,

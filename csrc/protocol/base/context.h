@@ -35,7 +35,7 @@ struct node_options {
     uint64_t
         push_bytes_max; /* pushed to a node at a time, and refetched at a time by a node that subscribes; 0: none */
     uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
-    bool without_guesses, without_columns, without_pieces, without_snapshots; /* predictors that are switched off */
+    bool without_guesses, without_columns, without_pieces, without_snapshots, without_appetite; /* predictors that are switched off */
     struct policy policy;
 };
 

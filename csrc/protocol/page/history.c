@@ -29,6 +29,8 @@ void history_free(struct page *page, struct pool *pool)
 void history_touch(struct page *page, struct pool *pool)
 {
     struct page_history *history = history_of(page, pool);
+    if (!history->touched)
+        appetite_use(&page_region(page)->appetites, &page->need, history->probe);
     history->touched = true;
     history->probe = false;
 }

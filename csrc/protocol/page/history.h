@@ -55,7 +55,8 @@ struct page_history {
     bool streamed;     /* and came along a stream */
     bool probe;        /* it is here, and inaccessible, to see whether it is used */
     bool current;      /* the copy was up to date, and no notice has come since */
-    bool listed;       /* in node->updates */
+    bool listed;       /* in node->updates, */
+    bool fed;          /* since all is used that its writer names (appetite.h) */
     bool refetching;   /* a fetch of the update set is under way */
     bool encoded;      /* its writes were encoded to be pushed when the interval has closed */
     bool subscribed;   /* this node asked its writers for pushes */

@@ -40,6 +40,7 @@
 #pragma once
 
 #include "protocol/base/context.h"
+#include "protocol/page/appetite.h"
 #include "protocol/page/diff.h"
 #include "protocol/page/streams.h"
 
@@ -109,6 +110,7 @@ struct region {
     struct open_block *opened;     /* of a node that is alone (coherence/alone.h), or NULL: none yet */
     uint64_t edges[SPACES_MAX];    /* of each space: changes of protection along the region */
     struct streams reads, writes;  /* misses (streams.h) */
+    struct appetites appetites;    /* of each writer */
     struct region_stats *stats;    /* of each space */
 };
 

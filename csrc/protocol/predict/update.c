@@ -7,6 +7,7 @@
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pushed.h"
 #include "protocol/page/history.h"
+#include "protocol/page/interval.h"
 #include "protocol/page/region.h"
 
 enum { STREAMED_BYTES_MIN = 8 << 20, STREAMED_RUN_BYTES = 256 << 10 };
@@ -28,6 +29,19 @@ static void cool_group(struct node *node, struct page *page)
     }
 }
 
+static void list_page(struct node *node, struct page *page)
+{
+    struct update_set *list = node->updates;
+    struct page_history *history = page_history(page);
+    if (history->listed || node->options.refetch_bytes_max == 0)
+        return;
+    context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
+    context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
+    list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
+    list->pages[list->count++] = page;
+    history->listed = true;
+}
+
 void update_stale(struct node *node, struct page *page)
 {
     struct page_history *history = page_history(page);
@@ -38,16 +52,33 @@ void update_stale(struct node *node, struct page *page)
     bool used_again = history_new_version(history) || context_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    if (!used_again || history->listed || node->options.refetch_bytes_max == 0)
+    if (!used_again)
         return;
-    struct update_set *list = node->updates;
-    context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
-    context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
-    list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
-    list->pages[list->count++] = page;
-    history->listed = true;
+    appetite_use(&page_region(page)->appetites, &page->need, false);
+    list_page(node, page);
 }
 
+bool update_hungry(struct node *node, const struct interval *interval, const struct run *run, struct region *region)
+{
+    const struct appetite *appetite = appetite_notice(&region->appetites, &node->pool, interval->node,
+                                                      node->updates->batch, interval->stamp, run->pages);
+    bool hungry = appetite_hungry(appetite) && !node->options.without_appetite;
+    return hungry || context_chance(node, node->policy.guess_permille);
+}
+
+void update_feed(struct node *node, struct page *page)
+{
+    uint64_t bytes = page_region(page)->page_bytes;
+    if (page_valid(page) || page_fetch(page) || node->updates->fed_bytes + bytes > node->options.refetch_bytes_max)
+        return;
+    struct page_history *history = history_of(page, &node->pool);
+    if (history->listed)
+        return;
+    node->updates->fed_bytes += bytes;
+    history->fed = true;
+    history->touched = history->probe = false;
+    list_page(node, page);
+}
 static void refetch(struct node *node, struct page *page, bool subscribes)
 {
     page_history(page)->listed = false;
@@ -93,11 +124,33 @@ static bool hide(struct node *node, struct page *page)
     return true;
 }
 
+static bool feeding_probe_due(const struct page *page)
+{
+    for (uint32_t i = 0; i < page->need.count; i++) {
+        const struct appetite *appetite = appetite_of(&page_region(page)->appetites, vector_at(&page->need, i).node);
+        if (appetite && appetite_hungry(appetite) && appetite_probes(appetite))
+            return true;
+    }
+    return false;
+}
+
+static void count_probe(const struct page *page)
+{
+    for (uint32_t i = 0; page_history(page)->probe && i < page->need.count; i++) {
+        struct vector_entry entry = vector_at(&page->need, i);
+        struct appetite *appetite = appetite_of(&page_region(page)->appetites, entry.node);
+        if (appetite && entry.stamp >= appetite->since)
+            appetite->probes++;
+    }
+}
+
 /* Spaces keep their access meanwhile: only bytes that other nodes have written change, and no thread may read those
  * before the acquire that received the notice returns. */
 void update_bring(struct node *node)
 {
     struct update_set *list = node->updates;
+    list->batch++;
+    list->fed_bytes = 0;
     context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
     if (list->learned == list->count || context_holds(node))
         return;
@@ -124,8 +177,11 @@ void update_bring(struct node *node)
         history->brought++;
         history->round = list->round;
         history->subscribed = history->subscribed || subscribes;
-        bool due = (first && history_probe_due(history)) || context_chance(node, node->policy.guess_permille / 2);
+        bool due = (first && (history->fed ? feeding_probe_due(page) : history_probe_due(history))) ||
+                   context_chance(node, node->policy.guess_permille / 2);
         history->probe = due && hide(node, page);
+        count_probe(page);
+        history->fed = false;
         node->stats[node->me].probes += history->probe;
         if (history->pushes)
             refetch(node, page, subscribes);
