@@ -49,8 +49,6 @@ WITHOUT = {
     "guesses": 64,
     "pieces": 128,
     "appetite": 256,
-    "columns": 512,
-    "snapshots": 1024,
 }  # enum dsm_without
 
 

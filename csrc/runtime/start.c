@@ -152,10 +152,11 @@ static int make_node(struct runtime *runtime)
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
         .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
         .without_guesses = without & DSM_WITHOUT_GUESSES,
-        .without_columns = without & DSM_WITHOUT_COLUMNS,
         .without_pieces = without & DSM_WITHOUT_PIECES,
         .without_appetite = without & DSM_WITHOUT_APPETITE,
-        .without_snapshots = without & DSM_WITHOUT_SNAPSHOTS,
+        .without_guesses = without & DSM_WITHOUT_GUESSES,
+        .without_pieces = without & DSM_WITHOUT_PIECES,
+        .without_appetite = without & DSM_WITHOUT_APPETITE,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

@@ -34,8 +34,8 @@ struct node_options {
     uint64_t refetch_bytes_max;   /* of the update set, under way at a time; 0: none is refetched */
     uint64_t
         push_bytes_max; /* pushed to a node at a time, and refetched at a time by a node that subscribes; 0: none */
-    uint64_t open_bytes_max; /* opened ahead of write faults, at most; 0: none */
-    bool without_guesses, without_columns, without_pieces, without_snapshots, without_appetite; /* predictors that are switched off */
+    uint64_t open_bytes_max;                                /* opened ahead of write faults, at most; 0: none */
+    bool without_guesses, without_pieces, without_appetite; /* what is switched off */
     struct policy policy;
 };
 
