@@ -16,7 +16,7 @@
 
 #include "protocol/base/vector.h"
 
-enum { APPETITE_VERSIONS = 2 };
+enum { APPETITE_VERSIONS = 2, APPETITE_PROBES_EVERY = 16 };
 
 struct appetite {
     node_id writer;
@@ -24,7 +24,6 @@ struct appetite {
     stamp since;    /* their first interval */
     uint32_t named, used, probes, probes_used;
     uint32_t versions; /* in a row of which nearly all was used */
-    uint32_t fed;      /* batches since it is hungry */
 };
 
 struct appetites {
@@ -32,16 +31,18 @@ struct appetites {
     uint32_t count, capacity;
 };
 
-/* NULL: it has named nothing yet. */
-struct appetite *appetite_of(const struct appetites *appetites, node_id writer);
 /* A notice of the batch names `pages` of the region. */
 struct appetite *appetite_notice(struct appetites *appetites, struct pool *pool, node_id writer, uint32_t batch,
                                  stamp closed, uint32_t pages);
-/* A thread uses a page that needs `need`; `probe`: that was left inaccessible. */
-void appetite_use(const struct appetites *appetites, const struct vector *need, bool probe);
+/* Of a page that needs `need`: a thread uses it, or it is left inaccessible, or a thread uses it then. */
+enum appetite_event { APPETITE_USED, APPETITE_PROBED, APPETITE_PROBE_USED };
+void appetite_count(const struct appetites *appetites, const struct vector *need, enum appetite_event event);
 static inline bool appetite_hungry(const struct appetite *appetite)
 {
     return appetite->versions >= APPETITE_VERSIONS;
 }
-/* Pages of this batch are to be probed: ever more seldom. */
-bool appetite_probes(const struct appetite *appetite);
+/* Pages of this batch are to be probed. */
+static inline bool appetite_probes(const struct appetite *appetite)
+{
+    return appetite->versions % APPETITE_PROBES_EVERY == APPETITE_VERSIONS;
+}

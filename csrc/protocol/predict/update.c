@@ -54,19 +54,20 @@ void update_stale(struct node *node, struct page *page)
         cool_group(node, page);
     if (!used_again)
         return;
-    appetite_use(&page_region(page)->appetites, &page->need, false);
+    appetite_count(&page_region(page)->appetites, &page->need, APPETITE_USED);
     list_page(node, page);
 }
 
-bool update_hungry(struct node *node, const struct interval *interval, const struct run *run, struct region *region)
+const struct appetite *update_hungry(struct node *node, const struct interval *interval, const struct run *run,
+                                     struct region *region)
 {
     const struct appetite *appetite = appetite_notice(&region->appetites, &node->pool, interval->node,
                                                       node->updates->batch, interval->stamp, run->pages);
     bool hungry = appetite_hungry(appetite) && !node->options.without_appetite;
-    return hungry || context_chance(node, node->policy.guess_permille);
+    return hungry || context_chance(node, node->policy.guess_permille) ? appetite : NULL;
 }
 
-void update_feed(struct node *node, struct page *page)
+void update_feed(struct node *node, struct page *page, const struct appetite *appetite)
 {
     uint64_t bytes = page_region(page)->page_bytes;
     if (page_valid(page) || page_fetch(page) || node->updates->fed_bytes + bytes > node->options.refetch_bytes_max)
@@ -76,9 +77,11 @@ void update_feed(struct node *node, struct page *page)
         return;
     node->updates->fed_bytes += bytes;
     history->fed = true;
-    history->touched = history->probe = false;
+    history->touched = false;
+    history->probe = appetite_probes(appetite); /* if it is the first of its group */
     list_page(node, page);
 }
+
 static void refetch(struct node *node, struct page *page, bool subscribes)
 {
     page_history(page)->listed = false;
@@ -124,26 +127,6 @@ static bool hide(struct node *node, struct page *page)
     return true;
 }
 
-static bool feeding_probe_due(const struct page *page)
-{
-    for (uint32_t i = 0; i < page->need.count; i++) {
-        const struct appetite *appetite = appetite_of(&page_region(page)->appetites, vector_at(&page->need, i).node);
-        if (appetite && appetite_hungry(appetite) && appetite_probes(appetite))
-            return true;
-    }
-    return false;
-}
-
-static void count_probe(const struct page *page)
-{
-    for (uint32_t i = 0; page_history(page)->probe && i < page->need.count; i++) {
-        struct vector_entry entry = vector_at(&page->need, i);
-        struct appetite *appetite = appetite_of(&page_region(page)->appetites, entry.node);
-        if (appetite && entry.stamp >= appetite->since)
-            appetite->probes++;
-    }
-}
-
 /* Spaces keep their access meanwhile: only bytes that other nodes have written change, and no thread may read those
  * before the acquire that received the notice returns. */
 void update_bring(struct node *node)
@@ -155,8 +138,10 @@ void update_bring(struct node *node)
     if (list->learned == list->count || context_holds(node))
         return;
     if (better_streamed(node) || context_chance(node, node->policy.guess_permille / 4)) {
-        while (list->count > list->learned)
-            page_history(list->pages[--list->count])->listed = false;
+        while (list->count > list->learned) {
+            struct page_history *history = page_history(list->pages[--list->count]);
+            history->listed = history->fed = history->probe = false;
+        }
         return;
     }
     bool subscribes = should_subscribe(node);
@@ -177,12 +162,13 @@ void update_bring(struct node *node)
         history->brought++;
         history->round = list->round;
         history->subscribed = history->subscribed || subscribes;
-        bool due = (first && (history->fed ? feeding_probe_due(page) : history_probe_due(history))) ||
+        bool due = (first && (history->fed ? history->probe : history_probe_due(history))) ||
                    context_chance(node, node->policy.guess_permille / 2);
-        history->probe = due && hide(node, page);
-        count_probe(page);
         history->fed = false;
+        history->probe = due && hide(node, page);
         node->stats[node->me].probes += history->probe;
+        if (history->probe)
+            appetite_count(&page_region(page)->appetites, &page->need, APPETITE_PROBED);
         if (history->pushes)
             refetch(node, page, subscribes);
         else

@@ -122,7 +122,7 @@ static void apply_run(struct node *node, const struct interval *interval, const 
     context_assert(node, interval->stamp == node->vt[interval->node],
                    "notices: a notice of another interval than the latest");
     context_assert(node, run->first + run->pages <= region->pages, "notices: a notice names pages behind its region");
-    bool hungry = update_hungry(node, interval, run, region);
+    const struct appetite *hungry = update_hungry(node, interval, run, region);
     uint64_t behind;
     for (uint64_t at = run->first, end = run->first + run->pages; at < end; at += behind) {
         struct page *page = region_pages(region, &node->pool, at, end, &behind);
@@ -136,7 +136,7 @@ static void apply_run(struct node *node, const struct interval *interval, const 
             writes_stale(page);
             update_stale(node, page);
             if (hungry)
-                update_feed(node, page);
+                update_feed(node, page, hungry);
             if (page->readers)
                 changes_add(node, page);
         }
