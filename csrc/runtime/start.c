@@ -154,9 +154,6 @@ static int make_node(struct runtime *runtime)
         .without_guesses = without & DSM_WITHOUT_GUESSES,
         .without_pieces = without & DSM_WITHOUT_PIECES,
         .without_appetite = without & DSM_WITHOUT_APPETITE,
-        .without_guesses = without & DSM_WITHOUT_GUESSES,
-        .without_pieces = without & DSM_WITHOUT_PIECES,
-        .without_appetite = without & DSM_WITHOUT_APPETITE,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };
