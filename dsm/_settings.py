@@ -50,6 +50,9 @@ WITHOUT = {
     "evict": 64,
     "crowds": 128,
     "publish": 256,
+    "guesses": 512,
+    "pieces": 1024,
+    "appetite": 2048,
 }  # enum dsm_without
 
 

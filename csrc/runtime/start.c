@@ -180,6 +180,9 @@ static int make_node(struct runtime *runtime)
         .cache_bytes = cache,
         .readers_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS,
         .readers_small_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS_SMALL,
+        .without_guesses = without & DSM_WITHOUT_GUESSES,
+        .without_pieces = without & DSM_WITHOUT_PIECES,
+        .without_appetite = without & DSM_WITHOUT_APPETITE,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

@@ -92,7 +92,18 @@ def test_all_again_with_collections_all_the_time(run_again):
 @pytest.mark.slow
 @pytest.mark.timeout(260)
 @pytest.mark.parametrize(
-    "without", ["readahead", "refetch", "push", "preopen", "huge", "publish", "readahead refetch push preopen"]
+    "without",
+    [
+        "readahead",
+        "refetch",
+        "push",
+        "preopen",
+        "huge",
+        "join",
+        "publish",
+        "appetite",
+        "readahead refetch push preopen",
+    ],
 )
 def test_all_again_without_what_only_speeds_up(run_again, without):
     run_again(2, ("sharing", "locks", "invariants", "random"), {"DSM_WITHOUT": without, "DSM_TEST_PROGRAMS": "10"})
@@ -163,7 +174,8 @@ def test_large_arrays_have_huge_pages(run, without):
 def test_an_optimisation_that_there_is_not(run):
     job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
     assert job.status != 0
-    assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, huge, join, evict, not 'wings'" in job.err
+    assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, huge, join, evict, crowds" in job.err
+    assert "appetite, not 'wings'" in job.err
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)

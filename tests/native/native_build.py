@@ -17,7 +17,7 @@ NAME = "_dsm_protocol"
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
 HEADERS = (
     *("base/types.h", "base/port.h", "base/pool.h", "base/vector.h", "base/message.h", "base/reader.h", "page/diff.h"),
-    *("page/interval.h", "page/streams.h", "page/page.h", "page/region.h"),
+    *("page/interval.h", "page/streams.h", "page/appetite.h", "page/page.h", "page/region.h"),
 )
 OWN_HEADERS = ("sim.h", "native_unit.h")
 DIFF_VERSIONS = ("portable", "sse2", "ssse3")  # beside what this processor runs

@@ -660,6 +660,34 @@ FAULTS = (
         GUESSING,
     ),
     Fault(
+        "a page that is fed is listed twice",
+        "predict/update.c",
+        "    if (history->listed || node->options.refetch_bytes_max == 0)\n",
+        "    if (node->options.refetch_bytes_max == 0)\n",
+        GUESSING,
+        (
+            (
+                "predict/update.c",
+                "    if (history->listed)\n        return;\n    node->updates->fed_bytes",
+                "    node->updates->fed_bytes",
+            ),
+        ),
+    ),
+    Fault(
+        "a page that is being fetched is fed",
+        "predict/update.c",
+        "    if (page_valid(page) || page_fetch(page) || context_holds(node))\n"
+        "        return;\n    page_history(page)->streamed",
+        "    page_history(page)->streamed",
+        GUESSING,
+    ),
+    Fault(
+        "the appetites of a region that goes are kept",
+        "page/region.c",
+        "    if (region->appetites.items)\n",
+        "    if (false)\n",
+    ),
+    Fault(
         "R10 what was opened early is not looked at", "sync/release.c", "    preopened_inspect(node);\n", "", GUESSING
     ),
     Fault(

@@ -579,6 +579,35 @@ def test_vectors_travel(native, entries, floor, kept):
     lib.box_free(box)
 
 
+def vector_of(ffi, lib, box, node, stamp):
+    vector = ffi.new("struct vector *")
+    lib.vector_raise(vector, ffi.addressof(box.pool), node, stamp)
+    return vector
+
+
+@pytest.mark.parametrize(("used", "probes_used", "hungry"), [(8, 4, True), (7, 3, True), (6, 4, False), (8, 2, False)])
+def test_an_appetite_comes_with_use_and_goes_with_unused_probes(ffi, lib, box, used, probes_used, hungry):
+    appetites, pool, writer = ffi.new("struct appetites *"), ffi.addressof(box.pool), 3
+
+    def batch(number, used, probes=0, probes_used=0):
+        appetite = lib.appetite_notice(appetites, pool, writer, number, 10 * number, 8)
+        new, old = (vector_of(ffi, lib, box, writer, stamp) for stamp in (10 * number, 10 * number - 1))
+        events = {lib.APPETITE_USED: used, lib.APPETITE_PROBED: probes, lib.APPETITE_PROBE_USED: probes_used}
+        for event, count in events.items():
+            for _ in range(count):
+                lib.appetite_count(appetites, new, event)
+                lib.appetite_count(appetites, old, event)  # of an earlier version: counts nothing
+        lib.vector_clear(new, pool)
+        lib.vector_clear(old, pool)
+        return appetite.versions >= lib.APPETITE_VERSIONS
+
+    assert not batch(1, used)
+    assert not batch(2, used)
+    batch(3, 0, 4, probes_used)
+    assert batch(4, 0) == hungry
+    lib.pool_give(pool, appetites.items, appetites.capacity * ffi.sizeof("struct appetite"))
+
+
 def test_a_node_beyond_the_job_is_not_believed(ffi, lib, box):
     message = message_with(ffi, lib, box, np.array([1, 10, 5, 0], np.uint32).tobytes())
     reader, vector = ffi.new("struct reader *", lib.reader_of(message)), ffi.new("struct vector *")

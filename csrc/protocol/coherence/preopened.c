@@ -140,10 +140,8 @@ static void close_unused(struct node *node, struct page *page)
     context_assert(node, !page->writers, "preopened: a page is closed that some space can write");
     context_assert(node, !page->arriving, "preopened: an arriving page was preopened");
     node->stats[node->me].pages_preopened_unused += page->mode == PAGE_PREOPENED;
-    if (page->preopened_stays) {
+    if (page->preopened_stays)
         page_history(page)->closed = true;
-        page_history(page)->rewritten = 0;
-    }
     page->mode = PAGE_CLOSED;
     if (page_twin_constant(page)) {
         page->twin = NULL;

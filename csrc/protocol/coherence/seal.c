@@ -9,16 +9,6 @@
 #include "protocol/page/live.h"
 #include "protocol/page/region.h"
 
-/* True: the page is served as a snapshot and stays open, because it was written again after each of the last servings.
- * Not where the whole page is served: closed, it travels without a copy. */
-static bool stays_open(const struct node *node, const struct page *page)
-{
-    const struct page_history *history = page_history(page);
-    bool allowed = node->options.open_bytes_max && node->collection.phase == COLLECTION_IDLE;
-    bool rewritten = history && history->rewritten >= HISTORY_REWRITTEN && !page->served_whole;
-    return allowed && rewritten && page_open(page) && page_valid(page);
-}
-
 /* In the silence of a collection a page that is inspected is sent as the snapshot that there is (H5). */
 static bool frozen(const struct node *node, const struct page *page)
 {
@@ -27,8 +17,7 @@ static bool frozen(const struct node *node, const struct page *page)
 
 static bool closes(const struct node *node, const struct page *page)
 {
-    return page_access(node, page) == ACCESS_WRITE && !stays_open(node, page) && !frozen(node, page) &&
-           !pin_find(node, page);
+    return page_access(node, page) == ACCESS_WRITE && !frozen(node, page) && !pin_find(node, page);
 }
 
 /* Pages at a small stride would be a call each.  Open pages between this one and those that are about to be closed are
@@ -129,11 +118,9 @@ stamp seal_page(struct node *node, struct page *page, bool late)
     stamp tag = context_tick(node);
     if (frozen(node, page))
         return sealed(node, page, tag);
-    bool stays = page->writers && stays_open(node, page); /* seal_shut left it open */
-    page->served = page->served || (page_open(page) && !stays);
     page_fill(page, node->port);
     if (page->writers)
-        seal_snapshot(node, page, tag, stays);
+        seal_snapshot(node, page, tag, false);
     else
         seal_closed(node, page, tag, late);
     return sealed(node, page, tag);

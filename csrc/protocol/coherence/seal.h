@@ -2,7 +2,7 @@
  *
  *   seal_shut, protection_flush, seal_page -->  CLOSED     no space can write it: the next write faults, and is noticed
  *                                          -->  LAGGED     some space still can, or pins it: a snapshot is sent (H3)
- *                                          -->  PREOPENED  it was left open on purpose: likewise
+ *   seal_open                              -->  PREOPENED  it is left open (push.h): likewise
  *
  * The snapshot becomes the twin, so that the next inspection finds what was written since.
  */
@@ -10,8 +10,7 @@
 
 #include "protocol/page/page.h"
 
-/* Before a page is served: protect it (batched), and with it what lies open between it and the last one.  A page
- * that was written again after each of the last times stays open ... */
+/* Before a page is served: protect it (batched), and with it what lies open between it and the last one ... */
 void seal_shut(struct node *node, struct page *page);
 /* ... and, after protection_flush, encode its writes, or defer that (`late`); where some space can write it, of a
  * snapshot.  Returns the tag. */

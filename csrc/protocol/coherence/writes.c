@@ -17,18 +17,12 @@ void writes_mark_dirty(struct node *node, struct page *page)
     node->writes->dirty[node->writes->dirty_count++] = page;
 }
 
-/* A page that is written with the values that it has, or every few intervals only, was closed too soon.  A page that
- * is written again after each serving need not be closed for it at all. */
+/* A page that is written with the values that it has, or every few intervals only, was closed too soon. */
 void writes_note(struct node *node, struct page *page)
 {
     context_assert(node, !page_open(page), "writes: a page is opened that is open");
-    struct page_history *history = page->served ? history_of(page, &node->pool) : page_history(page);
-    if (!history)
-        return;
-    if (page->served && history->rewritten < HISTORY_REWRITTEN)
-        history->rewritten++;
-    page->served = false;
-    if (!history->closed)
+    struct page_history *history = page_history(page);
+    if (!history || !history->closed)
         return;
     history->closed = false;
     if (history->patience < PATIENCE_MAX)

@@ -29,6 +29,9 @@ void history_free(struct page *page, struct pool *pool)
 void history_touch(struct page *page, struct pool *pool)
 {
     struct page_history *history = history_of(page, pool);
+    if (!history->touched)
+        appetite_count(&page_region(page)->appetites, &page->need,
+                       history->probe ? APPETITE_PROBE_USED : APPETITE_USED);
     history->touched = true;
     history->probe = false;
 }

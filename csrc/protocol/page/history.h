@@ -20,7 +20,7 @@
 #include "protocol/page/page.h"
 
 /* A group: so many neighbouring pages, of which those that are refetched together share a probe. */
-enum { HISTORY_UPDATE_USES = 2, HISTORY_GROUP = 64, HISTORY_PUSHES_MAX = 4, HISTORY_REWRITTEN = 2 };
+enum { HISTORY_UPDATE_USES = 2, HISTORY_GROUP = 64, HISTORY_PUSHES_MAX = 4 };
 
 /* A node that this one pushes its writes to the page to; those up to `since` were sent. */
 struct subscriber {
@@ -44,21 +44,21 @@ struct page_history {
     struct push *pushes; /* that came and were not used yet, the oldest first */
     struct subscriber *subscribers;
     uint32_t subscriber_count, subscriber_capacity;
-    uint32_t brought;  /* versions that came without a fault since it is in the update set */
-    uint32_t round;    /* in which it was last refetched: pages of one round are a group */
-    uint8_t used;      /* versions in a row that threads here used */
-    uint8_t patience;  /* inspections of the preopened, unchanged page before it is closed; */
-    uint8_t looks;     /* so many found it unchanged so far */
-    bool closed;       /* it was closed for that: a later write makes patience grow */
-    uint8_t rewritten; /* how often in a row it was written again after it had been closed to be served */
-    bool touched;      /* this version was used */
-    bool streamed;     /* and came along a stream */
-    bool probe;        /* it is here, and inaccessible, to see whether it is used */
-    bool current;      /* the copy was up to date, and no notice has come since */
-    bool listed;       /* in node->updates */
-    bool refetching;   /* a fetch of the update set is under way */
-    bool encoded;      /* its writes were encoded to be pushed when the interval has closed */
-    bool subscribed;   /* this node asked its writers for pushes */
+    uint32_t brought; /* versions that came without a fault since it is in the update set */
+    uint32_t round;   /* in which it was last refetched: pages of one round are a group */
+    uint8_t used;     /* versions in a row that threads here used */
+    uint8_t patience; /* inspections of the preopened, unchanged page before it is closed; */
+    uint8_t looks;    /* so many found it unchanged so far */
+    bool closed;      /* it was closed for that: a later write makes patience grow */
+    bool touched;     /* this version was used */
+    bool streamed;    /* and came along a stream */
+    bool probe;       /* it is here, and inaccessible, to see whether it is used */
+    bool current;     /* the copy was up to date, and no notice has come since */
+    bool listed;      /* in node->updates, */
+    bool fed;         /* since all is used that its writer names (appetite.h) */
+    bool refetching;  /* a fetch of the update set is under way */
+    bool encoded;     /* its writes were encoded to be pushed when the interval has closed */
+    bool subscribed;  /* this node asked its writers for pushes */
 };
 
 /* The page's history, made if it has none. */

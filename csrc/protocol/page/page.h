@@ -40,6 +40,7 @@
 #pragma once
 
 #include "protocol/base/context.h"
+#include "protocol/page/appetite.h"
 #include "protocol/page/diff.h"
 #include "protocol/page/streams.h"
 
@@ -84,7 +85,6 @@ struct page {
     bool preopened_unused : 1; /* it was preopened with the initial value, and found unchanged */
     bool arriving : 1;         /* a whole page is being received over it: it has no copy meanwhile */
     bool marker : 1;           /* fetched ahead, and inaccessible, so that its first use asks for more */
-    bool served : 1;           /* and closed for it: not written since */
     bool served_whole : 1;     /* its last diff was not worth it (page_worth_whole) */
     bool shared_writing : 1;   /* a whole page did not make it valid: several nodes write it at a time */
     bool cut_owner_wrote : 1;  /* while a cut is passed: the owner is among the writers */
@@ -115,6 +115,7 @@ struct region {
     struct open_block *opened;     /* of a node that is alone (coherence/alone.h), or NULL: none yet */
     uint64_t edges[SPACES_MAX];    /* of each space: changes of protection along the region */
     struct streams reads, writes;  /* misses (streams.h) */
+    struct appetites appetites;    /* of each writer */
     struct region_stats *stats;    /* of each space */
 };
 

@@ -68,6 +68,8 @@ static void region_free(const struct regions *regions, struct region *region, st
     }
     uint64_t blocks = (region->pages + REGION_BLOCK_PAGES - 1) / REGION_BLOCK_PAGES;
     pool_give(pool, region->blocks, blocks * sizeof(struct page_block *));
+    if (region->appetites.items)
+        pool_give(pool, region->appetites.items, region->appetites.capacity * sizeof *region->appetites.items);
     if (region->opened)
         pool_give(pool, region->opened, region_open_blocks(region, pool->port) * sizeof *region->opened);
     if (region->initial)

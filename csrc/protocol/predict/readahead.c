@@ -85,19 +85,9 @@ static uint64_t ascending(const struct stream_run *run, uint64_t count, uint64_t
     return run->first + (run->stride < 0 ? count - 1 - k : k) * (uint64_t)run->stride;
 }
 
-static void fetch_beside(struct node *node, const struct page *page, uint64_t width)
-{
-    for (uint64_t i = 1; i < width; i++) {
-        struct page *next = stale_alike(page, page_index(page) + i);
-        if (next)
-            fetch_streamed(node, next);
-    }
-}
-
-static void fetch_run(struct node *node, struct page *page, const struct stream_run *run)
+static void fetch_run(struct node *node, const struct page *page, const struct stream_run *run)
 {
     struct region *region = page_region(page);
-    fetch_beside(node, page, run->width);
     for (uint64_t k = 0, count = pages_of_run(region, run, true); k < count; k++) {
         uint64_t index = ascending(run, count, k);
         struct page *next = region_page_if(region, index);
@@ -105,7 +95,6 @@ static void fetch_run(struct node *node, struct page *page, const struct stream_
             continue;
         next->marker = index == run->marker && run->count >= MARKER_FROM_PAGES && !next->readers;
         fetch_streamed(node, next);
-        fetch_beside(node, next, run->width);
     }
 }
 
@@ -125,14 +114,15 @@ void readahead_read(struct node *node, struct page *page)
         return;
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
-                                     .guess = true,
+                                     .guess = !node->options.without_guesses,
                                      .most = node->options.readahead_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
         streams_shorten(&region->reads, &run, run_alike(page, &run));
         fetch_run(node, page, &run);
     }
-    fetch_piece(node, page);
+    if (!node->options.without_pieces)
+        fetch_piece(node, page);
 }
 
 /* ---- writes ----------------------------------------------------------------------------------------------------- */
@@ -154,7 +144,7 @@ void readahead_write(struct node *node, struct page *page)
     judge_guess(node, region);
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
-                                     .guess = true,
+                                     .guess = !node->options.without_guesses,
                                      .most = node->options.open_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (!streams_miss(&region->writes, &miss, &run))

@@ -7,6 +7,7 @@
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pushed.h"
 #include "protocol/page/history.h"
+#include "protocol/page/interval.h"
 #include "protocol/page/region.h"
 
 enum { STREAMED_BYTES_MIN = 8 << 20, STREAMED_RUN_BYTES = 256 << 10 };
@@ -28,6 +29,19 @@ static void cool_group(struct node *node, struct page *page)
     }
 }
 
+static void list_page(struct node *node, struct page *page)
+{
+    struct update_set *list = node->updates;
+    struct page_history *history = page_history(page);
+    if (history->listed || node->options.refetch_bytes_max == 0)
+        return;
+    context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
+    context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
+    list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
+    list->pages[list->count++] = page;
+    history->listed = true;
+}
+
 void update_stale(struct node *node, struct page *page)
 {
     struct page_history *history = page_history(page);
@@ -38,14 +52,34 @@ void update_stale(struct node *node, struct page *page)
     bool used_again = history_new_version(history) || context_chance(node, node->policy.guess_permille);
     if (unused)
         cool_group(node, page);
-    if (!used_again || history->listed || node->options.refetch_bytes_max == 0)
+    if (!used_again)
         return;
-    struct update_set *list = node->updates;
-    context_assert(node, list->first <= list->learned, "update: more has begun than is known of");
-    context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
-    list->pages = pool_grow(&node->pool, list->pages, &list->capacity, list->count + 1, sizeof(struct page *));
-    list->pages[list->count++] = page;
-    history->listed = true;
+    appetite_count(&page_region(page)->appetites, &page->need, APPETITE_USED);
+    list_page(node, page);
+}
+
+const struct appetite *update_hungry(struct node *node, const struct interval *interval, const struct run *run,
+                                     struct region *region)
+{
+    const struct appetite *appetite = appetite_notice(&region->appetites, &node->pool, interval->node,
+                                                      node->updates->batch, interval->stamp, run->pages);
+    bool hungry = appetite_hungry(appetite) && !node->options.without_appetite;
+    return hungry || context_chance(node, node->policy.guess_permille) ? appetite : NULL;
+}
+
+void update_feed(struct node *node, struct page *page, const struct appetite *appetite)
+{
+    uint64_t bytes = page_region(page)->page_bytes;
+    if (page_valid(page) || page_fetch(page) || node->updates->fed_bytes + bytes > node->options.refetch_bytes_max)
+        return;
+    struct page_history *history = history_of(page, &node->pool);
+    if (history->listed)
+        return;
+    node->updates->fed_bytes += bytes;
+    history->fed = true;
+    history->touched = false;
+    history->probe = appetite_probes(appetite); /* if it is the first of its group */
+    list_page(node, page);
 }
 
 static void refetch(struct node *node, struct page *page, bool subscribes)
@@ -98,12 +132,16 @@ static bool hide(struct node *node, struct page *page)
 void update_bring(struct node *node)
 {
     struct update_set *list = node->updates;
+    list->batch++;
+    list->fed_bytes = 0;
     context_assert(node, list->learned <= list->count, "update: more is known of than is listed");
     if (list->learned == list->count || context_holds(node))
         return;
     if (better_streamed(node) || context_chance(node, node->policy.guess_permille / 4)) {
-        while (list->count > list->learned)
-            page_history(list->pages[--list->count])->listed = false;
+        while (list->count > list->learned) {
+            struct page_history *history = page_history(list->pages[--list->count]);
+            history->listed = history->fed = history->probe = false;
+        }
         return;
     }
     bool subscribes = should_subscribe(node);
@@ -124,9 +162,13 @@ void update_bring(struct node *node)
         history->brought++;
         history->round = list->round;
         history->subscribed = history->subscribed || subscribes;
-        bool due = (first && history_probe_due(history)) || context_chance(node, node->policy.guess_permille / 2);
+        bool due = (first && (history->fed ? history->probe : history_probe_due(history))) ||
+                   context_chance(node, node->policy.guess_permille / 2);
+        history->fed = false;
         history->probe = due && hide(node, page);
         node->stats[node->me].probes += history->probe;
+        if (history->probe)
+            appetite_count(&page_region(page)->appetites, &page->need, APPETITE_PROBED);
         if (history->pushes)
             refetch(node, page, subscribes);
         else

@@ -16,10 +16,20 @@ struct update_set {
     uint32_t first, count, capacity;
     uint32_t learned; /* from here on they were named by the notices that are just taken in */
     uint32_t round;
+    uint32_t batch;     /* of notices that came together */
+    uint64_t fed_bytes; /* of pages that it listed since a writer's are all used */
 };
+
+struct interval;
+struct run;
 
 /* A notice makes the page stale. */
 void update_stale(struct node *node, struct page *page);
+/* A notice names a run of pages.  Not NULL: threads here use all that this writer names in this region ... */
+const struct appetite *update_hungry(struct node *node, const struct interval *interval, const struct run *run,
+                                     struct region *region);
+/* ... so fetch this page of the run. */
+void update_feed(struct node *node, struct page *page, const struct appetite *appetite);
 /* All notices are in: use pushes, refetch the listed pages. */
 void update_bring(struct node *node);
 /* A PUSH: pages that are listed no more are brought up to date at once. */

@@ -123,17 +123,21 @@ static void apply_run(struct node *node, const struct interval *interval, const 
     context_assert(node, interval->stamp == node->vt[interval->node],
                    "notices: a notice of another interval than the latest");
     context_assert(node, run->first + run->pages <= region->pages, "notices: a notice names pages behind its region");
+    const struct appetite *hungry = update_hungry(node, interval, run, region);
     uint64_t behind;
     for (uint64_t at = run->first, end = run->first + run->pages; at < end; at += behind) {
         struct page *page = region_pages(region, &node->pool, at, end, &behind);
         for (uint64_t i = 0; i < behind; i++, page++) {
             vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
             /* Most are stale already, or were never used here. */
-            if ((!page->readers && !page_open(page) && !page_history(page)) || page_valid(page))
+            bool used = page->readers || page_open(page) || page_history(page);
+            if (!(used || hungry) || page_valid(page))
                 continue;
             context_assert(node, page->twin || !page->writers, "notices: another node has written an exclusive page");
             writes_stale(page);
             update_stale(node, page);
+            if (hungry)
+                update_feed(node, page, hungry);
             if (page->readers)
                 changes_add(node, page);
         }
