@@ -103,7 +103,7 @@ FAULTS = (
         "H3 a page that some space can write is sent from its place",
         "coherence/seal.c",
         "    if (page->writers)\n        seal_snapshot",
-        "    if (page->writers && page_open(page) && stays)\n        seal_snapshot",
+        "    if (false)\n        seal_snapshot",
     ),
     Fault(
         "R4 diff cut before the kernel was told",
@@ -599,8 +599,8 @@ FAULTS = (
     Fault(
         "H5 the same snapshot is sent with its old stamp",
         "coherence/seal.c",
-        "        return sealed(node, page, tag);\n    bool stays",
-        "        return vector_get(&page->have, node->number);\n    bool stays",
+        "        return sealed(node, page, tag);\n    page_fill",
+        "        return vector_get(&page->have, node->number);\n    page_fill",
         ("--pins=300", "--collect=20", "--stalls=50"),
     ),
     Fault(
@@ -1047,7 +1047,7 @@ FAULTS = (
     Fault(
         "H9 what is pinned for writing is protected when it is sealed",
         "coherence/seal.c",
-        " && !frozen(node, page) &&\n           !pin_find(node, page);\n",
+        " && !frozen(node, page) && !pin_find(node, page);\n",
         " && !frozen(node, page);\n",
         (*SHARED, "--pins=300"),
     ),
