@@ -42,7 +42,7 @@ void sim_fail(struct sim *sim, int number, const char *format, ...)
         length += (size_t)snprintf(text + length, room - length, "\n  knobs:");
     for (int i = 0; sim_knob_name(i) && length < room; i++)
         length += (size_t)snprintf(text + length, room - length, " %s=%lld", sim_knob_name(i),
-                                   (long long)((const int64_t *)&sim->knobs)[i]);
+                                   (long long)*sim_knob_at(&sim->knobs, i));
     if (length < room)
         length += (size_t)snprintf(text + length, room - length, "\n");
     if (number >= 0 && length < room)

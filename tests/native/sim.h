@@ -140,6 +140,7 @@ void sim_knobs_default(struct sim_knobs *knobs);
 int sim_knob_set(struct sim_knobs *knobs, const char *name, int64_t value);
 /* Name of a knob, NULL behind the last. */
 const char *sim_knob_name(int index);
+int64_t *sim_knob_at(struct sim_knobs *knobs, int index);
 
 /* Run the program of one seed and add to `total`.  0, or -1: it failed, and `failure` (SIM_FAILURE_BYTES) says how; 1: it
  * failed after a message had been damaged, as it should.

@@ -171,6 +171,7 @@ void sim_do_set(struct thread *thread)
     struct sim_node *home = thread->home;
     struct flag *flag = flag_of(thread);
     struct flag_truth *truth = &home->sim->flags[op_of(thread)->what];
+    struct knowledge known = home->knowledge; /* others may write while the interval closes */
     stamp before = flag->set;
     bool alone = alone_is(home->node);
     bool done = alone || event_set(home->node, flag);
@@ -180,7 +181,7 @@ void sim_do_set(struct thread *thread)
     if (done && flag->set != before) {
         truth->sets[truth->count % SIM_SETS_KEPT].set = flag->set;
         truth->sets[truth->count % SIM_SETS_KEPT].setter = home->number;
-        truth->sets[truth->count++ % SIM_SETS_KEPT].knowledge = home->knowledge;
+        truth->sets[truth->count++ % SIM_SETS_KEPT].knowledge = known;
     }
     sim_settle(home);
     if (!done)

@@ -25,7 +25,7 @@ static const struct {
 
 enum { KNOB_COUNT = sizeof knob_table / sizeof knob_table[0] };
 
-static int64_t *knob_at(struct sim_knobs *knobs, int index)
+int64_t *sim_knob_at(struct sim_knobs *knobs, int index)
 {
     return (int64_t *)(void *)((char *)knobs + knob_table[index].offset);
 }
@@ -33,7 +33,7 @@ static int64_t *knob_at(struct sim_knobs *knobs, int index)
 void sim_knobs_default(struct sim_knobs *knobs)
 {
     for (int i = 0; i < KNOB_COUNT; i++)
-        *knob_at(knobs, i) = -1;
+        *sim_knob_at(knobs, i) = -1;
 }
 
 const char *sim_knob_name(int index)
@@ -45,7 +45,7 @@ int sim_knob_set(struct sim_knobs *knobs, const char *name, int64_t value)
 {
     for (int i = 0; i < KNOB_COUNT; i++)
         if (strcmp(name, knob_table[i].name) == 0) {
-            *knob_at(knobs, i) = value;
+            *sim_knob_at(knobs, i) = value;
             return 0;
         }
     return -1;

@@ -12,8 +12,8 @@ struct sim_knobs sim_knobs_quiet(const struct sim_knobs *knobs)
 {
     struct sim_knobs quiet = *knobs;
     for (int i = 0; sim_knob_name(i); i++)
-        if (((int64_t *)&quiet)[i] < 0)
-            ((int64_t *)&quiet)[i] = 0;
+        if (*sim_knob_at(&quiet, i) < 0)
+            *sim_knob_at(&quiet, i) = 0;
     quiet.collect = quiet.prefetch = quiet.stalls = quiet.bystanders = quiet.damage = 0;
     quiet.eager = 1000; /* what is told to a sender while its message is received would be a step of two nodes */
     if (knobs->budget_bytes < 0)
