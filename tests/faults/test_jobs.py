@@ -163,7 +163,7 @@ def test_large_arrays_have_huge_pages(run, without):
 def test_an_optimisation_that_there_is_not(run):
     job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
     assert job.status != 0
-    assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, huge, not 'wings'" in job.err
+    assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, huge, join, crowds, not 'wings'" in job.err
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)
