@@ -450,8 +450,8 @@ FAULTS = (
     Fault(
         "flags: a PUBLISH from beyond a cut is taken at once",
         "node/grant.c",
-        "    if (event_overtook(node, message, number) || is_ahead(node, message, cuts)) {\n",
-        "    if (event_overtook(node, message, number) || (!cuts && is_ahead(node, message, cuts))) {\n",
+        "    if (event_overtook(node, message, number) || knows_later_cut(node, message, cuts)) {\n",
+        "    if (event_overtook(node, message, number) || (!cuts && knows_later_cut(node, message, cuts))) {\n",
         (*FLAGS, "--phases=6"),
     ),
     Fault(
