@@ -137,8 +137,8 @@ FAULTS = (
     Fault(
         "R7 a grant from beyond the cut taken at once",
         "node/grant.c",
-        "    if (cuts > node->cuts) {",
-        "    if (false) {",
+        "    if (knows_later_cut(node, message, cuts)) {",
+        "    if (!cuts && knows_later_cut(node, message, cuts)) {",
     ),
     Fault(
         "R7 old intervals choose owners again",
