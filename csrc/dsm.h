@@ -216,9 +216,9 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
  * for, too.  Local. */
 int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value);
 
-/* An event: a flag.  A set releases, a wait acquires.  Its number is that of the event in the program: all ranks make
- * their events in the same order, and no message is sent.  Local. */
-int dsm_flag_new(const char *name, uint32_t *flag);
+/* An event: a flag.  A set releases, a wait acquires.  `what`: the call, which ranks compare; `name`: in messages.
+ * Collective. */
+int dsm_flag_new(const char *what, const char *name, double slice_s, uint32_t *flag);
 /* They wait while a collection lets no notice out. */
 int dsm_flag_set(uint32_t flag, double slice_s);
 int dsm_flag_clear(uint32_t flag, double slice_s);

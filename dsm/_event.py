@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsm import _runtime
-from dsm._named import MadeByAllRanks, check_name, shown
+from dsm._named import MadeByAllRanks, call_text, check_name, shown
 from dsm._timeout import end_of, left_of
 
 
@@ -21,8 +21,7 @@ class Event(MadeByAllRanks):
 
     Notes
     -----
-    All ranks make the same events in the same order.  They do not meet for that, so a list of some hundreds is made in
-    no time.  A set event is sent to the hosts that wait for it, as one message each.  A wait for an event that is known
+    A set event is sent to the hosts that wait for it, as one message each.  A wait for an event that is known
     as set on this host sends nothing.  Events last until `finalize`.
 
     Examples
@@ -39,7 +38,10 @@ class Event(MadeByAllRanks):
         check_name(name)
         runtime = _runtime.started()
         number = runtime.ffi.new("uint32_t *")
-        runtime.check(runtime.lib.dsm_flag_new((name or "").encode(errors="replace"), number))
+        what = call_text("Event", name)
+        what = runtime.made_here(what) if name is None else what
+        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, name or "")]
+        runtime.wait(lambda slice_s: runtime.lib.dsm_flag_new(*texts, slice_s, number))
         self._number, self._name = int(number[0]), name
 
     def is_set(self) -> bool:

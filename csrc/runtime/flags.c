@@ -5,6 +5,7 @@
 #include "machine/clock.h"
 #include "machine/futex.h"
 #include "runtime/call.h"
+#include "runtime/collective.h"
 #include "runtime/error.h"
 #include "runtime/faults.h"
 #include "runtime/guard.h"
@@ -18,16 +19,19 @@ static struct flag *find(const struct runtime *runtime, uint32_t id)
     return flag;
 }
 
-int dsm_flag_new(const char *name, uint32_t *id)
+int dsm_flag_new(const char *what, const char *name, double slice_s, uint32_t *id)
 {
-    struct runtime *runtime = call_lock("the creation of an event");
+    struct ballot ballot = {.kind = MEETING_FLAG_NEW, .what = what, .name = name};
+    int error = collective_meet("the creation of an event", &ballot, slice_s, NULL);
+    struct runtime *runtime = error == DSM_OK ? call_lock("the creation of an event") : NULL;
     if (!runtime)
-        return DSM_E_STATE;
+        return error == DSM_OK ? DSM_E_STATE : error;
     struct flag *flag = flag_use(runtime->node, runtime->flags_made);
-    int error = flag ? DSM_OK : error_set(DSM_E_MEMORY, "more than %d events", FLAGS_MAX);
     if (flag) {
         *id = runtime->flags_made++;
         snprintf(flag->name, sizeof flag->name, "%s", name);
+    } else {
+        error = error_set(DSM_E_MEMORY, "more than %d events", FLAGS_MAX);
     }
     progress_unlock(runtime);
     return error;

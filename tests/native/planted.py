@@ -150,8 +150,8 @@ FAULTS = (
     Fault(
         "R7 a grant from beyond the cut taken at once",
         "node/grant.c",
-        "    if (cuts > node->cuts) {",
-        "    if (false) {",
+        "    if (knows_later_cut(node, message, cuts)) {",
+        "    if (!cuts && knows_later_cut(node, message, cuts)) {",
     ),
     Fault(
         "R7 old intervals choose owners again",
@@ -464,8 +464,8 @@ FAULTS = (
     Fault(
         "flags: a PUBLISH from beyond a cut is taken at once",
         "node/grant.c",
-        "    if (event_overtook(node, message, number) || is_ahead(node, message, cuts)) {\n",
-        "    if (event_overtook(node, message, number) || (!cuts && is_ahead(node, message, cuts))) {\n",
+        "    if (event_overtook(node, message, number) || knows_later_cut(node, message, cuts)) {\n",
+        "    if (event_overtook(node, message, number) || (!cuts && knows_later_cut(node, message, cuts))) {\n",
         (*FLAGS, "--phases=6"),
     ),
     Fault(

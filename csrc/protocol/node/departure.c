@@ -96,6 +96,7 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct o
         ballot_copy_text(counter_new(node, (int64_t)agreed->numbers[0])->name, COUNTER_NAME_BYTES, agreed->name);
         break;
     case MEETING_BARRIER:
+    case MEETING_FLAG_NEW: /* all count them alike */
     case MEETING_FINALIZE:
     case MEETING_COLLECT:
     case MEETING_KINDS: break;

@@ -8,7 +8,7 @@
 #include "protocol/sync/notices.h"
 
 /* The sender's log no longer holds the notices that this node's own departure will bring (R7). */
-static bool is_ahead(const struct node *node, const struct message *message, uint64_t cuts)
+static bool knows_later_cut(const struct node *node, const struct message *message, uint64_t cuts)
 {
     /* No node can be further ahead than by the departures that this one has still to receive. */
     if (cuts > node->cuts && cuts - node->cuts > meeting_departures_due(node))
@@ -23,7 +23,7 @@ void grant_receive(struct node *node, struct message *message)
     uint64_t cuts = reader_u64(&reader);
     if (reader.bad)
         context_malformed(node, message);
-    if (is_ahead(node, message, cuts)) {
+    if (knows_later_cut(node, message, cuts)) {
         context_defer(node, message);
         return;
     }
@@ -41,7 +41,7 @@ void grant_receive_publish(struct node *node, struct message *message)
     uint64_t number = reader_u64(&reader), cuts = reader_u64(&reader);
     struct reader told = reader;
     event_skip_told(node, message, &reader);
-    if (event_overtook(node, message, number) || is_ahead(node, message, cuts)) {
+    if (event_overtook(node, message, number) || knows_later_cut(node, message, cuts)) {
         context_defer(node, message);
         return;
     }

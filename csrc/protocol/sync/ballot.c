@@ -13,6 +13,7 @@ const char *ballot_kind_name(enum meeting_kind kind)
     case MEETING_FREE: return "free()";
     case MEETING_LOCK_NEW: return "the creation of a lock";
     case MEETING_COUNTER_NEW: return "the creation of a counter";
+    case MEETING_FLAG_NEW: return "the creation of an event";
     case MEETING_FINALIZE: return "dsm.finalize()";
     case MEETING_COLLECT: return "a collection";
     case MEETING_KINDS: break;

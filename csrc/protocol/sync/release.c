@@ -26,10 +26,12 @@ static bool continues(const struct page *a, const struct page *b)
     return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 
-/* The interval is closed; `flag` (or NULL) is its last run. */
-static void close_interval(struct node *node, node_id to, const struct run *flag)
+void release_naming(struct node *node, node_id to, const struct run *flag)
 {
+    preopened_inspect(node);
     uint32_t count = node->writes->dirty_count, runs = (count ? 1u : 0) + (flag ? 1u : 0);
+    if (runs == 0)
+        return;
     context_assert(node, node->collection.phase <= COLLECTION_CUTTING,
                    "release: a notice is new while none may be (R8)");
     sort_pointers((void **)node->writes->dirty, count, page_before);
@@ -70,13 +72,5 @@ static void close_interval(struct node *node, node_id to, const struct run *flag
 
 void release_interval(struct node *node, node_id to)
 {
-    preopened_inspect(node);
-    if (node->writes->dirty_count)
-        close_interval(node, to, NULL);
-}
-
-void release_naming(struct node *node, node_id to, const struct run *flag)
-{
-    preopened_inspect(node);
-    close_interval(node, to, flag);
+    release_naming(node, to, NULL);
 }

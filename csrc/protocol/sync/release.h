@@ -7,5 +7,6 @@
 
 /* Diffs that subscribers lack are pushed to them: to `to` only, or (NODE_NONE) to all. */
 void release_interval(struct node *node, node_id to);
-/* The same, and the interval has one more run, which names no pages; so there is one even where nothing was written. */
+/* The same, and the interval has one more run (or NULL), which names no pages: so there is one even where nothing was
+ * written. */
 void release_naming(struct node *node, node_id to, const struct run *flag);
