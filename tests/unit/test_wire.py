@@ -862,7 +862,7 @@ def test_a_circle_is_not_told_again_for_ever(waiting_holder):
 
 @pytest.mark.parametrize(
     "hops",
-    [[], [hop(1, 0)], [hop(0, 3)], [hop(0, 0, site=b"x" * 64)], [hop(0, 0, site=b"a\nb")], [{**hop(0, 0), "waits": 6}],
+    [[], [hop(1, 0)], [hop(0, 3)], [hop(0, 0, site=b"x" * 64)], [hop(0, 0, site=b"a\nb")], [{**hop(0, 0), "waits": 7}],
      [hop(0, 0), *[hop(n, 0) for n in range(2, 10)]]],
 )  # fmt: skip
 def test_a_trail_that_cannot_be_dies(waiting_holder, hops):
