@@ -53,6 +53,7 @@ WITHOUT = {
     "guesses": 512,
     "pieces": 1024,
     "appetite": 2048,
+    "columns": 4096,
 }  # enum dsm_without
 
 

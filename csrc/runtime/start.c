@@ -181,6 +181,7 @@ static int make_node(struct runtime *runtime)
         .readers_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS,
         .readers_small_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS_SMALL,
         .without_guesses = without & DSM_WITHOUT_GUESSES,
+        .without_columns = without & DSM_WITHOUT_COLUMNS,
         .without_pieces = without & DSM_WITHOUT_PIECES,
         .without_appetite = without & DSM_WITHOUT_APPETITE,
         .policy.check_all = runtime->options.check >= 2,

@@ -40,7 +40,7 @@ struct node_options {
     uint32_t readers_max;    /* of a version, in large requests: more are sent on to these (page/crowd.h); 0: none is */
     uint32_t readers_small_max;    /* the same, in small requests */
     uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/event.h) */
-    bool without_guesses, without_pieces, without_appetite; /* what is switched off */
+    bool without_guesses, without_columns, without_pieces, without_appetite; /* what is switched off */
     struct policy policy;
 };
 

@@ -38,12 +38,33 @@ static struct stream *stream_at(struct streams *streams, uint64_t index)
     return NULL;
 }
 
+/* `index` lies among the rows of the stream, or among the misses that it was seen by. */
+static bool reaches(const struct stream *stream, uint64_t index)
+{
+    uint64_t length = (stream->run_length + STRIDES_FROM) * (uint64_t)stream->stride;
+    return stream->next - index <= length && stream->next >= index;
+}
+
+/* The stream whose columns end where one that begins at `index` has its first one, and which leaves some of a row
+ * over. */
+static const struct stream *beside(const struct streams *streams, uint64_t index, int64_t stride)
+{
+    for (int i = 0; i < STREAMS; i++) {
+        const struct stream *stream = &streams->items[i];
+        uint64_t row = (uint64_t)stride;
+        if (stream->stride == stride && stride > 1 && stream->columns < row && reaches(stream, index) &&
+            (stream->next + stream->width) % row == index % row)
+            return stream;
+    }
+    return NULL;
+}
+
 static void go_on(struct stream *stream, const struct stream_miss *miss, uint64_t first, uint64_t pages,
                   struct stream_run *run)
 {
     uint64_t stride = (uint64_t)stream->stride;
-    if (pages > miss->most)
-        pages = miss->most;
+    if (pages * stream->width > miss->most)
+        pages = miss->most > stream->width ? miss->most / stream->width : 1;
     stream->pages = pages;
     if (stride == 1 && miss->border && pages > miss->border - first % miss->border)
         pages = miss->border - first % miss->border;
@@ -51,18 +72,31 @@ static void go_on(struct stream *stream, const struct stream_miss *miss, uint64_
     stream->next = first + pages * stride;
     stream->marker = first + pages / 2 * stride;
     stream->shortened = false;
-    *run = (struct stream_run){
-        .first = first, .count = pages, .marker = stream->marker, .stride = stream->stride, .stream = stream};
+    *run = (struct stream_run){.first = first,
+                               .count = pages,
+                               .marker = stream->marker,
+                               .width = stream->width,
+                               .stride = stream->stride,
+                               .stream = stream};
 }
 
+/* One column beside another may be all; the next ones are ever wider. */
 static void begin(struct streams *streams, const struct stream_miss *miss, int64_t stride, uint64_t pages,
-                  struct stream_run *run)
+                  uint64_t columns, struct stream_run *run)
 {
+    const struct stream *other = miss->columns ? beside(streams, miss->index, stride) : NULL;
+    uint64_t width = columns, before = 0;
+    if (other) {
+        uint64_t left = (uint64_t)stride - other->columns;
+        width = other->columns > other->width ? 2 * other->width : other->width;
+        width = width < left ? width : left;
+        before = other->columns;
+    }
     struct stream *stream = &streams->items[streams->replaced];
     if (streams->guessed == streams->replaced + 1)
         streams->guessed = 0;
     streams->replaced = (uint8_t)((streams->replaced + 1) % STREAMS);
-    *stream = (struct stream){.stride = stride, .meetings = miss->meetings};
+    *stream = (struct stream){.stride = stride, .width = width, .columns = before + width, .meetings = miss->meetings};
     go_on(stream, miss, miss->index + (uint64_t)stride, pages, run);
 }
 
@@ -72,10 +106,12 @@ static bool guess(struct streams *streams, const struct stream_miss *miss, struc
         return false;
     if (streams->guessed) {
         streams->run_length = streams->guessed = 0;
+        streams->columns = 1;
         return false;
     }
     uint64_t most = (miss->most + GUESS_SHARE - 1) / GUESS_SHARE;
-    begin(streams, miss, streams->stride, streams->run_length < most ? streams->run_length : most, run);
+    begin(streams, miss, streams->stride, streams->run_length < most ? streams->run_length : most, streams->columns,
+          run);
     streams->guessed = (uint8_t)(1 + (run->stream - streams->items));
     return true;
 }
@@ -92,6 +128,7 @@ static void ride(struct streams *streams, const struct stream_miss *miss, struct
         streams->guessed = 0;
     streams->run_length = stream->run_length / 2;
     streams->stride = stream->stride;
+    streams->columns = stream->columns;
 }
 
 uint64_t streams_guessed(const struct streams *streams)
@@ -123,7 +160,7 @@ bool streams_miss(struct streams *streams, const struct stream_miss *miss, struc
         return true;
     if (stride == 0)
         return false;
-    begin(streams, miss, stride, FIRST_PAGES, run);
+    begin(streams, miss, stride, FIRST_PAGES, 1, run);
     return true;
 }
 

@@ -12,6 +12,9 @@
  *               reads one block in order reads the next one alike.  So a miss outside all streams is guessed to begin
  *               such a stream, with as many pages at once.  After a guess that no miss continues, the next guess waits
  *               for a complete stream.
+ *   columns     a transpose or a product of matrices reads a column of pages, then the next one: streams of one stride,
+ *               side by side.  The second is as wide as the first, each further one twice as wide as the one before
+ *               it, up to all of a row.  The next group is guessed to be as wide as this one became
  */
 #pragma once
 
@@ -24,6 +27,8 @@ struct stream {
     int64_t stride;      /* in pages; 0: not in use */
     uint64_t pages;      /* done ahead at the last miss */
     uint64_t run_length; /* rows behind its first one that it has come over, or that are done ahead */
+    uint64_t width;      /* of each row, so many pages from that at the stride on */
+    uint64_t columns;    /* and with those of the streams that it is beside of */
     bool shortened;      /* the last run ended before its time */
     bool crosses;        /* the reader went on where a run had been shortened, with no meeting in between */
     uint64_t meetings;   /* before the last miss */
@@ -36,11 +41,12 @@ struct streams {
     uint8_t guessed;                /* 1 + the place of a stream that was guessed and not continued yet; 0: none */
     uint64_t run_length;            /* by the last stream that was continued */
     int64_t stride;                 /* and its stride */
+    uint64_t columns;               /* and its columns */
 };
 
-/* The pages to do ahead of a miss: `count` pages from `first`, at the stride. */
+/* The pages to do ahead of a miss: `count` pages from `first`, at the stride, and of each the `width` from there on. */
 struct stream_run {
-    uint64_t first, count, marker;
+    uint64_t first, count, marker, width;
     int64_t stride;
     struct stream *stream;
 };
@@ -52,6 +58,7 @@ struct stream_miss {
     uint64_t border;   /* runs of neighbours end before a multiple of so many pages; 0: anywhere */
     uint64_t meetings; /* so far */
     bool guess;        /* allowed */
+    bool columns;      /* likewise */
 };
 
 /* False: nothing is known to come. */

@@ -85,9 +85,19 @@ static uint64_t ascending(const struct stream_run *run, uint64_t count, uint64_t
     return run->first + (run->stride < 0 ? count - 1 - k : k) * (uint64_t)run->stride;
 }
 
-static void fetch_run(struct node *node, const struct page *page, const struct stream_run *run)
+static void fetch_beside(struct node *node, const struct page *page, uint64_t width)
+{
+    for (uint64_t i = 1; i < width; i++) {
+        struct page *next = stale_alike(page, page_index(page) + i);
+        if (next)
+            fetch_streamed(node, next);
+    }
+}
+
+static void fetch_run(struct node *node, struct page *page, const struct stream_run *run)
 {
     struct region *region = page_region(page);
+    fetch_beside(node, page, run->width);
     for (uint64_t k = 0, count = pages_of_run(region, run, true); k < count; k++) {
         uint64_t index = ascending(run, count, k);
         struct page *next = region_page_if(region, index);
@@ -95,6 +105,7 @@ static void fetch_run(struct node *node, const struct page *page, const struct s
             continue;
         next->marker = index == run->marker && run->count >= MARKER_FROM_PAGES && !next->readers;
         fetch_streamed(node, next);
+        fetch_beside(node, next, run->width);
     }
 }
 
@@ -115,6 +126,7 @@ void readahead_read(struct node *node, struct page *page)
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
                                      .guess = !node->options.without_guesses,
+                                     .columns = !node->options.without_columns,
                                      .most = node->options.readahead_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (streams_miss(&region->reads, &miss, &run)) {
@@ -145,6 +157,7 @@ void readahead_write(struct node *node, struct page *page)
     const struct stream_miss miss = {.index = page_index(page),
                                      .meetings = node->cuts,
                                      .guess = !node->options.without_guesses,
+                                     .columns = !node->options.without_columns,
                                      .most = node->options.open_bytes_max / region->page_bytes,
                                      .border = border_of(node, region)};
     if (!streams_miss(&region->writes, &miss, &run))
