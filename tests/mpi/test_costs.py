@@ -431,15 +431,6 @@ def test_info_tells_who_wrote_what(shared):
     assert (dsm.info(a[1:]).first_page, dsm.info(a[1:]).last_page) == (1, dsm.size())
 
 
-def test_events_are_made_without_a_message(counted, undisturbed):
-    dsm.barrier()
-    with counted() as growth:
-        events = [dsm.Event() for _ in range(500)]
-    if undisturbed:
-        assert growth["messages_sent"] == growth["messages_received"] == growth["barriers"] == 0
-    assert not events[-1].is_set()
-    dsm.barrier()
-
 
 def test_an_event_that_is_known_as_set_costs_nothing(counted, undisturbed):
     event = dsm.Event()

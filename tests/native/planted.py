@@ -108,8 +108,8 @@ FAULTS = (
     Fault(
         "R4 diff cut before the kernel was told",
         "coherence/serve.c",
-        "    protection_flush(node);\n    if (!all) {",
-        "    if (!all) {",
+        "    protection_flush(node);\n    if (!all)\n",
+        "    if (!all)\n",
         ("--bystanders=1000",),
     ),
     Fault(
@@ -118,7 +118,7 @@ FAULTS = (
         "page->copy && !vector_covers(have, &page->have, node->number)",
         "false",
         ("--whole=2", "--bulk=1"),
-        (("coherence/serve.c", "vector_covers(&page->have, &request->have, reply->message->peer)", "true"),),
+        (("coherence/serve.c", "vector_covers(&page->have, &request->have, reader)", "true"),),
     ),
     Fault(
         "R6 own sealed diffs lost under a whole page",
@@ -230,9 +230,9 @@ FAULTS = (
     Fault(
         "R8 a leak: diffs are forgotten, not given back",
         "sync/collection.c",
-        "    page_diffs_drop(page, &node->pool);\n    vector_clear(&page->need",
+        "    page_diffs_drop(page, &node->pool);\n    crowd_forget(page, &node->pool);\n",
         "    if (page->extension)\n        page->extension->diffs = page->extension->diffs_last = NULL;\n"
-        "    page_tidy(page, &node->pool);\n    vector_clear(&page->need",
+        "    crowd_forget(page, &node->pool);\n    page_tidy(page, &node->pool);\n",
     ),
     Fault(
         "R10 pages opened while a collection runs",
@@ -292,7 +292,7 @@ FAULTS = (
         "unwritten && (!page->copy || vector_covers(&theirs, &page->have, node->number));\n",
         "unwritten;\n",
         ("--whole=2",),
-        (("coherence/serve.c", "vector_covers(&page->have, &request->have, reply->message->peer)", "true"),),
+        (("coherence/serve.c", "vector_covers(&page->have, &request->have, reader)", "true"),),
     ),
     Fault(
         "R15 a page that may be read is received over what its sender lacks",

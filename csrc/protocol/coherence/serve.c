@@ -281,6 +281,17 @@ static struct answer answer_to(const struct node *node, const struct fetch_origi
     return (struct answer){.origin = origin, .readers_max = small ? options->readers_small_max : options->readers_max};
 }
 
+/* The message has been read to its end, and its pages are protected; or some cannot be yet. */
+static bool all_shut(struct node *node, struct message *message, const struct reader *reader, bool all)
+{
+    if (!reader_ended(reader))
+        context_malformed(node, message);
+    protection_flush(node);
+    if (!all)
+        context_defer(node, message);
+    return all;
+}
+
 void serve_receive(struct node *node, struct message *message)
 {
     uint32_t count = message_header(message)->count;
@@ -298,13 +309,8 @@ void serve_receive(struct node *node, struct message *message)
             all = false;
         vector_clear(&request.have, &node->pool);
     }
-    if (!reader_ended(&reader))
-        context_malformed(node, message);
-    protection_flush(node);
-    if (!all) {
-        context_defer(node, message);
+    if (!all_shut(node, message, &reader, all))
         return;
-    }
     struct fetch_origin origin = {
         .reader = message->peer, .rank = message->rank, .asked = message_header(message)->stamp, .first = node->number};
     struct answer reply = answer_to(node, &origin, bytes);
@@ -354,13 +360,8 @@ void serve_receive_forward(struct node *node, struct message *message)
             all = false;
         vector_clear(&request.have, &node->pool);
     }
-    if (!reader_ended(&reader))
-        context_malformed(node, message);
-    protection_flush(node);
-    if (!all) {
-        context_defer(node, message);
+    if (!all_shut(node, message, &reader, all))
         return;
-    }
     struct answer reply = answer_to(node, &origin, bytes);
     if (last || origin.hops >= HOPS_MAX)
         reply.readers_max = UINT32_MAX;
