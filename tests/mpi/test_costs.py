@@ -340,6 +340,7 @@ ONCE = {
     "twin_bytes",
     "diff_bytes",
     "data_bytes",
+    "cached_bytes",
 }  # of a node, in its ranks' numbers
 
 
