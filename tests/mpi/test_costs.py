@@ -432,7 +432,6 @@ def test_info_tells_who_wrote_what(shared):
     assert (dsm.info(a[1:]).first_page, dsm.info(a[1:]).last_page) == (1, dsm.size())
 
 
-
 def test_an_event_that_is_known_as_set_costs_nothing(counted, undisturbed):
     event = dsm.Event()
     if dsm.rank() == 0:
