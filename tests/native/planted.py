@@ -318,16 +318,7 @@ FAULTS = (
         "coherence/reply.c",
         "            node->port->discard(node->port->context, segment->offset, segment->bytes);\n",
         "            (void)segment;\n",
-        (
-            "--changes=700",
-            "--prefetch=1",
-            "--stalls=50",
-            "--regions=1",
-            "--nodes=3",
-            "--phases=10",
-            "--eager=1000",
-            "--disorder=300",
-        ),
+        ("--changes=1000", "--phases=8", "--bulk=2", "--disorder=1000", "--regions=3", "--cache_bytes=0", "--evict=0"),
     ),
     Fault(
         "H5 what is owed a notice is granted away",
