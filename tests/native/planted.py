@@ -41,9 +41,10 @@ OVERWRITING = ("--whole=2", "--refetch_bytes=4096", "--push_bytes=0", "--guess=7
 CROWDED = ("--nodes=2", "--spaces=2", "--edges=4", "--edges_told=0", "--pins=0", "--changes=1000", "--phases=8")
 REORDERED = (
     *("--nodes=2", "--spaces=2", "--regions=1", "--lock_threads=2", "--disorder=1000", "--deliver=100"),
-    *("--changes=700", "--phases=8", "--whole=3"),
+    *("--changes=700", "--phases=8", "--whole=3", "--flags=0", "--readers=0", "--cache_bytes=0", "--evict=0"),
 )
 # Nodes of several spaces, and none of the simulator's own checks of their states: the program must notice.
+FROZEN = ("--preopen=300", "--collect=300", "--page_bytes=256", "--guess=700")
 SHARED = ("--spaces=0", "--check=0")
 SEALED_UNSEEN = (
     "coherence/seal.c",
@@ -1005,7 +1006,7 @@ FAULTS = (
         "coherence/serve.c",
         "    if (snapshot)\n        page_twin_own(page, &node->pool); /* the constant is one granule */\n",
         "",
-        (*REORDERED, "--seed=7000"),  # one program of 36,000
+        (*REORDERED, *FROZEN, "--seed=1000000"),
     ),
     Fault(
         "R17 a page that is to be inspected is sent as it lies there",
