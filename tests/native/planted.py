@@ -1016,6 +1016,13 @@ FAULTS = (
         (*CROWDS, "--preopen=300"),
     ),
     Fault(
+        "R17 a reader that has given its copy up is sent on to itself",
+        "page/crowd.c",
+        " || member(crowd, reader))",
+        ")",
+        (*CROWDS, "--evict=900", "--cache_bytes=1000000000"),
+    ),
+    Fault(
         "R17 what a reader could not serve is sent on once more",
         "coherence/serve.c",
         "    if (last || origin.hops >= HOPS_MAX)\n        reply.readers_max = UINT32_MAX;\n",
@@ -1110,7 +1117,7 @@ FAULTS = (
         "coherence/evict.c",
         "    protection_flush(node); /* nobody may read what is gone */\n",
         "",
-        (*EVICTING, "--bystanders=1000"),
+        ("--evict=500", "--cache_bytes=300", "--check=0", "--bystanders=1000", "--collect=30"),
     ),
     Fault(
         "evict: a copy is given up during a collection",

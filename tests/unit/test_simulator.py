@@ -142,7 +142,7 @@ REORDERED |= {"changes": 700, "phases": 8, "whole": 3, "flags": 0, "readers": 0,
     [
         # A space had not followed a free yet, whose mappings took up the room of all others.
         (
-            95,
+            1,
             {"spaces": 2, "edges": 4, "edges_told": 0, "pins": 0, "changes": 1000, "phases": 8, "flags": 0, "evict": 0},
         ),
         # A page was on its way, and the diffs that its sender lacked were given up when a later request overtook it.
