@@ -38,6 +38,13 @@ def require(right: bool, what: str) -> None:
         raise WrongResultError(what)
 
 
+def verify_grid(problem: object, result: Result, reference: Result | None) -> None:
+    """Verify the ``grid`` of a stencil, bit by bit against serial."""
+    assert reference is not None
+    wrong = int((result["grid"] != reference["grid"]).sum())
+    require(wrong == 0, f"{wrong} of {reference['grid'].size} points differ from serial")
+
+
 @dataclass(frozen=True)
 class App:
     """An application.  The three versions take (problem, team) and do their measured part inside ``team.timed()``.

@@ -98,7 +98,24 @@ def by_mpi4py(problem: Problem, team: Team) -> Result:
 
 
 def by_dsm(problem: Problem, team: Team) -> Result:
-    """The serial program on every so-many-th row; with its largest entry each rank offers the row for a pivot."""
+    """Each rank offers its row with the largest entry for a pivot; a barrier after the offers of a column."""
+    return in_columns(problem, team, lambda column: dsm.barrier())
+
+
+def by_events(problem: Problem, team: Team) -> Result:
+    """The same with an event for each rank's offer in place of the barrier."""
+    offered = [[dsm.Event() for _ in range(team.size)] for _ in problem.matrix]
+
+    def meet(column: int) -> None:
+        offered[column][team.rank].set()
+        for event in offered[column]:
+            event.wait()
+
+    return in_columns(problem, team, meet)
+
+
+def in_columns(problem: Problem, team: Team, meet: Callable[[int], None]) -> Result:
+    """The serial program on every so-many-th row; `meet` returns when all ranks have made their offers of a column."""
     n, rank, size = len(problem.matrix), team.rank, team.size
     rows = dsm.zeros((n, n))
     rows[rank::size] = problem.matrix[rank::size]
@@ -111,31 +128,7 @@ def by_dsm(problem: Problem, team: Team) -> Result:
             value, row = largest(rows, done, column, rank, size)
             bests[column % 2, rank] = -value, row
             pivots[column % 2, rank, column:] = rows[row, column:]
-            dsm.barrier()
-            row = int(min(bests[column % 2].tolist())[1])
-            order[column], done[row] = row, True
-            eliminate(rows, done, pivots[column % 2, row % size], column, rank, size)
-    dsm.barrier()
-    return {"rows": rows, "order": order}
-
-
-def by_events(problem: Problem, team: Team) -> Result:
-    """The same with an event for each rank's offer in place of the barrier."""
-    n, rank, size = len(problem.matrix), team.rank, team.size
-    rows = dsm.zeros((n, n))
-    rows[rank::size] = problem.matrix[rank::size]
-    bests, pivots = dsm.zeros((2, size, 2)), dsm.zeros((2, size, n))
-    offered = [[dsm.Event() for _ in range(size)] for _ in range(n)]
-    done, order = np.zeros(n, bool), np.zeros(n, int)
-    dsm.barrier()
-    with team.timed():
-        for column in range(n):
-            value, row = largest(rows, done, column, rank, size)
-            bests[column % 2, rank] = -value, row
-            pivots[column % 2, rank, column:] = rows[row, column:]
-            offered[column][rank].set()
-            for event in offered[column]:
-                event.wait()
+            meet(column)
             row = int(min(bests[column % 2].tolist())[1])
             order[column], done[row] = row, True
             eliminate(rows, done, pivots[column % 2, row % size], column, rank, size)

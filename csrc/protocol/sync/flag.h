@@ -4,7 +4,7 @@
  * A set releases and a wait acquires.  Both a set and a clear are run of an interval (page/interval.h), so they travel
  * with the write notices: a node that has synchronised with a set, or with a clear, knows of it without a message.  The
  * latest of them counts, by the stamp of its interval: stamps agree with happens-before (Lamport 1978), so messages
- * may overtake each other.  A flag is made by its first use; no meeting is needed, because all ranks count alike.
+ * may overtake each other.  A flag is made by its first use: all ranks count alike.
  *
  *   CLEAR  -- a set, in an interval later than the last clear -->  SET
  *     ^------ a clear, in an interval later than the last set ------+
