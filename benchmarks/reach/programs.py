@@ -101,29 +101,22 @@ def pipeline(bench: Bench) -> list[Case]:
     right = np.arange(1, n)[:, None] + np.arange(mine.start, mine.stop) + (times - 1) * (2 * n - 2.0)
 
     def program(shared: Shared) -> float:
-        a, done = shared.zeros((n, n)), shared.zeros((bench.ranks, 512), np.int64)
-        news = [shared.Condition() for _ in range(bench.ranks)]
+        a = shared.zeros((n, n))
+        done = [[[shared.Event() for _ in groups] for _ in range(times)] for _ in range(bench.ranks)]
         a[0, columns] = np.arange(columns.start, columns.stop)
         if rank == 0:
             a[:, 0] = np.arange(n)
         shared.barrier()
-
-        def await_groups(of: int, count: int) -> None:
-            with news[of]:
-                news[of].wait_for(lambda: done[of, 0] >= count)
-
         with bench.timed() as span:
             for step in range(times):
                 if rank == 0 and step:
-                    await_groups(last, step * len(groups))
+                    done[last][step - 1][-1].wait()
                     a[0, 0] = -a[-1, -1]
-                for number, (first, end) in enumerate(groups, step * len(groups) + 1):
+                for k, (first, end) in enumerate(groups):
                     if rank:
-                        await_groups(rank - 1, number)
+                        done[rank - 1][step][k].wait()
                     sweep(a[:, mine], a[first - 1 : end, mine.start - 1], first, end)
-                    with news[rank]:
-                        done[rank, 0] = number
-                        news[rank].notify_all()
+                    done[rank][step][k].set()
             shared.barrier()
         bench.check(np.array_equal(a[1:, mine], right), "the stencil")
         shared.barrier()
