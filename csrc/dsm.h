@@ -30,7 +30,8 @@ enum dsm_error {
     DSM_E_MEMORY = -5,      /* the address range or the machine's memory is exhausted            MemoryError  */
     DSM_E_ENVIRONMENT = -6, /* the machine, the MPI or the launcher does not allow it            DSMError     */
     DSM_E_MEETING = -7,     /* ranks met in different collective calls                           DSMError     */
-    DSM_E_OVERFLOW = -8     /* the sum does not fit a counter                                    OverflowError */
+    DSM_E_OVERFLOW = -8,    /* the sum does not fit a counter                                    OverflowError */
+    DSM_E_MADE = -9         /* ranks have made different things: dsm_recount                     ValueError   */
 };
 
 /* How a rank that computes learns of a request: asleep until a datagram, polling all the time, or every 100 us. */
@@ -187,8 +188,16 @@ int dsm_unpin(void *address, uint64_t bytes, bool write);
 /* All that any rank wrote before is visible to every rank after.  Collective. */
 int dsm_barrier(double slice_s);
 
-/* A lock with a token that rests where it was last used.  `name` is for messages ("": none).  Collective. */
-int dsm_lock_new(const char *what, const char *name, double slice_s, uint32_t *lock);
+/* Locks, counters and events are made by all ranks alike, in the same order.  No call that makes one waits: that all
+ * ranks have made the same is found by the next collective call, which returns DSM_E_MADE where they have not.  `what`
+ * is the call, which ranks compare; `name` is for messages ("": none). */
+
+/* After DSM_E_MADE: what was made stays as it is, and from then on the numbers of new things are the same on all ranks
+ * again.  Collective. */
+int dsm_recount(double slice_s);
+
+/* A lock with a token that rests where it was last used. */
+int dsm_lock_new(const char *what, const char *name, uint32_t *lock);
 
 /* Wait for the lock.  `site` says where in the program, for others that wait too long: a text that stays, or NULL.
  * *ticket is 0 at first; after DSM_AGAIN it keeps the thread's place in the queue: wait on with it, or leave the
@@ -205,8 +214,8 @@ int dsm_try_acquire(uint32_t lock, const char *site, uint64_t *ticket, double sl
 int dsm_release(uint32_t lock);
 bool dsm_locked(uint32_t lock); /* held by a thread of this rank */
 
-/* A number that is atomic at its manager.  Carries no write notices and orders nothing.  Collective. */
-int dsm_counter_new(int64_t start, const char *what, const char *name, double slice_s, uint32_t *counter);
+/* A number that is atomic at its home.  Carries no write notices and orders nothing. */
+int dsm_counter_new(int64_t start, const char *what, const char *name, uint32_t *counter);
 
 /* Add `delta`; *before is the value it had.  Where the sum would not fit, nothing is added: DSM_E_OVERFLOW.
  * *ticket as in dsm_acquire. */
@@ -217,9 +226,8 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
  * for, too.  Local. */
 int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double slice_s, int64_t *value);
 
-/* An event: a flag.  A set releases, a wait acquires.  `what`: the call, which ranks compare; `name`: in messages.
- * Collective. */
-int dsm_flag_new(const char *what, const char *name, double slice_s, uint32_t *flag);
+/* An event: a flag.  A set releases, a wait acquires. */
+int dsm_flag_new(const char *what, const char *name, uint32_t *flag);
 /* They wait while a collection lets no notice out. */
 int dsm_flag_set(uint32_t flag, double slice_s);
 int dsm_flag_clear(uint32_t flag, double slice_s);

@@ -41,7 +41,6 @@ class Condition(MadeByAllRanks):
     Notes
     -----
     A waiting thread sends nothing and, after a millisecond, sleeps.  Like locks, conditions last until `finalize`.
-    Making one takes one collective call for each rank.
 
     Examples
     --------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import SupportsIndex
 
 from dsm import _runtime
-from dsm._named import MadeByAllRanks, call_text, check_name, shown
+from dsm._named import MadeByAllRanks, call_text, check_name, made, shown
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
@@ -28,7 +29,7 @@ class Counter(MadeByAllRanks):
     Raises
     ------
     ValueError
-        `start` does not fit 64 bits, or ranks differ in it.
+        `start` does not fit 64 bits.
 
     Examples
     --------
@@ -43,13 +44,8 @@ class Counter(MadeByAllRanks):
         if not _INT64_MIN <= first <= _INT64_MAX:
             raise ValueError(f"start must fit 64 bits: {first}")
         check_name(name)
-        runtime = _runtime.started()
-        number = runtime.ffi.new("uint32_t *")
-        what = call_text("Counter", name, f"start={first}")
-        what = runtime.made_here(what) if name is None else what
-        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, name or "")]
-        runtime.wait(lambda slice_s: runtime.lib.dsm_counter_new(first, *texts, slice_s, number))
-        self._number, self._name = int(number[0]), name
+        new = functools.partial(_runtime.started().lib.dsm_counter_new, first)
+        self._number, self._name = made(new, call_text("Counter", name, f"start={first}"), name, name or ""), name
 
     def next(self) -> int:
         """Return the number and add one to it, in one step.  Local.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsm import _runtime
-from dsm._named import MadeByAllRanks, call_text, check_name, shown
+from dsm._named import MadeByAllRanks, call_text, check_name, made, shown
 from dsm._timeout import end_of, left_of
 
 
@@ -21,8 +21,8 @@ class Event(MadeByAllRanks):
 
     Notes
     -----
-    A set event is sent to the hosts that wait for it, as one message each.  A wait for an event that is known
-    as set on this host sends nothing.  Events last until `finalize`.
+    Making an event sends nothing.  A set event is sent to the hosts that wait for it, as one message each.  A wait for
+    an event that is known as set on this host sends nothing.  Events last until `finalize`.
 
     Examples
     --------
@@ -36,13 +36,8 @@ class Event(MadeByAllRanks):
 
     def __init__(self, *, name: str | None = None) -> None:
         check_name(name)
-        runtime = _runtime.started()
-        number = runtime.ffi.new("uint32_t *")
-        what = call_text("Event", name)
-        what = runtime.made_here(what) if name is None else what
-        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, name or "")]
-        runtime.wait(lambda slice_s: runtime.lib.dsm_flag_new(*texts, slice_s, number))
-        self._number, self._name = int(number[0]), name
+        new = _runtime.started().lib.dsm_flag_new
+        self._number, self._name = made(new, call_text("Event", name), name, name or ""), name
 
     def is_set(self) -> bool:
         """Tell whether the flag is set, as far as this rank has synchronised.  Local.

@@ -15,7 +15,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from dsm import _frames, _runtime
-from dsm._named import MadeByAllRanks, call_text, check_name, shown
+from dsm._named import MadeByAllRanks, call_text, check_name, made, shown
 from dsm._runtime import SLICE_S
 from dsm._timeout import seconds_of
 
@@ -71,12 +71,7 @@ class Lock(MadeByAllRanks):
 
     def _make(self, what: str, name: str | None, label: str) -> None:
         """Make the lock in the core: `what` is the call that ranks compare, `label` its name in messages."""
-        runtime = _runtime.started()
-        number = runtime.ffi.new("uint32_t *")
-        what = runtime.made_here(what) if name is None else what
-        texts = [runtime.ffi.new("char[]", text.encode(errors="replace")) for text in (what, label)]
-        runtime.wait(lambda slice_s: runtime.lib.dsm_lock_new(*texts, slice_s, number))
-        self._number, self._name = int(number[0]), name
+        self._number, self._name = made(_runtime.started().lib.dsm_lock_new, what, name, label), name
         _lock_labels[self._number] = f"{type(self).__name__} {self._number}" if name is None else name
 
     @classmethod

@@ -74,8 +74,11 @@ class Runtime:
             lib.DSM_E_ENVIRONMENT: DSMError,
             lib.DSM_E_MEETING: DSMError,
             lib.DSM_E_OVERFLOW: OverflowError,
+            lib.DSM_E_MADE: ValueError,
         }
         text = _text(self.ffi, lib.dsm_last_error()) or _text(self.ffi, lib.dsm_error_name(code))
+        if code == lib.DSM_E_MADE:
+            self.wait(lib.dsm_recount)  # all ranks have this error: they count alike again
         raise kinds.get(code, DSMError)(text)
 
     def abort(self, text: str, status: int) -> None:

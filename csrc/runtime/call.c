@@ -34,6 +34,17 @@ struct runtime *call_lock(const char *call)
     return runtime;
 }
 
+struct runtime *call_lock_to_make(const char *call)
+{
+    struct runtime *runtime = call_lock(call);
+    if (!runtime || !runtime->meeting)
+        return runtime;
+    error_set(DSM_E_STATE, "%s while another thread of this rank is in %s, or left it by an exception", call,
+              ballot_kind_name(runtime->meeting));
+    progress_unlock(runtime);
+    return NULL;
+}
+
 int call_not_yet(const char *call)
 {
     if (runtime_state() == RUNTIME_ACTIVE)

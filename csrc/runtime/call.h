@@ -12,5 +12,7 @@
 struct runtime *call_enter(const char *call);
 struct runtime *call_enter_own(const char *call);
 struct runtime *call_lock(const char *call);
+/* The same for a call that makes a thing: not while a thread is in a meeting, which compares what was made. */
+struct runtime *call_lock_to_make(const char *call);
 /* The code for a wait that was given up: DSM_AGAIN, or an error because dsm has ended meanwhile. */
 int call_not_yet(const char *call);

@@ -13,12 +13,17 @@ static bool has_departed(const struct runtime *runtime)
 
 /* The thread leaves its ballot, and the last of the node's processes makes the node arrive.  A barrier needs the node's
  * mutex for that only. */
-static void join(struct runtime *runtime, const struct ballot *ballot)
+static void join(struct runtime *runtime, const struct ballot *call)
 {
     struct node *node = runtime->node;
-    if (ballot->kind != MEETING_BARRIER) {
+    struct ballot ballot = *call;
+    if (ballot.kind != MEETING_RECOUNT)
+        ballot.numbers[BALLOT_MADE] = runtime->made.sum;
+    if (!meeting_needs_no_ballot(node, &ballot)) {
+        char text[MADE_TELL_BYTES];
+        ballot.what = made_tell(&runtime->made, call->what ? call->what : ballot_kind_name(call->kind), text);
         shared_lock(runtime);
-        meeting_bring(node, ballot);
+        meeting_bring(node, &ballot);
         shared_unlock(runtime);
     }
     enum meeting_join found = meeting_join(node, runtime->nodes.space, (uint32_t)runtime->rank);
@@ -47,6 +52,12 @@ static void follow(struct runtime *runtime, enum meeting_kind kind)
     shared_unlock(runtime);
 }
 
+static void compare_made(struct runtime *runtime, const struct meeting *meeting)
+{
+    if (meeting->made == runtime->made.sum)
+        made_agree(&runtime->made);
+}
+
 static int meeting_error(const struct meeting *meeting)
 {
     switch (meeting->outcome) {
@@ -58,6 +69,11 @@ static int meeting_error(const struct meeting *meeting)
                          meeting->text);
     case MEETING_BALLOTS_DIFFER:
         return error_set(DSM_E_ARGUMENT, "the arguments of a collective call differ between ranks: %s", meeting->text);
+    case MEETING_MADE_DIFFERS:
+        return error_set(DSM_E_MADE,
+                         "what was made differs between ranks: %s; all ranks make the same locks, counters, events and "
+                         "the like, in the same order (with DSM_CHECK=1 each is compared when it is made)",
+                         meeting->text);
     case MEETING_REFUSED: return error_set(DSM_E_VIEWS, "%s", meeting->text);
     case MEETING_NO_SPACE:
         return error_set(DSM_E_MEMORY, "the shared address range has no gap that is large enough (DSM_RANGE_BYTES sets "
@@ -92,6 +108,7 @@ int collective_meet(const char *call, const struct ballot *ballot, double slice_
         const struct meeting *meeting = &runtime->node->meetings[MEETING_THREADS];
         meeting_take(runtime->node, runtime->nodes.space);
         runtime->meeting = 0;
+        compare_made(runtime, meeting);
         error = meeting_error(meeting);
         if (result)
             *result = meeting->result;
@@ -99,6 +116,18 @@ int collective_meet(const char *call, const struct ballot *ballot, double slice_
     }
     runtime->stats->wait_barrier_ns += waits_end(wait, done);
     progress_leave_own(runtime);
+    return error;
+}
+
+int dsm_recount(double slice_s)
+{
+    struct runtime *runtime = runtime_current;
+    const struct made *made = &runtime->made;
+    uint32_t most = made->locks > made->counters ? made->locks : made->counters, agreed;
+    struct ballot ballot = {.kind = MEETING_RECOUNT, .numbers = {most > made->flags ? most : made->flags}};
+    int error = collective_meet("the count of what was made", &ballot, slice_s, &agreed);
+    if (!error)
+        runtime->made = (struct made){.locks = agreed, .counters = agreed, .flags = agreed};
     return error;
 }
 

@@ -1,14 +1,24 @@
 /* Calls of dsm.h about counters. */
+#include <stdio.h>
+
 #include "machine/clock.h"
 #include "runtime/call.h"
-#include "runtime/collective.h"
 #include "runtime/error.h"
 #include "runtime/guard.h"
 
-int dsm_counter_new(int64_t start, const char *what, const char *name, double slice_s, uint32_t *counter)
+int dsm_counter_new(int64_t start, const char *what, const char *name, uint32_t *id)
 {
-    struct ballot ballot = {.kind = MEETING_COUNTER_NEW, .numbers = {(uint64_t)start}, .what = what, .name = name};
-    return collective_meet("the creation of a counter", &ballot, slice_s, counter);
+    struct runtime *runtime = call_lock_to_make(what);
+    if (!runtime)
+        return DSM_E_STATE;
+    struct counter *counter = counter_use(runtime->node, runtime->made.counters, start);
+    if (counter) {
+        *id = runtime->made.counters++;
+        snprintf(counter->name, sizeof counter->name, "%s", name);
+        made_add(&runtime->made, what);
+    }
+    progress_unlock(runtime);
+    return counter ? DSM_OK : error_set(DSM_E_MEMORY, "more than %d counters", TABLE_MAX);
 }
 
 static bool sum_answered(struct runtime *runtime, struct question *question)
@@ -17,22 +27,23 @@ static bool sum_answered(struct runtime *runtime, struct question *question)
     return counter_poll(runtime->node, question->sum.ticket, &question->sum.before);
 }
 
-int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before)
+int dsm_counter_add(uint32_t id, int64_t delta, uint64_t *ticket, double slice_s, int64_t *before)
 {
     struct runtime *runtime = call_enter("a counter");
     if (!runtime)
         return DSM_E_STATE;
-    if (counter >= runtime->node->counters->count) {
+    const struct counter *counter = counter_find(runtime->node, id);
+    if (!counter) {
         progress_leave(runtime);
-        return error_set(DSM_E_ARGUMENT, "no counter %u", counter);
+        return error_set(DSM_E_ARGUMENT, "no counter %u", id);
     }
     if (*ticket == 0) {
         *ticket = counter_add(runtime->node, counter, delta);
         node_settle(runtime->node);
         progress_flush(runtime);
     }
-    struct question question = {.answered = sum_answered, .sum = {.counter = counter, .ticket = *ticket}};
-    struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_COUNTER, counter);
+    struct question question = {.answered = sum_answered, .sum = {.counter = id, .ticket = *ticket}};
+    struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_COUNTER, id);
     bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
     runtime->stats->wait_counter_ns += waits_end(wait, done);
     guard_look(runtime, false);
@@ -42,8 +53,8 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
     }
     progress_leave(runtime);
     if (done && !counter_fits(*before, delta))
-        return error_set(DSM_E_OVERFLOW, "counter %u holds %lld: %lld more do not fit 64 bits", counter,
-                         (long long)*before, (long long)delta);
+        return error_set(DSM_E_OVERFLOW, "counter %u holds %lld: %lld more do not fit 64 bits", id, (long long)*before,
+                         (long long)delta);
     return done ? DSM_OK : call_not_yet("a counter's next()");
 }
 
@@ -51,7 +62,7 @@ int dsm_counter_add(uint32_t counter, int64_t delta, uint64_t *ticket, double sl
 
 static bool change_answered(struct runtime *runtime, struct question *question)
 {
-    return runtime->node->counters->items[question->change.counter].value != question->change.seen;
+    return counter_find(runtime->node, question->change.counter)->value != question->change.seen;
 }
 
 /* Leave the core to others: the service thread receives what comes. */
@@ -87,7 +98,8 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
     struct runtime *runtime = call_enter("a wait for a counter");
     if (!runtime)
         return DSM_E_STATE;
-    if (counter >= runtime->node->counters->count || counter_home(runtime->node, counter) != runtime->node->number) {
+    const struct counter *found = counter_find(runtime->node, counter);
+    if (!found || counter_home(runtime->node, counter) != runtime->node->number) {
         progress_leave(runtime);
         return error_set(DSM_E_ARGUMENT, "counter %u is not at home on rank %d", counter, runtime->rank);
     }
@@ -95,7 +107,7 @@ int dsm_counter_await(uint32_t counter, int64_t seen, uint32_t beside, double sl
     struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_COUNTER, counter);
     wait->beside = beside;
     bool done = await_change(runtime, &question, waits_deadline_ns(wait, slice_s));
-    *value = runtime->node->counters->items[counter].value;
+    *value = found->value;
     runtime->stats->wait_counter_ns += waits_end(wait, done);
     guard_look(runtime, false);
     progress_leave(runtime);

@@ -33,6 +33,7 @@ const char *dsm_error_name(int error)
     case DSM_E_ENVIRONMENT: return "DSM_E_ENVIRONMENT";
     case DSM_E_MEETING: return "DSM_E_MEETING";
     case DSM_E_OVERFLOW: return "DSM_E_OVERFLOW";
+    case DSM_E_MADE: return "DSM_E_MADE";
     }
     return "unknown error";
 }

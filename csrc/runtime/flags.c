@@ -5,7 +5,6 @@
 #include "machine/clock.h"
 #include "machine/futex.h"
 #include "runtime/call.h"
-#include "runtime/collective.h"
 #include "runtime/error.h"
 #include "runtime/faults.h"
 #include "runtime/guard.h"
@@ -19,22 +18,19 @@ static struct flag *find(const struct runtime *runtime, uint32_t id)
     return flag;
 }
 
-int dsm_flag_new(const char *what, const char *name, double slice_s, uint32_t *id)
+int dsm_flag_new(const char *what, const char *name, uint32_t *id)
 {
-    struct ballot ballot = {.kind = MEETING_FLAG_NEW, .what = what, .name = name};
-    int error = collective_meet("the creation of an event", &ballot, slice_s, NULL);
-    struct runtime *runtime = error == DSM_OK ? call_lock("the creation of an event") : NULL;
+    struct runtime *runtime = call_lock_to_make(what);
     if (!runtime)
-        return error == DSM_OK ? DSM_E_STATE : error;
-    struct flag *flag = flag_use(runtime->node, runtime->flags_made);
+        return DSM_E_STATE;
+    struct flag *flag = flag_use(runtime->node, runtime->made.flags);
     if (flag) {
-        *id = runtime->flags_made++;
+        *id = runtime->made.flags++;
         snprintf(flag->name, sizeof flag->name, "%s", name);
-    } else {
-        error = error_set(DSM_E_MEMORY, "more than %d events", FLAGS_MAX);
+        made_add(&runtime->made, what);
     }
     progress_unlock(runtime);
-    return error;
+    return flag ? DSM_OK : error_set(DSM_E_MEMORY, "more than %d events", TABLE_MAX);
 }
 
 /* Without a mutex.  NULL: none, or the node is not alone, or dsm is not active. */

@@ -1,16 +1,26 @@
 /* Calls of dsm.h about locks. */
+#include <stdio.h>
+
 #include "machine/clock.h"
 #include "runtime/call.h"
-#include "runtime/collective.h"
 #include "runtime/error.h"
 #include "runtime/faults.h"
 #include "runtime/guard.h"
 #include "runtime/thread.h"
 
-int dsm_lock_new(const char *what, const char *name, double slice_s, uint32_t *lock)
+int dsm_lock_new(const char *what, const char *name, uint32_t *id)
 {
-    struct ballot ballot = {.kind = MEETING_LOCK_NEW, .what = what, .name = name};
-    return collective_meet("the creation of a lock", &ballot, slice_s, lock);
+    struct runtime *runtime = call_lock_to_make(what);
+    if (!runtime)
+        return DSM_E_STATE;
+    struct lock *lock = lock_use(runtime->node, runtime->made.locks);
+    if (lock) {
+        *id = runtime->made.locks++;
+        snprintf(lock->name, sizeof lock->name, "%s", name);
+        made_add(&runtime->made, what);
+    }
+    progress_unlock(runtime);
+    return lock ? DSM_OK : error_set(DSM_E_MEMORY, "more than %d locks", TABLE_MAX);
 }
 
 static bool lock_answered(struct runtime *runtime, struct question *question)

@@ -202,7 +202,7 @@ static void wake_all(struct runtime *runtime)
     struct node *node = runtime->node;
     progress_wake(runtime);
     for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
-        if (node->counters->items[thread->counter].value != thread->seen)
+        if (counter_find(node, thread->counter)->value != thread->seen)
             progress_rouse(&thread->sleeper);
 }
 
@@ -551,8 +551,9 @@ static void rouse_all(struct runtime *runtime)
 {
     for (struct awaiting *thread = runtime->shared->awaiting; thread; thread = thread->next)
         progress_rouse(&thread->sleeper);
-    for (uint32_t i = 0; i < runtime->node->locks->count; i++)
-        for (struct lock_waiter *waiter = lock_find(runtime->node, i)->queue; waiter; waiter = waiter->next)
+    const struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(runtime->node, &next));)
+        for (struct lock_waiter *waiter = lock->queue; waiter; waiter = waiter->next)
             if (waiter->sleeper)
                 progress_rouse(waiter->sleeper);
 }

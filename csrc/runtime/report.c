@@ -87,8 +87,9 @@ static void say_counter(struct line *line, const struct runtime *runtime, int ra
     else
         say(line, "for the sum of a counter of rank %d (counter %llu", nodes_first(runtime, home),
             (unsigned long long)counter);
-    if (known && counter < runtime->node->counters->count)
-        say_name(line, runtime->node->counters->items[counter].name);
+    const struct counter *found = known ? counter_find(runtime->node, (uint32_t)counter) : NULL;
+    if (found)
+        say_name(line, found->name);
     say(line, ")");
 }
 
@@ -281,6 +282,13 @@ static bool try_lock(struct runtime *runtime)
     return false;
 }
 
+/* Another rank may not have made what this one waits for: the reader of their lines sees it. */
+static void say_made(struct line *line, const struct runtime *runtime, enum wait_kind kind)
+{
+    if (kind != WAIT_FOR_READ && kind != WAIT_FOR_WRITE && runtime->made.text[0])
+        say(line, "; made here since ranks last compared that: %s", runtime->made.text);
+}
+
 static void report(struct runtime *runtime, const struct group *group, int64_t now, bool *stuck)
 {
     struct line line = {.used = 0};
@@ -296,6 +304,8 @@ static void report(struct runtime *runtime, const struct group *group, int64_t n
     if (group->count > 1)
         say(&line, "; %u more thread%s of this rank wait%s for the same", group->count - 1, group->count > 2 ? "s" : "",
             group->count > 2 ? "" : "s");
+    if (known)
+        say_made(&line, runtime, (enum wait_kind)group->kind);
     int holder = known ? -1 : shared_holder(runtime, &after);
     if (known)
         progress_unlock(runtime);

@@ -31,6 +31,7 @@
 #include "machine/mutex.h"
 #include "machine/transport.h"
 #include "protocol/node/face.h"
+#include "runtime/made.h"
 #include "runtime/waits.h"
 
 enum { EXPECTED_MAX = 32 };
@@ -122,7 +123,7 @@ struct runtime {
     int64_t polled_ns;         /* when a thread of the program last looked */
 
     /* Calls of the program. */
-    uint32_t flags_made;       /* by this process: all ranks count alike */
+    struct made made;          /* by this process */
     enum meeting_kind meeting; /* that a thread is in; 0: none */
     pthread_t meeting_thread;
     struct waits *waits;         /* of its threads, in `shared`; without the mutex */

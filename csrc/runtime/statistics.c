@@ -124,8 +124,9 @@ int dsm_stats_reset(void)
     memset(&node->stats[node->me], 0, sizeof *node->stats);
     memset(runtime->stats, 0, sizeof *runtime->stats);
     regions_reset_stats(node->regions, node->me);
-    for (uint32_t i = 0; i < node->locks->count; i++)
-        memset(&lock_find(node, i)->stats[node->me], 0, sizeof *lock_find(node, i)->stats);
+    const struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(node, &next));)
+        memset(&lock->stats[node->me], 0, sizeof *lock->stats);
     node->pool.bytes_used_max = node->pool.bytes_used;
     progress_unlock(runtime);
     return DSM_OK;

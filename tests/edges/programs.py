@@ -152,10 +152,7 @@ WAITS_FOR_ALL = (
 MEETINGS = {
     "dsm.barrier()": "barrier",
     "dsm.zeros(10)": "zeros",
-    "dsm.Lock()": "Lock",
-    "dsm.Counter(3)": "Counter",
     "dsm.broadcast(rows)": "broadcast",
-    "dsm.Event()": "Event|Lock",
 }
 FIRST_CALLS = ("dsm.init()", "dsm.barrier()", "dsm.zeros(10)", "dsm.Lock()", "dsm.array([1, 2])", "dsm.Barrier()")
 MALFORMED = {"DSM_PAGE_SIZE": "4095", "DSM_PROGRESS": "later", "DSM_WATCHDOG_S": "soon", "DSM_CHECK": "yes"}

@@ -47,6 +47,24 @@ def test_watchdog_at_a_lock(start):
     job.kill()
 
 
+def test_an_event_that_another_rank_has_not_made(start):
+    """No meeting compares the two, so their lines say what each has made."""
+    job = start(
+        2,
+        """
+        dsm.barrier()
+        dsm.Event(name="both")
+        if dsm.rank() == 0:
+            dsm.Event(name="one").wait()
+        dsm.barrier()
+        """,
+        env=WATCHED,
+    )
+    job.wait_for(r"rank 0 of 2 has waited \S+ s for event 1 'one'; .*: Event\(name='both'\), Event\(name='one'\)")
+    job.wait_for(r"rank 1 of 2 has waited \S+ s in barrier\(\), for rank 0; .*: Event\(name='both'\)\n")
+    job.kill()
+
+
 @pytest.mark.slow
 def test_the_line_names_the_rank_that_has_not_arrived(start):
     """On every rank that waits, though arrivals travel by way of others; the late one does not look at dsm."""

@@ -310,10 +310,16 @@ def test_counter_that_cannot_be():
         dsm.Counter(0.5)
 
 
+def make_and_meet(make):
+    """Some things are compared when they are made, since they have memory; others at the next collective call."""
+    make()
+    dsm.barrier()
+
+
 @pytest.mark.mpi(min_size=2)
 def test_counters_that_start_differently():
-    with pytest.raises(ValueError, match="rank"):
-        dsm.Counter(differing(1, 2))
+    with pytest.raises(ValueError, match=r"what was made differs.*Counter\(start=2\)"):
+        make_and_meet(lambda: dsm.Counter(differing(1, 2)))
 
 
 @pytest.mark.mpi(min_size=2)
@@ -321,8 +327,30 @@ def test_counters_that_start_differently():
     "make", [dsm.Lock, dsm.RLock, dsm.Counter, dsm.Condition, dsm.Semaphore, dsm.Event, dsm.Barrier]
 )
 def test_names_that_differ(make):
-    with pytest.raises(ValueError, match=f"differ between ranks.*{make.__name__}.*name='1'"):
-        make(name=differing("0", "1"))
+    with pytest.raises(ValueError, match=f"what was made differs between ranks.*{make.__name__}.*name='1'"):
+        make_and_meet(lambda: make(name=differing("0", "1")))
+
+
+@pytest.mark.mpi(min_size=2)
+def test_things_made_in_different_order():
+    """The next collective call tells it, whichever that is, and afterwards things can be made again."""
+    kinds = [dsm.Lock, dsm.Event]
+    for kind in differing(kinds, kinds[::-1]):
+        kind(name="a")
+    dsm.Event()
+    with pytest.raises(ValueError, match=r"Lock\(name='a'\), Event\(name='a'\), Event\(\), then.*zeros"):
+        dsm.zeros(10)
+    things = [dsm.Lock(), dsm.Event(), dsm.Counter()]
+    dsm.barrier()
+    assert len({thing._number for thing in things}) == 1
+
+
+@pytest.mark.mpi(min_size=2)
+def test_more_made_on_one_rank():
+    for _ in range(differing(1000, 1001)):
+        dsm.Event(name="pivot")
+    with pytest.raises(ValueError, match=r"1000 x Event\(name='pivot'\), then barrier\(\).*1001 x Event"):
+        dsm.barrier()
 
 
 def test_a_counter_that_is_full(comm):

@@ -41,7 +41,7 @@ enum fuzz_entry_kind {
     FUZZ_POLL,    /* the lock that the thread wants */
     FUZZ_CANCEL,
     FUZZ_RELEASE, /* a: lock */
-    FUZZ_ADD,     /* a: counter, b: delta */
+    FUZZ_ADD,     /* a: counter, b: delta, c: at which number it starts */
     FUZZ_SUM,     /* of the operation under way */
     FUZZ_ARRIVE,  /* a: meeting kind, b, c: arguments */
     FUZZ_TAKE,    /* the departure */

@@ -196,7 +196,7 @@ static void apply_store(struct fuzz_node *home, uint64_t offset, uint64_t value)
 static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const struct fuzz_entry *entry)
 {
     bool enqueue = entry->kind == FUZZ_ENQUEUE, release = entry->kind == FUZZ_RELEASE;
-    struct lock *lock = lock_find(home->node, enqueue ? (uint32_t)entry->a : release ? thread->held : thread->lock);
+    struct lock *lock = lock_use(home->node, enqueue ? (uint32_t)entry->a : release ? thread->held : thread->lock);
     if (!lock)
         return;
     if (enqueue && !thread->lock_ticket && !(thread->holds && thread->held == lock->id)) {
@@ -225,8 +225,11 @@ static void apply_lock(struct fuzz_node *home, struct fuzz_thread *thread, const
 static void apply_counter(struct fuzz_node *home, struct fuzz_thread *thread, const struct fuzz_entry *entry)
 {
     int64_t before;
-    if (entry->kind == FUZZ_ADD && !thread->counter_ticket && entry->a < home->node->counters->count)
-        thread->counter_ticket = counter_add(home->node, (uint32_t)entry->a, (int64_t)entry->b);
+    const struct counter *counter = NULL;
+    if (entry->kind == FUZZ_ADD && !thread->counter_ticket)
+        counter = counter_use(home->node, (uint32_t)entry->a, (int64_t)entry->c);
+    if (counter)
+        thread->counter_ticket = counter_add(home->node, counter, (int64_t)entry->b);
     else if (entry->kind == FUZZ_SUM && thread->counter_ticket &&
              counter_poll(home->node, thread->counter_ticket, &before))
         thread->counter_ticket = 0;
@@ -274,7 +277,7 @@ static void apply_arrive(struct fuzz_node *home, const struct fuzz_entry *entry)
         ballot.numbers[1] = 0;
         ballot.refusal = "cannot: an array is alive";
     }
-    if (ballot.kind != MEETING_BARRIER)
+    if (!meeting_needs_no_ballot(home->node, &ballot))
         meeting_bring(home->node, &ballot);
     if (meeting_join(home->node, 0, home->node->port->rank) == MEETING_ARRIVES)
         meeting_arrive(home->node, MEETING_THREADS);

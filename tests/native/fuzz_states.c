@@ -14,7 +14,9 @@ enum {
     RARE_STATES = 24, /* of each thing that is rare */
     KIND_STATES = 26, /* of each kind of message that comes next, at least */
     TRIES_MAX = 1 << 20,
-    FLAGS = 6
+    FLAGS = 6,
+    LOCKS = 5,
+    COUNTERS = 3
 };
 
 struct parcel {
@@ -150,16 +152,16 @@ static void deliver(struct world *world)
     }
 }
 
-/* The meetings that all nodes come to: a few arrays, locks and a counter first, one that a node refuses, and one about which
+/* The meetings that all nodes come to: a few arrays and counts first, one that a node refuses, and one about which
  * nodes disagree. */
 static void make_plan(struct world *world)
 {
-    static const uint32_t kinds[] = {MEETING_BARRIER, MEETING_BARRIER,  MEETING_BARRIER,     MEETING_ALLOCATE,
-                                     MEETING_FREE,    MEETING_LOCK_NEW, MEETING_COUNTER_NEW, MEETING_FREE};
-    static const struct meeting_plan first[] = {{MEETING_ALLOCATE, 300, 64, -1},  {MEETING_LOCK_NEW, 0, 0, -1},
-                                                {MEETING_ALLOCATE, 700, 256, -1}, {MEETING_LOCK_NEW, 0, 0, -1},
-                                                {MEETING_COUNTER_NEW, 5, 0, -1},  {MEETING_ALLOCATE, 100, 128, -1},
-                                                {MEETING_FREE, 3, 0, 4},          {MEETING_LOCK_NEW, 0, 0, 5}};
+    static const uint32_t kinds[] = {MEETING_BARRIER, MEETING_BARRIER, MEETING_BARRIER, MEETING_ALLOCATE,
+                                     MEETING_FREE,    MEETING_RECOUNT, MEETING_RECOUNT, MEETING_FREE};
+    static const struct meeting_plan first[] = {{MEETING_ALLOCATE, 300, 64, -1},  {MEETING_RECOUNT, 0, 0, -1},
+                                                {MEETING_ALLOCATE, 700, 256, -1}, {MEETING_RECOUNT, 0, 0, -1},
+                                                {MEETING_RECOUNT, 5, 0, -1},      {MEETING_ALLOCATE, 100, 128, -1},
+                                                {MEETING_FREE, 3, 0, 4},          {MEETING_RECOUNT, 0, 0, 5}};
     enum { FIRST = sizeof first / sizeof first[0] };
     memcpy(world->plan, first, sizeof first);
     uint64_t freed = 3;
@@ -224,7 +226,7 @@ static void second_thread(struct world *world, int rank)
         happen(world, rank, entry);
         return;
     }
-    if (home->node->locks->count == 0)
+    if (world->met[rank] < 2)
         return;
     if (thread->counter_ticket) {
         entry.kind = FUZZ_SUM;
@@ -234,7 +236,7 @@ static void second_thread(struct world *world, int rank)
         entry.kind = FUZZ_TELL;
     } else if (thread->holds && chance(world, 10)) {
         entry.kind = FUZZ_ENQUEUE;
-        entry.a = fuzz_random_below(&world->random, home->node->locks->count);
+        entry.a = fuzz_random_below(&world->random, LOCKS);
     } else if (thread->holds && chance(world, 40)) {
         entry.kind = FUZZ_RELEASE;
     } else if (thread->pinned && thread->pin_write && chance(world, 60)) {
@@ -242,14 +244,13 @@ static void second_thread(struct world *world, int rank)
         entry.b = fuzz_random_below(&world->random, 256);
     } else if (thread->pinned && chance(world, 20)) {
         entry.kind = FUZZ_UNPIN;
-    } else if (!thread->holds && home->node->locks->count && chance(world, 50)) {
+    } else if (!thread->holds && chance(world, 50)) {
         entry.kind = FUZZ_ENQUEUE;
-        entry.a = chance(world, 40) ? home->node->locks->count - 1
-                                    : fuzz_random_below(&world->random, home->node->locks->count);
+        entry.a = chance(world, 40) ? LOCKS - 1 : fuzz_random_below(&world->random, LOCKS);
         entry.b = chance(world, 40);
-    } else if (home->node->counters->count && chance(world, 20)) {
+    } else if (chance(world, 20)) {
         entry.kind = FUZZ_ADD;
-        entry.a = fuzz_random_below(&world->random, home->node->counters->count);
+        entry.a = fuzz_random_below(&world->random, COUNTERS);
     } else if (chance(world, 10)) {
         entry.kind = FUZZ_PIN;
         entry.a %= 300; /* of the first array, which is never freed */
@@ -475,8 +476,9 @@ static bool node_is(const struct node *node, enum what what)
     case ARRIVING: return node->bulk->arriving != NULL;
     default: break;
     }
-    for (uint32_t i = 0; i < node->locks->count; i++)
-        found = found || lock_is(lock_find(node, i), what);
+    const struct lock *lock;
+    for (uint32_t next = 0; !found && (lock = lock_next(node, &next));)
+        found = lock_is(lock, what);
     return found;
 }
 

@@ -545,8 +545,8 @@ FAULTS = (
     Fault(
         "counters: the sum is sent before adding",
         "sync/counter.c",
-        "        node->counters->items[counter].value = before + delta;\n",
-        "        node->counters->items[counter].value = before + (delta > 2 ? 2 : delta);\n",
+        "        counter->value = before + delta;\n",
+        "        counter->value = before + (delta > 2 ? 2 : delta);\n",
     ),
     Fault(
         "H1 an acquire does not follow the changes",

@@ -268,8 +268,8 @@ static int run_rank(const struct race_job *job)
     owned = allocate(OWN_BYTES * (uint64_t)settings.ranks * THREADS, "owned");
     told = allocate(sizeof *told * ((LOCKS + 2) * RACE_RANKS_MAX + 1), "told");
     for (int i = 0; i < LOCKS; i++)
-        WAIT(dsm_lock_new("a lock", "a lock", slice_s, &locks[i]));
-    WAIT(dsm_counter_new(0, "a counter", "", slice_s, &counter));
+        WAIT(dsm_lock_new("a lock", "a lock", &locks[i]));
+    WAIT(dsm_counter_new(0, "a counter", "", &counter));
     for (int i = 0; i < THREADS; i++)
         workers[i] = (struct worker){.rank = job->rank,
                                      .number = job->rank * THREADS + i,

@@ -145,7 +145,7 @@ int main(int argc, char **argv)
         return 2;
     must(dsm_init(&job, &options, -1), "init");
     for (int i = 0; i < 2; i++)
-        must(dsm_lock_new("a lock", "", -1, &locks[i]), "lock_new");
+        must(dsm_lock_new("a lock", "", &locks[i]), "lock_new");
     if (pthread_create(&holder, NULL, hold, &ready) != 0)
         must(-1, "pthread_create");
     while (!atomic_load(&ready))

@@ -29,7 +29,7 @@ enum {
     JACOBI_STEPS_BEFORE = 4
 };
 
-enum op_kind { OP_READ, OP_WRITE, OP_BARRIER, OP_ALLOCATE, OP_LOCK_NEW, OP_ACQUIRE, OP_RELEASE };
+enum op_kind { OP_READ, OP_WRITE, OP_BARRIER, OP_ALLOCATE, OP_ACQUIRE, OP_RELEASE };
 
 /* What a node's thread does next. */
 struct op {
@@ -283,8 +283,6 @@ static bool meeting_done(struct rank *rank, const struct op *op)
     struct ballot ballot = {.kind = MEETING_BARRIER};
     if (op->kind == OP_ALLOCATE)
         ballot = (struct ballot){.kind = MEETING_ALLOCATE, .numbers = {op->page * PAGE_BYTES, PAGE_BYTES}};
-    if (op->kind == OP_LOCK_NEW)
-        ballot.kind = MEETING_LOCK_NEW;
     if (!rank->waiting) {
         rank->waiting = true;
         if (ballot.kind != MEETING_BARRIER)
@@ -302,7 +300,7 @@ static bool meeting_done(struct rank *rank, const struct op *op)
 
 static bool lock_done(struct rank *rank, const struct op *op)
 {
-    struct lock *lock = lock_find(rank->node, 0);
+    struct lock *lock = lock_use(rank->node, 0);
     bool done = true;
     if (op->kind == OP_RELEASE) {
         lock_release(rank->node, lock, (uint32_t)rank->number);
@@ -327,8 +325,7 @@ static bool op_done(struct rank *rank, const struct op *op)
         /* A fault that ended without waiting has opened the page: the access is tried again at once. */
         return access_done(rank, op) || (!rank->faulting && access_done(rank, op));
     case OP_BARRIER:
-    case OP_ALLOCATE:
-    case OP_LOCK_NEW: return meeting_done(rank, op);
+    case OP_ALLOCATE: return meeting_done(rank, op);
     case OP_ACQUIRE:
     case OP_RELEASE: return lock_done(rank, op);
     }
@@ -485,7 +482,7 @@ static void lock_barrier(struct world *world)
     lock_all(world);
     prepare(world);
     for (node_id q = 0; q < world->size; q++)
-        if (lock_held(lock_find(world->ranks[q].node, 0)))
+        if (lock_held(lock_use(world->ranks[q].node, 0)))
             add(world, q, (struct op){.kind = OP_RELEASE});
     prepare(world);
     add_all(world, barrier);
@@ -700,7 +697,6 @@ int main(int count, char **texts)
     world.pages = pages_of(texts[1], numbers[0], world.k);
     make_ranks(&world);
     add_all(&world, (struct op){.kind = OP_ALLOCATE, .page = world.pages});
-    add_all(&world, (struct op){.kind = OP_LOCK_NEW});
     prepare(&world);
     uint64_t mpi_ps = arrange(&world, texts[1]);
     run(&world);

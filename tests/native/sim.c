@@ -248,9 +248,9 @@ void sim_set_up(struct sim *sim, const struct sim_program *written)
     for (int i = 0; i < SIM_NODES_MAX * SIM_NODES_MAX; i++)
         sim->channels[i].active_at = -1;
     for (int i = 0; i < SIM_LOCKS_MAX; i++)
-        sim->locks[i].id = UINT32_MAX;
+        sim->locks[i].id = (uint32_t)i;
     for (int i = 0; i < SIM_COUNTERS_MAX; i++)
-        sim->counters[i] = (struct counter_truth){.id = UINT32_MAX, .start = sim->program.counter_starts[i]};
+        sim->counters[i] = (struct counter_truth){.id = (uint32_t)i, .start = sim->program.counter_starts[i]};
     for (int rank = 0; rank < sim->program.ranks; rank++)
         set_up_space(sim, rank);
     for (uint32_t i = 0; i < sim->program.script_count; i++) {

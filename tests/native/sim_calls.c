@@ -51,9 +51,7 @@ void sim_do_acquire(struct thread *thread)
     struct sim *sim = home->sim;
     const struct sim_op *op = op_of(thread);
     struct lock_truth *truth = &sim->locks[op->what];
-    struct lock *lock = lock_find(home->node, truth->id);
-    if (!lock)
-        sim_fail(sim, home->number, "lock %u is not known", truth->id);
+    struct lock *lock = lock_use(home->node, truth->id);
     if (thread->stage == STAGE_PINS) {
         wait_for_pins(thread, &truth->knowledge);
         return;
@@ -137,7 +135,7 @@ void sim_do_add(struct thread *thread)
     if (thread->stage == STAGE_BEGIN) {
         thread->add_low = (uint64_t)truth->added;
         truth->asked += delta;
-        thread->ticket = counter_add(home->node, truth->id, delta);
+        thread->ticket = counter_add(home->node, counter_use(home->node, truth->id, truth->start), delta);
         thread->stage = STAGE_WAIT;
         sim_settle(home);
     }
@@ -265,15 +263,12 @@ static struct ballot ballot_of(const struct sim *sim, const struct sim_op *op, b
         ballot.name = "slot";
         break;
     case MEETING_FREE: ballot.numbers[0] = slot->region; break;
-    case MEETING_COUNTER_NEW:
-        ballot.numbers[0] = (uint64_t)sim->program.counter_starts[op->value % SIM_COUNTERS_MAX];
-        break;
     default: break;
     }
     if (odd && op->pattern == SIM_OTHER_ARGUMENTS)
         ballot.what = "a call with other arguments";
     if (odd && op->pattern == SIM_OTHER_CALL)
-        ballot = (struct ballot){.kind = MEETING_LOCK_NEW, .what = "another call"};
+        ballot = (struct ballot){.kind = MEETING_RECOUNT, .what = "another call"};
     if (odd && op->pattern == SIM_REFUSES)
         ballot.refusal = "an array is alive";
     return ballot;
@@ -340,8 +335,6 @@ static void departed(struct thread *thread, const struct sim_op *op)
             sim_fail(sim, home->number, "a disagreement without a text");
         return;
     }
-    uint32_t *known = op->what == MEETING_LOCK_NEW ? &sim->locks[op->value % SIM_LOCKS_MAX].id
-                                                   : &sim->counters[op->value % SIM_COUNTERS_MAX].id;
     struct sim_slot *slot = &sim->program.slots[op->value % SIM_SLOTS_MAX];
     switch (op->what) {
     case MEETING_ALLOCATE: slot_allocated(thread, slot, meeting->result); break;
@@ -351,12 +344,6 @@ static void departed(struct thread *thread, const struct sim_op *op)
         sim->stats.frees += slot->truth != NULL;
         free(slot->truth);
         slot->truth = NULL;
-        break;
-    case MEETING_LOCK_NEW:
-    case MEETING_COUNTER_NEW:
-        if (*known != UINT32_MAX && *known != meeting->result)
-            sim_fail(sim, home->number, "number %u here is %u elsewhere", meeting->result, *known);
-        *known = meeting->result;
         break;
     default: break;
     }

@@ -133,24 +133,25 @@ static unsigned grants_under_way(struct sim *sim, uint32_t lock)
     return grants;
 }
 
+/* The token of a lock that was not used there yet. */
+static bool rests_at_first(const struct sim *sim, const struct lock_truth *truth, int number)
+{
+    return (int)(truth->id % (uint32_t)sim->program.nodes) == number;
+}
+
 static void check_locks(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->program.lock_count; i++) {
         struct lock_truth *truth = &sim->locks[i];
-        unsigned tokens = 0, known = 0;
-        if (truth->id == UINT32_MAX)
-            continue;
+        unsigned tokens = 0;
         for (int number = 0; number < sim->program.nodes; number++) {
             const struct lock *lock = lock_find(sim->nodes[number].node, truth->id);
+            tokens += lock ? lock->token : rests_at_first(sim, truth, number);
             if (!lock)
                 continue;
-            known++;
-            tokens += lock->token;
             if (lock_held(lock) != (truth->holder && truth->holder->home->number == number))
                 sim_fail(sim, number, "lock %u: held is %d", truth->id, lock_held(lock));
         }
-        if (known < (unsigned)sim->program.nodes)
-            continue;
         tokens += grants_under_way(sim, truth->id);
         if (tokens != 1)
             sim_fail(sim, sim->touched, "lock %u has %u tokens", truth->id, tokens);
@@ -382,9 +383,9 @@ bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth)
     for (int number = 0; number < sim->program.nodes; number++) {
         const struct node *node = sim->nodes[number].node;
         const struct lock *lock = lock_find(node, truth->id);
-        if (!lock || lock->queue || (lock->asked && !lock->asked_trying) || preopened_owing(node))
+        if ((lock && (lock->queue || (lock->asked && !lock->asked_trying))) || preopened_owing(node))
             return false;
-        resting += lock->token && lock->waiting == NODE_NONE;
+        resting += lock ? lock->token && lock->waiting == NODE_NONE : rests_at_first(sim, truth, number);
     }
     return resting == 1;
 }

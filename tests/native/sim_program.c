@@ -343,10 +343,8 @@ static void emit_setup(struct maker *maker)
         maker->live |= 1u << slot;
         emit_meeting(maker, MEETING_ALLOCATE, slot, SIM_ALIKE);
     }
-    for (uint32_t i = 0; i < program->lock_count; i++)
-        emit_meeting(maker, MEETING_LOCK_NEW, i, SIM_ALIKE);
-    for (uint32_t i = 0; i < program->counter_count; i++)
-        emit_meeting(maker, MEETING_COUNTER_NEW, i, SIM_ALIKE);
+    for (uint32_t i = 0; i < program->lock_count + program->counter_count; i++)
+        emit_meeting(maker, MEETING_BARRIER, 0, SIM_ALIKE); /* as with DSM_CHECK, where one follows each creation */
     for (int rank = 0; rank < program->ranks; rank++) {
         maker->ops = &program->scripts[rank].ops;
         emit(maker, SIM_START, 0, 0, 0);

@@ -166,10 +166,8 @@ static void begin(const struct sim_program *program, struct sim_script *script, 
     for (uint32_t slot = 0; slot < program->slot_count; slot++)
         if (!program->slots[slot].later)
             add(script, SIM_MEET, MEETING_ALLOCATE, slot);
-    for (uint32_t lock = 0; lock < program->lock_count; lock++)
-        add(script, SIM_MEET, MEETING_LOCK_NEW, lock);
-    for (uint32_t counter = 0; counter < program->counter_count; counter++)
-        add(script, SIM_MEET, MEETING_COUNTER_NEW, counter);
+    for (uint32_t i = 0; i < program->lock_count + program->counter_count; i++)
+        add(script, SIM_MEET, MEETING_BARRIER, 0); /* as with DSM_CHECK, where one follows each creation */
     add(script, SIM_START, 0, 0);
 }
 

@@ -156,7 +156,7 @@ BODIES = {
     "depart": [("class", "I"), ("number", "Q"), ("outcome", "I"), ("stamp", "Q"), ("text", text),
                ("agreed", lambda stream, value, _: stream.fields(VARIANT, value)), ("forgotten", IDS),
                ("intervals", INTERVAL)],
-    "add": [("counter", "I"), ("ticket", "Q"), ("delta", "q")],
+    "add": [("counter", "I"), ("ticket", "Q"), ("start", "q"), ("delta", "q")],
     "sum": [("ticket", "Q"), ("before", "q")],
     "request_collection": [],
     "collect": [("number", "Q")],
@@ -257,7 +257,8 @@ FAR = 2**61  # stamps of the messages of these tests: above all that their bodie
 FAULT, STORE, ENQUEUE, POLL, ADD, ARRIVE, TAKE, MESSAGE = 0, 1, 2, 3, 6, 8, 9, 14  # enum fuzz_entry_kind
 ROLL, TELL, JOIN = 17, 18, 19
 WAIT_LOCK = 3
-ALLOCATE, LOCK_NEW, COUNTER_NEW, COLLECT = 2, 4, 5, 7  # enum meeting_kind
+BARRIER, ALLOCATE, RECOUNT, FINALIZE, COLLECT = 1, 2, 4, 5, 6  # enum meeting_kind
+COMPARED = 1, 2, 3, 5, 6  # of a count the largest one is taken
 ROOM = 1 << 16
 
 
@@ -388,8 +389,8 @@ def interval_lists(draw, nodes):
 
 
 variants = st.builds(
-    variant, first=st.integers(0, 5), ranks=st.integers(1, 6), kind=st.integers(1, 7), number0=numbers, number1=numbers,
-    number2=numbers, number3=numbers, what=texts, name=texts, value=texts,
+    variant, first=st.integers(0, 5), ranks=st.integers(1, 6), kind=st.sampled_from(COMPARED), number0=numbers,
+    number1=numbers, number2=numbers, number3=numbers, what=texts, name=texts, value=texts,
 )  # fmt: skip
 arrivals = st.builds(
     arrival, variants=st.lists(variants, min_size=1, max_size=3, unique_by=lambda v: v["what"]), refusal=texts,
@@ -430,7 +431,34 @@ def test_the_root_answers_with_the_intervals_of_all(library, first, second):
         assert down["intervals"] == first + second
 
 
-@hypothesis.given(interval_lists([0, 2, 3, 4]), variants, st.integers(1, 3), texts)
+def decided(library, kind, first, second):
+    """Return what the root of three nodes decides on its own ballot and those of its children."""
+    with Node(library, 0, 3) as node:
+        node.do(ARRIVE, kind)
+        node.receive(1, "arrive", arrival(variants=[first]))
+        node.receive(2, "arrive", arrival(variants=[second]))
+        (_, _, down), other = node.sent()
+        assert other[2] == down
+        return down
+
+
+@pytest.mark.parametrize("kind", [BARRIER, FINALIZE])
+def test_ranks_that_have_made_different_things_are_told_so(library, kind):
+    """Before it is told that they call different things: one is often why the other happens."""
+    alike, other = (variant(first=1, kind=BARRIER, number3=made, what=b"Lock(), then barrier()") for made in (0, 7))
+    down = decided(library, kind, alike, {**other, "first": 2})
+    assert down["outcome"] == 3
+    assert b"rank 2: Lock(), then barrier()" in down["text"]
+
+
+def test_the_largest_count_is_taken(library):
+    down = decided(
+        library, RECOUNT, *(variant(first=i, kind=RECOUNT, number0=n, what=b"a call") for i, n in ((1, 9), (2, 4)))
+    )
+    assert (down["outcome"], down["agreed"]["number0"], down["agreed"]["ranks"]) == (0, 9, 3)
+
+
+@hypothesis.given(interval_lists([0, 2, 3, 4]), variants, st.integers(1, 5), texts)
 def test_a_departure_goes_down_as_it_came(library, intervals, agreed, outcome, why):
     with Node(library, 1, 6) as node:
         node.do(ARRIVE, 1)
@@ -445,8 +473,8 @@ def test_a_departure_goes_down_as_it_came(library, intervals, agreed, outcome, w
 def test_a_grant_has_what_the_next_holder_lacks(library, intervals, zero, two, trying):
     """Intervals that came with one lock go on with another, but for those that its request says are known."""
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
-        node.meet(LOCK_NEW)
+        node.meet(BARRIER)
+        node.meet(BARRIER)
         node.learn(intervals)
         known = [{"node": q, "stamp": s} for q, s in ((0, zero), (2, two)) if s]
         request = {"lock": 1, "who": 2, "rank": 2, "trying": int(trying), "known": known}
@@ -460,7 +488,6 @@ def test_a_grant_has_what_the_next_holder_lacks(library, intervals, zero, two, t
 @hypothesis.given(st.dictionaries(st.integers(0, 2), st.integers(1, 2**64 - 1)))
 def test_who_is_refused_hands_on_who_waits_behind(library, known):
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
         node.do(ENQUEUE, 0, 1)
         node.do(POLL)
         assert node.sent() == [(0, "acquire", {"lock": 0, "who": 1, "rank": 1, "trying": 1, "known": []})]
@@ -476,10 +503,7 @@ def test_who_is_refused_hands_on_who_waits_behind(library, known):
         assert node.sent() == [(0, "withdraw", {"lock": 0, "ahead": 2}), (2, "pass", request)]
         node.receive(0, "withdrawn", {"lock": 0, "follows": 1})
     with Node(library, 0, 3) as manager:
-        manager.do(ARRIVE, LOCK_NEW)
-        for child in (1, 2):
-            manager.receive(child, "arrive", arrival(variants=[variant(first=child, kind=LOCK_NEW, what=b"a call")]))
-        manager.sent()
+        manager.do(ENQUEUE, 0, 1)
         manager.receive(1, "withdraw", {"lock": 0, "ahead": 2})
         assert manager.sent() == [(1, "withdrawn", {"lock": 0, "follows": 1})]
 
@@ -487,16 +511,15 @@ def test_who_is_refused_hands_on_who_waits_behind(library, known):
 @hypothesis.given(numbers, signed, signed)
 def test_counters_answer_with_what_they_were(library, ticket, start, delta):
     with Node(library, 1, 3) as node:
-        node.meet(COUNTER_NEW)
-        node.meet(COUNTER_NEW, start % 2**64)
+        asked = {"counter": 1, "ticket": ticket, "start": start, "delta": delta}
         for i in range(3):
-            node.receive(2, "add", {"counter": 1, "ticket": ticket, "delta": delta})
+            node.receive(2, "add", asked)
             assert node.sent() == [(2, "sum", {"ticket": ticket, "before": start})], i
             if -(2**63) <= start + delta < 2**63:  # else nothing is added
                 start += delta
-        node.do(ADD, 0, delta % 2**64)
+        node.do(ADD, 0, delta % 2**64, asked["start"] % 2**64)
         ((to, kind, asked),) = node.sent()
-        assert (to, kind, asked["counter"], asked["delta"]) == (0, "add", 0, delta)
+        assert (to, kind, asked) == (0, "add", {**asked, "counter": 0, "start": asked["start"], "delta": delta})
         node.receive(0, "sum", {"ticket": asked["ticket"], "before": start})
 
 
@@ -522,7 +545,7 @@ def diffs(draw, tags):
 def test_pages_and_diffs_are_taken_in_and_served(library, data, whole):
     """What another node wrote comes here as diffs or as a page, and goes to a third as a page."""
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
+        node.meet(BARRIER)
         initial = node.meet(ALLOCATE, 1000, 256)["value"]
         page = bytearray(initial * (256 // len(initial)))
         notice = {"node": 2, "runs": 1, "stamp": 90, "list": [{"region": 1, "pages": 1, "first": 3}]}
@@ -565,7 +588,7 @@ WHOLE_PAGE = {"region": 1, "flags": WHOLE, "first": 3, "pages": 1, "size": 4 + 1
 
 def await_page(node):
     """Ask rank 2 for page 3 of a new region, which it has written."""
-    node.meet(LOCK_NEW)
+    node.meet(BARRIER)
     node.meet(ALLOCATE, 1000, 256)
     node.learn([{"node": 2, "runs": 1, "stamp": 90, "list": [{"region": 1, "pages": 1, "first": 3}]}])
     node.do(FAULT, 3 * 256 + 5)
@@ -699,7 +722,6 @@ def test_a_collection_of_a_number_that_cannot_be_dies(library, phase, number):
 
 def refused(node):
     """A try of lock 0, the request that follows it, and the word of rank 2 that the lock is held."""
-    node.meet(LOCK_NEW)
     node.do(ENQUEUE, 0, 1)
     node.do(POLL)
     node.receive(2, "busy", {"lock": 0})
@@ -748,10 +770,6 @@ def test_a_word_of_the_manager_that_cannot_be_dies(library, follows):
 def test_the_manager_says_whether_somebody_follows(library):
     for last in (1, 2):
         with Node(library, 0, 3) as manager:
-            manager.do(ARRIVE, LOCK_NEW)
-            for child in (1, 2):
-                made = arrival(variants=[variant(first=child, kind=LOCK_NEW, what=b"a call")])
-                manager.receive(child, "arrive", made)
             for who in sorted({1, last}):
                 manager.receive(who, "acquire", {"lock": 0, "who": who, "rank": who, "trying": 1, "known": []})
             manager.sent()
@@ -809,8 +827,6 @@ def hop(lock, node, waits_for=None, site=b"a.py:1"):
 def test_a_lock_is_told_of_when_it_has_been_held_for_a_while(library):
     """And what a node is told of a lock that it waits for, it passes on to who waits behind it."""
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
-        node.meet(LOCK_NEW)
         node.do(ENQUEUE, 1)
         node.do(POLL)
         node.receive(2, "acquire", {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": []})
@@ -819,7 +835,6 @@ def test_a_lock_is_told_of_when_it_has_been_held_for_a_while(library):
         node.do(TELL)
         assert node.sent() == [(2, "held", {"lock": 1, "hops": [hop(1, 1, site=b"program.py:7")]})]
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
         node.do(ENQUEUE, 0)
         node.do(POLL)
         node.receive(0, "pass", {"lock": 0, "who": 2, "rank": 2, "trying": 0, "known": []})
@@ -833,8 +848,6 @@ def test_a_lock_is_told_of_when_it_has_been_held_for_a_while(library):
 def waiting_holder(library):
     """Node 1 of 3, whose only thread holds lock 1 and waits for lock 0; node 2 waits for lock 1."""
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
-        node.meet(LOCK_NEW)
         node.do(ENQUEUE, 1)
         node.do(POLL)
         node.receive(2, "acquire", {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": []})
@@ -883,7 +896,6 @@ def dies_of(node, sender, kind, value, *, stamp=FAR, data=None):
 def test_a_node_that_waits_behind_itself_dies(library):
     """It told itself of its own lock for ever."""
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
         node.do(ENQUEUE, 0, 0)
         node.do(POLL)
         request = {"lock": 0, "who": 1, "rank": 1, "trying": 0, "known": []}
@@ -927,13 +939,13 @@ def test_a_departure_from_elsewhere_in_the_tree_dies(library):
 def test_a_grant_from_cuts_that_cannot_be_dies(library, cuts):
     """It would be kept for ever, and its thread would wait for ever; one departure ahead is possible in a meeting."""
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
+        node.meet(BARRIER)
         node.do(ENQUEUE, 0)
         node.do(POLL)
         grant = {"lock": 0, "cuts": cuts, "intervals": []}
         assert re.fullmatch(malformed("grant", 0), dies_of(node, 0, "grant", grant))
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
+        node.meet(BARRIER)
         node.do(ENQUEUE, 0)
         node.do(POLL)
         node.do(ARRIVE, 1)
@@ -941,7 +953,7 @@ def test_a_grant_from_cuts_that_cannot_be_dies(library, cuts):
         assert (died is None) == (cuts == 2)
 
 
-@pytest.mark.parametrize("run", [{"pages": 2, "first": 0}, {"pages": 1, "first": 2**18}])
+@pytest.mark.parametrize("run", [{"pages": 2, "first": 0}, {"pages": 1, "first": 2**20}])
 @pytest.mark.parametrize("region", [2**32 - 1, 2**32 - 2])
 def test_a_flag_that_cannot_be_dies(library, region, run):
     with Node(library, 1, 3) as node:
@@ -953,7 +965,7 @@ def test_a_flag_that_cannot_be_dies(library, region, run):
 @pytest.mark.parametrize("kind", ["depart", "grant"])
 def test_an_interval_from_the_future_dies(library, kind):
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
+        node.meet(BARRIER)
         node.do(ENQUEUE, 0)
         node.do(POLL)
         node.do(ARRIVE, 1)
@@ -972,8 +984,6 @@ def test_a_clock_at_its_end_dies(library):
 
 def test_a_short_request_for_a_lock_is_blamed_on_its_sender(library):
     with Node(library, 1, 3) as node:
-        node.meet(LOCK_NEW)
-        node.meet(LOCK_NEW)
         request = encode(
             "acquire", 2, FAR, {"lock": 1, "who": 2, "rank": 2, "trying": 0, "known": [{"node": 0, "stamp": 5}]}
         )

@@ -97,7 +97,8 @@ void check_node(const struct node *node)
         node->port->panic(node->port->context, "cache: invariant 1: bytes that no page has");
     for (node_id q = 0; q < node->size; q++)
         interval_check(&node->logs[q], node->cut[q], node->port);
-    for (uint32_t i = 0; i < node->locks->count; i++)
-        check_lock(lock_find(node, i), node->port);
+    const struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(node, &next));)
+        check_lock(lock, node->port);
     flag_check(node);
 }

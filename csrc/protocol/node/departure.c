@@ -16,9 +16,7 @@
 #include "protocol/page/region.h"
 #include "protocol/predict/update.h"
 #include "protocol/sync/collection.h"
-#include "protocol/sync/counter.h"
 #include "protocol/sync/cut.h"
-#include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
 
@@ -85,18 +83,8 @@ static void carry_out(struct node *node, struct meeting *meeting, const struct o
             remove_region(node, region);
         break;
     }
-    case MEETING_LOCK_NEW: {
-        struct lock *lock = lock_new(node);
-        meeting->result = lock->id;
-        ballot_copy_text(lock->name, sizeof lock->name, agreed->name);
-        break;
-    }
-    case MEETING_COUNTER_NEW:
-        meeting->result = node->counters->count;
-        ballot_copy_text(counter_new(node, (int64_t)agreed->numbers[0])->name, COUNTER_NAME_BYTES, agreed->name);
-        break;
+    case MEETING_RECOUNT: meeting->result = (uint32_t)agreed->numbers[0]; break;
     case MEETING_BARRIER:
-    case MEETING_FLAG_NEW: /* all count them alike */
     case MEETING_FINALIZE:
     case MEETING_COLLECT:
     case MEETING_KINDS: break;
@@ -131,6 +119,8 @@ void departure_receive(struct node *node, struct message *message)
         meeting_depart(node, MEETING_COLLECTION);
         collection_departed(node, outcome.root_stamp);
     } else {
+        if (outcome.outcome != MEETING_MADE_DIFFERS)
+            meeting->made = outcome.agreed.numbers[BALLOT_MADE];
         if (agreed)
             carry_out(node, meeting, &outcome);
         dice_open_pages(node);

@@ -6,8 +6,8 @@
  *   1. the departure goes on to the children
  *   2. its write notices are applied (sync/notices.h): pages become stale
  *   3. the cut is passed (sync/cut.h): owners are chosen, logs trimmed
- *   4. the meeting is DEPARTED, and its outcome is carried out: an allocation, a free, a new lock or counter.  A
- *      departure of the collection is IDLE at once, and takes the collection's next step (sync/collection.h)
+ *   4. the meeting is DEPARTED, and its outcome is carried out: an allocation or a free.  A departure of
+ *      the collection is IDLE at once, and takes the collection's next step (sync/collection.h)
  *   5. the update set is refetched (predict/update.h); deferred messages are delivered; waiting threads ask again
  */
 #pragma once

@@ -147,14 +147,10 @@ void node_free(struct node *node)
         pin_remove_region(node, node->regions->live[i]);
     locks_fini(node);
     flags_fini(node);
-    for (struct counter_request *request = node->counters->requests, *next; request; request = next) {
-        next = request->next;
-        pool_give(&node->pool, request, sizeof *request);
-    }
+    counters_fini(node);
     for (size_t q = 0; q < size; q++)
         interval_forget(&node->logs[q], &node->pool);
     regions_fini(node->regions, &node->pool);
-    give_array(node, node->counters->items, node->counters->capacity, sizeof *node->counters->items);
     give_array(node, node->writes->dirty, node->writes->dirty_capacity, sizeof(struct page *));
     if (node->changes->log)
         pool_give_persistent(&node->pool, node->changes->log, node->changes->kept * sizeof *node->changes->log);

@@ -11,9 +11,7 @@ const char *ballot_kind_name(enum meeting_kind kind)
     case MEETING_BARRIER: return "barrier()";
     case MEETING_ALLOCATE: return "an allocation";
     case MEETING_FREE: return "free()";
-    case MEETING_LOCK_NEW: return "the creation of a lock";
-    case MEETING_COUNTER_NEW: return "the creation of a counter";
-    case MEETING_FLAG_NEW: return "the creation of an event";
+    case MEETING_RECOUNT: return "the count of what was made";
     case MEETING_FINALIZE: return "dsm.finalize()";
     case MEETING_COLLECT: return "a collection";
     case MEETING_KINDS: break;
@@ -120,10 +118,20 @@ static bool same_variant(const struct variant *a, const struct variant *b)
            same_text(a->what, b->what) && same_text(a->name, b->name) && same_text(a->value, b->value);
 }
 
+/* Of a count the largest one is wanted: equal or not, it is one variant. */
+static bool count_more(struct variant *into, const struct variant *variant)
+{
+    if (into->kind != MEETING_RECOUNT || variant->kind != MEETING_RECOUNT)
+        return false;
+    if (into->numbers[0] < variant->numbers[0])
+        into->numbers[0] = variant->numbers[0];
+    return true;
+}
+
 static void merge_variant(struct tally *into, const struct variant *variant)
 {
     for (uint32_t i = 0; i < into->variant_count; i++)
-        if (same_variant(&into->variants[i], variant)) {
+        if (count_more(&into->variants[i], variant) || same_variant(&into->variants[i], variant)) {
             into->variants[i].ranks += variant->ranks;
             if (variant->first < into->variants[i].first)
                 into->variants[i].first = variant->first;
@@ -176,11 +184,11 @@ struct tally ballot_cast(const struct node *node, const struct ballot *ballot)
     return tally;
 }
 
-void ballot_count_barrier(struct tally *tally, uint32_t rank)
+void ballot_count_barrier(struct tally *tally, uint32_t rank, uint64_t made)
 {
     struct variant *variant = &tally->variants[0];
     if (tally->variant_count == 0)
-        *variant = (struct variant){.first = rank, .kind = MEETING_BARRIER};
+        *variant = (struct variant){.first = rank, .kind = MEETING_BARRIER, .numbers = {[BALLOT_MADE] = made}};
     tally->variant_count = 1;
     variant->ranks++;
     if (rank < variant->first)
@@ -221,9 +229,11 @@ static enum meeting_outcome decide(const struct tally *tally, char *text)
     size_t room = BALLOT_TEXT_BYTES, used = 0;
     text[0] = 0;
     if (tally->variant_count > 1) {
-        bool kinds = false;
-        for (uint32_t i = 1; i < tally->variant_count; i++)
-            kinds = kinds || tally->variants[i].kind != tally->variants[0].kind;
+        bool kinds = false, made = false;
+        for (uint32_t i = 1; i < tally->variant_count; i++) {
+            kinds |= tally->variants[i].kind != tally->variants[0].kind;
+            made |= tally->variants[i].numbers[BALLOT_MADE] != tally->variants[0].numbers[BALLOT_MADE];
+        }
         uint32_t same = same_beginning(tally), most = BALLOT_TEXT_BYTES / tally->variant_count - AROUND_BYTES;
         for (uint32_t i = 0; i < tally->variant_count; i++) {
             const struct variant *v = &tally->variants[i];
@@ -234,7 +244,7 @@ static enum meeting_outcome decide(const struct tally *tally, char *text)
             struct ballot_text what = v->what.count ? v->what : text_of(ballot_kind_name((enum meeting_kind)v->kind));
             used += (size_t)show_call(text + used, room - used, what, same, most);
         }
-        return kinds ? MEETING_KINDS_DIFFER : MEETING_BALLOTS_DIFFER;
+        return made ? MEETING_MADE_DIFFERS : kinds ? MEETING_KINDS_DIFFER : MEETING_BALLOTS_DIFFER;
     }
     if (tally->refusing) {
         snprintf(text, room, "rank %u %.*s", tally->refusing - 1, (int)tally->refusal.count, tally->refusal.bytes);

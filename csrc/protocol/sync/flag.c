@@ -1,30 +1,22 @@
 /* Flags are never given back, as locks. */
 #include "protocol/sync/flag.h"
 
-#include <string.h>
-
 /* ---- all flags --------------------------------------------------------------------------------------------------- */
 
 struct flag *flag_find(const struct node *node, uint32_t id)
 {
-    struct flag **chunk = id < FLAGS_MAX ? atomic_load(&node->flags->chunks[id / FLAG_CHUNK]) : NULL;
-    return chunk ? chunk[id % FLAG_CHUNK] : NULL;
+    return table_find(&node->flags->all, id);
 }
 
 struct flag *flag_use(struct node *node, uint32_t id)
 {
     struct flag *flag = flag_find(node, id);
-    if (flag || id >= FLAGS_MAX)
+    if (flag || id >= TABLE_MAX)
         return flag;
-    _Atomic(struct flag **) *chunk = &node->flags->chunks[id / FLAG_CHUNK];
-    if (!*chunk) {
-        struct flag **made = pool_take_persistent(&node->pool, FLAG_CHUNK * sizeof *made);
-        memset(made, 0, FLAG_CHUNK * sizeof *made);
-        atomic_store(chunk, made);
-    }
     flag = pool_take_persistent(&node->pool, sizeof *flag);
     *flag = (struct flag){.id = id, .setter = NODE_NONE, .teller = NODE_NONE};
-    return (*chunk)[id % FLAG_CHUNK] = flag;
+    table_add(&node->flags->all, &node->pool, id, flag);
+    return flag;
 }
 
 static uint64_t peers_bytes(const struct node *node)
@@ -58,17 +50,13 @@ void flag_free_waiter(struct node *node, struct flag_waiter *waiter)
 
 void flags_fini(struct node *node)
 {
-    for (uint32_t c = 0; c < FLAGS_MAX / FLAG_CHUNK; c++) {
-        struct flag **chunk = node->flags->chunks[c];
-        for (uint32_t i = 0; chunk && i < FLAG_CHUNK; i++) {
-            while (chunk[i] && chunk[i]->waiters)
-                flag_free_waiter(node, flag_take_waiter(node, &chunk[i]->waiters));
-            if (chunk[i])
-                pool_give_persistent(&node->pool, chunk[i], sizeof *chunk[i]);
-        }
-        if (chunk)
-            pool_give_persistent(&node->pool, chunk, FLAG_CHUNK * sizeof *chunk);
+    struct flag *flag;
+    for (uint32_t next = 0; (flag = table_next(&node->flags->all, &next));) {
+        while (flag->waiters)
+            flag_free_waiter(node, flag_take_waiter(node, &flag->waiters));
+        pool_give_persistent(&node->pool, flag, sizeof *flag);
     }
+    table_fini(&node->flags->all, &node->pool);
     if (!node->flags->peers)
         return;
     for (node_id q = 0; q < node->size; q++)
@@ -78,16 +66,13 @@ void flags_fini(struct node *node)
 
 void flag_check(const struct node *node)
 {
-    for (uint32_t c = 0; c < FLAGS_MAX / FLAG_CHUNK; c++) {
-        struct flag **chunk = node->flags->chunks[c];
-        for (uint32_t i = 0; chunk && i < FLAG_CHUNK; i++) {
-            const struct flag *flag = chunk[i];
-            context_assert(node, !flag || !flag->asked || flag->set <= flag->asked_after,
-                           "flag: invariant 1: asked for a set that is known");
-            for (const struct flag_waiter *waiter = flag ? flag->waiters : NULL; waiter; waiter = waiter->next)
-                for (const struct flag_waiter *other = waiter->next; other; other = other->next)
-                    context_assert(node, other->node != waiter->node, "flag: invariant 2: a node waits twice");
-        }
+    const struct flag *flag;
+    for (uint32_t next = 0; (flag = table_next(&node->flags->all, &next));) {
+        context_assert(node, !flag->asked || flag->set <= flag->asked_after,
+                       "flag: invariant 1: asked for a set that is known");
+        for (const struct flag_waiter *waiter = flag->waiters; waiter; waiter = waiter->next)
+            for (const struct flag_waiter *other = waiter->next; other; other = other->next)
+                context_assert(node, other->node != waiter->node, "flag: invariant 2: a node waits twice");
     }
 }
 
@@ -106,7 +91,7 @@ void flag_learn_set(struct node *node, struct flag *flag, stamp set, node_id set
 
 bool flag_notice(struct node *node, const struct interval *interval, const struct run *run)
 {
-    struct flag *flag = run->pages == 1 && run->first < FLAGS_MAX ? flag_use(node, (uint32_t)run->first) : NULL;
+    struct flag *flag = run->pages == 1 && run->first < TABLE_MAX ? flag_use(node, (uint32_t)run->first) : NULL;
     if (flag && run->region == RUN_SETS_FLAG)
         flag_learn_set(node, flag, interval->stamp, interval->node);
     else if (flag && flag->clear < interval->stamp)

@@ -20,9 +20,10 @@
 #include <stdatomic.h>
 
 #include "protocol/base/context.h"
+#include "protocol/base/table.h"
 #include "protocol/page/interval.h"
 
-enum { FLAGS_MAX = 1 << 18, FLAG_CHUNK = 1 << 8, FLAG_NAME_BYTES = 40 };
+enum { FLAG_NAME_BYTES = 40 };
 
 /* At its home: a node that waits. */
 struct flag_waiter {
@@ -59,7 +60,7 @@ struct flag_peer {
 };
 
 struct flags {
-    _Atomic(struct flag **) chunks[FLAGS_MAX / FLAG_CHUNK];
+    struct table all;
     struct flag_peer *peers; /* NULL: no flag was used */
 };
 

@@ -6,22 +6,17 @@
 
 #include "protocol/coherence/alone.h"
 #include "protocol/coherence/preopened.h"
-#include "protocol/sync/meeting.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
 
-/* The block that a lock is in, and its place there. */
-static uint32_t block_of(uint32_t id, uint32_t *place)
-{
-    uint32_t block = 31 - (uint32_t)__builtin_clz(id / LOCK_BLOCK_FIRST + 1);
-    *place = id - LOCK_BLOCK_FIRST * ((1u << block) - 1);
-    return block;
-}
-
 struct lock *lock_find(const struct node *node, uint32_t id)
 {
-    uint32_t place, block = block_of(id, &place);
-    return id < atomic_load(&node->locks->count) ? node->locks->blocks[block][place] : NULL;
+    return table_find(&node->locks->all, id);
+}
+
+struct lock *lock_next(const struct node *node, uint32_t *next)
+{
+    return table_next(&node->locks->all, next);
 }
 
 static uint32_t used_by(uint32_t rank)
@@ -37,27 +32,27 @@ static node_id manager_of(const struct node *node, const struct lock *lock)
 struct lock_stats lock_total(const struct node *node, uint32_t space)
 {
     struct lock_stats total = {0};
-    for (uint32_t i = 0; i < node->locks->count; i++) {
-        total.acquires += lock_find(node, i)->stats[space].acquires;
-        total.acquires_local += lock_find(node, i)->stats[space].acquires_local;
-        total.grants += lock_find(node, i)->stats[space].grants;
+    const struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(node, &next));) {
+        total.acquires += lock->stats[space].acquires;
+        total.acquires_local += lock->stats[space].acquires_local;
+        total.grants += lock->stats[space].grants;
     }
     return total;
 }
 
-struct lock *lock_new(struct node *node)
+struct lock *lock_use(struct node *node, uint32_t id)
 {
-    struct locks *locks = node->locks;
-    uint32_t place, block = block_of(locks->count, &place);
-    if (place == 0)
-        locks->blocks[block] = pool_take(&node->pool, ((size_t)LOCK_BLOCK_FIRST << block) * sizeof(struct lock *));
-    struct lock *lock = locks->blocks[block][place] = pool_take_zeroed(&node->pool, sizeof *lock);
-    lock->stats = pool_take_zeroed(&node->pool, node->spaces * sizeof *lock->stats);
-    lock->id = locks->count;
-    lock->waiting = lock->predecessor = NODE_NONE;
+    struct lock *lock = lock_find(node, id);
+    if (lock || id >= TABLE_MAX)
+        return lock;
+    lock = pool_take_persistent(&node->pool, sizeof *lock);
+    *lock = (struct lock){.id = id, .waiting = NODE_NONE, .predecessor = NODE_NONE};
+    lock->stats = pool_take_persistent(&node->pool, node->spaces * sizeof *lock->stats);
+    memset(lock->stats, 0, node->spaces * sizeof *lock->stats);
     lock->tail = manager_of(node, lock);
     lock->token = lock->tail == node->number;
-    locks->count++;
+    table_add(&node->locks->all, &node->pool, id, lock);
     return lock;
 }
 
@@ -76,17 +71,16 @@ static void drop(struct node *node, struct lock *lock)
     }
     vector_clear(&lock->waiting_vector, &node->pool);
     lock_forget_trail(node, lock);
-    pool_give(&node->pool, lock->stats, node->spaces * sizeof *lock->stats);
-    pool_give(&node->pool, lock, sizeof *lock);
+    pool_give_persistent(&node->pool, lock->stats, node->spaces * sizeof *lock->stats);
+    pool_give_persistent(&node->pool, lock, sizeof *lock);
 }
 
 void locks_fini(struct node *node)
 {
-    struct locks *locks = node->locks;
-    for (uint32_t i = 0; i < locks->count; i++)
-        drop(node, lock_find(node, i));
-    for (uint32_t block = 0; block < LOCK_BLOCKS && locks->blocks[block]; block++)
-        pool_give(&node->pool, locks->blocks[block], ((size_t)LOCK_BLOCK_FIRST << block) * sizeof(struct lock *));
+    struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(node, &next));)
+        drop(node, lock);
+    table_fini(&node->locks->all, &node->pool);
 }
 
 /* Invariants 1, 2 and 4, and the node that waits: before and after each transition. */
@@ -158,8 +152,9 @@ static void answer_waiting(struct node *node, struct lock *lock)
 
 void lock_resume(struct node *node)
 {
-    for (uint32_t i = 0; i < node->locks->count; i++)
-        answer_waiting(node, lock_find(node, i));
+    struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(node, &next));)
+        answer_waiting(node, lock);
 }
 
 /* Requests travel as: lock, requester, its process that waits, trying, its vector. */
@@ -280,8 +275,9 @@ void lock_cancel(struct node *node, struct lock *lock, uint64_t ticket)
 
 bool lock_orphaned(const struct node *node)
 {
-    for (uint32_t i = 0; i < node->locks->count; i++)
-        if (lock_find(node, i)->asked && !lock_find(node, i)->queue)
+    const struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(node, &next));)
+        if (lock->asked && !lock->queue)
             return true;
     return false;
 }
@@ -360,10 +356,7 @@ static void pass_on(struct node *node, const struct message *request, node_id to
 void lock_receive_acquire(struct node *node, struct message *message)
 {
     struct reader reader = reader_of(message), peek = reader;
-    if (meeting_will_make(node, reader_u32(&peek), node->locks->count)) {
-        context_defer(node, message);
-        return;
-    }
+    lock_use(node, reader_u32(&peek)); /* the manager may hear of it for the first time */
     struct lock_request request = read_request(node, message, &reader);
     struct vector known = {0};
     reader_vector(&reader, &node->pool, node->size, 0, &known);

@@ -35,6 +35,7 @@
 #include <stdatomic.h>
 
 #include "protocol/base/context.h"
+#include "protocol/base/table.h"
 
 enum { TRAIL_HOPS_MAX = 8, TRAIL_SITE_BYTES = 64, TRAIL_AGE_MAX = 2 };
 
@@ -99,12 +100,8 @@ struct lock {
     struct lock_stats *stats;   /* of each space */
 };
 
-/* Blocks of 64, 128, 256... locks: none moves, so that a thread finds its lock outside of the node's mutex. */
-enum { LOCK_BLOCKS = 26, LOCK_BLOCK_FIRST = 64 };
-
 struct locks {
-    struct lock **blocks[LOCK_BLOCKS];
-    _Atomic uint32_t count;
+    struct table all;
 };
 
 /* In `use`: threads stand in line. */
@@ -125,6 +122,10 @@ enum lock_answer { LOCK_TAKEN, LOCK_WAIT, LOCK_REFUSED };
 /* Of all locks, by threads of a space; their waits are not added up. */
 struct lock_stats lock_total(const struct node *node, uint32_t space);
 struct lock *lock_find(const struct node *node, uint32_t id);
+/* The same, made if need be: all ranks count alike.  NULL: there are no so many. */
+struct lock *lock_use(struct node *node, uint32_t id);
+/* All locks in turn: the first whose number is *next or larger, and *next is then the number behind it. */
+struct lock *lock_next(const struct node *node, uint32_t *next);
 /* A thread of the space that is inside gets in line; `site` may be NULL.  The ticket is never 0. */
 uint64_t lock_enqueue(struct node *node, struct lock *lock, uint32_t thread, const char *site, bool trying);
 /* The place in line that the ticket stands for. */
@@ -153,8 +154,6 @@ void lock_receive_withdrawn(struct node *node, const struct message *message);
 /* A collection has ended: grants that had to wait for it (collection.h). */
 void lock_resume(struct node *node);
 
-/* A lock of the next number. */
-struct lock *lock_new(struct node *node);
 /* The token has come with a GRANT. */
 void lock_take_token(struct node *node, struct lock *lock);
 /* The lock has come, or this node has left the chain. */

@@ -49,7 +49,7 @@ static struct tally gather(struct node *node, const struct meeting *meeting)
     for (uint32_t space = 0; space < node->spaces; space++) {
         const struct seat *seat = &meeting->seats[space];
         if (!seat->ballot) {
-            ballot_count_barrier(&barriers, seat->rank);
+            ballot_count_barrier(&barriers, seat->rank, meeting->made);
             continue;
         }
         struct reader reader = reader_of(seat->ballot);
@@ -170,11 +170,16 @@ void meeting_fini(struct node *node)
     pool_give(&node->pool, node->meetings[MEETING_THREADS].seats, node->spaces * sizeof(struct seat));
 }
 
+bool meeting_needs_no_ballot(const struct node *node, const struct ballot *ballot)
+{
+    return ballot->kind == MEETING_BARRIER && ballot->numbers[BALLOT_MADE] == node->meetings[MEETING_THREADS].made;
+}
+
 void meeting_bring(struct node *node, const struct ballot *ballot)
 {
     struct seat *seat = &node->meetings[MEETING_THREADS].seats[node->me];
     context_assert(node, ballot->kind != MEETING_COLLECT, "meeting: a space brings a collection's ballot");
-    context_assert(node, ballot->kind != MEETING_BARRIER, "meeting: a space brings a barrier's ballot");
+    context_assert(node, !meeting_needs_no_ballot(node, ballot), "meeting: a space brings a ballot that says nothing");
     context_assert(node, !seat->ballot, "meeting: a space brings a second ballot");
     struct tally tally = ballot_cast(node, ballot);
     seat->ballot = put_tally(node, MEETING_THREADS, &tally);
@@ -282,11 +287,6 @@ bool meeting_take(struct node *node, uint32_t space)
     context_assert(node, !meeting_departed(node, space), "meeting: a space missed a departure");
     node->stats[space].barriers++;
     return true;
-}
-
-bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next)
-{
-    return number == next && node->meetings[MEETING_THREADS].state == MEETING_ARRIVED;
 }
 
 uint64_t meeting_departures_due(const struct node *node)

@@ -12,8 +12,8 @@
  *
  *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  IDLE
  *
- * The spaces of a node meet in its memory (H6): each has a seat.  A space leaves its ballot there, unless it is a
- * barrier's, and joins; the last one makes the node arrive.  Each space takes the departure once, and may join again
+ * The spaces of a node meet in its memory (H6): each has a seat.  A space leaves its ballot there, unless it is that of a
+ * barrier before which it has made nothing, and joins; the last one makes the node arrive.  Each space takes the departure once, and may join again
  * before the others have taken it.  To join and to take need no mutex, so that the ranks of a host do not queue for a
  * barrier.  No thread takes the departure of a collection.
  *
@@ -34,7 +34,7 @@ enum meeting_class { MEETING_THREADS = 0, MEETING_COLLECTION = 1, MEETING_CLASSE
 
 /* Of a space at a meeting of threads; its process alone writes there until all have joined. */
 struct seat {
-    struct message *ballot; /* in the form of an arrival; NULL: a barrier's */
+    struct message *ballot; /* in the form of an arrival; NULL: a barrier's, and nothing was made */
     uint32_t rank;          /* that has joined */
     uint64_t taken;         /* departures */
     char padding[40];       /* seats of two spaces lie on two lines of the cache */
@@ -51,14 +51,17 @@ struct meeting {
     int32_t child_ranks[TREE_CHILDREN]; /* the processes that have sent these: they wait for the departure */
     enum meeting_outcome outcome;
     char text[BALLOT_TEXT_BYTES]; /* of an outcome that is not AGREED */
-    uint32_t result;              /* number of the region, lock or counter */
+    uint32_t result;              /* number of the region; from which number ranks go on */
+    uint64_t made;                /* what all ranks had made, as a sum, when they last agreed on that (ballot.h) */
     _Atomic uint64_t passed;      /* departures so far */
 };
 
 void meeting_init(struct node *node);
 void meeting_fini(struct node *node);
 
-/* The space that is inside brings a ballot to the meeting of threads that it is about to join.  Not for a barrier. */
+/* Needs a rank no ballot?  Then it is at a barrier, and has made nothing since all agreed. */
+bool meeting_needs_no_ballot(const struct node *node, const struct ballot *ballot);
+/* The space that is inside brings its ballot to the meeting of threads that it is about to join. */
 void meeting_bring(struct node *node, const struct ballot *ballot);
 /* What a space finds that has joined. */
 enum meeting_join {
@@ -87,8 +90,5 @@ void meeting_receive_arrive(struct node *node, struct message *message);
 /* Pass a departure on to the children. */
 void meeting_forward(struct node *node, const struct message *message, enum meeting_class which);
 
-/* Other nodes may have departed already and use its result: a lock or counter of the number that is next
- * here. Such a message is deferred until this node departs, too. */
-bool meeting_will_make(const struct node *node, uint32_t number, uint32_t next);
 /* Departures that may be on their way to this node: of the meetings at which all below it have arrived. */
 uint64_t meeting_departures_due(const struct node *node);

@@ -85,8 +85,8 @@ static void send_held(struct node *node, const struct lock *lock, const struct t
 void trail_tell(struct node *node)
 {
     struct trail trail;
-    for (uint32_t i = 0; i < node->locks->count; i++) {
-        struct lock *lock = lock_find(node, i);
+    struct lock *lock;
+    for (uint32_t next = 0; (lock = lock_next(node, &next));) {
         if (lock->told && ++lock->told->age > TRAIL_AGE_MAX)
             lock_forget_trail(node, lock);
         if (lock_held(lock) && lock->held_long && lock->waiting != NODE_NONE) {
@@ -125,8 +125,8 @@ static void pass_on(struct node *node, const struct lock *lock)
 {
     context_assert(node, lock->told, "trail: nothing was told");
     struct trail trail;
-    for (uint32_t i = 0; i < node->locks->count && lock->told->count < TRAIL_HOPS_MAX; i++) {
-        struct lock *own = lock_find(node, i);
+    struct lock *own;
+    for (uint32_t next = 0; lock->told->count < TRAIL_HOPS_MAX && (own = lock_next(node, &next));) {
         if (!lock_held(own) || own->waiting == NODE_NONE || is_on(lock->told, own->id))
             continue;
         trail_follow(node, own, &trail);
