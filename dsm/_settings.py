@@ -54,6 +54,7 @@ WITHOUT = {
     "pieces": 1024,
     "appetite": 2048,
     "columns": 4096,
+    "forwards": 65536,
 }  # enum dsm_without
 
 

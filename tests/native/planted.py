@@ -549,6 +549,26 @@ FAULTS = (
         "        counter->value = before + (delta > 2 ? 2 : delta);\n",
     ),
     Fault(
+        "counters: one that is made by an addition from afar starts at 0",
+        "sync/counter.c",
+        "!counter_use(node, counter, (int64_t)start))",
+        "!(start++, counter_use(node, counter, 0)))",
+        ("--counters=2",),
+    ),
+    Fault(
+        "departures: one that went on is not taken in",
+        "node/node.c",
+        "    if (!node->outbox && node->unfinished) {\n",
+        "    if (!node->outbox && node->unfinished && node->number == 0) {\n",
+    ),
+    Fault(
+        "departures: one that went on is passed before it is taken in",
+        "node/departure.c",
+        "        if (node->unfinished) {\n",
+        "        if (node->unfinished) {\n            node->cuts++;\n",
+        ("--nodes=3",),
+    ),
+    Fault(
         "H1 an acquire does not follow the changes",
         "node/access.c",
         "        changes_follow(node);\n",

@@ -56,6 +56,7 @@ struct rank {
     uint64_t messages, bytes;       /* sent and received */
     uint64_t bytes_sent;
     uint64_t chunk_bytes, traps;
+    uint64_t notices; /* that took time */
     struct op *ops;
     uint32_t op_count, op_capacity, at;
     uint64_t ticket;
@@ -144,29 +145,46 @@ static struct parcel *heap_pop(struct world *world)
     return first;
 }
 
-static void send_outbox(struct rank *rank)
+static void send(struct rank *rank, struct message *message)
 {
     struct world *world = rank->world;
-    for (struct message *message = node_take_outbox(rank->node), *next; message; message = next) {
-        next = message->next;
-        struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes);
-        if (!parcel)
-            die("out of memory", rank->number);
-        *parcel = (struct parcel){.number = world->sent++,
-                                  .from = rank->number,
-                                  .to = message->peer,
-                                  .depth = rank->depth + 1,
-                                  .bytes = message->wire_bytes};
-        memcpy(parcel->data, message->wire, message->wire_bytes);
-        parcel->at_ps = occupy_to_send(rank, parcel->bytes);
-        heap_push(world, parcel);
-        rank->messages++;
-        rank->bytes += parcel->bytes;
-        rank->bytes_sent += parcel->bytes;
-        world->messages++;
-        world->bytes += parcel->bytes;
-        message_free(message, &rank->node->pool);
-    }
+    struct parcel *parcel = malloc(sizeof *parcel + message->wire_bytes);
+    if (!parcel)
+        die("out of memory", rank->number);
+    *parcel = (struct parcel){.number = world->sent++,
+                              .from = rank->number,
+                              .to = message->peer,
+                              .depth = rank->depth + 1,
+                              .bytes = message->wire_bytes};
+    memcpy(parcel->data, message->wire, message->wire_bytes);
+    parcel->at_ps = occupy_to_send(rank, parcel->bytes);
+    heap_push(world, parcel);
+    rank->messages++;
+    rank->bytes += parcel->bytes;
+    rank->bytes_sent += parcel->bytes;
+    world->messages++;
+    world->bytes += parcel->bytes;
+    message_free(message, &rank->node->pool);
+}
+
+/* Since it was asked last. */
+static void pay_for_notices(struct rank *rank)
+{
+    uint64_t notices = regions_total(rank->node->regions, 0).notices_received - rank->notices;
+    rank->notices += notices;
+    rank->world->notices += notices;
+    rank->cpu_ps += notices * rank->world->network.notice_ps;
+}
+
+/* The node goes on when its messages have left. */
+static void send_outbox(struct rank *rank)
+{
+    for (struct message *message, *next; pay_for_notices(rank), (message = node_take_outbox(rank->node));)
+        for (; message; message = next) {
+            next = message->next;
+            send(rank, message);
+        }
+    pay_for_notices(rank);
 }
 
 /* ---- the port of a node ---------------------------------------------------------------------------------------- */
@@ -347,7 +365,6 @@ static void run_thread(struct rank *rank)
 static void receive(struct rank *rank, struct parcel *parcel)
 {
     struct node *node = rank->node;
-    uint64_t notices = regions_total(node->regions, 0).notices_received;
     occupy_to_receive(rank, parcel->bytes, parcel->at_ps);
     rank->messages++;
     rank->bytes += parcel->bytes;
@@ -358,9 +375,6 @@ static void receive(struct rank *rank, struct parcel *parcel)
     void *wire = pool_take_persistent(&node->pool, parcel->bytes);
     memcpy(wire, parcel->data, parcel->bytes);
     node_receive(node, message_wrap(&node->pool, parcel->from, parcel->from, wire, parcel->bytes));
-    notices = regions_total(node->regions, 0).notices_received - notices;
-    rank->world->notices += notices;
-    rank->cpu_ps += notices * rank->world->network.notice_ps;
     send_outbox(rank);
     node_take_wake(node);
     run_thread(rank);

@@ -158,6 +158,22 @@ void sim_fail_stuck(struct sim *sim, const char *what)
     sim_fail(sim, sim->touched, "%s%s", what, text);
 }
 
+/* Nothing else can happen: the nodes that linger go on. */
+static bool go_on(struct sim *sim)
+{
+    bool any = false;
+    int64_t linger = sim->knobs.linger;
+    sim->knobs.linger = 0;
+    for (int number = 0; number < sim->program.nodes; number++)
+        if (sim->nodes[number].node->unfinished) {
+            sim_enter(&sim->nodes[number].spaces[0]);
+            sim_pump(&sim->nodes[number]);
+            any = true;
+        }
+    sim->knobs.linger = linger;
+    return any;
+}
+
 static void run_step(struct sim *sim)
 {
     uint64_t wakes;
@@ -166,6 +182,8 @@ static void run_step(struct sim *sim)
         sim_fail_stuck(sim, "no end in sight");
     if (sim_random_chance(&sim->random, sim->knobs.stalls))
         stall_something(sim);
+    if (sim->knobs.linger > 0 && sim_random_chance(&sim->random, 100))
+        go_on(sim);
     struct thread *thread = choose_thread(sim, &wakes);
     int channel = -1;
     if (sim->active_count > 0 && (!thread || sim_random_chance(&sim->random, sim->knobs.deliver)))
@@ -178,7 +196,7 @@ static void run_step(struct sim *sim)
         sim_run_thread(thread);
     else if (wakes != UINT64_MAX)
         sim->step = wakes;
-    else
+    else if (!go_on(sim))
         sim_fail_stuck(sim, "deadlock");
     sim_check_step(sim);
 }

@@ -77,6 +77,7 @@ struct sim_knobs {
     int64_t check;        /* 0: at the end, 1: at times, 2: after every step */
     int64_t steps_max;    /* an endless run is a failure */
     int64_t cache_bytes;  /* held of other nodes' pages; 0: no bound, and nothing is given up */
+    int64_t linger;       /* permille: a node that has passed a departure on takes it in at its next step only */
     int64_t evict;        /* permille of the steps that look whether a copy can be given up, within the bound, too */
 };
 

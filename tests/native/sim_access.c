@@ -140,12 +140,13 @@ static bool fault(struct thread *thread, uint64_t offset, bool write)
     TRACE(sim, "node %d.%d faults at %llu (%s): %d", home->number, thread->number, (unsigned long long)offset,
           write ? "write" : "read", answer);
     thread->in_fault = thread->blocked = answer == ACCESS_WAIT;
-    sim_pump(home);
+    bool refused = thread->space->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ);
+    sim_pump(home); /* which may take in a departure, and then evict */
     if (answer == ACCESS_WAIT)
         return false;
     if (answer == ACCESS_OUTSIDE)
         sim_fail(sim, home->number, "a live region is outside");
-    if (thread->space->access[offset / SIM_GRANULE_BYTES] < (write ? ACCESS_WRITE : ACCESS_READ))
+    if (refused)
         sim_fail(sim, home->number, "the fault at %llu is done, and the access is still refused",
                  (unsigned long long)offset);
     return true;

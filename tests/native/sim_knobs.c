@@ -19,7 +19,7 @@ static const struct {
     KNOB(any_space),     KNOB(slow),        KNOB(edges),      KNOB(edges_told),   KNOB(tries),
     KNOB(flags),         KNOB(publishes),   KNOB(pins),       KNOB(changes),      KNOB(counters),
     KNOB(races),         KNOB(values),      KNOB(damage),     KNOB(check),        KNOB(steps_max),
-    KNOB(readers),       KNOB(cache_bytes), KNOB(evict),
+    KNOB(readers),       KNOB(cache_bytes), KNOB(evict),      KNOB(linger),
 #undef KNOB
 };
 
@@ -106,11 +106,19 @@ static void choose_cache(struct sim_knobs *knobs, uint64_t seed)
     CHOOSE(evict, 0, 0, 100, 500, 900);
 }
 
+/* Likewise. */
+static void choose_departures(struct sim_knobs *knobs, uint64_t seed)
+{
+    struct sim_random own = {.state = seed ^ ((uint64_t)UINT32_MAX << 16)}, *random = &own;
+    CHOOSE(linger, 0, 0, 300, 900);
+}
+
 /* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */
 void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
 {
     choose_spaces(knobs, random->state);
     choose_cache(knobs, random->state);
+    choose_departures(knobs, random->state);
     CHOOSE(nodes, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 9);
     CHOOSE(regions, 1, 1, 1, 2, 3);
     CHOOSE(page_bytes, 64, 64, 128, 256);

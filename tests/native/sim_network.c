@@ -154,12 +154,19 @@ static struct parcel *last_of(struct sim *sim, int from, int to)
     return parcel;
 }
 
+/* Its copies of a departure have left, and it has not gone on. */
+static bool lingers(struct sim_node *home)
+{
+    return home->node->unfinished && !home->node->outbox &&
+           sim_random_chance(&home->sim->random, home->sim->knobs.linger);
+}
+
 /* After every entry into a node: its messages go into the channels, its threads are woken. */
 void sim_pump(struct sim_node *home)
 {
     struct sim *sim = home->sim;
     sim->touched = home->number;
-    for (struct message *message; (message = node_take_outbox(home->node));)
+    for (struct message *message; !lingers(home) && (message = node_take_outbox(home->node));)
         for (struct message *next; message; message = next) {
             next = message->next;
             if (!channel_put(sim, home->number, message))

@@ -40,7 +40,8 @@ struct node_options {
     uint32_t readers_max;    /* of a version, in large requests: more are sent on to these (page/crowd.h); 0: none is */
     uint32_t readers_small_max;    /* the same, in small requests */
     uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/event.h) */
-    bool without_guesses, without_columns, without_pieces, without_appetite; /* what is switched off */
+    bool without_guesses, without_columns, without_pieces, without_appetite,
+        without_forwards; /* what is switched off */
     struct policy policy;
 };
 
@@ -115,10 +116,12 @@ struct node {
     struct policy policy;
     struct node_options options;
 
-    stamp stamp;   /* Lamport clock */
-    stamp *vt;     /* latest interval known of every node */
-    stamp *cut;    /* up to which the last cut went, for every node */
-    uint64_t cuts; /* passed so far */
+    stamp stamp;        /* Lamport clock */
+    stamp *vt;          /* latest interval known of every node */
+    stamp *cut;         /* up to which the last cut went, for every node */
+    uint64_t cuts;      /* passed so far */
+    uint64_t forwarded; /* number of the last departure that went on to the children */
+    bool unfinished;    /* it is to be taken in when that has left (node/departure.h) */
     struct collection collection;
 
     struct message *outbox, **outbox_end;

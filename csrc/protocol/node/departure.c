@@ -105,7 +105,14 @@ void departure_receive(struct node *node, struct message *message)
         context_defer(node, message);
         return;
     }
-    meeting_forward(node, message, (enum meeting_class)which);
+    if (node->forwarded < number) {
+        node->forwarded = number;
+        node->unfinished = meeting_forward(node, message, (enum meeting_class)which) && !node->options.without_forwards;
+        if (node->unfinished) {
+            context_defer(node, message);
+            return;
+        }
+    }
 
     struct reader intervals = reader;
     notices_apply(node, message, &reader);

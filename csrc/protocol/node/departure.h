@@ -3,7 +3,9 @@
  * Departures are numbered in the order of the cuts, those of threads and of the collection together.  One that overtook
  * the one before is deferred.  Otherwise, in this order:
  *
- *   1. the departure goes on to the children
+ *   1. the departure goes on to the children.  A node that has some defers it until the copies have been taken out of
+ *      the outbox (node_take_outbox): what follows takes a while where much was written, on each level of the tree.
+ *      Until then the node is like one that the departure has not reached, and its children may be ahead
  *   2. its write notices are applied (sync/notices.h): pages become stale
  *   3. the cut is passed (sync/cut.h): owners are chosen, logs trimmed
  *   4. the meeting is DEPARTED, and its outcome is carried out: an allocation or a free.  A departure of

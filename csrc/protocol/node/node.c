@@ -171,20 +171,6 @@ void node_free(struct node *node)
 
 /* ---- messages ----------------------------------------------------------------------------------------------- */
 
-struct message *node_take_outbox(struct node *node)
-{
-    struct message *first = node->outbox;
-    node->outbox = NULL;
-    node->outbox_end = &node->outbox;
-    for (struct message *message = first; message; message = message->next) {
-        struct message_header *header = message_header(message);
-        header->sender = (uint32_t)node->number;
-        header->stamp = node->stamp;
-        header->bytes = message->wire_bytes;
-    }
-    return first;
-}
-
 bool node_take_wake(struct node *node)
 {
     bool wake = node->wake;
@@ -278,6 +264,26 @@ void node_settle(struct node *node)
     protection_flush(node);
     if (node->policy.check_all)
         check_node(node);
+}
+
+struct message *node_take_outbox(struct node *node)
+{
+    if (!node->outbox && node->unfinished) {
+        node->unfinished = false;
+        node->redeliver = true;
+        redeliver(node);
+        node_settle(node);
+    }
+    struct message *first = node->outbox;
+    node->outbox = NULL;
+    node->outbox_end = &node->outbox;
+    for (struct message *message = first; message; message = message->next) {
+        struct message_header *header = message_header(message);
+        header->sender = (uint32_t)node->number;
+        header->stamp = node->stamp;
+        header->bytes = message->wire_bytes;
+    }
+    return first;
 }
 
 static void check_header(const struct node *node, const struct message *message)

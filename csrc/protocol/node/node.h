@@ -27,7 +27,8 @@ void node_place(struct node *node, struct message *message);
 /* All bytes of a message with segments, which came out of the outbox, have been taken; the node takes it back. */
 void node_sent(struct node *node, struct message *message);
 
-/* The messages to send, in order; the caller takes them. */
+/* The messages to send, in order; the caller takes them, and asks until there are none: when the copies of a departure
+ * have been taken, the next call takes the departure in. */
 struct message *node_take_outbox(struct node *node);
 bool node_take_wake(struct node *node);
 /* Deliver what the node sent to itself, take the next step of a collection, tell the kernel of changed protections.

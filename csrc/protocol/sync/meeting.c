@@ -247,7 +247,7 @@ void meeting_receive_arrive(struct node *node, struct message *message)
     pass_up_if_complete(node, which);
 }
 
-void meeting_forward(struct node *node, const struct message *message, enum meeting_class which)
+bool meeting_forward(struct node *node, const struct message *message, enum meeting_class which)
 {
     context_assert(node, node->meetings[which].state == MEETING_ARRIVED, "meeting: a departure before the arrival");
     context_assert(node, !node->meetings[which].own, "meeting: a departure before the arrival went up");
@@ -263,6 +263,7 @@ void meeting_forward(struct node *node, const struct message *message, enum meet
         copy->rank = node->meetings[which].child_ranks[k];
         context_send(node, copy);
     }
+    return tree_child(node->number, 0, node->size) != NODE_NONE;
 }
 
 void meeting_depart(struct node *node, enum meeting_class which)

@@ -12,10 +12,10 @@
  *
  *   IDLE  -- meeting_arrive -->  ARRIVED  -- departure -->  IDLE
  *
- * The spaces of a node meet in its memory (H6): each has a seat.  A space leaves its ballot there, unless it is that of a
- * barrier before which it has made nothing, and joins; the last one makes the node arrive.  Each space takes the departure once, and may join again
- * before the others have taken it.  To join and to take need no mutex, so that the ranks of a host do not queue for a
- * barrier.  No thread takes the departure of a collection.
+ * The spaces of a node meet in its memory (H6): each has a seat.  A space leaves its ballot there, unless it is that of
+ * a barrier before which it has made nothing, and joins; the last one makes the node arrive.  Each space takes the
+ * departure once, and may join again before the others have taken it.  To join and to take need no mutex, so that the
+ * ranks of a host do not queue for a barrier.  No thread takes the departure of a collection.
  *
  * Invariants
  *  1. The departure is a cut: after it every node knows every interval that it lists (cut.h).
@@ -87,8 +87,8 @@ bool meeting_take(struct node *node, uint32_t space);
 void meeting_depart(struct node *node, enum meeting_class which);
 
 void meeting_receive_arrive(struct node *node, struct message *message);
-/* Pass a departure on to the children. */
-void meeting_forward(struct node *node, const struct message *message, enum meeting_class which);
+/* Pass a departure on to the children.  False: there are none. */
+bool meeting_forward(struct node *node, const struct message *message, enum meeting_class which);
 
 /* Departures that may be on their way to this node: of the meetings at which all below it have arrived. */
 uint64_t meeting_departures_due(const struct node *node);
