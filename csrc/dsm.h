@@ -67,6 +67,7 @@ struct dsm_options {
     uint64_t cache_bytes;   /* of other nodes' pages that a node holds; 0: its share of half of `left_bytes` */
     uint64_t left_bytes;    /* memory that this host has left; 0: unknown */
     const char *trace_path; /* NULL: no trace; the rank is appended */
+    uint64_t races_bytes;   /* of the log of accesses by which races are found; 0: no log */
     uint64_t chaos_seed;    /* for tests: disturb messages, pages and collections at random; 0: no */
 };
 
@@ -239,6 +240,75 @@ bool dsm_flag_is_here(uint32_t flag);
 int dsm_flag_wait(uint32_t flag, uint64_t *ticket, double slice_s);
 /* Whether it is known here as set.  Not: the home is asked, so a thread that asks again will see it. */
 int dsm_flag_is_set(uint32_t flag, bool *set);
+
+/* ---- races --------------------------------------------------------------------------------------------------- */
+
+/* Where a rank synchronises.  Between two such calls lies a stretch. */
+enum dsm_boundary {
+    DSM_BEFORE_RELEASE,
+    DSM_AFTER_LOCK,
+    DSM_AFTER_FLAG,
+    DSM_BEFORE_MEETING, /* a collective call */
+    DSM_AFTER_MEETING
+};
+
+/* A stretch ends and the next one begins.  `number`: of the lock or flag; `site`: the caller's number for the place in
+ * the program.  Does nothing where accesses are not logged.  Local. */
+int dsm_boundary(int boundary, uint32_t number, uint32_t site);
+
+struct dsm_stretch {
+    uint64_t end; /* by Lamport's clock */
+    uint64_t arrivals, departures;
+    uint32_t began, ended; /* sites */
+};
+
+/* The stretch comes after what `node` did before the release that ended at `since`. */
+struct dsm_stretch_edge {
+    uint64_t since;
+    uint32_t stretch;
+    int32_t node;
+};
+
+/* A page of a region that was read (run_count is 0), or written: the bytes in `runs`. */
+struct dsm_page_access {
+    uint64_t page;
+    uint32_t stretch;
+    uint32_t region;
+    uint32_t run_first, run_count;
+};
+
+struct dsm_byte_run {
+    uint32_t from, to;
+};
+
+struct dsm_access_log {
+    struct dsm_stretch *stretches;
+    struct dsm_stretch_edge *edges;
+    struct dsm_page_access *pages;
+    struct dsm_byte_run *runs;
+    uint32_t stretch_count, edge_count, page_count, run_count;
+    uint32_t stretch_capacity, edge_capacity, page_capacity, run_capacity;
+    uint64_t lost; /* accesses for which there was no room */
+};
+
+/* The log of the stretches that have ended, which a new one follows; give it back.  Local. */
+int dsm_accesses_take(struct dsm_access_log *log);
+int dsm_accesses_give(struct dsm_access_log *log);
+
+/* `nodes[0]` wrote the bytes.  Kind 0: the other one too; 1: it read their page; 2: it wrote other bytes of it. */
+struct dsm_race {
+    uint64_t page;
+    uint32_t from, to;
+    uint32_t region;
+    uint32_t kind;
+    int32_t nodes[2];
+    uint32_t stretches[2];
+};
+
+/* Compare the logs of all nodes.  The first `room` races go to `races`; pairs of accesses are skipped where two nodes
+ * have very many to one page.  Needs no started dsm.  Local. */
+int dsm_races(const struct dsm_access_log *logs, int nodes, struct dsm_race *races, uint64_t room, uint64_t *count,
+              uint64_t *pairs_skipped);
 
 /* ---- insight ------------------------------------------------------------------------------------------------- */
 

@@ -207,6 +207,7 @@ def plan(
     extra: Sequence[str] = (),
     oversubscribe: bool | None = None,
     node: str | None = None,
+    races: str | None = None,
     mpiexec: str | None = None,
     mpi: LoadedMPI | None = None,
     environ: Mapping[str, str] | None = None,
@@ -227,6 +228,8 @@ def plan(
         Whether more ranks than cores run on a host.  Default: found out, but for this host only.
     node : str, optional
         The ranks that are one node: ``DSM_NODE`` of all ranks.  Default: that of the environment.
+    races : str, optional
+        Search for data races, and write them into this folder: ``DSM_RACES`` of all ranks.
     mpiexec : str, optional
         The mpiexec to use.  Default: the one that belongs to `mpi`.
     mpi : LoadedMPI, optional
@@ -249,6 +252,8 @@ def plan(
         missing.append(Default(_preload.VARIABLE, preload, "for threads that block all signals, reads into arrays"))
     if node is not None:
         missing.append(Default("DSM_NODE", node, "--node"))
+    if races is not None:
+        missing.append(Default("DSM_RACES", races, "--races"))
     env |= {default.name: default.value for default in missing}
     words, settings = [mpiexec], []
     if family(mpi.library) == "Open MPI":
@@ -336,6 +341,13 @@ def _parser() -> argparse.ArgumentParser:
         help="ranks that are one node and share memory as hardware does: those of a host, each by itself, or N of a "
         f"host (default: DSM_NODE, then {_settings.NODE_DEFAULT})",
     )
+    parser.add_argument(
+        "--races",
+        nargs="?",
+        const=_settings.RACES_HERE,
+        metavar="=DIR",
+        help="search for data races, each rank as a node by itself, and write races.json into DIR (default: here)",
+    )
     parser.add_argument("--mpi-args", default="", metavar="'ARGS'", help="more options for mpiexec, in one word")
     parser.add_argument("--mpiexec", help="use this mpiexec, of whatever MPI")
     parser.add_argument(
@@ -407,6 +419,8 @@ def run(arguments: Sequence[str]) -> int:
             _settings.node_checked(options.node, "--node")
         except ValueError as error:
             raise DSMError(f"dsm run: {error}") from error
+    if options.races and options.node not in (None, "1", _settings.RACES_NODE):
+        raise DSMError("dsm run: --races finds races between ranks, each of which is a node then; leave out --node")
     made = plan(
         options.ranks,
         rank_command(words.program, words.python),
@@ -415,6 +429,7 @@ def run(arguments: Sequence[str]) -> int:
         extra=shlex.split(options.mpi_args),
         oversubscribe=options.oversubscribe,
         node=options.node,
+        races=options.races,
         mpiexec=options.mpiexec,
     )
     if made.settings:

@@ -40,6 +40,8 @@ class Region:
     name: str | None
     label: str
     items: int
+    shape: tuple[int, ...]
+    order: str
     dtype: np.dtype[Any]
     root: weakref.ref[AnyArray] = field(init=False)
     freed: bool = False
@@ -104,6 +106,8 @@ def allocate(layout: Layout, what: str, function: str, initial: bytes | None = N
         name=layout.name,
         label=label,
         items=layout.items,
+        shape=layout.shape,
+        order=layout.order,
         dtype=layout.dtype,
     )
     _regions[region.id] = region
@@ -118,6 +122,11 @@ def _new_root(region: Region) -> AnyArray:
     region.root = weakref.ref(root)
     weakref.finalize(root, _forget, region).atexit = False
     return root
+
+
+def known() -> dict[int, Region]:
+    """Return all regions that are not forgotten, by their numbers.  Local."""
+    return dict(_regions)
 
 
 def numbers() -> set[int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import dataclasses
 import faulthandler
 import functools
 import os
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dsm import _children, _exit, _mpi, _room
 from dsm._errors import DSMError
 from dsm._frames import place_of_caller
-from dsm._settings import PROGRESS, Settings, settings, unknown
+from dsm._settings import PROGRESS, RACES_BYTES, Settings, settings, unknown
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -43,6 +44,7 @@ class Runtime:
     rank: int
     size: int
     settings: Settings
+    comm: Any  # the ranks that take part
 
     def check(self, code: int) -> None:
         """Raise the exception for an error code of the core.  Local."""
@@ -215,7 +217,7 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         _mpi.check_threads()
         _mpi.check_launcher(comm)
         options, kept = _options(ffi, lib, chosen)
-        runtime = Runtime(ffi, lib, mpi, comm.Get_rank(), comm.Get_size(), chosen)
+        runtime = Runtime(ffi, lib, mpi, comm.Get_rank(), comm.Get_size(), chosen, comm)
         _exit.watch_builtin(lib)
         communicator = ffi.cast("void *", mpi._addressof(comm))
         _life.starting = True
@@ -234,7 +236,12 @@ def _start(comm: Any, page_size: int | None, progress: str | None, *, implicit: 
         _watch_os_exit()
         if runtime.rank == 0:
             _warn_of_unknown(runtime)
-        return runtime
+        return _life.runtime
+
+
+def call_through(lib: Any) -> None:
+    """Let all later calls of the core go through `lib`, which has its functions.  Local."""
+    _life.runtime = dataclasses.replace(active(), lib=lib)
 
 
 def _watch_os_exit() -> None:
@@ -301,6 +308,7 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
             "chaos_seed": chosen.chaos_seed,
             "without": chosen.without,
             "node": chosen.node,
+            "races_bytes": RACES_BYTES if chosen.races else 0,
         },
     )
     return options, trace

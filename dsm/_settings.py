@@ -34,11 +34,16 @@ VARIABLES = (
     "DSM_CHAOS",
     "DSM_WITHOUT",
     "DSM_NODE",
+    "DSM_RACES",
 )
 FOR_TESTS = "DSM_TEST_"  # read by the test suite
 OF_OTHERS = ("DSM_CONFIG", "DSM_DIR", "DSM_LOG")  # a backup client's
 NODE = ("host", "rank")  # all ranks of a host are a node of the protocol, or each one
 NODE_DEFAULT = "host"
+RACES_NODE = "rank"
+_OFF = ("", "0")
+RACES_HERE = "1"  # of DSM_RACES: races.json goes into the working directory
+RACES_BYTES = 256 << 20  # of the log of accesses between two comparisons, on each rank
 PROGRESS = ("doorbell", "spin", "poll")
 WITHOUT = {
     "readahead": 1,
@@ -74,6 +79,7 @@ class Settings:
     chaos_seed: int
     without: int = 0
     node: int = 0
+    races: str | None = None  # the folder of races.json
 
 
 def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -152,6 +158,7 @@ def settings(
         way = progress_checked(progress, "progress")
     else:
         way = progress_checked(environ.get("DSM_PROGRESS") or PROGRESS[0], "DSM_PROGRESS")
+    races = environ.get("DSM_RACES", "").strip()
     return Settings(
         page_bytes=page_bytes,
         progress=way,
@@ -164,8 +171,18 @@ def settings(
         range_bytes=_bytes(environ, "DSM_RANGE_BYTES", 0),
         chaos_seed=_whole(environ, "DSM_CHAOS", 0),
         without=_bits(environ, "DSM_WITHOUT", WITHOUT),
-        node=node_checked(environ.get("DSM_NODE", "").strip() or NODE_DEFAULT, "DSM_NODE"),
+        node=_node(environ, NODE_DEFAULT if races in _OFF else RACES_NODE),
+        races=None if races in _OFF else "." if races == RACES_HERE else races,
     )
+
+
+def _node(environ: Mapping[str, str], default: str) -> int:
+    text = environ.get("DSM_NODE", "").strip()
+    if default == RACES_NODE and text not in ("", "1", RACES_NODE):
+        raise ValueError(
+            f"DSM_RACES finds races between nodes: DSM_NODE must be {RACES_NODE!r}, the default then, not {text!r}"
+        )
+    return node_checked(text or default, "DSM_NODE")
 
 
 def _whole(environ: Mapping[str, str], name: str, default: int, most: int = _INT64_MAX) -> int:

@@ -81,6 +81,7 @@ static int check_options(struct runtime *runtime)
         {"the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes},
         {"the seed of chaos (DSM_CHAOS)", options->chaos_seed},
         {"the ranks of a node (DSM_NODE)", (uint64_t)options->node},
+        {"the search for races (DSM_RACES)", options->races_bytes},
         {"the format of messages (another version of dsm?)", MESSAGE_MAGIC},
     };
     int error = DSM_OK;
@@ -166,6 +167,7 @@ static int make_node(struct runtime *runtime)
     enum { WINDOWS = 16 }; /* in the bound: what was fetched before its use must stay until then */
     uint32_t without = runtime->options.without;
     uint64_t cache = cache_bytes(runtime), window = cache ? cache / WINDOWS : UINT64_MAX;
+    bool races = runtime->options.races_bytes && runtime->nodes.count > 1;
     struct node_options options = {
         .number = runtime->nodes.of[runtime->rank],
         .spaces = runtime->nodes.spaces,
@@ -176,10 +178,12 @@ static int make_node(struct runtime *runtime)
         .refetch_bytes_max = without & DSM_WITHOUT_REFETCH ? 0 : least(REFETCH_BYTES, window),
         .push_bytes_max = without & DSM_WITHOUT_PUSH ? 0 : PUSH_BYTES,
         .published_unused_max = without & DSM_WITHOUT_PUBLISH ? 0 : PUBLISHED_UNUSED,
-        .open_bytes_max = without & DSM_WITHOUT_PREOPEN ? 0 : OPEN_BYTES,
+        .open_bytes_max = without & DSM_WITHOUT_PREOPEN || races ? 0 : OPEN_BYTES, /* a read of an open page hides */
         .cache_bytes = cache,
         .readers_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS,
         .readers_small_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS_SMALL,
+        .races = races,
+        .races_bytes_max = runtime->options.races_bytes,
         .without_guesses = without & DSM_WITHOUT_GUESSES,
         .without_columns = without & DSM_WITHOUT_COLUMNS,
         .without_pieces = without & DSM_WITHOUT_PIECES,

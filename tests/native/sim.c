@@ -228,6 +228,8 @@ static void set_up_node(struct sim *sim, int number)
         .published_unused_max = (uint32_t)knobs->publishes,
         .open_bytes_max = (uint64_t)knobs->open_bytes,
         .cache_bytes = (uint64_t)knobs->cache_bytes,
+        .races = sim_detects(sim),
+        .races_bytes_max = UINT64_MAX,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,
                    .preopen_permille = (uint32_t)knobs->preopen,
                    .guess_permille = (uint32_t)knobs->guess,
@@ -342,6 +344,7 @@ void sim_end(struct sim *sim, struct sim_stats *total)
 {
     sim->ending = true;
     sim_check_counters(sim);
+    sim_check_races(sim);
     for (int number = 0; number < sim->program.nodes; number++) {
         struct sim_node *home = &sim->nodes[number];
         sim_check_node(sim, number);

@@ -18,6 +18,8 @@ static void wait_for_pins(struct thread *thread, const struct knowledge *source)
         thread->home->sim->stats.pins_waited++;
         return;
     }
+    sim_after_acquire(thread);
+    sim_pump(thread->home);
     sim_learn(&thread->home->knowledge, source);
     sim_follow(thread->space);
     next_op(thread);
@@ -104,6 +106,7 @@ void sim_do_release(struct thread *thread)
     struct lock *lock = lock_find(home->node, truth->id);
     if (!lock || !lock_held(lock) || truth->holder != thread)
         sim_fail(home->sim, home->number, "lock %u is not held by its holder", truth->id);
+    sim_before_release(thread);
     truth->holder = NULL;
     truth->changes++;
     sim_learn(&truth->knowledge, &thread->home->knowledge);
@@ -169,6 +172,7 @@ void sim_do_set(struct thread *thread)
     struct sim_node *home = thread->home;
     struct flag *flag = flag_of(thread);
     struct flag_truth *truth = &home->sim->flags[op_of(thread)->what];
+    sim_before_release(thread);
     struct knowledge known = home->knowledge; /* others may write while the interval closes */
     stamp before = flag->set;
     bool alone = alone_is(home->node);
@@ -210,6 +214,8 @@ static void learn_from_set(struct thread *thread, const struct flag *flag)
 {
     const struct flag_truth *truth = &thread->home->sim->flags[flag->id];
     memset(&thread->learned, 0, sizeof thread->learned);
+    thread->learned_set = flag->set;
+    thread->learned_from = flag->setter;
     for (uint32_t i = 0; i < SIM_SETS_KEPT && i < truth->count; i++)
         if (truth->sets[i].set == flag->set && truth->sets[i].setter == flag->setter)
             thread->learned = truth->sets[i].knowledge;
@@ -376,6 +382,7 @@ void sim_do_meet(struct thread *thread)
         }
         struct ballot ballot = ballot_of(sim, op, op->jump == (uint32_t)thread->space->rank);
         TRACE(sim, "node %d.%d arrives at %s", home->number, thread->number, ballot_kind_name(ballot.kind));
+        sim_before_release(thread);
         arrive_knowing(thread->space);
         if (ballot.kind != MEETING_BARRIER)
             meeting_bring(home->node, &ballot);

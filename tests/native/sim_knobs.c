@@ -19,7 +19,7 @@ static const struct {
     KNOB(any_space),     KNOB(slow),        KNOB(edges),      KNOB(edges_told),   KNOB(tries),
     KNOB(flags),         KNOB(publishes),   KNOB(pins),       KNOB(changes),      KNOB(counters),
     KNOB(races),         KNOB(values),      KNOB(damage),     KNOB(check),        KNOB(steps_max),
-    KNOB(readers),       KNOB(cache_bytes), KNOB(evict),      KNOB(linger),
+    KNOB(readers),       KNOB(cache_bytes), KNOB(evict),      KNOB(linger),       KNOB(detect),
 #undef KNOB
 };
 
@@ -119,6 +119,10 @@ void sim_knobs_choose(struct sim_knobs *knobs, struct sim_random *random)
     choose_spaces(knobs, random->state);
     choose_cache(knobs, random->state);
     choose_departures(knobs, random->state);
+    if (knobs->detect > 0)
+        knobs->spaces = 1; /* what a node of several spaces accesses is not logged */
+    else
+        knobs->detect = 0;
     CHOOSE(nodes, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 9);
     CHOOSE(regions, 1, 1, 1, 2, 3);
     CHOOSE(page_bytes, 64, 64, 128, 256);

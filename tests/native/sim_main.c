@@ -129,6 +129,10 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(flag_sets);
     SHOW(flag_waits);
     SHOW(flag_waits_ended);
+    SHOW(programs_detected);
+    SHOW(stretches);
+    SHOW(racy_bytes);
+    SHOW(pages_raced);
     SHOW(pins_read);
     SHOW(pins_write);
     SHOW(pins_waited);

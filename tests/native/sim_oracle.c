@@ -41,11 +41,15 @@ void sim_remember(struct sim_space *space, uint32_t cell, uint32_t byte, uint32_
     }
     home->knowledge.writes[home->number]++;
     history->items[history->count++] =
-        (struct past_write){.knowledge = known_in(space), .byte = byte, .value = value, .node = home->number};
+        (struct past_write){.knowledge = known_in(space),
+                            .byte = byte,
+                            .value = value,
+                            .stretch = home->node->accesses->log.stretch_count,
+                            .node = home->number};
 }
 
 /* Does the write happen before what is known here? */
-static bool knows(const struct knowledge *knowledge, const struct past_write *write)
+bool sim_knows(const struct knowledge *knowledge, const struct past_write *write)
 {
     return knowledge->writes[write->node] >= write->knowledge.writes[write->node];
 }
@@ -58,7 +62,7 @@ static bool overwritten(const struct history *history, const struct past_write *
         const struct past_write *other = &history->items[i];
         if (other == write)
             return false; /* what is before it in real time does not happen after it */
-        if (other->byte == byte && knows(reader, other) && (!write || knows(&other->knowledge, write)))
+        if (other->byte == byte && sim_knows(reader, other) && (!write || sim_knows(&other->knowledge, write)))
             return true;
     }
     return false;

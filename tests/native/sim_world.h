@@ -4,6 +4,7 @@
  *   sim_memory.c    chunks, protection               sim_calls.c    locks, counters, meetings of a thread
  *   sim_network.c   channels                         sim_oracle.c   what must hold
  *   sim_steer.c     runs whose every step is decided sim_explore.c  all of them
+ *   sim_races.c     what a search for races must find
  *   sim_diff.c      diffs, applied under the eyes of other threads
  *   sim_live.c      pages, copied and compared while others write them
  */
@@ -77,7 +78,9 @@ struct thread {
     uint64_t add_low;         /* counter: sum of what was certainly added before */
     uint64_t changes;         /* lock: of lock_truth when this try began, */
     bool was_free;            /* and whether the lock was free then */
-    struct knowledge learned; /* by the wait for a flag that is ending */
+    struct knowledge learned; /* by the wait for a flag that is ending, */
+    stamp learned_set;        /* and from which set, by whom */
+    node_id learned_from;
     struct sim_pin pins[SIM_PINS_MAX];
     int pin_count;
 };
@@ -146,6 +149,7 @@ struct lock_truth {
 struct past_write {
     struct knowledge knowledge; /* of its space, this write included */
     uint32_t byte, value;
+    uint32_t stretch; /* of its node's log */
     int node;
 };
 
@@ -267,6 +271,15 @@ bool sim_lock_is_free(struct sim *sim, const struct lock_truth *truth);
 void sim_check_counters(struct sim *sim);
 void sim_check_node(struct sim *sim, int number);
 void sim_check_step(struct sim *sim);
+
+/* Is a write of this node known there? */
+bool sim_knows(const struct knowledge *knowledge, const struct past_write *write);
+
+/* sim_races.c: the ends of stretches, and what the search for races finds at the end of a run */
+bool sim_detects(const struct sim *sim);
+void sim_before_release(struct thread *thread);
+void sim_after_acquire(struct thread *thread);
+void sim_check_races(struct sim *sim);
 
 /* sim_steer.c */
 enum { SIM_CHOICES = SIM_NODES_MAX * SIM_NODES_MAX + SIM_THREADS_MAX };

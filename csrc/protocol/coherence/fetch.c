@@ -172,7 +172,7 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     page_region(page)->stats[node->me].fetches++;
     /* No thread may be waiting for a page that was fetched ahead.  It is opened for reading all the same, to spare the
      * fault, unless its first use must show. */
-    bool watched = page->marker || (page_history(page) && page_history(page)->probe);
+    bool watched = page->marker || (page_history(page) && page_history(page)->probe) || node->options.races;
     if (page_access(node, page) == ACCESS_NONE && !(fetch->speculative && watched))
         protection_set(node, page, ACCESS_READ);
     if (page_history(page))

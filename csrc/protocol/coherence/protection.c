@@ -3,10 +3,13 @@
 #include "protocol/coherence/protection.h"
 
 #include "protocol/coherence/pin.h"
+#include "protocol/page/accesses.h"
 #include "protocol/page/region.h"
 
-static void record(const struct node *node, struct page *page, enum access access)
+static void record(struct node *node, struct page *page, enum access access)
 {
+    if (node->options.races && access != ACCESS_NONE)
+        accesses_opened(node, page);
     uint64_t me = (uint64_t)1 << node->me;
     page->readers = access >= ACCESS_READ ? page->readers | me : page->readers & ~me;
     page->writers = access >= ACCESS_WRITE ? page->writers | me : page->writers & ~me;

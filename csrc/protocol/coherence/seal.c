@@ -5,6 +5,7 @@
 #include "protocol/coherence/preopened.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/writes.h"
+#include "protocol/page/accesses.h"
 #include "protocol/page/history.h"
 #include "protocol/page/live.h"
 #include "protocol/page/region.h"
@@ -59,6 +60,16 @@ void seal_encode_deferred(struct node *node, struct page *page)
     page_region(page)->stats[node->me].diffs_made++;
 }
 
+/* The diff between `now` and the twin, made and counted; with `races` logged.  Returns its bytes. */
+static uint64_t encode(struct node *node, struct page *page, const unsigned char *now, stamp tag)
+{
+    uint64_t bytes = page_encode(page, now, &node->pool, tag);
+    page_region(page)->stats[node->me].diffs_made++;
+    if (node->options.races && bytes)
+        accesses_wrote(node, page, page->extension->diffs_last);
+    return bytes;
+}
+
 /* Whoever can write it goes on during the copy: those writes are in the page and not in its new twin.  (An exclusive
  * page has no twin; the snapshot becomes its first.) */
 static void seal_snapshot(struct node *node, struct page *page, stamp tag, bool stays)
@@ -66,10 +77,8 @@ static void seal_snapshot(struct node *node, struct page *page, stamp tag, bool 
     uint64_t bytes = page_region(page)->page_bytes, changed = 0;
     unsigned char *snapshot = page_twin_take(page, &node->pool);
     live_copy(snapshot, node->port->view + page_offset(page), bytes);
-    if (page->twin) {
-        changed = page_encode(page, snapshot, &node->pool, tag);
-        page_region(page)->stats[node->me].diffs_made++;
-    }
+    if (page->twin)
+        changed = encode(node, page, snapshot, tag);
     if (page_inspected(page) && changed)
         writes_mark_dirty(node, page); /* nobody has found it changed before */
     page_twin_drop(page, &node->pool);
@@ -94,9 +103,8 @@ static void seal_closed(struct node *node, struct page *page, stamp tag, bool la
         page_defer_encoding(page, &node->pool, tag);
         return;
     }
-    page_encode(page, node->port->view + page_offset(page), &node->pool, tag);
+    encode(node, page, node->port->view + page_offset(page), tag);
     page_twin_drop(page, &node->pool);
-    page_region(page)->stats[node->me].diffs_made++;
 }
 
 static stamp sealed(struct node *node, struct page *page, stamp tag)
@@ -113,6 +121,7 @@ stamp seal_page(struct node *node, struct page *page, bool late)
     context_assert(node, page->copy, "seal: a page without a copy is sealed");
     context_assert(node, !page->arriving, "seal: an arriving page is sealed (R15)");
     bool unchanged = !page->twin && !page_open(page); /* since it was sealed: a deferred encoding may stay deferred */
+    late &= !node->options.races;                      /* what a stretch wrote is logged before it ends */
     if (!late || !unchanged)
         seal_encode_deferred(node, page);
     stamp tag = context_tick(node);

@@ -9,6 +9,7 @@
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/writes.h"
 #include "protocol/node/node.h"
+#include "protocol/page/accesses.h"
 #include "protocol/page/history.h"
 #include "protocol/page/region.h"
 #include "protocol/predict/readahead.h"
@@ -65,6 +66,8 @@ static enum access_answer answer_fault(struct node *node, struct page *page, boo
     enum access access = page_open(page) ? ACCESS_WRITE : ACCESS_READ;
     if (page_access(node, page) < access)
         protection_set(node, page, access);
+    if (node->options.races && !write)
+        accesses_read(node, page);
     return ACCESS_DONE;
 }
 

@@ -13,6 +13,7 @@
 #include "protocol/coherence/writes.h"
 #include "protocol/node/check.h"
 #include "protocol/node/dice.h"
+#include "protocol/page/accesses.h"
 #include "protocol/page/region.h"
 #include "protocol/predict/update.h"
 #include "protocol/sync/collection.h"
@@ -45,6 +46,7 @@ static void remove_region(struct node *node, struct region *region)
 {
     context_assert(node, region_find(node->regions, region->id) == region, "departure: a region is freed twice");
     protection_remove_region(node, region);
+    accesses_remove_region(node, region);
     writes_remove_region(node, region);
     preopened_remove_region(node, region);
     update_remove_region(node, region);

@@ -29,5 +29,6 @@
 #include "protocol/sync/flag.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
+#include "protocol/sync/races.h"
 #include "protocol/sync/roll.h"
 #include "protocol/sync/trail.h"

@@ -21,7 +21,10 @@ void grant_receive(struct node *node, struct message *message)
     struct reader reader = reader_of(message);
     struct lock *lock = lock_find(node, reader_u32(&reader));
     uint64_t cuts = reader_u64(&reader);
-    if (reader.bad)
+    uint32_t released_by = node->options.races ? reader_u32(&reader) : UINT32_MAX;
+    stamp released_at = node->options.races ? reader_u64(&reader) : 0;
+    bool known = released_by == UINT32_MAX || (released_by < (uint32_t)node->size && released_at <= node->stamp);
+    if (reader.bad || !known)
         context_malformed(node, message);
     if (knows_later_cut(node, message, cuts)) {
         context_defer(node, message);
@@ -32,6 +35,8 @@ void grant_receive(struct node *node, struct message *message)
     notices_apply(node, message, &reader);
     update_bring(node);
     context_event(node, EVENT_TOKEN, lock->id, message->peer);
+    lock->released_by = (node_id)released_by;
+    lock->released_at = released_at;
     lock_take_token(node, lock);
 }
 

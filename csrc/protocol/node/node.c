@@ -22,6 +22,7 @@
 #include "protocol/node/check.h"
 #include "protocol/node/departure.h"
 #include "protocol/node/grant.h"
+#include "protocol/page/accesses.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
 #include "protocol/predict/prefetch.h"
@@ -40,6 +41,7 @@
 struct whole {
     struct node node;
     struct regions regions;
+    struct accesses accesses;
     struct protection protection;
     struct changes changes;
     struct pins pins;
@@ -61,6 +63,7 @@ static void join(struct whole *whole)
 {
     struct node *node = &whole->node;
     node->regions = &whole->regions;
+    node->accesses = &whole->accesses;
     node->protection = &whole->protection;
     node->changes = &whole->changes;
     node->pins = &whole->pins;
@@ -151,6 +154,7 @@ void node_free(struct node *node)
     for (size_t q = 0; q < size; q++)
         interval_forget(&node->logs[q], &node->pool);
     regions_fini(node->regions, &node->pool);
+    accesses_fini(node);
     give_array(node, node->writes->dirty, node->writes->dirty_capacity, sizeof(struct page *));
     if (node->changes->log)
         pool_give_persistent(&node->pool, node->changes->log, node->changes->kept * sizeof *node->changes->log);

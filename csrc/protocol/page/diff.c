@@ -453,6 +453,37 @@ void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes)
         apply_plain(page, NULL, body, bytes);
 }
 
+static uint32_t zeros_below(uint64_t bits)
+{
+    return bits ? (uint32_t)__builtin_ctzll(bits) : DIFF_BLOCK_BYTES;
+}
+
+bool diff_next_run(struct diff_walk *walk, uint32_t *from, uint32_t *to)
+{
+    if (walk->mask == 0) {
+        uint32_t block, count;
+        if (walk->at == walk->end)
+            return false;
+        memcpy(&block, walk->at, 4);
+        memcpy(&count, walk->at + 4, 4);
+        walk->at += HEADER_BYTES;
+        walk->byte = block * DIFF_BLOCK_BYTES;
+        if (count) {
+            walk->at += (uint64_t)count * DIFF_BLOCK_BYTES;
+            *from = walk->byte;
+            *to = walk->byte + count * DIFF_BLOCK_BYTES;
+            return true;
+        }
+        walk->mask = load(walk->at);
+        walk->at += MASK_BYTES + ((count_bits(walk->mask) * EVERY_BYTE(1)) >> 56);
+    }
+    uint32_t first = zeros_below(walk->mask), behind = first + zeros_below(~(walk->mask >> first));
+    *from = walk->byte + first;
+    *to = walk->byte + behind;
+    walk->mask = behind < DIFF_BLOCK_BYTES ? walk->mask >> behind << behind : 0;
+    return true;
+}
+
 bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes)
 {
     uint64_t next = 0, blocks = page_bytes / DIFF_BLOCK_BYTES;

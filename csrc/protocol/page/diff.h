@@ -39,4 +39,12 @@ void diff_apply(unsigned char *page, const unsigned char *body, uint64_t bytes);
 /* The same under the writes since the twin was taken (NULL: there is none): a byte in which the page differs from its
  * twin stays.  It reads and writes no bytes but those of the diff; other threads may write the rest meanwhile. */
 void diff_apply_under(unsigned char *page, const unsigned char *twin, const unsigned char *body, uint64_t bytes);
+/* A look at a valid diff, run by run. */
+struct diff_walk {
+    const unsigned char *at, *end;
+    uint64_t mask; /* of the block at `byte`: what is still to come */
+    uint32_t byte;
+};
+/* The next bytes that the diff holds, [from, to): they ascend, and neighbours may be several runs.  False: no more. */
+bool diff_next_run(struct diff_walk *walk, uint32_t *from, uint32_t *to);
 bool diff_valid(const unsigned char *body, uint64_t bytes, uint64_t page_bytes);

@@ -92,6 +92,8 @@ struct page {
     bool queued : 1;           /* in the queue of those; it may be cached no longer */
     bool lent : 1;             /* this node has owned it since the last collection: a slower node may ask here */
     bool unwanted : 1;         /* spaces are to give up their access, so that the copy can be given up */
+    bool accessed : 1;         /* the space has had access in this stretch (accesses.h), */
+    bool read : 1;             /* and a thread has read it */
 };
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */

@@ -4,6 +4,7 @@
 
 #include "protocol/coherence/evict.h"
 #include "protocol/coherence/fetch.h"
+#include "protocol/coherence/stretch.h"
 #include "protocol/coherence/writes.h"
 #include "protocol/page/crowd.h"
 #include "protocol/page/history.h"
@@ -181,6 +182,8 @@ void collection_step(struct node *node)
         if (collection_bytes(node) > collection->threshold_bytes || evict_wants_collection(node))
             collection_request(node);
     } else if (collection->phase == COLLECTION_HOLDING && node->fetches->count == 0) {
+        if (node->options.races)
+            stretch_harvest(node); /* what is open and noticed will have no twin that shows its writes */
         release_interval(node, NODE_NONE); /* the last notices: the arrival finds no more */
         collection->phase = COLLECTION_CUTTING;
         arrive(node);

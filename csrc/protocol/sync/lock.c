@@ -6,6 +6,7 @@
 
 #include "protocol/coherence/alone.h"
 #include "protocol/coherence/preopened.h"
+#include "protocol/page/accesses.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
 
@@ -47,7 +48,7 @@ struct lock *lock_use(struct node *node, uint32_t id)
     if (lock || id >= TABLE_MAX)
         return lock;
     lock = pool_take_persistent(&node->pool, sizeof *lock);
-    *lock = (struct lock){.id = id, .waiting = NODE_NONE, .predecessor = NODE_NONE};
+    *lock = (struct lock){.id = id, .waiting = NODE_NONE, .predecessor = NODE_NONE, .released_by = NODE_NONE};
     lock->stats = pool_take_persistent(&node->pool, node->spaces * sizeof *lock->stats);
     memset(lock->stats, 0, node->spaces * sizeof *lock->stats);
     lock->tail = manager_of(node, lock);
@@ -113,6 +114,10 @@ static void grant(struct node *node, struct lock *lock)
     message->rank = lock->waiting_rank;
     message_put_u32(message, &node->pool, lock->id);
     message_put_u64(message, &node->pool, node->cuts);
+    if (node->options.races) {
+        message_put_u32(message, &node->pool, (uint32_t)lock->released_by);
+        message_put_u64(message, &node->pool, lock->released_at);
+    }
     notices_put(node, message, &lock->waiting_vector);
     context_event(node, EVENT_GRANT, lock->id, lock->waiting);
     lock->token = false;
@@ -291,6 +296,8 @@ bool lock_release(struct node *node, struct lock *lock, uint32_t rank)
     } while (!atomic_compare_exchange_weak(&lock->use, &use, use & LOCK_LINE));
     context_event(node, EVENT_RELEASE, lock->id, node->number);
     check_state(node, lock);
+    lock->released_by = node->number;
+    lock->released_at = node->accesses->cut;
     if (lock->waiting != NODE_NONE && !preopened_owing(node))
         grant(node, lock); /* a node that waits goes before our own threads */
     node->wake |= lock->queue != NULL;

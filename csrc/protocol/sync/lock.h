@@ -97,6 +97,8 @@ struct lock {
     _Atomic uint32_t overtaken; /* times that a thread went ahead of those in line, in a row */
     bool held_long;             /* by the same thread since trail_tell looked */
     struct trail *told;         /* reported by its holder elsewhere, or NULL */
+    node_id released_by;        /* last, or NODE_NONE; known with the option `races`, */
+    stamp released_at;          /* as is the end of the stretch before */
     struct lock_stats *stats;   /* of each space */
 };
 
