@@ -16,7 +16,7 @@ same time.  Ranks of one host share memory and may see writes earlier; ``python 
 ranks of different hosts would see.
 """
 
-from dsm import _exit, _runtime, _stats, _unpinned
+from dsm import _exit, _races, _runtime, _stats, _unpinned
 from dsm._barrier import Barrier
 from dsm._blocks import local, split
 from dsm._broadcast import broadcast
@@ -38,7 +38,7 @@ from dsm._stats import Stats, stats
 
 # The start and the end of dsm use modules that are built upon them.  Assigned, since a module may be loaded again.
 _exit.before_traceback[:] = [_unpinned.note]
-_runtime.after_start[:] = [_unpinned.watch_threads]
+_runtime.after_start[:] = [_unpinned.watch_threads, _races.begin]
 _runtime.before_end[:] = [_stats.print_summary]
 
 __all__ = [

@@ -118,7 +118,8 @@ static void forget_page(struct node *node, struct page *page)
     page->shared_writing = page->lent = false;
     if (page_inspected(page))
         return; /* the next inspection compares it with what other nodes have: the twin */
-    page_twin_drop(page, &node->pool);
+    if (!(node->options.races && page->writers)) /* pinned: the twin shows what a stretch writes */
+        page_twin_drop(page, &node->pool);
     if (page->writers)
         page->mode = PAGE_OPEN; /* it was noticed and not sent since: no other node has a copy */
 }
