@@ -183,6 +183,11 @@ class Race:
     pairs: set[tuple[int, int]] = field(default_factory=set)
 
     @property
+    def of(self) -> tuple[object, ...]:
+        """The arrays that are one to the reader: a loop may make one after the other in the same line."""
+        return self.name, self.array.shape, self.array.dtype
+
+    @property
     def share(self) -> float:
         """How much of the pages was written that the other rank may have read; from 0 to 1."""
         room = min(self.pages * self.array.page_bytes, self.array.bytes)
@@ -240,7 +245,6 @@ class Report:
         self._ranks, self._file = ranks, os.path.join(folder, "races.json")
         self._races: dict[tuple[object, ...], Race] = {}
         self._names: dict[int, str] = {}
-        self._written = -1
         self.cut_short = False
         self.lost = 0
 
@@ -257,7 +261,8 @@ class Report:
         for race in new:
             if race.kind == WRITES:
                 print(race, file=sys.stderr, flush=True)
-        self._write()
+        if new:
+            self._write()
 
     @staticmethod
     def _sites(found: Found, races: npt.NDArray[Any], side: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -287,7 +292,7 @@ class Report:
         race = Race(kind, array, self._name(array), (sides[0], sides[1]), (ranks[0], ranks[1]), merged(bytes_), 0)
         race.pages = len(np.unique(races["page"]))
         race.pairs.add((min(ranks), max(ranks)))
-        key = (array.id, kind, *sides)
+        key = (race.of, kind, *sides)
         known = self._races.setdefault(key, race)
         if known is not race:
             known.bytes = merged(np.concatenate([known.bytes, race.bytes]))
@@ -307,15 +312,15 @@ class Report:
 
     def races(self) -> list[Race]:
         """Return what was found, the gravest first: a possible race is left out where a certain one says it.  Local."""
-        certain = {(race.array.id, frozenset(race.sides)) for race in self._races.values() if race.kind == WRITES}
-        seen = {(race.array.id, race.sides) for race in self._races.values() if race.kind == READ}
+        certain = {(race.of, frozenset(race.sides)) for race in self._races.values() if race.kind == WRITES}
+        seen = {(race.of, race.sides) for race in self._races.values() if race.kind == READ}
         told = [
             race
             for race in self._races.values()
             if race.kind == WRITES
             or (
-                (race.array.id, frozenset(race.sides)) not in certain
-                and not (race.kind == MAYBE_READ and (race.array.id, race.sides) in seen)
+                (race.of, frozenset(race.sides)) not in certain
+                and not (race.kind == MAYBE_READ and (race.of, race.sides) in seen)
             )
         ]
         return sorted(told, key=lambda race: (race.kind, -race.share))
