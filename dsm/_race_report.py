@@ -204,9 +204,11 @@ class Race:
         more = f"; also {len(self.pairs) - 1} other pairs of ranks" if len(self.pairs) > 1 else ""
         if self.kind == WRITES:
             return f"dsm race: write/write: {where} by rank {one} ({first}) and rank {other} ({second}){more}"
-        did = "in pages that" if self.kind == READ else "in pages where"
-        how = "read" if self.kind == READ else "wrote other bytes, and may have read these"
-        return f"dsm race, possible: read/write: {where} written by rank {one} ({first}), {did} rank {other} {how} ({second}){more}"
+        if self.kind == READ:
+            how = f"in pages that rank {other} read"
+        else:
+            how = f"in pages where rank {other} wrote other bytes, and may have read these"
+        return f"dsm race, possible: read/write: {where} written by rank {one} ({first}), {how} ({second}){more}"
 
     def as_json(self) -> dict[str, object]:
         """Return what races.json holds of it (docs/insight.md)."""

@@ -154,7 +154,9 @@ class Search:
         tables = []
         for dtype, field, count in zip(self._dtypes, _FIELDS, _COUNTS, strict=True):
             bytes_ = getattr(log, count) * dtype.itemsize
-            tables.append(np.frombuffer(self._ffi.buffer(getattr(log, field), bytes_), dtype).copy() if bytes_ else None)
+            tables.append(
+                np.frombuffer(self._ffi.buffer(getattr(log, field), bytes_), dtype).copy() if bytes_ else None
+            )
         self._lost += log.lost
         self._lib.dsm_accesses_give(log)
         made = Log(*(np.empty(0, dtype) if t is None else t for t, dtype in zip(tables, self._dtypes, strict=True)))

@@ -5,7 +5,7 @@
 #include "runtime/call.h"
 #include "runtime/error.h"
 
-#define SAME(theirs, ours, field)                                                                                     \
+#define SAME(theirs, ours, field) \
     _Static_assert(offsetof(struct theirs, field) == offsetof(struct ours, field), #theirs " and " #ours " differ")
 
 SAME(dsm_stretch, stretch, ended);

@@ -66,6 +66,9 @@ MAY_GIVE_UP = (
 CROWDS = ("--nodes=6", "--readers=1", "--whole=2")
 GUESSING = ("--guess=500", "--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096")
 
+# Accesses are logged, and the races in the log compared with those that there were.
+RACING = ("--detect=1", "--races=400", "--pins=0")
+
 FLAGS = ("--flags=4", "--phases=2", "--lock_threads=0", "--races=0")
 
 FAULTS = (
@@ -1159,6 +1162,63 @@ FAULTS = (
         "(high ? 255u : 0u)",
         (),
         (("page/diff.c", "#define DIFF_X86 3", "#define DIFF_X86 0 "),),
+    ),
+    Fault(
+        "races: a clock does not hold what the stretch before it knew",
+        "sync/races.c",
+        "            clock[q] = theirs[q];\n",
+        "            clock[q] = clock[q];\n",
+        RACING,
+    ),
+    Fault(
+        "races: a stretch after a meeting follows nobody's",
+        "sync/races.c",
+        "ended_before_arrival, stretch->departures));",
+        "ended_before_arrival, 0));",
+        RACING,
+    ),
+    Fault(
+        "races: a stretch follows all that its grant tells of",
+        "sync/lock.c",
+        "    lock->released_at = node->accesses->cut;\n",
+        "",
+        (*RACING, "--lock_threads=2"),
+        (("node/grant.c", "    lock->released_at = released_at;\n", "    lock->released_at = node->stamp;\n"),),
+    ),
+    Fault(
+        "races: what is served as a whole page is not logged",
+        "coherence/seal.c",
+        "    late &= !node->options.races; ",
+        "",
+        RACING,
+    ),
+    Fault(
+        "races: a page stays open when its stretch ends",
+        "coherence/stretch.c",
+        "        if (!pin_find(node, accesses->opened[i]))\n",
+        "        if (page_access(node, accesses->opened[i]) == ACCESS_READ)\n",
+        RACING,
+        (
+            (
+                "coherence/stretch.c",
+                "        if (may_be_written(accesses->opened[i]))\n",
+                "        if (!accesses->opened[i]->writers && may_be_written(accesses->opened[i]))\n",
+            ),
+        ),
+    ),
+    Fault(
+        "races: what is open at a collection is not logged before",
+        "sync/collection.c",
+        "        if (node->options.races)\n            stretch_harvest(node);",
+        "        if (false)\n            stretch_harvest(node);",
+        (*RACING, "--collect=30"),
+    ),
+    Fault(
+        "races: a wait for a flag follows nobody",
+        "sync/races.c",
+        "    accesses_after(node, setter, set);\n",
+        "    (void)setter;\n    (void)set;\n",
+        (*RACING, "--flags=4", "--lock_threads=0"),
     ),
 )
 

@@ -40,12 +40,11 @@ void sim_remember(struct sim_space *space, uint32_t cell, uint32_t byte, uint32_
             abort();
     }
     home->knowledge.writes[home->number]++;
-    history->items[history->count++] =
-        (struct past_write){.knowledge = known_in(space),
-                            .byte = byte,
-                            .value = value,
-                            .stretch = home->node->accesses->log.stretch_count,
-                            .node = home->number};
+    history->items[history->count++] = (struct past_write){.knowledge = known_in(space),
+                                                           .byte = byte,
+                                                           .value = value,
+                                                           .stretch = home->node->accesses->log.stretch_count,
+                                                           .node = home->number};
 }
 
 /* Does the write happen before what is known here? */

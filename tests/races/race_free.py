@@ -33,7 +33,7 @@ def race_free(run):
 def blocks_of_whole_pages(rank, ranks):
     a = dsm.zeros((ranks, PAGE), name="blocks_of_whole_pages")
     for step in range(3):
-        a[rank] = a[(rank + step) % ranks] + 1 if step % 2 else rank + step
+        a[rank] = a[rank] + step
         dsm.barrier()
         a[(rank + 1) % ranks].sum()
         dsm.barrier()
@@ -110,10 +110,7 @@ def reentrant_lock(rank, ranks):
 def tries(rank, ranks):
     a, lock = dsm.zeros(1, name="tries"), dsm.Lock()
     for _ in range(20):
-        if lock.acquire(blocking=False):
-            a[0] += 1
-            lock.release()
-        elif lock.acquire(timeout=0.01):
+        if lock.acquire(blocking=False) or lock.acquire(timeout=0.01):
             a[0] += 1
             lock.release()
     dsm.barrier()

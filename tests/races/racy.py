@@ -216,8 +216,7 @@ def lock_of_each_row(rank, ranks):
     locks = [dsm.Lock() for _ in range(2)]
     if rank < 2:
         with locks[rank]:  # <1 <2 >1 >2
-            rows[rank : rank + 3] += rank + 1
-            rows[1:3] = [4, 5 + rank] if rank else [0, 5]
+            rows[2 * rank : 2 * rank + 3] += rank + 1  # the row behind, too
     dsm.barrier()
 
 
@@ -271,10 +270,9 @@ def condition_without_its_lock(rank, ranks):
     box = dsm.zeros(1, name="condition_without_its_lock")
     changed = dsm.Condition()  # <2
     if rank == 0:
-        with changed:  # <1
+        with changed:  # <1 >1
             box[0] = 1
             changed.notify_all()
-            # >1 is the line of the with
     elif rank == 1:
         box[0] = 2
     dsm.barrier()  # >2
@@ -290,7 +288,7 @@ def write_behind_the_notification(rank, ranks):
             changed.notify_all()
         box[0] = 1
     elif rank == 1:
-        with changed:  # <2
+        with changed:  # <2, its end
             while not go[0]:
                 changed.wait()
         box[0] = 2

@@ -121,7 +121,7 @@ stamp seal_page(struct node *node, struct page *page, bool late)
     context_assert(node, page->copy, "seal: a page without a copy is sealed");
     context_assert(node, !page->arriving, "seal: an arriving page is sealed (R15)");
     bool unchanged = !page->twin && !page_open(page); /* since it was sealed: a deferred encoding may stay deferred */
-    late &= !node->options.races;                      /* what a stretch wrote is logged before it ends */
+    late &= !node->options.races;                     /* what a stretch wrote is logged before it ends */
     if (!late || !unchanged)
         seal_encode_deferred(node, page);
     stamp tag = context_tick(node);

@@ -83,8 +83,8 @@ static uint64_t all_pages(const struct access_log *logs, node_id nodes)
 uint64_t races_scratch_bytes(const struct access_log *logs, node_id nodes)
 {
     uint64_t width = (uint64_t)nodes, each_page = sizeof(struct entry) + sizeof(struct entry *);
-    return width * (sizeof(stamp *) + 2 * sizeof(uint32_t)) +
-           all_stretches(logs, nodes) * width * sizeof(stamp) + all_pages(logs, nodes) * each_page;
+    return width * (sizeof(stamp *) + 2 * sizeof(uint32_t)) + all_stretches(logs, nodes) * width * sizeof(stamp) +
+           all_pages(logs, nodes) * each_page;
 }
 
 static stamp *clock_of(const struct comparison *comparison, node_id node, uint32_t stretch)
@@ -147,8 +147,7 @@ static void set_clock(struct comparison *comparison, node_id node, uint32_t at, 
                            count_first(&comparison->logs[q], ended_before_arrival, stretch->departures));
     for (; *edge < log->edge_count && log->edges[*edge].stretch == at; ++*edge) {
         const struct stretch_edge *after = &log->edges[*edge];
-        come_after(comparison, clock, after->node,
-                   count_first(&comparison->logs[after->node], ended_by, after->since));
+        come_after(comparison, clock, after->node, count_first(&comparison->logs[after->node], ended_by, after->since));
     }
 }
 
@@ -184,14 +183,14 @@ static void report(struct comparison *comparison, enum race_kind kind, const str
 {
     if (comparison->found.count++ >= comparison->room)
         return;
-    comparison->races[comparison->found.count - 1] = (struct race){.page = a->access->page,
-                                                                   .from = bytes.from,
-                                                                   .to = bytes.to,
-                                                                   .region = a->access->region,
-                                                                   .kind = kind,
-                                                                   .nodes = {a->node, b->node},
-                                                                   .stretches = {a->access->stretch,
-                                                                                b->access->stretch}};
+    comparison->races[comparison->found.count - 1] =
+        (struct race){.page = a->access->page,
+                      .from = bytes.from,
+                      .to = bytes.to,
+                      .region = a->access->region,
+                      .kind = kind,
+                      .nodes = {a->node, b->node},
+                      .stretches = {a->access->stretch, b->access->stretch}};
 }
 
 static const struct byte_run *runs_of(const struct comparison *comparison, const struct entry *entry)
