@@ -125,7 +125,7 @@ class Place(NamedTuple):
     """A part of an array: as text, as slices, and how many elements."""
 
     text: str
-    index: list[tuple[int, int, int]]
+    slices: list[tuple[int, int, int]]
     elements: int
 
 
@@ -211,7 +211,7 @@ class Race:
         return f"dsm race, possible: read/write: {where} written by rank {one} ({first}), {how} ({second}){more}"
 
     def as_json(self) -> dict[str, object]:
-        """Return what races.json holds of it (docs/insight.md)."""
+        """Return what races.json holds of it (docs/insight.md).  Local."""
         place = self.place
         verbs = ("wrote", ("wrote", "read", "may have read")[self.kind])
         return {
@@ -221,7 +221,7 @@ class Race:
             "shape": list(self.array.shape),
             "dtype": str(self.array.dtype),
             "where": place.text,
-            "index": [list(one) for one in place.index],
+            "index": [list(one) for one in place.slices],
             "elements": place.elements,
             "share": round(self.share, 4),
             "sides": [

@@ -49,11 +49,11 @@ class Log(NamedTuple):
         return sum(table.nbytes for table in self)
 
     def keys(self) -> npt.NDArray[np.int64]:
-        """Return a number for each access: its region and its page."""
+        """Return a number for each access: its region and its page.  Local."""
         return self.pages["region"].astype(np.int64) << _REGION_SHIFT | self.pages["page"].astype(np.int64)
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> Log:
-        """Return the log with these accesses only; it has all stretches, since they order each other."""
+        """Return the log with these accesses only, and all stretches, since they order each other.  Local."""
         pages = self.pages[chosen]
         counts = pages["run_count"].astype(np.int64)
         ends = np.cumsum(counts)
@@ -63,7 +63,7 @@ class Log(NamedTuple):
         return Log(self.stretches, self.edges, pages, self.runs[runs])
 
     def since(self, meeting: int) -> Log:
-        """Return the part that ended after the ranks arrived at a meeting: nothing orders it before what follows."""
+        """Return what ended after the ranks arrived at a meeting: it is not ordered before what follows.  Local."""
         first = int(np.searchsorted(self.stretches["arrivals"], meeting))
         pages = self.pages[self.pages["stretch"] >= first]
         edges = self.edges[self.edges["stretch"] >= first]
@@ -73,7 +73,7 @@ class Log(NamedTuple):
         return log.only(np.ones(len(pages), np.bool_))
 
     def then(self, other: Log) -> Log:
-        """Return this log with the other one behind it."""
+        """Return this log with the other one behind it.  Local."""
         edges, pages = other.edges.copy(), other.pages.copy()
         edges["stretch"] += len(self.stretches)
         pages["stretch"] += len(self.stretches)
@@ -92,9 +92,7 @@ def dtype_of(ffi: Any, name: str) -> np.dtype[Any]:
         names.append(field)
         formats.append((f"{letter}{ffi.sizeof(number)}", many))
         offsets.append(what.offset)
-    return np.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": ffi.sizeof(kind)}  # type: ignore[arg-type]
-    )
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": ffi.sizeof(kind)})
 
 
 class Search:
@@ -204,7 +202,8 @@ class Search:
             self._report.lost = sum(lost for *_, lost, _ in everybody)
         meeting = int(log.stretches["departures"].max()) if len(log.stretches) else 0
         self._kept = log.since(meeting)
-        return max(size for _, _, size, *_ in everybody)
+        biggest: int = max(size for _, _, size, *_ in everybody)
+        return biggest
 
     def _judge(self, logs: list[Log]) -> None:
         ffi = self._ffi

@@ -61,7 +61,7 @@ int dsm_accesses_give(struct dsm_access_log *log)
     struct runtime *runtime = call_lock("the search for races");
     if (!runtime)
         return DSM_E_STATE;
-    access_log_free((struct access_log *)(void *)log, &runtime->node->pool);
+    accesses_give((struct access_log *)(void *)log, &runtime->node->pool);
     progress_unlock(runtime);
     return DSM_OK;
 }

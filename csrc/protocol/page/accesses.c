@@ -27,7 +27,7 @@ static bool is_full(struct node *node)
     return bytes >= node->options.races_bytes_max;
 }
 
-/* ---- what is accessed --------------------------------------------------------------------------------------------- */
+/* ---- what is accessed ------------------------------------------------------------------------------------------- */
 
 void accesses_opened(struct node *node, struct page *page)
 {
@@ -87,7 +87,7 @@ void accesses_wrote(struct node *node, const struct page *page, const struct dif
     context_assert(node, access->run_count, "accesses: a diff of no bytes");
 }
 
-/* ---- stretches ----------------------------------------------------------------------------------------------------- */
+/* ---- stretches -------------------------------------------------------------------------------------------------- */
 
 void accesses_after(struct node *node, node_id from, stamp since)
 {
@@ -126,7 +126,7 @@ struct access_log accesses_take(struct node *node)
     return log;
 }
 
-void access_log_free(struct access_log *log, struct pool *pool)
+void accesses_give(struct access_log *log, struct pool *pool)
 {
     if (log->stretches)
         pool_give_persistent(pool, log->stretches, log->stretch_capacity * sizeof *log->stretches);
@@ -148,7 +148,7 @@ void accesses_remove_region(struct node *node, const struct region *region)
 void accesses_fini(struct node *node)
 {
     struct accesses *accesses = node->accesses;
-    access_log_free(&accesses->log, &node->pool);
+    accesses_give(&accesses->log, &node->pool);
     if (accesses->opened)
         pool_give_persistent(&node->pool, accesses->opened, accesses->opened_capacity * sizeof *accesses->opened);
 }

@@ -71,6 +71,6 @@ void accesses_after(struct node *node, node_id from, stamp since);
 void accesses_end(struct node *node, stamp end, uint32_t site);
 /* The log of the stretches that have ended is the caller's; a new one begins. */
 struct access_log accesses_take(struct node *node);
-void access_log_free(struct access_log *log, struct pool *pool);
+void accesses_give(struct access_log *log, struct pool *pool);
 void accesses_remove_region(struct node *node, const struct region *region);
 void accesses_fini(struct node *node);

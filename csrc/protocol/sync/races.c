@@ -8,7 +8,7 @@
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 
-/* ---- at the synchronising calls of a rank --------------------------------------------------------------------- */
+/* ---- at the synchronising calls of a rank ----------------------------------------------------------------------- */
 
 void races_before_release(struct node *node, uint32_t site)
 {
@@ -46,10 +46,10 @@ struct access_log races_take(struct node *node)
     return accesses_take(node);
 }
 
-/* ---- clocks --------------------------------------------------------------------------------------------------------- */
+/* ---- clocks ----------------------------------------------------------------------------------------------------- */
 
 /* An access of a node. */
-struct entry {
+struct race_entry {
     const struct page_access *access;
     node_id node;
 };
@@ -57,8 +57,8 @@ struct entry {
 struct comparison {
     const struct access_log *logs;
     node_id nodes;
-    stamp **clocks;         /* of each node: for each of its stretches, one stamp for each node */
-    struct entry **entries; /* by page, node, stretch */
+    stamp **clocks;              /* of each node: for each of its stretches, one stamp for each node */
+    struct race_entry **entries; /* by page, node, stretch */
     struct race *races;
     uint64_t room;
     struct races_found found;
@@ -82,7 +82,7 @@ static uint64_t all_pages(const struct access_log *logs, node_id nodes)
 
 uint64_t races_scratch_bytes(const struct access_log *logs, node_id nodes)
 {
-    uint64_t width = (uint64_t)nodes, each_page = sizeof(struct entry) + sizeof(struct entry *);
+    uint64_t width = (uint64_t)nodes, each_page = sizeof(struct race_entry) + sizeof(struct race_entry *);
     return width * (sizeof(stamp *) + 2 * sizeof(uint32_t)) + all_stretches(logs, nodes) * width * sizeof(stamp) +
            all_pages(logs, nodes) * each_page;
 }
@@ -170,16 +170,16 @@ static void set_clocks(struct comparison *comparison, uint32_t *heads, uint32_t 
     }
 }
 
-static bool precedes(const struct comparison *comparison, const struct entry *a, const struct entry *b)
+static bool precedes(const struct comparison *comparison, const struct race_entry *a, const struct race_entry *b)
 {
     return comparison->logs[a->node].stretches[a->access->stretch].end <=
            clock_of(comparison, b->node, b->access->stretch)[a->node];
 }
 
-/* ---- bytes ---------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
-static void report(struct comparison *comparison, enum race_kind kind, const struct entry *a, const struct entry *b,
-                   struct byte_run bytes)
+static void report(struct comparison *comparison, enum race_kind kind, const struct race_entry *a,
+                   const struct race_entry *b, struct byte_run bytes)
 {
     if (comparison->found.count++ >= comparison->room)
         return;
@@ -193,13 +193,13 @@ static void report(struct comparison *comparison, enum race_kind kind, const str
                       .stretches = {a->access->stretch, b->access->stretch}};
 }
 
-static const struct byte_run *runs_of(const struct comparison *comparison, const struct entry *entry)
+static const struct byte_run *runs_of(const struct comparison *comparison, const struct race_entry *entry)
 {
     return comparison->logs[entry->node].runs + entry->access->run_first;
 }
 
 /* False: they wrote no byte in common. */
-static bool compare_writes(struct comparison *comparison, const struct entry *a, const struct entry *b)
+static bool compare_writes(struct comparison *comparison, const struct race_entry *a, const struct race_entry *b)
 {
     const struct byte_run *x = runs_of(comparison, a), *x_end = x + a->access->run_count;
     const struct byte_run *y = runs_of(comparison, b), *y_end = y + b->access->run_count;
@@ -218,8 +218,8 @@ static bool compare_writes(struct comparison *comparison, const struct entry *a,
     return common;
 }
 
-static void report_written(struct comparison *comparison, enum race_kind kind, const struct entry *writer,
-                           const struct entry *reader)
+static void report_written(struct comparison *comparison, enum race_kind kind, const struct race_entry *writer,
+                           const struct race_entry *reader)
 {
     const struct byte_run *runs = runs_of(comparison, writer);
     uint32_t count = writer->access->run_count;
@@ -230,7 +230,7 @@ static void report_written(struct comparison *comparison, enum race_kind kind, c
             report(comparison, kind, writer, reader, runs[i]);
 }
 
-static void compare_pair(struct comparison *comparison, const struct entry *a, const struct entry *b)
+static void compare_pair(struct comparison *comparison, const struct race_entry *a, const struct race_entry *b)
 {
     bool a_wrote = a->access->run_count, b_wrote = b->access->run_count;
     if (a_wrote && b_wrote) {
@@ -245,11 +245,11 @@ static void compare_pair(struct comparison *comparison, const struct entry *a, c
     }
 }
 
-/* ---- pages ---------------------------------------------------------------------------------------------------------- */
+/* ---- pages ------------------------------------------------------------------------------------------------------ */
 
 static bool entry_before(const void *a, const void *b)
 {
-    const struct entry *x = a, *y = b;
+    const struct race_entry *x = a, *y = b;
     if (x->access->region != y->access->region)
         return x->access->region < y->access->region;
     if (x->access->page != y->access->page)
@@ -257,33 +257,33 @@ static bool entry_before(const void *a, const void *b)
     return x->node != y->node ? x->node < y->node : x->access < y->access;
 }
 
-static bool same_page(const struct entry *a, const struct entry *b)
+static bool same_page(const struct race_entry *a, const struct race_entry *b)
 {
     return a->access->region == b->access->region && a->access->page == b->access->page;
 }
 
 /* The accesses of one node to a page. */
-struct span {
-    struct entry **from, **end;
+struct race_span {
+    struct race_entry **from, **end;
 };
 
-static struct span span_at(struct entry **from, struct entry **end)
+static struct race_span span_at(struct race_entry **from, struct race_entry **end)
 {
-    struct span span = {.from = from, .end = from};
+    struct race_span span = {.from = from, .end = from};
     while (span.end < end && (*span.end)->node == (*from)->node)
         span.end++;
     return span;
 }
 
-static void compare_spans(struct comparison *comparison, struct span mine, struct span theirs)
+static void compare_spans(struct comparison *comparison, struct race_span mine, struct race_span theirs)
 {
     enum { PAIRS_MAX = 1 << 16 };
     uint64_t pairs = 0;
-    struct entry **low = theirs.from;
-    for (struct entry **a = mine.from; a < mine.end; a++) {
+    struct race_entry **low = theirs.from;
+    for (struct race_entry **a = mine.from; a < mine.end; a++) {
         while (low < theirs.end && precedes(comparison, *low, *a))
             low++;
-        for (struct entry **b = low; b < theirs.end && !precedes(comparison, *a, *b); b++) {
+        for (struct race_entry **b = low; b < theirs.end && !precedes(comparison, *a, *b); b++) {
             if (++pairs > PAIRS_MAX) {
                 comparison->found.pairs_skipped++;
                 return;
@@ -293,21 +293,21 @@ static void compare_spans(struct comparison *comparison, struct span mine, struc
     }
 }
 
-static void compare_page(struct comparison *comparison, struct entry **from, struct entry **end)
+static void compare_page(struct comparison *comparison, struct race_entry **from, struct race_entry **end)
 {
-    for (struct span mine = span_at(from, end); mine.from < end; mine = span_at(mine.end, end))
-        for (struct span theirs = span_at(mine.end, end); theirs.from < end; theirs = span_at(theirs.end, end))
+    for (struct race_span mine = span_at(from, end); mine.from < end; mine = span_at(mine.end, end))
+        for (struct race_span theirs = span_at(mine.end, end); theirs.from < end; theirs = span_at(theirs.end, end))
             compare_spans(comparison, mine, theirs);
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------------------ */
+/* ---- all of it -------------------------------------------------------------------------------------------------- */
 
-static void list_entries(struct comparison *comparison, struct entry *room)
+static void list_entries(struct comparison *comparison, struct race_entry *room)
 {
     uint64_t count = 0;
     for (node_id q = 0; q < comparison->nodes; q++)
         for (uint32_t i = 0; i < comparison->logs[q].page_count; i++, count++) {
-            room[count] = (struct entry){.access = &comparison->logs[q].pages[i], .node = q};
+            room[count] = (struct race_entry){.access = &comparison->logs[q].pages[i], .node = q};
             comparison->entries[count] = &room[count];
         }
     sort_pointers((void **)comparison->entries, (uint32_t)count, entry_before);
@@ -323,14 +323,14 @@ struct races_found races_compare(const struct access_log *logs, node_id nodes, v
         comparison.clocks[q] = clock;
         clock += (uint64_t)logs[q].stretch_count * (uint64_t)nodes;
     }
-    comparison.entries = (struct entry **)(void *)clock;
-    struct entry *entries = (struct entry *)(void *)(comparison.entries + count);
+    comparison.entries = (struct race_entry **)(void *)clock;
+    struct race_entry *entries = (struct race_entry *)(void *)(comparison.entries + count);
     uint32_t *heads = (uint32_t *)(void *)(entries + count);
     set_clocks(&comparison, heads, heads + nodes);
     list_entries(&comparison, entries);
-    struct entry **from = comparison.entries, **all = from + count;
+    struct race_entry **from = comparison.entries, **all = from + count;
     while (from < all) {
-        struct entry **end = from;
+        struct race_entry **end = from;
         while (end < all && same_page(*from, *end))
             end++;
         compare_page(&comparison, from, end);

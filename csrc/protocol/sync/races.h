@@ -15,7 +15,7 @@
 
 struct lock;
 
-/* ---- at the synchronising calls of a rank --------------------------------------------------------------------- */
+/* ---- at the synchronising calls of a rank ----------------------------------------------------------------------- */
 
 void races_before_release(struct node *node, uint32_t site);
 /* A thread of this node holds the lock now. */
@@ -25,7 +25,7 @@ void races_after_flag(struct node *node, node_id setter, stamp set, uint32_t sit
 void races_before_meeting(struct node *node, uint32_t site);
 void races_after_meeting(struct node *node, uint32_t site);
 
-/* The log so far, which is the caller's; give it back with access_log_free. */
+/* The log so far, which is the caller's; give it back with accesses_give. */
 struct access_log races_take(struct node *node);
 
 /* ---- comparison ------------------------------------------------------------------------------------------------- */
