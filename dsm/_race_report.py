@@ -109,6 +109,8 @@ def _text_of(one: tuple[int, int, int]) -> str:
     start, stop, step = one
     if step == 1:
         return f"{start}:{stop}"
+    if start + step == stop - 1:
+        return f"[{start}, {stop - 1}]"
     return f"{start}:{stop}:{step}"
 
 

@@ -272,14 +272,8 @@ class _Watched:
         self._search.note_regions()
         return self._meet(self._lib.dsm_free, *arguments)
 
-    def dsm_lock_new(self, *arguments: Any) -> int:
-        return self._meet(self._lib.dsm_lock_new, *arguments)
-
-    def dsm_counter_new(self, *arguments: Any) -> int:
-        return self._meet(self._lib.dsm_counter_new, *arguments)
-
-    def dsm_flag_new(self, *arguments: Any) -> int:
-        return self._meet(self._lib.dsm_flag_new, *arguments)
+    def dsm_recount(self, *arguments: Any) -> int:
+        return self._meet(self._lib.dsm_recount, *arguments)
 
     def dsm_finalize(self, *arguments: Any) -> int:
         me = threading.get_ident()

@@ -289,6 +289,19 @@ static void say_made(struct line *line, const struct runtime *runtime, enum wait
         say(line, "; made here since ranks last compared that: %s", runtime->made.text);
 }
 
+/* Once: a rank that never arrives may be looking at an old copy. */
+static void say_remedy(struct line *line, const struct runtime *runtime, const struct group *group)
+{
+    static bool said;
+    if (said || group->kind != WAIT_FOR_MEETING || runtime->nodes.count == 1)
+        return;
+    said = true;
+    say(line,
+        "dsm: rank %d of %d: a rank that loops until another one has changed shared memory may see the old value for "
+        "ever; `python -m dsm run --races` names such accesses\n",
+        runtime->rank, runtime->size);
+}
+
 static void report(struct runtime *runtime, const struct group *group, int64_t now, bool *stuck)
 {
     struct line line = {.used = 0};
@@ -315,6 +328,7 @@ static void report(struct runtime *runtime, const struct group *group, int64_t n
         say(&line, "; the runtime is held by a thread inside MPI: was unpinned shared memory given to an MPI call? "
                    "Use dsm.pinned(view) around the call");
     say(&line, "\n");
+    say_remedy(&line, runtime, group);
     char stack[STACKS_BYTES];
     for (unsigned i = 0; i < THREADS_MAX && i < group->count && group->threads[i]; i++)
         if (stacks_of(group->threads[i], stack, sizeof stack) && !strstr(line.text, stack)) /* each place once */

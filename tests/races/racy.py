@@ -90,7 +90,8 @@ def barrier_of_mpi(rank, ranks):
 @racy(READ, f"[0:{PAGE}]")
 def counter_taken_for_publication(rank, ranks):
     a = dsm.zeros(PAGE, name="counter_taken_for_publication")
-    done = dsm.Counter()  # <1 <2
+    done = dsm.Counter()
+    dsm.barrier()  # <1 <2
     if rank == 0:
         a[:] = 1
         done.next()
@@ -113,7 +114,7 @@ def flag_that_is_spun_on(rank, ranks):
     dsm.barrier()  # >1 >2
 
 
-@racy(WRITES, lambda ranks: "[10:11]" if ranks == 2 else f"[10:{10 * ranks - 9}:10]")
+@racy(WRITES, lambda ranks: ("[10:11]", "[[10, 20]]", "[10:31:10]")[ranks - 2])
 def block_that_ends_one_too_late(rank, ranks):
     a = dsm.zeros(10 * ranks + 1, name="block_that_ends_one_too_late")
     dsm.barrier()  # <1 <2
@@ -148,7 +149,8 @@ def wrong_lock(rank, ranks):
 @racy(READ, "[0:2]")
 def reader_without_the_lock(rank, ranks):
     pair = dsm.zeros(2, name="reader_without_the_lock")
-    lock = dsm.Lock()  # <2
+    lock = dsm.Lock()
+    dsm.barrier()  # <2
     if rank == 0:
         with lock:  # <1 >1
             pair[:] = 1
@@ -160,7 +162,8 @@ def reader_without_the_lock(rank, ranks):
 @racy(WRITES, "[1:2]")
 def writer_without_the_lock(rank, ranks):
     pair = dsm.zeros(2, name="writer_without_the_lock")
-    lock = dsm.Lock()  # <2
+    lock = dsm.Lock()
+    dsm.barrier()  # <2
     if rank == 0:
         with lock:  # <1 >1
             pair[:] = 1
@@ -183,7 +186,8 @@ def lock_released_too_early(rank, ranks):
 @racy(WRITES, "[3:4]")
 def try_whose_answer_is_ignored(rank, ranks):
     a = dsm.zeros(8, name="try_whose_answer_is_ignored")
-    lock = dsm.Lock()  # <2
+    lock = dsm.Lock()
+    dsm.barrier()  # <2
     if rank == 0:
         lock.acquire()  # <1
     COMM.Barrier()
@@ -200,7 +204,8 @@ def try_whose_answer_is_ignored(rank, ranks):
 @racy(READ, "[0:1]")
 def check_before_the_lock(rank, ranks):
     done = dsm.zeros(1, name="check_before_the_lock")
-    lock = dsm.RLock()  # <2
+    lock = dsm.RLock()
+    dsm.barrier()  # <2
     if rank == 0:
         with lock:  # <1 >1
             done[0] = 1
@@ -253,7 +258,7 @@ def event_set_too_early(rank, ranks):
 @racy(READ, "[1:2]")
 def event_of_another_task(rank, ranks):
     done = [dsm.Event() for _ in range(2)]
-    a = dsm.zeros(2, name="event_of_another_task")  # <2
+    a = dsm.zeros(2, name="event_of_another_task")
     if rank == 0:
         a[0] = 1
         done[0].set()  # <1
@@ -268,7 +273,8 @@ def event_of_another_task(rank, ranks):
 @racy(WRITES, "[0:1]")
 def condition_without_its_lock(rank, ranks):
     box = dsm.zeros(1, name="condition_without_its_lock")
-    changed = dsm.Condition()  # <2
+    changed = dsm.Condition()
+    dsm.barrier()  # <2
     if rank == 0:
         with changed:  # <1 >1
             box[0] = 1

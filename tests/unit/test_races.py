@@ -122,7 +122,7 @@ def _tuple(where):
 
 def test_what_is_no_box_is_counted_within_one():
     assert place([0, 1, 5], (20,)) == "3 elements of a[0:6]"
-    assert place([0, 7], (4, 5)) == "2 elements of a[0:2, 0:3:2]"
+    assert place([0, 7], (4, 5)) == "2 elements of a[0:2, [0, 2]]"
 
 
 def test_a_set_too_large_to_look_at_each_element_has_a_box(monkeypatch):
@@ -181,7 +181,7 @@ def reported(races, folder, capsys):
 def test_each_pair_of_places_is_told_once(tmp_path, capsys):
     race = (0, 8, 16, 1, 0, (0, 1), (0, 0))
     lines, races = reported([race, (1, 0, 8, 1, 0, (0, 1), (0, 0)), (0, 0, 8, 1, 0, (0, 1), (1, 0))], tmp_path, capsys)
-    assert {found["where"] for found in races} == {"a[1:513:511]", "a[0:1]"}
+    assert {found["where"] for found in races} == {"a[[1, 512]]", "a[0:1]"}
     assert len(lines) == 3
     assert lines[-1].startswith("dsm races: 2 write/write, 0 possible")
 
