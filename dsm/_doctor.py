@@ -461,7 +461,7 @@ def advice() -> list[Check]:
             ADVICE,
             "publishing",
             "an MPI message, comm.Barrier() or a Counter publishes no write",
-            "use dsm.barrier() or a dsm.Lock between a write and its reader; `python -m dsm run --races` names accesses "
+            "use dsm.barrier() or a dsm.Lock between a write and its reader; `python -m dsm run --races` names those "
             "that nothing orders.",
         ),
     ]
