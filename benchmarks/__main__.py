@@ -4,6 +4,7 @@ run [APPS]       applications, serial, with mpi4py and with dsm, verified
 sweep WHAT       the same over page sizes, ranks or networks, or the map of page size and granularity
 list             the applications
 compare OLD NEW  two files of results
+ablation [APPS]  what programs send and wait for without one optimisation at a time
 report [FILE]    a page with tables and pictures
 micro            single operations
 reach            what hosts as nodes are to reach, beyond the applications

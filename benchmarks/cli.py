@@ -20,7 +20,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from benchmarks import apps, granularity, job, results, run
+from benchmarks import ablation, apps, granularity, job, results, run
 from benchmarks.app import SIZES, VERSIONS, App
 from benchmarks.cluster import hosts
 from benchmarks.cluster.hosts import RATES
@@ -30,7 +30,8 @@ from dsm import _settings
 from dsm._errors import DSMError
 
 RESULTS = results.ROOT / "build" / "benchmarks" / "results.jsonl"
-REPETITIONS = 5
+ABLATIONS = RESULTS.with_name("ablation.jsonl")
+REPETITIONS, ABLATION_REPETITIONS = 5, 3
 RANKS = (1, 2, 4, 8)
 SWEEPS = ("granularity", "pages", "ranks", "weak", "networks", "nodes")
 BETWEEN_HOSTS = ("granularity", "pages")  # on one host there are no pages and no messages, unless --node says so
@@ -84,6 +85,13 @@ def parser(about: str) -> argparse.ArgumentParser:
     sweep.add_argument("apps", nargs="*", metavar="APP", help="applications (default: all)")
     sweep.add_argument("--ranks", "-n", type=numbers, default=None, help="numbers of ranks")
     _common(sweep)
+    without = command("ablation", "count what programs send without one optimisation at a time", ablate)
+    without.add_argument("apps", nargs="*", metavar="APP", help="applications (default: all)")
+    without.add_argument("--ranks", "-n", type=numbers, default=(2, 4), help="numbers of ranks (default 2,4)")
+    without.add_argument("--without", type=switches, default=ablation.PREDICTORS, help="words of DSM_WITHOUT")
+    without.add_argument("--into", type=Path, metavar="FILE", help="put the tables into a document, too")
+    without.add_argument("--kept", action="store_true", help="run nothing: tables of what was measured before")
+    _common(without, ABLATIONS, ABLATION_REPETITIONS)
     command("list", "show the applications", list_apps)
     compare = command("compare", "compare two files of results of one machine", compare_files)
     compare.add_argument("old", type=Path)
@@ -97,11 +105,12 @@ def parser(about: str) -> argparse.ArgumentParser:
     return made
 
 
-def _common(added: argparse.ArgumentParser) -> None:
+def _common(added: argparse.ArgumentParser, path: Path = RESULTS, least: int = REPETITIONS) -> None:
     """Add what all commands that measure take."""
     added.add_argument("--size", choices=SIZES, default="small", help="(default small)")
-    added.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"(default, and least: {REPETITIONS})")
-    added.add_argument("--results", type=Path, default=RESULTS, help="append to this file (default: %(default)s)")
+    added.add_argument("--repetitions", type=int, default=least, help=f"(default, and least: {least})")
+    added.set_defaults(repetitions_least=least)
+    added.add_argument("--results", type=Path, default=path, help="append to this file (default: %(default)s)")
     added.add_argument("--mpi", default="", metavar="LAUNCHER", help="srun, or the path of an mpiexec")
     add_node(added)
     added.add_argument("--per-host", type=int, default=1, metavar="RANKS", help="of each virtual host (default 1)")
@@ -138,12 +147,25 @@ def page_sizes(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def switches(text: str) -> tuple[str, ...]:
+    """Read words of DSM_WITHOUT."""
+    words = text.split(",")
+    for word in words:
+        if word not in _settings.WITHOUT:
+            raise argparse.ArgumentTypeError(
+                f"what can be switched off is {', '.join(_settings.WITHOUT)}, not {word!r}"
+            )
+    return tuple(dict.fromkeys(words))
+
+
 def place_of(options: argparse.Namespace) -> Place:
     """Return where jobs are to run, or say why they cannot."""
     if options.hostfile:
         check_hosts(Path(options.hostfile))
-    if options.repetitions < REPETITIONS and options.size != "tiny":
-        raise UsageError(f"{options.repetitions} repetitions are too few for a median: {REPETITIONS} or more")
+    if options.repetitions < options.repetitions_least and options.size != "tiny":
+        raise UsageError(
+            f"{options.repetitions} repetitions are too few for a median: {options.repetitions_least} or more"
+        )
     if options.hosts:
         problem = hosts.why_not()
         if problem:
@@ -260,6 +282,26 @@ def nodes(names: Sequence[str], known: Mapping[str, App], options: argparse.Name
     for node in ("host" if options.hosts else str(per_host), "rank"):
         options.node = node
         status |= measure(runs, known, place_of(options), options)
+    return status
+
+
+def ablate(options: argparse.Namespace) -> int:
+    """Run without one optimisation at a time, and print the tables."""
+    status = 0
+    if not options.kept:
+        known = apps.load()
+        names = run.chosen(options.apps, known)
+        if not (options.hosts or options.hostfile or options.mpi or options.node):
+            choose_hosts(options)
+        place = place_of(options)
+        run.check(run.grid(names, options.size, options.ranks), known)
+        runner = Runner(known, place, options.repetitions, options.results)
+        ablation.measure(runner, names, options.size, options.ranks, options.without)
+        status = told(runner, options.results)
+    tables = ablation.markdown(ablation.Ablation(results.load(options.results)))
+    print(tables)
+    if options.into:
+        ablation.put_into(options.into, tables)
     return status
 
 

@@ -1,7 +1,8 @@
 """What was measured: one JSON line per run, appended, never rewritten; read back with checks, medians and intervals.
 
-A run is one version of one application in one job (kind "app"), or one point of the sweep over granularities, where
-both programs ran in turns in one job (kind "granularity").
+A run is one version of one application in one job (kind "app"), the dsm version with or without one optimisation
+(kind "ablation"), or one point of the sweep over granularities, where both programs ran in turns in one job (kind
+"granularity").
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 KINDS: dict[str, tuple[str, ...]] = {
     "app": ("app", "size", "version", "times_s", "checksum", "counters", "lines", "aggregation", "scaling", "job"),
+    "ablation": ("app", "size", "without", "times_s", "counters"),
     "granularity": ("pattern", "bytes", "compute_us", "dsm_s", "mpi4py_s", "counters"),
 }
 COMMON = ("kind", "time", "commit", "machine", "software", "mpi", "network", "ranks", "page_size")

@@ -1,7 +1,8 @@
-"""What a rank of a job of the suite runs: the versions of one application in turns; rank 0 appends what it measured.
+"""What a rank of a job of the suite runs: the versions of an application in turns; rank 0 appends what it measured.
 
 Each version runs once to warm up, mpi4py once more with its messages counted, then all `repetitions` times in turns
 whose order alternates.  Every result is verified, and one that is wrong ends the job: it is an error and not a time.
+Counters are medians over the repetitions.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,11 @@ def summed(counters: Mapping[str, int]) -> dict[str, int]:
     if total.size:
         MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, total)
     return {name: int(value) for name, value in zip(counters, total, strict=True)}
+
+
+def medians(counted: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return the median of each counter; of an even number the lower one."""
+    return {name: statistics.median_low(counters[name] for counters in counted) for name in counted[0]}
 
 
 class Job:
@@ -104,7 +111,10 @@ class Job:
         """Measure; a record for each version.  Collective."""
         if not self.app.published and "serial" not in versions:
             self.make_reference()
-        records = {version: {"version": version, "times_s": [], "counters": {}} for version in versions}
+        records: dict[str, dict[str, Any]] = {}
+        for version in versions:
+            records[version] = {"app": self.app.name, "version": version, "times_s": [], "counters": {}}
+        counted = []
         for version in versions:
             self.once(version)  # compiles, and after it who takes which task is as it will be
         if "mpi4py" in versions:
@@ -115,14 +125,15 @@ class Job:
                 records[version]["times_s"].append(seconds)
                 records[version]["checksum"] = self.sum
                 if version == "dsm":
-                    records[version]["counters"] = counters
+                    counted.append(counters)
+                    records[version]["counters"] = medians(counted)
         return list(records.values())
 
 
 def main() -> int:
-    """Run one application; the status is 3 after a wrong result."""
+    """Run applications, one after the other; the status is 3 after a wrong result."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--app", required=True)
+    parser.add_argument("--app", required=True, help="names, with commas between them")
     parser.add_argument("--size", required=True)
     parser.add_argument("--weak", action="store_true")
     parser.add_argument("--versions", required=True)
@@ -130,26 +141,30 @@ def main() -> int:
     parser.add_argument("--results", required=True)
     options = parser.parse_args()
     dsm.init()
-    app = apps.load_one(options.app)
+    for name in options.app.split(","):
+        try:
+            records = run_app(apps.load_one(name), options)
+        except WrongResultError as why:
+            if MPI.COMM_WORLD.rank == 0:
+                print(f"wrong result: {why}", file=sys.stderr, flush=True)
+            return 3
+        if MPI.COMM_WORLD.rank == 0:
+            with open(options.results, "a") as file:
+                for record in records:
+                    print(json.dumps(record), file=file, flush=True)
+    return 0
+
+
+def run_app(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure one application; a record for each version.  Collective."""
     size = app.sizes[options.size]
     if options.weak:
         assert app.grow is not None
         size = app.grow(size, MPI.COMM_WORLD.size)
-    job = Job(app, size)
-    try:
-        versions = options.versions.split(",")
-        if not floor.on_one_host(MPI.COMM_WORLD):
-            versions = [version for version in versions if version != "floor"]
-        records = job.run(versions, options.repetitions)
-    except WrongResultError as why:
-        if MPI.COMM_WORLD.rank == 0:
-            print(f"wrong result: {why}", file=sys.stderr, flush=True)
-        return 3
-    if MPI.COMM_WORLD.rank == 0:
-        with open(options.results, "a") as file:
-            for record in records:
-                print(json.dumps(record), file=file, flush=True)
-    return 0
+    versions = options.versions.split(",")
+    if not floor.on_one_host(MPI.COMM_WORLD):
+        versions = [version for version in versions if version != "floor"]
+    return Job(app, size).run(versions, options.repetitions)
 
 
 if __name__ == "__main__":

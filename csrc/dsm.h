@@ -106,6 +106,7 @@ struct dsm_stats {
     uint64_t invalidations;              /* copies that became stale */
     uint64_t pages_readahead;            /* fetched ahead along streams */
     uint64_t pages_refetched;            /* fetched without a fault, because the last versions were used: */
+    uint64_t refetch_waits;              /* times that an acquire or a barrier waited for such pages */
     uint64_t probes, probes_unused;      /* of these, watched to see whether they still are; and were not */
     uint64_t pushes_sent;                /* diffs of a page that were sent before they were asked for */
     uint64_t pushes_used, pushes_unused; /* and received */

@@ -13,8 +13,8 @@
 
 #define OF_NODE(X) \
     X(intervals_closed) X(barriers) X(collections) X(counter_operations) X(protects) X(pages_readahead) \
-    X(pages_refetched) X(probes) X(probes_unused) X(pushes_sent) X(pushes_used) X(pushes_unused) X(pages_preopened) \
-    X(pages_preopened_unused) X(copies_given_up) X(pages_sent_on)
+    X(pages_refetched) X(refetch_waits) X(probes) X(probes_unused) X(pushes_sent) X(pushes_used) X(pushes_unused) \
+    X(pages_preopened) X(pages_preopened_unused) X(copies_given_up) X(pages_sent_on)
 
 #define OF_RUNTIME(X) \
     X(messages_sent) X(messages_received) X(bytes_sent) X(bytes_received) X(bells_rung) \

@@ -311,6 +311,7 @@ static void add_space_stats(struct sim_stats *to, const struct node *node, uint3
     to->lock_grants += locks.grants;
     to->pages_readahead += from->pages_readahead;
     to->pages_refetched += from->pages_refetched;
+    to->refetch_waits += from->refetch_waits;
     to->probes += from->probes;
     to->probes_unused += from->probes_unused;
     to->pushes_sent += from->pushes_sent;

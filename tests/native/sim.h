@@ -93,8 +93,8 @@ struct sim_stats {
     uint64_t tries, tries_of_free_locks, tries_refused, acquires_cancelled;
     uint64_t counter_adds, pins_read, pins_write, pins_waited;
     uint64_t meetings, disagreements, refusals, allocations, allocations_without_space, frees, addresses_reused;
-    uint64_t pages_readahead, pages_refetched, probes, probes_unused, pushes_sent, pushes_used, pushes_unused,
-        pages_preopened, pages_preopened_unused, copies_given_up;
+    uint64_t pages_readahead, pages_refetched, refetch_waits, probes, probes_unused, pushes_sent, pushes_used,
+        pushes_unused, pages_preopened, pages_preopened_unused, copies_given_up;
     uint64_t bulk_sent, bulk_bytes, bulk_in_place, bulk_late, requests_deferred;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;

@@ -112,6 +112,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(lock_grants);
     SHOW(pages_readahead);
     SHOW(pages_refetched);
+    SHOW(refetch_waits);
     SHOW(probes);
     SHOW(probes_unused);
     SHOW(pushes_sent);

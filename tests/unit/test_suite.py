@@ -19,7 +19,7 @@ sys.path.append(str(ROOT))  # last: what is measured is the dsm that is installe
 
 from mpi4py import MPI  # noqa: E402
 
-from benchmarks import apps, cli, counting, floor, job, lines, results, run  # noqa: E402
+from benchmarks import ablation, apps, cli, counting, floor, job, lines, results, run  # noqa: E402
 from benchmarks.app import SIZES, VERSIONS, Team, WrongResultError, private  # noqa: E402
 from dsm import _launch  # noqa: E402
 
@@ -360,6 +360,56 @@ def test_a_run_is_kept_with_what_explains_it(tmp_path):
     assert messages == {"messages_sent": 2 * 6, "bytes_sent": 2 * 6 * 64 * 8}  # a row each way in six steps
     assert records[5]["counters"]["barriers"] == 2 * 6
     assert records[6]["counters"] == {}  # the floor has no dsm in it
+
+
+# ---- the ablation ----
+
+
+def counted(app, without, messages, **more):
+    counters = dict.fromkeys(("faults_read", "faults_write", "faults_local", "refetch_waits", "bytes_sent"), 0)
+    counters |= {"messages_sent": messages}
+    return record(kind="ablation", app=app, without=without, counters=counters) | more
+
+
+def test_what_gains_little_everywhere_falls_and_noise_is_no_gain():
+    made = ablation.Ablation(
+        [
+            *(counted("jacobi", word, 1000) for word in ("", "push", "pieces", "join", "")),
+            *(counted("tsp", word, n) for word, n in (("", 1000), ("push", 1000), ("pieces", 1180), ("join", 1010))),
+            counted("tsp", "", 1300),
+            counted("jacobi", "push", 1150, ranks=4),
+            *[counted("jacobi", "", 1000, ranks=4)] * 2,
+        ]
+    )
+    assert made.words == ["push", "pieces", "join"]
+    assert [made.falls(word) for word in made.words] == [False, True, True]
+    assert made.largest("push")[1:] == ("jacobi", "messages", 4)
+    table = ablation.markdown(made)
+    assert "| `pieces` | 1.01 |  | " in table  # tsp with all: the mean of 1000 and 1300
+    assert "| tsp | 1,000 to 1,300 | 0.87 | 1.03 | 0.88 |" in table
+
+
+def test_next_to_nothing_decides_nothing():
+    made = ablation.Ablation(
+        counted(app, *run) for app in ("ep", "cg") for run in (("", 6), ("push", 6 + (app == "ep")))
+    )
+    assert made.falls("push")
+
+
+def test_an_ablation_runs_all_applications_and_goes_into_a_document(call_here, tmp_path):
+    path, document = tmp_path / "ablation.jsonl", tmp_path / "page.md"
+    document.write_text(f"before\n{ablation.BEGIN}\nold\n{ablation.END}\nafter\n")
+    words = ("ablation", "jacobi", "ep", "-n", "2", "--size", "tiny", "--repetitions", "1", "--node", "rank")
+    made = call_here(*words, "--without", "refetch", "--results", path, "--into", document)
+    assert made.returncode == 0, made.stderr
+    found = [(r["without"], r["app"]) for r in results.load(path)]
+    assert found == [(word, app) for word in ("", "refetch", "") for app in ("jacobi", "ep")]
+    assert document.read_text().startswith(f"before\n{ablation.BEGIN}\n\nWithout one optimisation")
+    assert document.read_text().endswith(f"\n{ablation.END}\nafter\n")
+    assert "old" not in document.read_text()
+    assert ablation.Ablation(results.load(path)).largest("refetch").app == "jacobi"
+    assert call_here("ablation", "--kept", "--results", path).stdout in made.stdout
+    assert len(results.load(path)) == 6
 
 
 A_PROGRAM_ON_THE_FLOOR = """

@@ -50,7 +50,8 @@ struct node_options {
 /* What a node counts; regions (page/page.h) and locks (sync/lock.h) count for themselves. */
 struct node_stats {
     uint64_t intervals_closed, barriers, collections, counter_operations, protects;
-    uint64_t pages_readahead, pages_refetched, pushes_sent, pushes_used, pushes_unused, probes, probes_unused;
+    uint64_t pages_readahead, pages_refetched, refetch_waits, pushes_sent, pushes_used, pushes_unused, probes,
+        probes_unused;
     uint64_t pages_preopened, pages_preopened_unused, copies_given_up, pages_sent_on;
 };
 

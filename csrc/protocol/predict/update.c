@@ -176,6 +176,7 @@ void update_bring(struct node *node)
     }
     list->count = list->learned = kept;
     update_pump(node);
+    node->stats[node->me].refetch_waits += node->fetches->updates_under_way > 0;
 }
 
 void update_receive_push(struct node *node, struct message *message)
