@@ -31,7 +31,7 @@ from dsm._errors import DSMError
 
 RESULTS = results.ROOT / "build" / "benchmarks" / "results.jsonl"
 ABLATIONS = RESULTS.with_name("ablation.jsonl")
-REPETITIONS, ABLATION_REPETITIONS = 5, 3
+REPETITIONS, ABLATION_REPETITIONS = 5, 1
 RANKS = (1, 2, 4, 8)
 SWEEPS = ("granularity", "pages", "ranks", "weak", "networks", "nodes")
 BETWEEN_HOSTS = ("granularity", "pages")  # on one host there are no pages and no messages, unless --node says so
