@@ -106,8 +106,8 @@ FAULTS = (
     Fault(
         "H3 a page that some space can write is sent from its place",
         "coherence/seal.c",
-        "    if (page->writers)\n        seal_snapshot",
-        "    if (false)\n        seal_snapshot",
+        "changed = page->writers ? seal",
+        "changed = page->writers && false ? seal",
     ),
     Fault(
         "R4 diff cut before the kernel was told",
@@ -614,7 +614,7 @@ FAULTS = (
     Fault(
         "H5 the same snapshot is sent with its old stamp",
         "coherence/seal.c",
-        "        return sealed(node, page, tag);\n    page_fill",
+        "        return sealed(node, page, tag, true);\n    page_fill",
         "        return vector_get(&page->have, node->number);\n    page_fill",
         ("--pins=300", "--collect=20", "--stalls=50"),
     ),
@@ -670,8 +670,8 @@ FAULTS = (
     Fault(
         "R9 a push used that begins after what is here",
         "coherence/pushed.c",
-        "    return push->since <= known && known < push->tag;\n",
-        "    return known < push->tag;\n",
+        "page->copy && named && push->since <= known",
+        "page->copy && named",
         GUESSING,
     ),
     Fault(
@@ -704,6 +704,19 @@ FAULTS = (
     ),
     Fault(
         "R10 what was opened early is not looked at", "sync/release.c", "    preopened_inspect(node);\n", "", GUESSING
+    ),
+    Fault(
+        "R3 a page that has changed since it was sealed keeps its stamp",
+        "coherence/seal.c",
+        "!changed && last > node->collection.floor",
+        "last > node->collection.floor",
+    ),
+    Fault(
+        "R8 an unchanged page keeps a stamp that a collection has forgotten",
+        "coherence/seal.c",
+        "!changed && last > node->collection.floor && node->collection.phase == COLLECTION_IDLE",
+        "!changed",
+        ("--collect=300", "--nodes=3"),
     ),
     Fault(
         "R10 a page is closed that the look before has protected only now",
@@ -805,16 +818,16 @@ FAULTS = (
     Fault(
         "H3 a page is sealed as if no other space could write it",
         "coherence/seal.c",
-        "    if (page->writers)\n        seal_snapshot",
-        "    if (page_access(node, page) == ACCESS_WRITE)\n        seal_snapshot",
+        "changed = page->writers ? seal",
+        "changed = page_access(node, page) == ACCESS_WRITE ? seal",
         SHARED,
         (SEALED_UNSEEN,),
     ),
     Fault(
         "H3 a stale page is sealed as if nobody could write it",
         "coherence/seal.c",
-        "    if (page->writers)\n        seal_snapshot",
-        "    if (page->writers && page_valid(page))\n        seal_snapshot",
+        "changed = page->writers ? seal",
+        "changed = page->writers && page_valid(page) ? seal",
         SHARED,
         (SEALED_UNSEEN,),
     ),

@@ -186,6 +186,8 @@ void fetch_continue(struct node *node, struct fetch *fetch)
     node_id latest;
     context_assert(node, fetch->awaited == 0, "fetch: a fetch goes on before all replies are here");
     context_assert(node, !page->arriving, "fetch: a fetch goes on while its page arrives");
+    if (page_history(page) && page_history(page)->pushes)
+        pushed_use(node, fetch);
     if (fetch->gathering) {
         if (behind(node, page, &fetch->have, &latest)) {
             gather(node, fetch, 0);
@@ -226,9 +228,6 @@ static void fetch_begin(struct node *node, struct fetch *fetch)
     context_assert(node, !fetch->postponed, "fetch: a postponed fetch begins (R14)");
     context_assert(node, fetch->awaited == 0, "fetch: a fetch begins twice");
     seal_encode_deferred(node, fetch->page);
-    const struct page_history *history = page_history(fetch->page);
-    if (history && history->pushes)
-        pushed_use(node, fetch);
     fetch_continue(node, fetch);
 }
 

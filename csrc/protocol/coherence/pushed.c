@@ -20,13 +20,6 @@ static bool body_valid(const struct node *node, const struct push *push, uint64_
     return reader_ended(&body) && push->since <= push->tag && push->tag <= node->stamp;
 }
 
-/* The copy that is here lacks nothing that comes before the push, and something of it. */
-static bool fits(const struct node *node, const struct push *push, const struct vector *have)
-{
-    stamp known = context_known(node, have, push->writer);
-    return push->since <= known && known < push->tag;
-}
-
 static void keep(struct node *node, struct page *page, const struct push *push)
 {
     struct push *kept = pool_take(&node->pool, sizeof *kept), **end = &page_history(page)->pushes;
@@ -72,21 +65,33 @@ struct page *pushed_read(struct node *node, struct message *message, struct read
     return NULL;
 }
 
+static void use(struct node *node, struct fetch *fetch, struct push *push)
+{
+    if (!fetch->gathering)
+        vector_copy(&fetch->have, &node->pool, &fetch->page->have);
+    fetch->gathering = true;
+    install_take_diffs(node, fetch, push->message, &push->body, push->tag, &push->have);
+}
+
+/* A push of which no notice has come stays, and so does one behind a hole, until the diffs in the hole have been
+ * fetched. */
 void pushed_use(struct node *node, struct fetch *fetch)
 {
     struct page *page = fetch->page;
-    context_assert(node, fetch->awaited == 0, "pushed: a fetch that awaits replies begins with a push");
-    context_assert(node, fetch->part_count == 0, "pushed: a fetch that has diffs begins with a push");
+    context_assert(node, fetch->awaited == 0, "pushed: a push is used while replies are awaited");
     context_assert(node, !page->arriving, "pushed: the page arrives already");
-    if (page->copy) {
-        fetch->gathering = true;
-        vector_copy(&fetch->have, &node->pool, &page->have);
-        for (struct push *push = page_history(page)->pushes; push; push = push->next) {
-            bool use = fits(node, push, &fetch->have);
-            if (use)
-                install_take_diffs(node, fetch, push->message, &push->body, push->tag, &push->have);
-            *(use ? &node->stats[node->me].pushes_used : &node->stats[node->me].pushes_unused) += 1;
+    for (struct push **link = &page_history(page)->pushes, *push; (push = *link);) {
+        const struct vector *have = fetch->gathering ? &fetch->have : &page->have;
+        stamp known = context_known(node, have, push->writer);
+        bool named = vector_get(&page->need, push->writer) > known, fit = page->copy && named && push->since <= known;
+        if (page->copy && push->tag > known && !fit) {
+            link = &push->next;
+            continue;
         }
+        if (fit)
+            use(node, fetch, push);
+        *(fit ? &node->stats[node->me].pushes_used : &node->stats[node->me].pushes_unused) += 1;
+        *link = push->next;
+        history_free_push(push, &node->pool);
     }
-    history_drop_pushes(page_history(page), &node->pool);
 }

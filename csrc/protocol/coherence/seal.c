@@ -71,44 +71,53 @@ static uint64_t encode(struct node *node, struct page *page, const unsigned char
 }
 
 /* Whoever can write it goes on during the copy: those writes are in the page and not in its new twin.  (An exclusive
- * page has no twin; the snapshot becomes its first.) */
-static void seal_snapshot(struct node *node, struct page *page, stamp tag, bool stays)
+ * page has no twin; the snapshot becomes its first.)  False: nothing has changed since it was sealed last. */
+static bool seal_snapshot(struct node *node, struct page *page, stamp tag, bool stays)
 {
-    uint64_t bytes = page_region(page)->page_bytes, changed = 0;
+    uint64_t bytes = page_region(page)->page_bytes;
+    bool changed = true;
     unsigned char *snapshot = page_twin_take(page, &node->pool);
     live_copy(snapshot, node->port->view + page_offset(page), bytes);
     if (page->twin)
-        changed = encode(node, page, snapshot, tag);
+        changed = encode(node, page, snapshot, tag) > 0;
     if (page_inspected(page) && changed)
         writes_mark_dirty(node, page); /* nobody has found it changed before */
     page_twin_drop(page, &node->pool);
     page->twin = snapshot;
     preopened_sent(node, page, stays);
+    return changed;
 }
 
 /* The whole page is sent: its diff is for other readers, if any ask for it, and can wait.  No node needs it
- * after a collection, or when all have it. */
-static void seal_closed(struct node *node, struct page *page, stamp tag, bool late)
+ * after a collection, or when all have it.  False: nothing has changed since it was sealed last. */
+static bool seal_closed(struct node *node, struct page *page, stamp tag, bool late)
 {
     context_assert(node, !page->writers, "seal: a page is encoded that the program can write (R4)");
     context_assert(node, node->protection->bytes == 0 || node->protection->access == ACCESS_WRITE,
                    "seal: a page is encoded before the kernel was told (R4)");
     if (page_inspected(page) && preopened_changed(node, page))
         writes_mark_dirty(node, page);
+    bool exclusive = page_open(page);
     page->mode = PAGE_CLOSED;
     if (!page->twin)
-        return;
+        return exclusive;
     if (late && !page_fetch(page)) {
         context_assert(node, !page->extension || !page->extension->deferred_tag, "seal: a second deferred diff");
         page_defer_encoding(page, &node->pool, tag);
-        return;
+        return true;
     }
-    encode(node, page, node->port->view + page_offset(page), tag);
+    bool changed = encode(node, page, node->port->view + page_offset(page), tag) > 0;
     page_twin_drop(page, &node->pool);
+    return changed;
 }
 
-static stamp sealed(struct node *node, struct page *page, stamp tag)
+/* An unchanged page keeps its stamp: with a new one, each reader would have to ask here for nothing, since what other
+ * nodes send of the page names it (R3). */
+static stamp sealed(struct node *node, struct page *page, stamp tag, bool changed)
 {
+    stamp last = vector_get(&page->have, node->number);
+    if (!changed && last > node->collection.floor && node->collection.phase == COLLECTION_IDLE)
+        return last;
     vector_raise(&page->have, &node->pool, node->number, tag);
     page_event(node, EVENT_SEAL, page, node->number);
     return tag;
@@ -126,13 +135,10 @@ stamp seal_page(struct node *node, struct page *page, bool late)
         seal_encode_deferred(node, page);
     stamp tag = context_tick(node);
     if (frozen(node, page))
-        return sealed(node, page, tag);
+        return sealed(node, page, tag, true);
     page_fill(page, node->port);
-    if (page->writers)
-        seal_snapshot(node, page, tag, false);
-    else
-        seal_closed(node, page, tag, late);
-    return sealed(node, page, tag);
+    bool changed = page->writers ? seal_snapshot(node, page, tag, false) : seal_closed(node, page, tag, late);
+    return sealed(node, page, tag, changed);
 }
 
 stamp seal_open(struct node *node, struct page *page)
@@ -141,6 +147,5 @@ stamp seal_open(struct node *node, struct page *page)
     context_assert(node, node->collection.phase == COLLECTION_IDLE, "seal: a page is left open during a collection");
     seal_encode_deferred(node, page);
     stamp tag = context_tick(node);
-    seal_snapshot(node, page, tag, true);
-    return sealed(node, page, tag);
+    return sealed(node, page, tag, seal_snapshot(node, page, tag, true));
 }

@@ -53,13 +53,18 @@ bool history_probe_due(const struct page_history *history)
     return brought >= PROBES_FROM && ((brought & (brought - 1)) == 0 || brought % PROBES_AT_LEAST_EVERY == 0);
 }
 
+void history_free_push(struct push *push, struct pool *pool)
+{
+    message_release(push->message, pool);
+    vector_clear(&push->have, pool);
+    pool_give(pool, push, sizeof *push);
+}
+
 void history_drop_pushes(struct page_history *history, struct pool *pool)
 {
     for (struct push *push = history->pushes, *next; push; push = next) {
         next = push->next;
-        message_release(push->message, pool);
-        vector_clear(&push->have, pool);
-        pool_give(pool, push, sizeof *push);
+        history_free_push(push, pool);
     }
     history->pushes = NULL;
 }

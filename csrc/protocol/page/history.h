@@ -71,6 +71,7 @@ bool history_new_version(struct page_history *history);
 /* True: this version is one to probe, on one page of a group. */
 bool history_probe_due(const struct page_history *history);
 
+void history_free_push(struct push *push, struct pool *pool);
 void history_drop_pushes(struct page_history *history, struct pool *pool);
 /* A collection: pushes are forgotten; valid copies have everything up to `floor`. */
 void history_forget(struct page *page, struct pool *pool, stamp floor);
