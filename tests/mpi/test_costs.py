@@ -467,3 +467,26 @@ def test_a_hand_over_by_events_is_one_message_and_one_request(shared, counted, e
     if exact_counts and dsm.size() == 2:
         assert growth["messages_sent"] < 2.5 * rounds
     dsm.barrier()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_what_is_read_and_written_in_turns_comes_open(shared, counted, exact_counts):
+    """Each of two ranks adds to what the other one left, with no fault but for usage probes."""
+    first, rounds, rank = 16, 128, dsm.rank()
+    a = shared.zeros(PAGE // 8, page_size=PAGE)
+    done = [[dsm.Event() for _ in range(rounds)] for _ in range(2)]
+
+    def hand_over(turns):
+        for turn in turns if rank < 2 else ():
+            if turn or rank:
+                done[1 - rank][turn - (rank == 0)].wait()
+            a[:8] += 1
+            done[rank][turn].set()
+        dsm.barrier()
+
+    hand_over(range(first))
+    with counted() as growth:
+        hand_over(range(first, rounds))
+    if exact_counts:
+        assert growth["faults_read"] + growth["faults_write"] <= rounds // 16
+    assert (a[:8] == 2 * rounds).all()

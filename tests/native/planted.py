@@ -706,6 +706,13 @@ FAULTS = (
         "R10 what was opened early is not looked at", "sync/release.c", "    preopened_inspect(node);\n", "", GUESSING
     ),
     Fault(
+        "R10 a page that was open when it became stale is open again, and not inspected",
+        "coherence/fetch.c",
+        "(reopens && preopened_open(node, page, true))",
+        "(reopens && (page->mode = PAGE_OPEN, protection_set(node, page, ACCESS_WRITE), true))",
+        ("--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096", "--nodes=2", "--guess=0", "--preopen=0"),
+    ),
+    Fault(
         "R3 a page that has changed since it was sealed keeps its stamp",
         "coherence/seal.c",
         "!changed && last > node->collection.floor",

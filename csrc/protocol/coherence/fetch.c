@@ -4,6 +4,7 @@
 
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/cache.h"
+#include "protocol/coherence/preopened.h"
 #include "protocol/coherence/protection.h"
 #include "protocol/coherence/pushed.h"
 #include "protocol/coherence/seal.h"
@@ -170,14 +171,20 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     context_assert(node, fetch->awaited == 0, "fetch: a fetch ends and awaits replies");
     context_assert(node, !fetch->gathering, "fetch: a fetch ends before its diffs are applied");
     page_region(page)->stats[node->me].fetches++;
-    /* No thread may be waiting for a page that was fetched ahead.  It is opened for reading all the same, to spare the
-     * fault, unless its first use must show. */
-    bool watched = page->marker || (page_history(page) && page_history(page)->probe) || node->options.races;
-    if (page_access(node, page) == ACCESS_NONE && !(fetch->speculative && watched))
-        protection_set(node, page, ACCESS_READ);
-    if (page_history(page))
-        page_history(page)->current = true;
+    struct page_history *history = page_history(page);
+    bool watched = fetch->speculative && (page->marker || (history && history->probe) || node->options.races);
+    bool reopens = page->reopens && history && history->refetching && node->options.open_bytes_max;
+    page->reopens = reopens;
+    if (history)
+        history->current = true;
     fetch_free(node, fetch);
+    /* No thread may be waiting for a page that was fetched ahead.  It is opened all the same, to spare the fault,
+     * unless its first use must show. */
+    if (watched)
+        return;
+    if (!(reopens && preopened_open(node, page, true)) && page_access(node, page) == ACCESS_NONE)
+        protection_set(node, page, ACCESS_READ);
+    page->reopens = false;
 }
 
 void fetch_continue(struct node *node, struct fetch *fetch)

@@ -29,7 +29,8 @@ static void enter(struct node *node, struct page *page, bool stays)
     page->preopened_stays = stays;
     if (stays) {
         struct page_history *history = history_of(page, &node->pool);
-        history->looks = 0;
+        if (!page->reopens)
+            history->looks = 0;
         if (history->patience == 0)
             history->patience = PATIENCE_MIN;
     }

@@ -31,6 +31,8 @@ void writes_note(struct node *node, struct page *page)
 
 void writes_stale(struct page *page)
 {
+    if (page_open(page))
+        page->reopens = page->mode == PAGE_OPEN || page->preopened_stays;
     if (page->mode == PAGE_OPEN)
         page->mode = PAGE_CLOSED;
     else if (page->mode == PAGE_PREOPENED)

@@ -81,6 +81,7 @@ struct page {
     bool filled : 1;           /* and was put into the memory, as it is not zero */
     bool dirty : 1;            /* belongs to the open interval */
     bool preopened_stays : 1;  /* stays open when an inspection finds it unchanged, some times */
+    bool reopens : 1;          /* it was open when it became stale, and is opened when it is up to date */
     bool preopened_listed : 1; /* in node->preopened; it may be inspected no longer */
     bool preopened_unused : 1; /* it was preopened with the initial value, and found unchanged */
     bool arriving : 1;         /* a whole page is being received over it: it has no copy meanwhile */
