@@ -119,17 +119,18 @@ def in_columns(problem: Problem, team: Team, meet: Callable[[int], None]) -> Res
     n, rank, size = len(problem.matrix), team.rank, team.size
     rows = dsm.zeros((n, n))
     rows[rank::size] = problem.matrix[rank::size]
-    # For even and odd columns: others may still read those of the column before.
-    bests, pivots = dsm.zeros((2, size, 2)), dsm.zeros((2, size, n))
+    # For even and odd columns: others may still read those of the column before.  Each rank has a page for its bests:
+    # two ranks that write one page in each column fault for each.
+    bests, pivots = dsm.zeros((size, 2, 256)), dsm.zeros((2, size, n))
     done, order = np.zeros(n, bool), np.zeros(n, int)
     dsm.barrier()
     with team.timed():
         for column in range(n):
             value, row = largest(rows, done, column, rank, size)
-            bests[column % 2, rank] = -value, row
+            bests[rank, column % 2, :2] = -value, row
             pivots[column % 2, rank, column:] = rows[row, column:]
             meet(column)
-            row = int(min(bests[column % 2].tolist())[1])
+            row = int(min(bests[:, column % 2, :2].tolist())[1])
             order[column], done[row] = row, True
             eliminate(rows, done, pivots[column % 2, row % size], column, rank, size)
     dsm.barrier()

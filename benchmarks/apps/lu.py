@@ -134,23 +134,34 @@ def by_dsm(problem: Problem, team: Team) -> Result:
 
 
 def by_events(problem: Problem, team: Team) -> Result:
-    """The same with an event for each panel: a rank waits for the panel that it needs, and for no other rank."""
+    """The same with an event for each panel: a rank waits for the panel that it needs, and for no other rank.
+
+    A panel is fetched as a whole, and while the one before is subtracted if it is factored by then, as MPI goes on with
+    its broadcast.
+    """
     panels = dsm.zeros(problem.panels.shape)
     panels[team.rank :: team.size] = problem.panels[team.rank :: team.size]
-    factored = [dsm.Event() for _ in range(len(panels))]
+    count, width = len(panels), problem.panels.shape[2]
+    factored = [dsm.Event() for _ in range(count)]
     dsm.barrier()
     with team.timed():
         if team.rank == 0:
             factor(panels[0], 0)
             factored[0].set()
-        for k in range(len(panels)):
+        for k in range(count):
             factored[k].wait()
-            for j in range(team.rank, len(panels), team.size):
+            dsm.prefetch(panels[k, k * width :])
+            following = k + 1
+            for j in range(team.rank, count, team.size):
                 if j > k:
                     update(panels[j], panels[k], k)
                 if j == k + 1:
                     factor(panels[j], j)
                     factored[j].set()
+                    following = count
+                elif following < count and factored[following].is_set():
+                    dsm.prefetch(panels[following, following * width :])
+                    following = count
     dsm.barrier()
     return {"panels": panels}
 
