@@ -130,21 +130,33 @@ static int change(uint32_t id, bool sets, double slice_s)
 
 static bool is_later(struct runtime *runtime, struct question *question)
 {
-    bool done = event_poll(runtime->node, question->flag.flag, question->flag.after);
+    bool done = event_poll(runtime->node, question->flag.flag, question->flag.after, question->flag.asks);
     node_settle(runtime->node);
     return done;
 }
 
+/* Where a set is expected, the thread asks for it when it is late. */
+static bool wait_and_ask(struct runtime *runtime, struct question *question, int64_t deadline_ns)
+{
+    enum { LATE_NS = 2 * 1000 * 1000 };
+    int64_t late_ns = clock_now_ns() + LATE_NS;
+    if (!question->flag.asks && (deadline_ns < 0 || late_ns < deadline_ns) && progress_wait(runtime, question, late_ns))
+        return true;
+    question->flag.asks = true;
+    return progress_wait(runtime, question, deadline_ns);
+}
+
 static int wait_for(struct runtime *runtime, struct flag *flag, uint64_t after, double slice_s)
 {
-    struct question question = {.answered = is_later, .flag = {.flag = flag, .after = after}};
+    struct question question = {.answered = is_later,
+                                .flag = {.flag = flag, .after = after, .asks = !event_expects(runtime->node)}};
     if (is_later(runtime, &question)) {
         progress_flush(runtime);
         guard_look(runtime, false);
     } else {
         struct wait *wait = waits_begin(runtime->waits, WAIT_FOR_FLAG, flag->id);
         progress_glance(runtime); /* also where the slice is over at once */
-        bool done = progress_wait(runtime, &question, waits_deadline_ns(wait, slice_s));
+        bool done = wait_and_ask(runtime, &question, waits_deadline_ns(wait, slice_s));
         runtime->stats->wait_flag_ns += waits_end(wait, done);
         if (!done)
             return call_not_yet("an event's wait()");
@@ -217,7 +229,7 @@ int dsm_flag_is_set(uint32_t id, bool *set)
         return DSM_E_STATE;
     struct flag *flag = find(runtime, id);
     if (flag) {
-        struct question question = {.answered = is_later, .flag = {.flag = flag, .after = flag->clear}};
+        struct question question = {.answered = is_later, .flag = {.flag = flag, .after = flag->clear, .asks = true}};
         progress_glance(runtime); /* a loop that asks again and again must learn of it */
         *set = is_later(runtime, &question) && flag_is_set(flag);
         progress_flush(runtime);

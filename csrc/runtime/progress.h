@@ -40,7 +40,7 @@ struct question {
         struct {
             struct flag *flag;
             stamp after;
-            bool sets;
+            bool sets, asks;
         } flag;
     };
 };

@@ -243,7 +243,7 @@ static void apply_flag(struct fuzz_node *home, const struct fuzz_entry *entry)
     else if (flag && entry->kind == FUZZ_CLEAR)
         event_clear(home->node, flag);
     else if (flag)
-        event_poll(home->node, flag, flag->clear);
+        event_poll(home->node, flag, flag->clear, !event_expects(home->node) || entry->b == 0);
 }
 
 static void apply_pin(struct fuzz_node *home, struct fuzz_thread *thread, const struct fuzz_entry *entry)

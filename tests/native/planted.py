@@ -572,6 +572,13 @@ FAULTS = (
         ("--nodes=3",),
     ),
     Fault(
+        "events: a waiter that expects a set never asks for it",
+        "sync/event.c",
+        "    if (!ask || (flag->asked && flag->asked_after >= after))\n",
+        "    if (!ask || event_expects(node) || (flag->asked && flag->asked_after >= after))\n",
+        (*FLAGS, "--publishes=64", "--expects=500"),
+    ),
+    Fault(
         "H1 an acquire does not follow the changes",
         "node/access.c",
         "        changes_follow(node);\n",

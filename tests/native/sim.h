@@ -77,6 +77,7 @@ struct sim_knobs {
     int64_t check;        /* 0: at the end, 1: at times, 2: after every step */
     int64_t steps_max;    /* an endless run is a failure */
     int64_t cache_bytes;  /* held of other nodes' pages; 0: no bound, and nothing is given up */
+    int64_t expects;      /* permille of the steps at which a waiter that expects a set does not ask for it */
     int64_t linger;       /* permille: a node that has passed a departure on takes it in at its next step only */
     int64_t detect;       /* 0 or 1: accesses are logged, and races found in them are those that there were;
                              0 if not said */
@@ -98,7 +99,7 @@ struct sim_stats {
     uint64_t bulk_sent, bulk_bytes, bulk_in_place, bulk_late, requests_deferred;
     uint64_t prefetches, protects, protects_failed, checks;
     uint64_t damages, programs_damaged, damages_noticed;
-    uint64_t flag_sets, flag_waits, flag_waits_ended;
+    uint64_t flag_sets, flag_waits, flag_waits_ended, flag_waits_unasked;
     uint64_t programs_detected, stretches, racy_bytes, pages_raced;
     uint64_t kind_messages[32];
     uint64_t pool_bytes_max;

@@ -237,15 +237,17 @@ void sim_do_await(struct thread *thread)
         thread->patience = sim_now(thread) + op->pattern;
         home->sim->stats.flag_waits++;
     }
-    bool done =
-        alone ? thread->ticket % 2 || flag->turns != thread->ticket : event_poll(home->node, flag, thread->ticket);
+    bool asks = !event_expects(home->node) || !sim_random_chance(&home->sim->random, home->sim->knobs.expects);
+    bool done = alone ? thread->ticket % 2 || flag->turns != thread->ticket
+                      : event_poll(home->node, flag, thread->ticket, asks);
     bool patient = op->value == SIM_PATIENT || sim_now(thread) < thread->patience;
     if (done) {
         TRACE(home->sim, "node %d.%d finds flag %u set", home->number, thread->number, flag->id);
         learn_from_set(thread, flag);
         thread->stage = STAGE_PINS;
     } else if (patient) {
-        thread->blocked = op->value == SIM_PATIENT;
+        thread->blocked = op->value == SIM_PATIENT && asks;
+        home->sim->stats.flag_waits_unasked += !asks;
     } else {
         home->sim->stats.flag_waits_ended++;
         thread->at = op->jump;

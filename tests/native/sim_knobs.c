@@ -20,6 +20,7 @@ static const struct {
     KNOB(flags),         KNOB(publishes),   KNOB(pins),       KNOB(changes),      KNOB(counters),
     KNOB(races),         KNOB(values),      KNOB(damage),     KNOB(check),        KNOB(steps_max),
     KNOB(readers),       KNOB(cache_bytes), KNOB(evict),      KNOB(linger),       KNOB(detect),
+    KNOB(expects),
 #undef KNOB
 };
 
@@ -111,6 +112,7 @@ static void choose_departures(struct sim_knobs *knobs, uint64_t seed)
 {
     struct sim_random own = {.state = seed ^ ((uint64_t)UINT32_MAX << 16)}, *random = &own;
     CHOOSE(linger, 0, 0, 300, 900);
+    CHOOSE(expects, 0, 500, 950);
 }
 
 /* Every choice is drawn, settled or not, so that settling one knob leaves the others as the seed had them. */

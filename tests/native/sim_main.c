@@ -130,6 +130,7 @@ static void print_stats(const struct sim_stats *stats, double seconds)
     SHOW(flag_sets);
     SHOW(flag_waits);
     SHOW(flag_waits_ended);
+    SHOW(flag_waits_unasked);
     SHOW(programs_detected);
     SHOW(stretches);
     SHOW(racy_bytes);

@@ -52,7 +52,7 @@ void grant_receive_publish(struct node *node, struct message *message)
     }
     notices_apply(node, message, &reader);
     update_bring(node);
-    event_take_told(node, message, told);
+    event_take_told(node, message, told, number);
     event_count_unasked(node, message, number);
     node->redeliver |= number; /* a later one that came earlier */
     node->wake = true;

@@ -154,14 +154,30 @@ bool event_clear(struct node *node, struct flag *flag)
     return true;
 }
 
-bool event_poll(struct node *node, struct flag *flag, stamp after)
+bool event_expects(const struct node *node)
+{
+    return node->flags->expected == FLAG_EXPECTED;
+}
+
+/* A thread uses a set of another node. */
+static void use(struct node *node, const struct flag *flag)
+{
+    struct flags *flags = node->flags;
+    flag_peer_of(node, flag->setter)->unused = 0;
+    if (!flag->unasked)
+        flags->expected = 0;
+    else if (flags->expected < FLAG_EXPECTED)
+        flags->expected++;
+}
+
+bool event_poll(struct node *node, struct flag *flag, stamp after, bool ask)
 {
     if (flag->set > after) { /* R18 */
         if (flag->setter != node->number)
-            flag_peer_of(node, flag->setter)->unused = 0;
+            use(node, flag);
         return true;
     }
-    if (flag->asked && flag->asked_after >= after)
+    if (!ask || (flag->asked && flag->asked_after >= after))
         return false;
     flag->asked = true;
     flag->asked_after = after;
@@ -217,7 +233,7 @@ void event_receive_await(struct node *node, struct message *message)
     vector_clear(&waiter.known, &node->pool);
 }
 
-static void read_told(struct node *node, const struct message *message, struct reader *reader, bool act)
+static struct flag *read_told(struct node *node, const struct message *message, struct reader *reader, bool act)
 {
     struct flag *flag = flag_use(node, reader_u32(reader));
     stamp set = reader_u64(reader);
@@ -235,7 +251,7 @@ static void read_told(struct node *node, const struct message *message, struct r
             flag_free_waiter(node, flag_take_waiter(node, link));
     }
     if (!act || home_of(node, flag) != node->number)
-        return;
+        return flag;
     if (set > flag->told) {
         flag->told = set;
         flag->teller = message->peer;
@@ -250,6 +266,7 @@ static void read_told(struct node *node, const struct message *message, struct r
             send_await(node, message->peer, flag, waiter);
         flag_free_waiter(node, waiter);
     }
+    return flag;
 }
 
 void event_receive_set(struct node *node, const struct message *message)
@@ -265,9 +282,9 @@ void event_skip_told(struct node *node, const struct message *message, struct re
     read_told(node, message, reader, false);
 }
 
-void event_take_told(struct node *node, const struct message *message, struct reader reader)
+void event_take_told(struct node *node, const struct message *message, struct reader reader, bool unasked)
 {
-    read_told(node, message, &reader, true);
+    read_told(node, message, &reader, true)->unasked = unasked;
 }
 
 bool event_overtook(struct node *node, const struct message *message, uint64_t number)

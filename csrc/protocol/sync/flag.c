@@ -83,6 +83,7 @@ void flag_learn_set(struct node *node, struct flag *flag, stamp set, node_id set
     if (set <= flag->set)
         return;
     flag->followed = 0;
+    flag->unasked = false;
     flag->set = set;
     flag->setter = setter;
     flag->asked &= set <= flag->asked_after;

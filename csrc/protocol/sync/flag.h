@@ -23,7 +23,7 @@
 #include "protocol/base/table.h"
 #include "protocol/page/interval.h"
 
-enum { FLAG_NAME_BYTES = 40 };
+enum { FLAG_NAME_BYTES = 40, FLAG_EXPECTED = 2 };
 
 /* At its home: a node that waits. */
 struct flag_waiter {
@@ -42,6 +42,7 @@ struct flag {
     _Atomic stamp set, clear;    /* the latest that are known here; 0: none */
     _Atomic uint64_t followed;   /* spaces that have followed the node since it was set: their waits are over at once */
     node_id setter;              /* of `set` */
+    bool unasked;                /* it was published, and nobody here had asked */
     bool asked;                  /* a request of this node is under way or waits at the home */
     stamp asked_after;           /* the clear that it names */
     stamp told;                  /* at its home: the latest set that was told by a message, */
@@ -62,6 +63,7 @@ struct flag_peer {
 struct flags {
     struct table all;
     struct flag_peer *peers; /* NULL: no flag was used */
+    uint32_t expected;       /* waits in a row that ended by unasked sets, up to FLAG_EXPECTED */
 };
 
 static inline bool flag_is_set(const struct flag *flag)
