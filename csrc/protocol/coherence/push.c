@@ -4,46 +4,18 @@
 
 #include <string.h>
 
+#include "protocol/coherence/protection.h"
 #include "protocol/coherence/seal.h"
 #include "protocol/coherence/wire.h"
-#include "protocol/coherence/writes.h"
 #include "protocol/page/history.h"
+#include "protocol/page/interval.h"
+#include "protocol/page/region.h"
 
 /* One diff of a page always fits.  Where all of the page changed that is a quarter more than the page, but no
  * request, and the page stays open. */
 static uint64_t pushed_bytes_max(const struct region *region)
 {
     return diff_bytes_max(region->page_bytes) + 2 * sizeof(uint64_t);
-}
-
-static bool subscribes(const struct page_history *history, node_id to)
-{
-    for (uint32_t i = 0; i < history->subscriber_count; i++)
-        if (to == NODE_NONE || history->subscribers[i].node == to)
-            return true;
-    return false;
-}
-
-void push_encode(struct node *node, node_id to)
-{
-    uint64_t bytes = 0;
-    if (node->options.push_bytes_max == 0 || node->collection.phase != COLLECTION_IDLE)
-        return;
-    for (uint32_t i = 0; i < node->writes->dirty_count && bytes < node->options.push_bytes_max; i++) {
-        struct page *page = node->writes->dirty[i];
-        struct page_history *history = page_history(page);
-        context_assert(node, page->dirty, "push: a page of the open interval is not dirty");
-        if (!history || !page->copy || !subscribes(history, to))
-            continue;
-        bytes += page_region(page)->page_bytes;
-        context_assert(node, !history->encoded, "push: a page is encoded for two pushes");
-        context_assert(node, !page->arriving, "push: a page is encoded while it arrives");
-        history->encoded = true;
-        if (page_open(page))
-            seal_open(node, page);
-        else
-            seal_page(node, page, false);
-    }
 }
 
 static struct message *push_to(struct node *node, node_id peer)
@@ -56,10 +28,11 @@ static struct message *push_to(struct node *node, node_id peer)
     return message;
 }
 
-static void put_push(struct node *node, struct page *page, struct subscriber *subscriber, stamp closed)
+static void put_push(struct node *node, struct page *page, struct subscriber *subscriber)
 {
+    stamp tag = vector_get(&page->have, node->number);
     context_assert(node, subscriber->node != node->number, "push: this node subscribes to itself");
-    context_assert(node, subscriber->since < closed, "push: a subscriber has writes that were not told yet");
+    context_assert(node, subscriber->since < tag, "push: a subscriber has all that is pushed");
     uint32_t count;
     if (wire_diffs_since(page, subscriber->since, &count) > pushed_bytes_max(page_region(page)))
         return; /* it has missed many: the whole page will be less */
@@ -69,7 +42,7 @@ static void put_push(struct node *node, struct page *page, struct subscriber *su
     message_put_u64(message, &node->pool, page_index(page));
     uint64_t size_at = message->wire_bytes;
     message_put_u64(message, &node->pool, 0);
-    message_put_u64(message, &node->pool, closed);
+    message_put_u64(message, &node->pool, tag);
     message_put_u64(message, &node->pool, subscriber->since);
     uint64_t body_at = message->wire_bytes;
     wire_put_have(node, message, page, false);
@@ -77,22 +50,47 @@ static void put_push(struct node *node, struct page *page, struct subscriber *su
     uint64_t size = message->wire_bytes - body_at;
     memcpy(message->wire + size_at, &size, sizeof size);
     message_header(message)->count++;
-    subscriber->since = closed;
+    subscriber->since = tag;
     node->stats[node->me].pushes_sent++;
 }
 
-void push_send(struct node *node, node_id to, stamp closed)
+/* True: something was pushed, and the page was sealed for it. */
+static bool push_page(struct node *node, struct page *page, node_id to)
 {
-    context_assert(node, closed == node->vt[node->number],
-                   "push: diffs are pushed before their interval is closed (R9)");
-    for (uint32_t i = 0; i < node->writes->dirty_count; i++) {
-        struct page *page = node->writes->dirty[i];
-        struct page_history *history = page_history(page);
-        if (!history || !history->encoded)
+    struct page_history *history = page_history(page);
+    bool sealed = false;
+    for (uint32_t i = 0; history && i < history->subscriber_count; i++) {
+        struct subscriber *subscriber = &history->subscribers[i];
+        bool lacks = subscriber->since < vector_get(&page->have, node->number);
+        if (!lacks || (to != NODE_NONE && subscriber->node != to))
             continue;
-        history->encoded = false;
-        for (uint32_t k = 0; k < history->subscriber_count; k++)
-            if (to == NODE_NONE || history->subscribers[k].node == to)
-                put_push(node, page, &history->subscribers[k], closed);
+        if (!sealed && page_open(page))
+            seal_open(node, page);
+        else if (!sealed)
+            seal_page(node, page, false);
+        sealed = true;
+        put_push(node, page, subscriber);
+    }
+    return sealed;
+}
+
+void push_send(struct node *node, node_id to, stamp known)
+{
+    const struct interval_log *log = &node->logs[node->number];
+    uint64_t bytes = 0;
+    if (node->collection.phase != COLLECTION_IDLE)
+        return;
+    protection_flush(node); /* R4 */
+    for (uint32_t i = interval_after(log, known); i < log->count; i++) {
+        const struct interval *interval = log->items[log->first + i];
+        for (uint32_t r = 0; r < interval->run_count; r++) {
+            const struct run *run = &interval->runs[r];
+            const struct region *region = region_find(node->regions, run->region);
+            for (uint32_t k = 0; region && k < run->pages && bytes < node->options.push_bytes_max; k++) {
+                struct page *page = region_page_if(region, run->first + k);
+                if (page->copy && push_page(node, page, to))
+                    bytes += region->page_bytes;
+            }
+        }
     }
 }

@@ -57,7 +57,6 @@ struct page_history {
     bool listed;      /* in node->updates, */
     bool fed;         /* since all is used that its writer names (appetite.h) */
     bool refetching;  /* a fetch of the update set is under way */
-    bool encoded;     /* its writes were encoded to be pushed when the interval has closed */
     bool subscribed;  /* this node asked its writers for pushes */
 };
 

@@ -184,8 +184,8 @@ void collection_step(struct node *node)
             collection_request(node);
     } else if (collection->phase == COLLECTION_HOLDING && node->fetches->count == 0) {
         if (node->options.races)
-            stretch_harvest(node);         /* what is open and noticed will have no twin that shows its writes */
-        release_interval(node, NODE_NONE); /* the last notices: the arrival finds no more */
+            stretch_harvest(node); /* what is open and noticed will have no twin that shows its writes */
+        release_interval(node);    /* the last notices: the arrival finds no more */
         collection->phase = COLLECTION_CUTTING;
         arrive(node);
     } else if (collection->phase == COLLECTION_VALIDATING && node->fetches->count == 0) {

@@ -1,6 +1,7 @@
 /* The home of a flag takes no notices, so a node that only passes requests on gets no stale pages. */
 #include "protocol/sync/event.h"
 
+#include "protocol/coherence/push.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
 
@@ -42,6 +43,7 @@ static void publish(struct node *node, const struct flag *flag, node_id to, int3
                     struct vector *known)
 {
     context_assert(node, to != node->number, "flag: this node publishes to itself");
+    push_send(node, to, vector_get(known, node->number));
     struct message *message = message_new(&node->pool, to, MESSAGE_PUBLISH, RING_NEVER, 128);
     message->rank = rank;
     message_put_u64(message, &node->pool, number);
@@ -93,28 +95,9 @@ static bool is_published(struct node *node, node_id to)
     return to != node->number && node->flags->peers && flag_peer_of(node, to)->subscribed;
 }
 
-/* The only node that will be published to, for the pushes; NODE_NONE: several, this node: none. */
-static node_id published_to(struct node *node, const struct flag *flag)
+static void release(struct node *node, const struct flag *flag, region_id what)
 {
-    node_id only = node->number;
-    for (node_id q = 0; node->flags->peers && q < node->size; q++)
-        if (is_published(node, q)) {
-            if (only != node->number)
-                return NODE_NONE;
-            only = q;
-        }
-    for (const struct flag_waiter *waiter = flag->waiters; waiter; waiter = waiter->next)
-        if (waiter->node != node->number && waiter->node != only) {
-            if (only != node->number)
-                return NODE_NONE;
-            only = waiter->node;
-        }
-    return only;
-}
-
-static void release(struct node *node, const struct flag *flag, region_id what, node_id to)
-{
-    release_naming(node, to, &(struct run){.region = what, .pages = 1, .first = flag->id});
+    release_naming(node, &(struct run){.region = what, .pages = 1, .first = flag->id});
 }
 
 bool event_set(struct node *node, struct flag *flag)
@@ -123,7 +106,7 @@ bool event_set(struct node *node, struct flag *flag)
         return true;
     if (context_silent(node))
         return false;
-    release(node, flag, RUN_SETS_FLAG, published_to(node, flag));
+    release(node, flag, RUN_SETS_FLAG);
     flag_learn_set(node, flag, node->vt[node->number], node->number);
     for (node_id q = 0; node->flags->peers && q < node->size; q++)
         if (is_published(node, q))
@@ -149,7 +132,7 @@ bool event_clear(struct node *node, struct flag *flag)
         return true;
     if (context_silent(node))
         return false;
-    release(node, flag, RUN_CLEARS_FLAG, node->number);
+    release(node, flag, RUN_CLEARS_FLAG);
     flag->clear = node->vt[node->number];
     return true;
 }

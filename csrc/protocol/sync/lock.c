@@ -6,6 +6,7 @@
 
 #include "protocol/coherence/alone.h"
 #include "protocol/coherence/preopened.h"
+#include "protocol/coherence/push.h"
 #include "protocol/page/accesses.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
@@ -109,7 +110,8 @@ static void grant(struct node *node, struct lock *lock)
     context_assert(node, !lock_held(lock), "lock: a lock is granted that a thread holds");
     context_assert(node, lock->waiting != NODE_NONE, "lock: a lock is granted to nobody");
     context_assert(node, lock->waiting != node->number, "lock: a lock is granted to the node that has it");
-    release_interval(node, lock->waiting);
+    release_interval(node);
+    push_send(node, lock->waiting, vector_get(&lock->waiting_vector, node->number));
     struct message *message = message_new(&node->pool, lock->waiting, MESSAGE_GRANT, RING_NEVER, 64);
     message->rank = lock->waiting_rank;
     message_put_u32(message, &node->pool, lock->id);

@@ -10,6 +10,7 @@
 #include "protocol/coherence/alone.h"
 #include "protocol/coherence/bulk.h"
 #include "protocol/coherence/preopened.h"
+#include "protocol/coherence/push.h"
 #include "protocol/page/region.h"
 #include "protocol/sync/notices.h"
 #include "protocol/sync/release.h"
@@ -134,7 +135,8 @@ static void pass_up_if_complete(struct node *node, enum meeting_class which)
 static void finish_arrival(struct node *node, enum meeting_class which)
 {
     context_assert(node, node->meetings[which].own, "meeting: an arrival is finished that was not made");
-    release_interval(node, NODE_NONE);
+    release_interval(node);
+    push_send(node, NODE_NONE, 0);
     notices_put(node, node->meetings[which].own, &(struct vector){0});
     pass_up_if_complete(node, which);
 }

@@ -1,10 +1,8 @@
-/* The interval names the dirty pages as runs.  Pushes are encoded before the interval closes and sent
- * afterwards, since a push claims to reach to the interval's stamp (R9). */
+/* The interval names the dirty pages as runs. */
 #include "protocol/sync/release.h"
 
 #include "protocol/base/sort.h"
 #include "protocol/coherence/preopened.h"
-#include "protocol/coherence/push.h"
 #include "protocol/coherence/writes.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/page.h"
@@ -26,7 +24,7 @@ static bool continues(const struct page *a, const struct page *b)
     return page_region(a) == page_region(b) && page_index(a) + 1 == page_index(b);
 }
 
-void release_naming(struct node *node, node_id to, const struct run *flag)
+void release_naming(struct node *node, const struct run *flag)
 {
     preopened_inspect(node);
     uint32_t count = node->writes->dirty_count, runs = (count ? 1u : 0) + (flag ? 1u : 0);
@@ -35,7 +33,6 @@ void release_naming(struct node *node, node_id to, const struct run *flag)
     context_assert(node, node->collection.phase <= COLLECTION_CUTTING,
                    "release: a notice is new while none may be (R8)");
     sort_pointers((void **)node->writes->dirty, count, page_before);
-    push_encode(node, to);
     stamp closed = context_tick(node);
     context_assert(node, closed > node->vt[node->number], "release: an interval closes before the last one");
     node->vt[node->number] = closed;
@@ -57,7 +54,6 @@ void release_naming(struct node *node, node_id to, const struct run *flag)
     if (flag)
         *++run = *flag;
     context_assert(node, run == interval->runs + runs - 1, "release: the interval has other runs than were counted");
-    push_send(node, to, closed);
     context_assert(node, node->writes->dirty_count == count, "release: a page was written while the interval closed");
     node->writes->dirty_count = 0;
     if (node->writes->dirty_capacity > DIRTY_KEPT_MAX) {
@@ -70,7 +66,7 @@ void release_naming(struct node *node, node_id to, const struct run *flag)
     context_event(node, EVENT_CLOSE, count, node->number);
 }
 
-void release_interval(struct node *node, node_id to)
+void release_interval(struct node *node)
 {
-    release_naming(node, to, NULL);
+    release_naming(node, NULL);
 }

@@ -5,8 +5,7 @@
 #include "protocol/base/context.h"
 #include "protocol/page/interval.h"
 
-/* Diffs that subscribers lack are pushed to them: to `to` only, or (NODE_NONE) to all. */
-void release_interval(struct node *node, node_id to);
+void release_interval(struct node *node);
 /* The same, and the interval has one more run (or NULL), which names no pages: so there is one even where nothing was
  * written. */
-void release_naming(struct node *node, node_id to, const struct run *flag);
+void release_naming(struct node *node, const struct run *flag);
