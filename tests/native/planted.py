@@ -355,9 +355,7 @@ FAULTS = (
         "    notices_put(node, message, &others);\n"
         "    vector_clear(&others, &node->pool);\n",
     ),
-    Fault(
-        "locks: grant without closing the interval", "sync/lock.c", "    release_interval(node, lock->waiting);\n", ""
-    ),
+    Fault("locks: grant without closing the interval", "sync/lock.c", "    release_interval(node);\n", ""),
     Fault(
         "locks: a request that overtakes the home's departure is malformed",
         "sync/meeting.c",
