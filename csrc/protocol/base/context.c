@@ -28,22 +28,31 @@ void context_defer(struct node *node, struct message *message)
 const char *context_event_name(enum event_kind kind)
 {
     static const char *const names[EVENT_KINDS] = {
-        "none", "fault read", "fault write", "fetch",  "serve",   "install", "apply",
-        "seal", "open",       "stale",       "close",  "acquire", "release", "ask",
-        "pass", "grant",      "token",       "arrive", "depart",  "collect", "give up",
+        "none",   "fault read", "fault write", "fetch",   "serve", "install", "apply",  "seal",  "open",
+        "stale",  "close",      "acquire",     "release", "ask",   "pass",    "grant",  "token", "arrive",
+        "depart", "collect",    "give up",     "fetched", "wrote", "contest", "common",
     };
     return kind < EVENT_KINDS ? names[kind] : "unknown";
 }
 
-void context_page_event(struct node *node, enum event_kind kind, region_id region, uint64_t page, node_id peer)
+void context_note(struct node *node, struct event event)
 {
-    node->events[node->event_count++ % EVENTS_KEPT] =
-        (struct event){.stamp = node->stamp, .object = page, .region = region, .peer = peer, .kind = kind};
+    if (context_noted(node))
+        node->port->note(node->port->context, &event);
+}
+
+void context_page_event(struct node *node, enum event_kind kind, region_id region, uint64_t page, node_id peer,
+                        uint64_t amount)
+{
+    struct event event = {
+        .stamp = node->stamp, .object = page, .amount = amount, .region = region, .peer = peer, .kind = kind};
+    node->events[node->event_count++ % EVENTS_KEPT] = event;
+    context_note(node, event);
 }
 
 void context_event(struct node *node, enum event_kind kind, uint64_t object, node_id peer)
 {
-    context_page_event(node, kind, 0, object, peer);
+    context_page_event(node, kind, 0, object, peer, 0);
 }
 
 void context_panic(const struct node *node, const char *format, ...)

@@ -78,12 +78,18 @@ enum event_kind {
     EVENT_DEPART,
     EVENT_COLLECT,
     EVENT_GIVE_UP,
+    /* For the port only: there may be many of them at a time. */
+    EVENT_FETCHED, /* the page is up to date */
+    EVENT_WROTE,   /* a run of an interval of this node: its first page, and how many */
+    EVENT_CONTEST, /* the peer has written a page that this node has written since the last cut, too */
+    EVENT_COMMON,  /* so many bytes in which diffs of two writers of the page are of the same place */
     EVENT_KINDS
 };
 
 struct event {
     stamp stamp;
     uint64_t object; /* page of the region, or lock, or kind of meeting */
+    uint64_t amount; /* bytes that came; pages of a run */
     region_id region;
     node_id peer;
     enum event_kind kind;
@@ -166,7 +172,10 @@ void context_send(struct node *node, struct message *message);
 void context_defer(struct node *node, struct message *message);
 
 void context_event(struct node *node, enum event_kind kind, uint64_t object, node_id peer);
-void context_page_event(struct node *node, enum event_kind kind, region_id region, uint64_t page, node_id peer);
+void context_page_event(struct node *node, enum event_kind kind, region_id region, uint64_t page, node_id peer,
+                        uint64_t amount);
+/* An event for the port only, which is asked for: see context_noted. */
+void context_note(struct node *node, struct event event);
 const char *context_event_name(enum event_kind kind);
 /* Does not return. */
 void context_panic(const struct node *node, const char *format, ...)
@@ -178,6 +187,12 @@ static inline void context_assert(const struct node *node, bool holds, const cha
 {
     if (__builtin_expect(!holds, 0))
         context_panic(node, "%s", text);
+}
+
+/* The port records what happens. */
+static inline bool context_noted(const struct node *node)
+{
+    return __builtin_expect(node->port->note != NULL, 0);
 }
 
 /* A bit for each space. */

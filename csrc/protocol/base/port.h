@@ -7,6 +7,8 @@
 
 #include "protocol/base/types.h"
 
+struct event;
+
 struct port {
     void *context;
     uint32_t rank; /* of this process in the job */
@@ -32,6 +34,8 @@ struct port {
     /* What this thread of a rank of this node waits for, and the number of the object.  NULL: the port does not
      * know. */
     enum wait_kind (*waits)(void *context, uint32_t rank, uint32_t thread, uint64_t *object);
+    /* Something happened (context_event).  NULL: nobody records it. */
+    void (*note)(void *context, const struct event *event);
     /* Zeroed memory, never NULL (the port dies instead). */
     void *(*chunk)(void *context, size_t bytes);
     void (*chunk_free)(void *context, void *chunk, size_t bytes);

@@ -171,6 +171,7 @@ static void fetch_end(struct node *node, struct fetch *fetch)
     context_assert(node, fetch->awaited == 0, "fetch: a fetch ends and awaits replies");
     context_assert(node, !fetch->gathering, "fetch: a fetch ends before its diffs are applied");
     page_region(page)->stats[node->me].fetches++;
+    page_note(node, EVENT_FETCHED, page, fetch->peer, 0);
     struct page_history *history = page_history(page);
     bool watched = fetch->speculative && (page->marker || (history && history->probe) || node->options.races);
     bool reopens = page->reopens && history && history->refetching && node->options.open_bytes_max;

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "protocol/page/common.h"
+
 /* ---- diffs ------------------------------------------------------------------------------------------------------ */
 
 static void keep_part(struct node *node, struct fetch *fetch, struct fetch_part part)
@@ -70,6 +72,25 @@ void install_drop_parts(struct node *node, struct fetch *fetch)
     fetch->part_count = 0;
 }
 
+/* For the port: in how many bytes the diffs of other writers meet each other, and what was written here since the last
+ * cut. */
+static void note_common(struct node *node, const struct fetch *fetch)
+{
+    const struct page *page = fetch->page;
+    uint64_t common = 0;
+    for (const struct fetch_part *part = fetch->parts; part < fetch->parts + fetch->part_count; part++) {
+        for (const struct fetch_part *other = fetch->parts; other < part; other++)
+            if (other->node != part->node)
+                common += common_of_diffs(part->body, part->bytes, other->body, other->bytes);
+        for (const struct diff *own = page_diffs_after(page, node->cut[node->number]); own; own = own->next)
+            common += common_of_diffs(part->body, part->bytes, own->body, own->bytes);
+        if (page->twin)
+            common += common_with_twin(node->port->view + page_offset(page), page->twin, part->body, part->bytes);
+    }
+    if (common)
+        page_note(node, EVENT_COMMON, page, NODE_NONE, common);
+}
+
 /* All missing diffs are here; the order of their tags respects happens-before (R2).  Writes of this node that are not
  * encoded yet stay on top: their tag will be above all of these, so every node sees them last.  Only a program with a
  * race can tell: a diff with a lower tag than the value that the write here replaced would take the write away, and
@@ -89,6 +110,8 @@ void install_diffs(struct node *node, struct fetch *fetch)
     if (fetch->part_count)
         page_twin_own(page, &node->pool);
     sort_parts(fetch->parts, fetch->part_count);
+    if (context_noted(node))
+        note_common(node, fetch);
     for (uint32_t i = 0; i < fetch->part_count; i++) {
         const struct fetch_part *part = &fetch->parts[i];
         if (written)
@@ -97,7 +120,7 @@ void install_diffs(struct node *node, struct fetch *fetch)
             diff_apply(bytes, part->body, part->bytes);
         if (page->twin)
             diff_apply(page->twin, part->body, part->bytes);
-        page_event(node, EVENT_APPLY, page, part->node);
+        page_event_of(node, EVENT_APPLY, page, part->node, part->bytes);
     }
     install_drop_parts(node, fetch);
     stamp mine = vector_get(&page->have, node->number), needed = vector_get(&page->need, node->number);
@@ -172,6 +195,6 @@ bool install_whole(struct node *node, struct page *page, const unsigned char *by
     page->fresh = page->arriving = false;
     vector_copy(&page->have, &node->pool, have);
     vector_raise(&page->have, &node->pool, node->number, mine);
-    page_event(node, EVENT_INSTALL, page, NODE_NONE);
+    page_event_of(node, EVENT_INSTALL, page, NODE_NONE, page_region(page)->page_bytes);
     return true;
 }

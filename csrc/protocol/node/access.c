@@ -23,7 +23,7 @@ static void count_fault(struct node *node, struct region *region, uint64_t offse
     region->stats[node->me].faults_write += write;
     region->stats[node->me].faults_local += local;
     context_page_event(node, write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ, region->id,
-                       (offset - region->offset) / region->page_bytes, node->number);
+                       (offset - region->offset) / region->page_bytes, node->number, 0);
 }
 
 static enum access_answer answer_alone(struct node *node, struct region *region, uint64_t offset, bool write,

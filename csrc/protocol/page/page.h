@@ -152,7 +152,26 @@ static inline uint64_t page_index(const struct page *page)
 
 static inline void page_event(struct node *node, enum event_kind kind, const struct page *page, node_id peer)
 {
-    context_page_event(node, kind, page_region(page)->id, page_index(page), peer);
+    context_page_event(node, kind, page_region(page)->id, page_index(page), peer, 0);
+}
+
+/* The same with bytes that came. */
+static inline void page_event_of(struct node *node, enum event_kind kind, const struct page *page, node_id peer,
+                                 uint64_t bytes)
+{
+    context_page_event(node, kind, page_region(page)->id, page_index(page), peer, bytes);
+}
+
+/* For the port only. */
+static inline void page_note(struct node *node, enum event_kind kind, const struct page *page, node_id peer,
+                             uint64_t bytes)
+{
+    if (context_noted(node))
+        context_note(node, (struct event){.object = page_index(page),
+                                          .amount = bytes,
+                                          .region = page_region(page)->id,
+                                          .peer = peer,
+                                          .kind = kind});
 }
 
 /* The rest of the page, made if it has none; and given back, if nothing is left in it. */

@@ -129,6 +129,8 @@ static void apply_run(struct node *node, const struct interval *interval, const 
         struct page *page = region_pages(region, &node->pool, at, end, &behind);
         for (uint64_t i = 0; i < behind; i++, page++) {
             vector_raise(&page->need, &node->pool, interval->node, interval->stamp);
+            if (context_noted(node) && (page->dirty || vector_get(&page->need, node->number) > node->cut[node->number]))
+                page_note(node, EVENT_CONTEST, page, interval->node, 0);
             /* Most are stale already, or were never used here. */
             bool used = page->readers || page_open(page) || page_history(page);
             if (!(used || hungry) || page_valid(page))

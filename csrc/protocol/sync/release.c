@@ -54,6 +54,12 @@ void release_naming(struct node *node, const struct run *flag)
     if (flag)
         *++run = *flag;
     context_assert(node, run == interval->runs + runs - 1, "release: the interval has other runs than were counted");
+    for (const struct run *wrote = interval->runs; context_noted(node) && wrote <= run - (flag ? 1 : 0); wrote++)
+        context_note(node, (struct event){.object = wrote->first,
+                                          .amount = wrote->pages,
+                                          .region = wrote->region,
+                                          .peer = node->number,
+                                          .kind = EVENT_WROTE});
     context_assert(node, node->writes->dirty_count == count, "release: a page was written while the interval closed");
     node->writes->dirty_count = 0;
     if (node->writes->dirty_capacity > DIRTY_KEPT_MAX) {
