@@ -68,6 +68,7 @@ struct dsm_options {
     uint64_t left_bytes;    /* memory that this host has left; 0: unknown */
     const char *trace_path; /* NULL: no trace; the rank is appended */
     uint64_t races_bytes;   /* of the log of accesses by which races are found; 0: no log */
+    int32_t profile;        /* 1: record what dsm_profile shows */
     uint64_t chaos_seed;    /* for tests: disturb messages, pages and collections at random; 0: no */
 };
 
@@ -318,6 +319,133 @@ int dsm_stats_of_host(struct dsm_stats *stats); /* summed over the ranks of this
 int dsm_stats_of_region(uint32_t region, struct dsm_stats *stats);
 int dsm_stats_of_lock(uint32_t lock, struct dsm_stats *stats);
 int dsm_stats_reset(void); /* this rank's totals, regions and locks */
+
+/* ---- profile ------------------------------------------------------------------------------------------------- */
+
+/* With dsm_options.profile a process records its calls, its faults and its pages.  Times are those of one clock of the
+ * host, in nanoseconds.  Sites are numbers that the caller gives to places of the program. */
+
+enum dsm_call {
+    DSM_CALL_BARRIER = 0,
+    DSM_CALL_ACQUIRE = 1,
+    DSM_CALL_TRY = 2, /* an acquire that did not get the lock */
+    DSM_CALL_RELEASE = 3,
+    DSM_CALL_WAIT = 4,
+    DSM_CALL_SET = 5,
+    DSM_CALL_CLEAR = 6,
+    DSM_CALL_NOTIFY = 7,
+    DSM_CALL_ALLOCATION = 8,
+    DSM_CALL_FREE = 9,
+    DSM_CALL_COLLECTIVE = 10,
+    DSM_CALL_PREFETCH = 11,
+    DSM_CALL_COUNTER = 12,
+    DSM_CALL_END = 13,
+    DSM_CALLS = 14,
+    DSM_EVENT_PHASE = 14, /* between two calls of a thread */
+    DSM_EVENT_FAULTS = 15,
+    DSM_EVENT_COLLECTION = 16
+};
+
+enum dsm_profile_limits { DSM_PROFILE_ARRAYS = 8 };
+
+/* What this process knows of a page of an array.  A phase is the time between two barriers. */
+struct dsm_profile_page {
+    uint32_t read;                     /* read faults */
+    uint32_t written;                  /* intervals that name it; write faults, where several processes are one node */
+    uint32_t fetched;                  /* times that it was brought up to date */
+    uint32_t first_written;            /* in units of 100 us since the start, + 1; 0: never */
+    uint32_t contested;                /* phases in which another node wrote it, too */
+    uint32_t phase;                    /* the last one of these */
+    uint32_t diff_bytes, common_bytes; /* of diffs that came while it was contested; and what two of them share */
+    uint64_t rivals;                   /* the other nodes, modulo 64, a bit each */
+};
+
+/* faults 0: none. */
+struct dsm_profile_array {
+    uint32_t region, faults;
+};
+
+/* The calls at one site, and the phases that end there. */
+struct dsm_profile_site {
+    uint64_t calls, faults, pages, bytes;
+    int64_t computed_ns, data_ns, waited_ns;
+    uint32_t object;  /* of the last call */
+    uint32_t objects; /* changes of it */
+    struct dsm_profile_array arrays[DSM_PROFILE_ARRAYS];
+};
+
+struct dsm_profile_event {
+    int64_t begin_ns, end_ns;
+    uint64_t bytes;
+    uint32_t kind; /* enum dsm_call */
+    uint32_t site, object, thread, count, pages;
+    int32_t peer; /* the node that pages came from last; -1: none came */
+    uint32_t unused;
+};
+
+/* A collective call: the nth of one process is the nth of every other. */
+struct dsm_profile_meeting {
+    int64_t begin_ns, end_ns, computed_ns;
+    uint32_t site;
+    uint32_t busy; /* since the last one the process faulted or wrote, or had new pages to read */
+};
+
+struct dsm_profile_hold {
+    int64_t asked_ns, acquired_ns, released_ns; /* 0: not yet */
+    uint32_t lock, site;
+};
+
+struct dsm_profile_lock {
+    uint64_t acquires;
+    int64_t waited_ns, held_ns, acquired_ns; /* acquired_ns: 0: not held */
+    uint64_t hold;                           /* its entry, + 1 */
+};
+
+struct dsm_profile_thread {
+    uint32_t number; /* as the kernel knows it */
+    uint32_t depth;  /* of calls in calls */
+    int64_t began_ns, last_ns, data_ns, computed_ns;
+    int64_t spent_ns[DSM_CALLS];
+    uint64_t faults;
+};
+
+struct dsm_profile_moment {
+    int64_t time_ns;
+    uint64_t protocol_bytes, twin_bytes, diff_bytes, data_bytes, cached_bytes;
+};
+
+struct dsm_profile {
+    int64_t began_ns;
+    struct dsm_profile_site *sites;
+    struct dsm_profile_event *events;
+    struct dsm_profile_meeting *meetings;
+    struct dsm_profile_hold *holds;
+    struct dsm_profile_lock *locks;
+    struct dsm_profile_thread *threads;
+    struct dsm_profile_moment *moments;
+    uint64_t *asked; /* pages asked of each node */
+    uint32_t sites_max, locks_max, thread_count, event_count, meeting_count, hold_count, moment_count;
+    /* What was left out: events shorter than so, and how many; meetings, holds and arrays without room. */
+    int64_t shortest_ns;
+    uint64_t events_left, meetings_left, holds_left, arrays_left;
+};
+
+/* NULL: nothing is recorded.  Local. */
+const struct dsm_profile *dsm_profile(void);
+int64_t dsm_profile_clock(void);
+/* A call of the program begins, returns when; and ends.  Calls nest: the outermost one counts as a call.  Local. */
+int64_t dsm_profile_enter(uint32_t call, uint32_t object);
+void dsm_profile_leave(uint32_t call, uint32_t object, uint32_t site, int64_t begin_ns);
+/* Record the pages of an array from now on; what was recorded; forget it.  Local. */
+void dsm_profile_watch(uint32_t region, uint64_t pages);
+const struct dsm_profile_page *dsm_profile_pages(uint32_t region);
+void dsm_profile_unwatch(uint32_t region);
+/* The first rank of the node that owns each page of an array, -1: none.  Local. */
+int dsm_profile_owners(uint32_t region, uint64_t first, uint64_t count, int32_t *owners);
+/* CPU time of the service thread.  Local. */
+int64_t dsm_profile_service_ns(void);
+
+/* ---- more insight -------------------------------------------------------------------------------------------- */
 
 /* The stacks of threads that wait, for the lines of the watchdog.  A signal, or 0: the thread that gets it is to
  * write its stack to *file and then call the handler that was there before (faulthandler.register).  Then

@@ -16,6 +16,7 @@
 #include "runtime/death.h"
 #include "runtime/error.h"
 #include "runtime/print.h"
+#include "runtime/profile.h"
 
 /* An address in the range that belongs to no array: a mistake of the program. */
 static int touched_outside(struct runtime *runtime, uint64_t offset)
@@ -121,12 +122,14 @@ void faults_catch_up(struct runtime *runtime)
         faults_await(runtime, &(struct question){.answered = caught_up});
 }
 
-static void count_fault_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
+void faults_count_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns)
 {
     struct region *region = region_at(runtime->node->regions, offset);
     runtime->stats->wait_fault_ns += waited_ns;
     if (region)
         region->stats[runtime->node->me].wait_fault_ns += waited_ns;
+    if (runtime->profile)
+        profile_fault(runtime, region ? region->id : 0, waited_ns);
 }
 
 /* The thread that ends dsm polls for this one. */
@@ -153,7 +156,7 @@ static int serve_alone(struct runtime *runtime, uint64_t offset, bool write, boo
     bool ended = runtime_state() > RUNTIME_ENDING;
     if (!ended)
         answer = access_fault(runtime->node, offset, write, counted);
-    count_fault_wait(runtime, offset, waits_end(wait, true));
+    faults_count_wait(runtime, offset, waits_end(wait, true));
     shared_unlock(runtime);
     if (ended)
         return touched_after_end(runtime, offset);
@@ -209,7 +212,7 @@ static int serve_fault(void *context, uint64_t offset, bool write, bool by_mpi)
     while (!faults_await(runtime, &question))
         leave_to_end(runtime);
     runtime->expected_count = 0;
-    count_fault_wait(runtime, offset, waits_end(wait, true));
+    faults_count_wait(runtime, offset, waits_end(wait, true));
     progress_leave(runtime);
     return question.page.answer == ACCESS_DONE ? 1 : touched_outside(runtime, offset);
 }

@@ -19,6 +19,8 @@ struct question faults_question(uint64_t offset, bool write);
 /* Wait for pages: a fault has no caller that could look at its signals in between.  False when dsm ends.  Under the
  * mutex. */
 bool faults_await(struct runtime *runtime, struct question *question);
+/* So long a thread has waited for the page at `offset`.  Under the mutex. */
+void faults_count_wait(struct runtime *runtime, uint64_t offset, uint64_t waited_ns);
 /* After an acquire: pinned pages must show what was acquired without a fault (README, pinned).  Pages of the update
  * set come before the thread goes on: ranks that request each other's answer each other at once, and no fault is
  * left.  Under the mutex. */

@@ -74,7 +74,7 @@ int dsm_pin(void *address, uint64_t bytes, bool write)
         question.page.pins = true;
         struct wait *wait = waits_begin(runtime->waits, write ? WAIT_FOR_WRITE : WAIT_FOR_READ, at);
         bool done = faults_await(runtime, &question);
-        runtime->stats->wait_fault_ns += waits_end(wait, true);
+        faults_count_wait(runtime, at, waits_end(wait, true));
         progress_leave(runtime);
         if (!done)
             return call_not_yet("pinned");

@@ -36,6 +36,8 @@
 
 enum { EXPECTED_MAX = 32 };
 
+struct profile;
+
 /* A thread that sleeps until it is roused by name, because no message brings what it waits for.  In memory of the pool,
  * so that a thread of any process can rouse it. */
 struct sleeper {
@@ -157,6 +159,8 @@ struct runtime {
 
     /* DSM_TRACE (trace.h). */
     int trace; /* file, or -1 */
+
+    struct profile *profile; /* DSM_PROFILE (profile.h); NULL: nothing is recorded */
 };
 
 /* ENDING: calls that wait return an error, but faults still get their pages.  ENDED: no thread enters any more.

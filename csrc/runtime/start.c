@@ -28,6 +28,7 @@
 #include "runtime/node_port.h"
 #include "runtime/nodes.h"
 #include "runtime/print.h"
+#include "runtime/profile.h"
 #include "runtime/range.h"
 #include "runtime/service.h"
 #include "runtime/shared.h"
@@ -80,6 +81,7 @@ static int check_options(struct runtime *runtime)
         {"the size of the address range (DSM_RANGE_BYTES)", options->range_bytes},
         {"the memory that starts a collection (DSM_COLLECT_BYTES)", options->budget_bytes},
         {"the seed of chaos (DSM_CHAOS)", options->chaos_seed},
+        {"the profile (DSM_PROFILE)", (uint64_t)options->profile},
         {"the ranks of a node (DSM_NODE)", (uint64_t)options->node},
         {"the search for races (DSM_RACES)", options->races_bytes},
         {"the format of messages (another version of dsm?)", MESSAGE_MAGIC},
@@ -208,6 +210,8 @@ static int join_node(struct runtime *runtime)
     int error = agreed(runtime, runtime->nodes.space == 0 ? make_node(runtime) : DSM_OK);
     if (!error)
         shared_join(runtime);
+    if (!error && runtime->options.profile)
+        error = agreed(runtime, profile_begin(runtime));
     return error;
 }
 
