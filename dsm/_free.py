@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 
-from dsm import _runtime
+from dsm import _recorder, _runtime
 from dsm._holders import NAME_CHARACTERS_MAX, holders
 from dsm._numpy import AnyArray
 from dsm._regions import Region, arrays_alive, shared_region
@@ -53,7 +53,11 @@ def free(a: AnyArray) -> None:
             refusal = runtime.ffi.new("char[]", _others_text(region, id(a), others).encode(errors="replace"))
     # With the number, because several arrays may have one label.
     what = runtime.ffi.new("char[]", f"free({region.label} #{region.id})".encode())
+    if _recorder.active is not None:
+        _recorder.active.take(region.id)
     runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, refusal, what, slice_s))
+    if _recorder.active is not None:
+        _recorder.active.freed(region.id)
     region.freed = True  # _forget follows when `a` ends
 
 

@@ -35,6 +35,7 @@ from mpi4py import MPI
 files = [line.split()[-1] for line in open("/proc/self/maps") if "/libmpi" in line]
 print(json.dumps([MPI.Get_library_version().strip("\\0"), files[0] if files else ""]))
 """
+PROFILE_FOLDER = "dsm-profile"
 _MPIEXEC_NAMES = ("mpiexec", "mpiexec.hydra", "mpiexec.mpich", "mpiexec.openmpi", "mpirun")
 # A launcher sets these in each rank.  Users set HYDRA_*, PRTE_MCA_* and PMIX_MCA_* for launchers: those must stay.
 _RANK_VARIABLES = (
@@ -208,6 +209,7 @@ def plan(
     oversubscribe: bool | None = None,
     node: str | None = None,
     races: str | None = None,
+    profile: str | None = None,
     mpiexec: str | None = None,
     mpi: LoadedMPI | None = None,
     environ: Mapping[str, str] | None = None,
@@ -230,6 +232,8 @@ def plan(
         The ranks that are one node: ``DSM_NODE`` of all ranks.  Default: that of the environment.
     races : str, optional
         Search for data races, and write them into this folder: ``DSM_RACES`` of all ranks.
+    profile : str, optional
+        The folder of a profile of the run: ``DSM_PROFILE``.  Default: that of the environment.
     mpiexec : str, optional
         The mpiexec to use.  Default: the one that belongs to `mpi`.
     mpi : LoadedMPI, optional
@@ -254,6 +258,8 @@ def plan(
         missing.append(Default("DSM_NODE", node, "--node"))
     if races is not None:
         missing.append(Default("DSM_RACES", races, "--races"))
+    if profile is not None:
+        missing.append(Default("DSM_PROFILE", os.path.abspath(profile), "--profile"))
     env |= {default.name: default.value for default in missing}
     words, settings = [mpiexec], []
     if family(mpi.library) == "Open MPI":
@@ -348,6 +354,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="=DIR",
         help="search for data races, each rank as a node by itself, and write races.json into DIR (default: here)",
     )
+    parser.add_argument(
+        "--profile",
+        nargs="?",
+        const=PROFILE_FOLDER,
+        metavar="DIR",
+        help="see where the time goes and what the ranks share: writes report.html, profile.json and trace.json into "
+        f"DIR (default: DSM_PROFILE, then {PROFILE_FOLDER})",
+    )
     parser.add_argument("--mpi-args", default="", metavar="'ARGS'", help="more options for mpiexec, in one word")
     parser.add_argument("--mpiexec", help="use this mpiexec, of whatever MPI")
     parser.add_argument(
@@ -372,6 +386,11 @@ _OF_PYTHON = re.compile(r"-(?P<flags>[bBdEiIOPqRsSuvx]*)(?:(?P<option>[WX])(?P<v
 _OF_PYTHON_WITH_VALUE = ("--check-hash-based-pycs",)
 
 
+def _is_program(word: str) -> bool:
+    """Tell whether a word that may be a folder for results is rather the program."""
+    return word.endswith(".py") or os.path.isfile(word) or os.path.isfile(os.path.join(word, "__main__.py"))
+
+
 def _split(arguments: Sequence[str]) -> Words:
     """Separate our options and python's from the program, which begins at -m, at -c or at a word without a dash."""
     ours: list[str] = []
@@ -384,6 +403,8 @@ def _split(arguments: Sequence[str]) -> Words:
         found = _OF_PYTHON.fullmatch(word)
         if word in _WITH_VALUE and rest:
             ours.append(f"{word}={rest.pop(0)}")  # in one word, because the value may begin with a dash
+        elif word == "--profile" and rest and not rest[0].startswith("-") and not _is_program(rest[0]):
+            ours.append(f"{word}={rest.pop(0)}")
         elif word in _OF_PYTHON_WITH_VALUE and rest:
             python += [word, rest.pop(0)]
         elif found and found["program"]:
@@ -430,6 +451,7 @@ def run(arguments: Sequence[str]) -> int:
         oversubscribe=options.oversubscribe,
         node=options.node,
         races=options.races,
+        profile=options.profile,
         mpiexec=options.mpiexec,
     )
     if made.settings:

@@ -22,6 +22,7 @@ from dsm._timeout import seconds_of
 _SITES_MAX = 4096  # places in the program that acquire locks; the core has no name for further ones
 
 _lock_labels: dict[int, str] = {}
+_lock_kinds: dict[int, str] = {}
 _sites: dict[tuple[int, int], tuple[CodeType, Any]] = {}  # holds the code, because another could get its id()
 
 
@@ -30,6 +31,11 @@ def lock_labels() -> dict[int, str]:
     found = dict(_lock_labels)
     often = collections.Counter(found.values())
     return {lock: label if often[label] == 1 else f"{label} #{lock}" for lock, label in found.items()}
+
+
+def lock_kinds() -> dict[int, str]:
+    """Name the class of every lock of this job.  Local."""
+    return dict(_lock_kinds)
 
 
 def _site_of(runtime: _runtime.Runtime, frame: FrameType) -> Any:
@@ -72,6 +78,7 @@ class Lock(MadeByAllRanks):
     def _make(self, what: str, name: str | None, label: str) -> None:
         """Make the lock in the core: `what` is the call that ranks compare, `label` its name in messages."""
         self._number, self._name = made(_runtime.started().lib.dsm_lock_new, what, name, label), name
+        _lock_kinds[self._number] = type(self).__name__
         _lock_labels[self._number] = f"{type(self).__name__} {self._number}" if name is None else name
 
     @classmethod

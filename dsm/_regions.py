@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dsm import _runtime
+from dsm import _recorder, _runtime
 from dsm._exchange import allocate_region
 from dsm._layout import Layout
 from dsm._numpy import AnyArray, byte_bounds
@@ -111,6 +111,8 @@ def allocate(layout: Layout, what: str, function: str, initial: bytes | None = N
         dtype=layout.dtype,
     )
     _regions[region.id] = region
+    if _recorder.active is not None:
+        _recorder.active.watch(region.id, label, layout, region.page_bytes, region.pages)
     order: Any = layout.order
     return _new_root(region).reshape(layout.shape, order=order)
 
@@ -204,5 +206,7 @@ def discard(a: AnyArray, what: str) -> None:
     region = shared_region(a, what)
     runtime = _runtime.active()
     done = runtime.ffi.new("char[]", what.encode(errors="replace"))
+    if _recorder.active is not None:
+        _recorder.active.take(region.id)
     runtime.wait(lambda slice_s: runtime.lib.dsm_free(region.id, runtime.ffi.NULL, done, slice_s))
     region.freed = True

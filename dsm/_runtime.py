@@ -110,8 +110,9 @@ class _Life:
 
 
 _life = _Life()
-after_start: list[Callable[[], None]] = []  # of modules above this one; dsm/__init__.py fills both lists
+after_start: list[Callable[[], None]] = []  # of modules above this one; dsm/__init__.py fills these lists
 before_end: list[Callable[[], None]] = []
+after_end: list[Callable[[], None]] = []
 os.register_at_fork(after_in_child=_life.forked)
 
 
@@ -309,6 +310,7 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
             "without": chosen.without,
             "node": chosen.node,
             "races_bytes": RACES_BYTES if chosen.races else 0,
+            "profile": chosen.profile is not None,
         },
     )
     return options, trace
@@ -332,6 +334,8 @@ def finalize() -> None:
         call()
     while runtime.lib.dsm_active():  # once more if another rank has only reached the end of its program
         runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(False, slice_s))
+    for call in after_end:
+        call()
     _exit.disarm()
     _life.ended = "it is finalized, and starts once per process"
     _life.runtime = None
@@ -365,6 +369,8 @@ def _at_exit() -> None:
         for call in before_end:
             call()
         runtime.wait(lambda slice_s: runtime.lib.dsm_finalize(True, slice_s))
+        for call in after_end:
+            call()
     except BaseException as error:
         # Python would print the error and go on to MPI_Finalize, which would wait for the other ranks for ever.
         if runtime.size == 1:

@@ -35,6 +35,7 @@ VARIABLES = (
     "DSM_WITHOUT",
     "DSM_NODE",
     "DSM_RACES",
+    "DSM_PROFILE",
 )
 FOR_TESTS = "DSM_TEST_"  # read by the test suite
 OF_OTHERS = ("DSM_CONFIG", "DSM_DIR", "DSM_LOG")  # a backup client's
@@ -80,6 +81,7 @@ class Settings:
     without: int = 0
     node: int = 0
     races: str | None = None  # the folder of races.json
+    profile: str | None = None
 
 
 def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -128,6 +130,11 @@ def node_checked(value: str, source: str) -> int:
     raise ValueError(f"{source} must be {', '.join(NODE)} or a number of ranks of a host, not {value!r}")
 
 
+def profile_folder(environ: Mapping[str, str]) -> str | None:
+    """Return the folder that a profile is to be written to; None: there is to be none.  Local."""
+    return environ.get("DSM_PROFILE", "").strip() or None
+
+
 def settings(
     page_size: int | None = None, progress: str | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
@@ -173,6 +180,7 @@ def settings(
         without=_bits(environ, "DSM_WITHOUT", WITHOUT),
         node=_node(environ, NODE_DEFAULT if races in _OFF else RACES_NODE),
         races=None if races in _OFF else "." if races == RACES_HERE else races,
+        profile=profile_folder(environ),
     )
 
 

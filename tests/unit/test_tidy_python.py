@@ -7,9 +7,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "dsm").glob("*.py"))
-MODULES = {path.stem for path in SOURCES}
+SOURCES = sorted((ROOT / "dsm").rglob("*.py"))
 BODY_LINES_MAX = 50  # of a function, without its docstring
+
+
+def name_of(path: Path) -> str:
+    """The name of a module below dsm: "_runtime", "_profile.merge", "_profile.__init__"."""
+    return ".".join(path.relative_to(ROOT / "dsm").with_suffix("").parts)
+
+
+MODULES = {name_of(path) for path in SOURCES}
 
 
 def tree(path: Path) -> ast.Module:
@@ -24,8 +31,9 @@ def imported(module: ast.Module) -> set[str]:
             found |= {alias.name.partition(".")[2] or "__init__" for alias in node.names if is_ours(alias.name)}
         elif isinstance(node, ast.ImportFrom) and is_ours(node.module or ""):
             inside = (node.module or "").partition(".")[2]
-            names = {alias.name if alias.name in MODULES else "__init__" for alias in node.names}
-            found |= {inside} if inside else names
+            package = f"{inside}." if inside else ""
+            names = {package + alias.name if package + alias.name in MODULES else None for alias in node.names}
+            found |= {name or (inside if inside in MODULES else f"{package}__init__") for name in names}
     return found
 
 
@@ -38,7 +46,7 @@ def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def test_imports_form_layers() -> None:
-    graph = {path.stem: imported(tree(path)) for path in SOURCES}
+    graph = {name_of(path): imported(tree(path)) for path in SOURCES}
     assert "_runtime" in graph["_creation"], "the test does not see imports"
     assert {name for names in graph.values() for name in names} <= MODULES
     try:
@@ -47,7 +55,7 @@ def test_imports_form_layers() -> None:
         pytest.fail(f"modules of dsm import each other in a circle: {' <- '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_imports_are_absolute_and_at_the_top(path: Path) -> None:
     """An import of dsm inside a function is how circles begin; imports of other packages may be late for their cost."""
     for function in functions(path):
@@ -55,14 +63,14 @@ def test_imports_are_absolute_and_at_the_top(path: Path) -> None:
     assert not [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom) and node.level]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_module_says_why_it_exists(path: Path) -> None:
     first = (ast.get_docstring(tree(path)) or "").split("\n\n")[0]
     assert len(first.split()) >= 3
     assert first.endswith((".", ":"))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_functions_say_on_how_many_ranks_they_are_called(path: Path) -> None:
     """Functions and methods that other modules call, and the classes that users make."""
     module = tree(path)
@@ -83,7 +91,7 @@ def in_one_line(node: ast.FunctionDef) -> str:
     return (ast.get_docstring(node) or "").replace("\n", "  ")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_functions_are_short(path: Path) -> None:
     lengths = {function.name: lines_of(function) for function in functions(path)}
     assert {name: lines for name, lines in lengths.items() if lines > BODY_LINES_MAX} == {}
