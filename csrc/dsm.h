@@ -351,7 +351,8 @@ enum dsm_profile_limits { DSM_PROFILE_ARRAYS = 8 };
 /* What this process knows of a page of an array.  A phase is the time between two barriers. */
 struct dsm_profile_page {
     uint32_t read;                     /* read faults */
-    uint32_t written;                  /* intervals that name it; write faults, where several processes are one node */
+    uint32_t written;                  /* intervals of its node, closed by this process, that name it */
+    uint32_t opened;                   /* times that this process got, or asked for, the right to write it */
     uint32_t fetched;                  /* times that it was brought up to date */
     uint32_t first_written;            /* in units of 100 us since the start, + 1; 0: never */
     uint32_t contested;                /* phases in which another node wrote it, too */

@@ -52,6 +52,8 @@ void death_end_all(const struct runtime *runtime, const char *text, int status, 
         mpi_process_world(&rank, &size);
     }
     print_line(rank, size, text);
+    if (runtime && runtime->profile)
+        print_line(rank, size, "the profile is lost with the job: it is written at the end of the program");
     if (events && runtime && runtime->node)
         print_events(runtime->node);
     for (int peer = 0; runtime && runtime->doorbell && peer < runtime->size; peer++)

@@ -23,7 +23,7 @@ struct ledger *ledger_new(const struct runtime *runtime)
     if (!ledger->regions || !ledger->asked || !ledger->memory)
         return NULL;
     ledger->began_ns = clock_now_ns();
-    ledger->by_faults = runtime->nodes.spaces > 1 || runtime->nodes.count == 1;
+    ledger->alone = runtime->nodes.spaces == 1;
     atomic_store(&ledger->peer, NODE_NONE);
     return ledger;
 }
@@ -69,11 +69,11 @@ static struct dsm_profile_page *page_of(struct ledger *ledger, uint32_t region, 
     return &ledger->regions[region].pages[page];
 }
 
-static void note_written(struct dsm_profile_page *page, uint32_t tick, bool counts)
+/* Where several processes are one node, its intervals do not say which of them has written. */
+static void note_written(struct dsm_profile_page *page, uint32_t tick, bool tells)
 {
-    if (!page->first_written)
+    if (tells && !page->first_written)
         page->first_written = tick;
-    page->written += counts;
 }
 
 static void note_contest(struct dsm_profile_page *page, uint64_t phase, node_id rival)
@@ -90,14 +90,23 @@ static void note_page(struct runtime *runtime, struct ledger *ledger, const stru
     uint32_t tick = (uint32_t)((clock_now_ns() - ledger->began_ns) / TICK_NS + 1);
     switch (event->kind) {
     case EVENT_FAULT_READ: page->read++; break;
-    case EVENT_FAULT_WRITE: note_written(page, tick, ledger->by_faults); break;
+    case EVENT_FAULT_WRITE:
+        page->opened++;
+        note_written(page, tick, true);
+        break;
+    case EVENT_OPEN:
+        page->opened++;
+        note_written(page, tick, !ledger->alone);
+        break;
     case EVENT_FETCHED: page->fetched++; break;
     case EVENT_CONTEST: note_contest(page, runtime->node->cuts + 1, event->peer); break;
     case EVENT_COMMON: page->common_bytes += page->contested ? (uint32_t)event->amount : 0; break;
     case EVENT_APPLY: page->diff_bytes += page->contested ? (uint32_t)event->amount : 0; break;
     case EVENT_WROTE:
-        for (uint64_t i = 0; i < event->amount && page_of(ledger, event->region, event->object + i); i++)
-            note_written(page + i, tick, !ledger->by_faults);
+        for (uint64_t i = 0; i < event->amount && page_of(ledger, event->region, event->object + i); i++) {
+            page[i].written++;
+            note_written(page + i, tick, ledger->alone);
+        }
         break;
     default: break;
     }
@@ -135,8 +144,8 @@ static void note_total(struct ledger *ledger, const struct event *event)
 void ledger_note(struct runtime *runtime, struct ledger *ledger, const struct event *event)
 {
     enum {
-        OF_PAGES = 1 << EVENT_FAULT_READ | 1 << EVENT_FAULT_WRITE | 1 << EVENT_FETCHED | 1 << EVENT_CONTEST |
-        1 << EVENT_COMMON | 1 << EVENT_APPLY | 1 << EVENT_WROTE
+        OF_PAGES = 1 << EVENT_OPEN | 1 << EVENT_FAULT_READ | 1 << EVENT_FAULT_WRITE | 1 << EVENT_FETCHED |
+        1 << EVENT_CONTEST | 1 << EVENT_COMMON | 1 << EVENT_APPLY | 1 << EVENT_WROTE
     };
     note_total(ledger, event);
     struct dsm_profile_page *page = OF_PAGES >> event->kind & 1 ? page_of(ledger, event->region, event->object) : NULL;

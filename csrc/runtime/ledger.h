@@ -24,8 +24,8 @@ struct ledger {
     struct ledger_piece *regions; /* by number */
     struct ledger_piece spare[LEDGER_SPARE];
     uint32_t spares;
-    bool by_faults; /* the node's intervals are those of several processes */
-    uint64_t left;  /* arrays without room */
+    bool alone;    /* this process is all of its node */
+    uint64_t left; /* arrays without room */
     uint64_t *asked;
     /* Pages brought up to date, bytes for them, and how often these came or were asked for; runs of own intervals. */
     _Atomic uint64_t pages, bytes, sources, runs;

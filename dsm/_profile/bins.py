@@ -52,6 +52,14 @@ def binned(
     return found
 
 
+def spread(runs: Runs, bins: int) -> AnyArray:
+    """Return a value for each bin, given runs of equal values.  Local."""
+    values = np.zeros(bins, np.int64)
+    for first, length, value in runs:
+        values[int(first) : int(first + length)] = value
+    return values
+
+
 def runs_of(values: AnyArray, nothing: float = 0) -> Runs:
     """Return the runs [first, length, value] of equal values, without those of `nothing`.  Local."""
     if not len(values):

@@ -263,7 +263,7 @@ def _array(number: int, parts: Sequence[Part], nodes: list[list[int]], ids: dict
         "bins": count,
         "bin_axis": axis,
         "bin_bytes": first.bytes / count,
-        "strips": [{"rank": rank, **a.strips} for rank, a in enumerate(of_ranks) if a and any(a.strips.values())],
+        "strips": _strips(of_ranks, nodes, count),
         "pages_written": [a.pages_written if a else 0 for a in of_ranks],
         "pages_read": [a.pages_read if a else 0 for a in of_ranks],
         "first_writer": _first_writer(of_ranks, count),
@@ -271,6 +271,28 @@ def _array(number: int, parts: Sequence[Part], nodes: list[list[int]], ids: dict
         "contested": _contested(first, of_ranks, parts, nodes),
         "memory_bytes": [None] * len(nodes),
     }
+
+
+def _strips(of_ranks: Sequence[ArrayPart | None], nodes: list[list[int]], count: int) -> list[Json]:
+    """What each rank wrote, read and fetched.
+
+    Of a node of several ranks only the whole is known to have written a page: then a rank has, too, if it got the right
+    to.  A job that is one node knows of the first touch of each rank only.
+    """
+    found = []
+    for ranks in nodes:
+        arrays = {rank: array for rank in ranks if (array := of_ranks[rank])}
+        together = sum(bins.spread(array.strips["written"], count) for array in arrays.values())
+        for rank, array in arrays.items():
+            written = array.strips["written"]
+            if len(nodes) == 1:
+                written = array.strips["opened"]
+            elif len(ranks) > 1:
+                written = bins.runs_of(np.where(bins.spread(array.strips["opened"], count) > 0, together, 0))
+            strip = {"written": written, "read": array.strips["read"], "fetched": array.strips["fetched"]}
+            if any(strip.values()):
+                found.append({"rank": rank, **strip})
+    return sorted(found, key=lambda strip: strip["rank"])
 
 
 def _first_writer(of_ranks: Sequence[ArrayPart | None], count: int) -> bins.Runs:

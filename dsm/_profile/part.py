@@ -138,9 +138,11 @@ def part_of(recorder: Recorder, clock: Clock) -> Part:
     site_table = table(ffi, shown.sites, shown.sites_max)
     waits = _Waits(recorder.comm, table(ffi, shown.meetings, shown.meeting_count), clock, len(site_table))
     nodes = _nodes.nodes_of(runtime)
+    own = next(number for number, ranks in enumerate(nodes) if runtime.rank in ranks)
+    alone = len(nodes[own]) == 1 < len(nodes)
     return Part(
         rank=runtime.rank,
-        node=next(number for number, ranks in enumerate(nodes) if runtime.rank in ranks),
+        node=own,
         host=platform.node(),
         pid=os.getpid(),
         cores=len(os.sched_getaffinity(0)),
@@ -154,7 +156,7 @@ def part_of(recorder: Recorder, clock: Clock) -> Part:
         site_numbers=dict(enumerate(recorder.places)),
         locks=_locks(recorder, table(ffi, shown.locks, shown.locks_max)),
         holds=_holds(table(ffi, shown.holds, shown.hold_count), clock, HOLDS_OF_ALL // runtime.size),
-        arrays=[_array(recorder, array, clock) for array in recorder.arrays.values()],
+        arrays=[_array(recorder, array, clock, alone) for array in recorder.arrays.values()],
         arrays_left=recorder.arrays_left,
         memory=_memory(table(ffi, shown.moments, shown.moment_count), clock),
         asked=table(ffi, shown.asked, len(nodes)),
@@ -275,7 +277,7 @@ def _lines(recorder: Recorder) -> list[tuple[str, int, str, str, float]]:
     ]
 
 
-def _array(recorder: Recorder, array: Watched, clock: Clock) -> ArrayPart:
+def _array(recorder: Recorder, array: Watched, clock: Clock, alone: bool) -> ArrayPart:
     layout = array.layout
     kind = dtype_of(recorder.runtime.ffi, recorder.runtime.ffi.typeof("struct dsm_profile_page"))
     pages = np.frombuffer(array.counts, kind)
@@ -309,9 +311,9 @@ def _array(recorder: Recorder, array: Watched, clock: Clock) -> ArrayPart:
         freed_s=None if array.freed_ns is None else float(clock.aligned_s(array.freed_ns)),
         stats=array.stats,
         owners=array.owners,
-        strips={name: strip(name) for name in ("written", "read", "fetched")},
+        strips={name: strip(name) for name in ("written", "opened", "read", "fetched")},
         first_s=first_s,
-        pages_written=int(np.count_nonzero(pages["written"])),
+        pages_written=int(np.count_nonzero(pages["written" if alone else "opened"])),
         pages_read=int(np.count_nonzero(pages["read"] | pages["fetched"])),
         contested=_contested(pages),
     )
