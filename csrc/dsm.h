@@ -69,6 +69,8 @@ struct dsm_options {
     const char *trace_path; /* NULL: no trace; the rank is appended */
     uint64_t races_bytes;   /* of the log of accesses by which races are found; 0: no log */
     int32_t profile;        /* 1: record what dsm_profile shows */
+    char watch_address[16]; /* IPv4 address and port that the state of each rank is sent to, now and then; */
+    uint16_t watch_port;    /* 0: it is not */
     uint64_t chaos_seed;    /* for tests: disturb messages, pages and collections at random; 0: no */
 };
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dsm import _leftovers, _preload, _settings
+from dsm import _leftovers, _preload, _progress, _settings
 from dsm._errors import DSMError
 from dsm._mpi import PROCESS_OF_RANK, family, short
 
@@ -362,6 +362,9 @@ def _parser() -> argparse.ArgumentParser:
         help="see where the time goes and what the ranks share: writes report.html, profile.json and trace.json into "
         f"DIR (default: DSM_PROFILE, then {PROFILE_FOLDER})",
     )
+    parser.add_argument(
+        "--progress", action="store_true", help="show which ranks wait, for what, memory and faults, while it runs"
+    )
     parser.add_argument("--mpi-args", default="", metavar="'ARGS'", help="more options for mpiexec, in one word")
     parser.add_argument("--mpiexec", help="use this mpiexec, of whatever MPI")
     parser.add_argument(
@@ -461,6 +464,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     _leftovers.remove_afterwards()
     try:
+        if options.progress:
+            return _progress.run(made.words, made.environ, local=not (options.hosts or options.hostfile))
         os.execve(made.words[0], made.words, made.environ)
     except OSError as error:
         raise DSMError(f"dsm run: cannot start {made.words[0]}: {error.strerror}") from error

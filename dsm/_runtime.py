@@ -16,6 +16,7 @@ import dataclasses
 import faulthandler
 import functools
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -311,9 +312,18 @@ def _options(ffi: Any, lib: Any, chosen: Settings) -> tuple[Any, Any]:
             "node": chosen.node,
             "races_bytes": RACES_BYTES if chosen.races else 0,
             "profile": chosen.profile is not None,
+            "watch_address": _address(chosen.watch[0]),
+            "watch_port": chosen.watch[1],
         },
     )
     return options, trace
+
+
+def _address(host: str) -> bytes:
+    """Return the IPv4 address of a host as text, "" if it has none."""
+    with contextlib.suppress(OSError):
+        return socket.gethostbyname(host).encode() if host else b""
+    return b""
 
 
 def finalize() -> None:

@@ -36,6 +36,7 @@ VARIABLES = (
     "DSM_NODE",
     "DSM_RACES",
     "DSM_PROFILE",
+    "DSM_WATCH",
 )
 FOR_TESTS = "DSM_TEST_"  # read by the test suite
 OF_OTHERS = ("DSM_CONFIG", "DSM_DIR", "DSM_LOG")  # a backup client's
@@ -82,6 +83,7 @@ class Settings:
     node: int = 0
     races: str | None = None  # the folder of races.json
     profile: str | None = None
+    watch: tuple[str, int] = ("", 0)
 
 
 def unknown(environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -135,6 +137,16 @@ def profile_folder(environ: Mapping[str, str]) -> str | None:
     return environ.get("DSM_PROFILE", "").strip() or None
 
 
+def watch_checked(value: str) -> tuple[str, int]:
+    """Return host and port of who shows the progress of a run, ("", 0) for nobody, or raise ValueError.  Local."""
+    host, _, port = value.rpartition(":")
+    if not value:
+        return "", 0
+    if host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16:
+        return host, int(port)
+    raise ValueError(f"DSM_WATCH must be HOST:PORT, not {value!r}")
+
+
 def settings(
     page_size: int | None = None, progress: str | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
@@ -181,6 +193,7 @@ def settings(
         node=_node(environ, NODE_DEFAULT if races in _OFF else RACES_NODE),
         races=None if races in _OFF else "." if races == RACES_HERE else races,
         profile=profile_folder(environ),
+        watch=watch_checked(environ.get("DSM_WATCH", "").strip()),
     )
 
 

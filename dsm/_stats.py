@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import html
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from dsm import _lock, _nodes, _regions, _runtime
 from dsm._runtime import Runtime
+from dsm._table import Table
+
+_OF_ARRAY = {
+    "waited": "wait_fault_ns",
+    "read faults": "faults_read",
+    "write faults": "faults_write",
+    "fetched": "fetches",
+    "whole": "pages_received",
+    "diffs": "diffs_received",
+    "diff bytes": "diff_bytes_received",
+    "made stale": "invalidations",
+}  # columns and the numbers in them
+_OF_LOCK = {
+    "waited": "wait_lock_ns",
+    "acquires": "lock_acquires",
+    "without a message": "lock_acquires_local",
+    "handed on": "lock_grants",
+}
 
 
 class Stats(Mapping[str, int]):
@@ -73,6 +92,40 @@ class Stats(Mapping[str, int]):
             f"{waited_ns / 1e9:.3f} s waited, {_readable(self['memory_bytes_max'])} of protocol memory at most"
         )
 
+    def table(self) -> str:
+        """Return tables of the arrays and of the locks, the longest waits of this rank first.  Local.
+
+        Returns
+        -------
+        str
+            A line for each array and each lock that this rank has used.
+
+        Examples
+        --------
+        >>> import dsm
+        >>> dsm.stats().table().startswith(f"Rank {dsm.rank()} of {dsm.size()} waited")
+        True
+        """
+        return "\n".join([self._waits(), *map(str, self._tables())])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self._waits())}</p>{''.join(table.to_html() for table in self._tables())}"
+
+    def _waits(self) -> str:
+        waits = {"pages": "fault", "locks": "lock", "barriers": "barrier", "events": "flag", "counters": "counter"}
+        parts = ", ".join(f"{_seconds(self[f'wait_{key}_ns'])} for {what}" for what, key in waits.items())
+        return f"Rank {self.rank} of {self.size} waited {parts}"
+
+    def _tables(self) -> list[Table]:
+        tables = []
+        for title, columns, things in (("Arrays", _OF_ARRAY, self.arrays), ("Locks", _OF_LOCK, self.locks)):
+            used = {label: counted for label, counted in things.items() if any(counted.values())}
+            longest = sorted(used, key=lambda label: (-used[label][columns["waited"]], label))
+            rows = [[label, *(_cell(used[label], name) for name in columns.values())] for label in longest]
+            if rows:
+                tables.append(Table(title, [title[:-1].lower(), *columns], rows))
+        return tables
+
     def _node(self) -> str:
         number, ranks = next((number, ranks) for number, ranks in enumerate(self.nodes) if self.rank in ranks)
         return f"node {number} of {len(self.nodes)} ({_nodes.named(ranks)})"
@@ -136,6 +189,16 @@ def _numbers(runtime: Runtime, call: Any, *arguments: int) -> dict[str, int]:
     counted = runtime.ffi.new("struct dsm_stats *")
     runtime.check(call(*arguments, counted))
     return {name: int(getattr(counted, name)) for name, _ in runtime.ffi.typeof("struct dsm_stats").fields}
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns / 1e9:.3f} s"
+
+
+def _cell(counted: Mapping[str, int], name: str) -> str:
+    if name.endswith("_ns"):
+        return _seconds(counted[name])
+    return _readable(counted[name]) if "bytes" in name else f"{counted[name]:,}"
 
 
 def _readable(bytes_: float) -> str:

@@ -337,6 +337,35 @@ static void report(struct runtime *runtime, const struct group *group, int64_t n
     (void)written;
 }
 
+size_t report_progress(struct runtime *runtime, char *text, size_t room)
+{
+    static uint64_t faults, protocol_bytes; /* as they were when the mutex was free */
+    struct line line = {.used = 0};
+    const struct wait *longest = NULL;
+    int used = atomic_load(&runtime->waits->used);
+    for (int i = 0; i < used; i++) {
+        const struct wait *wait = &runtime->waits->records[i];
+        if (atomic_load(&wait->kind) > WAIT_NONE && (!longest || wait->since_ns < longest->since_ns))
+            longest = wait;
+    }
+    enum wait_kind kind = longest ? (enum wait_kind)atomic_load(&longest->kind) : WAIT_NONE;
+    bool known = try_lock(runtime);
+    if (known) {
+        struct region_stats stats = regions_total(runtime->node->regions, runtime->nodes.space);
+        faults = stats.faults_read + stats.faults_write;
+        protocol_bytes = runtime->node->pool.bytes_used;
+    }
+    say(&line, "%d %d %llu %llu %llu %lld ", runtime->rank, runtime->size, (unsigned long long)faults,
+        (unsigned long long)protocol_bytes, (unsigned long long)memory_held(&runtime->memory),
+        longest ? (long long)(clock_now_ns() - longest->since_ns) / 1000000 : 0);
+    if (kind > WAIT_NONE)
+        say_what(&line, runtime, runtime->rank, kind, longest->object, known);
+    if (known)
+        progress_unlock(runtime);
+    snprintf(text, room, "%s", line.text);
+    return line.used < room ? line.used : room - 1;
+}
+
 void report_waits(struct runtime *runtime, int64_t longer_than_ns, int64_t again_after_ns)
 {
     int64_t now = clock_now_ns();

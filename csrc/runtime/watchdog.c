@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "machine/beacon.h"
 #include "machine/clock.h"
 #include "runtime/guard.h"
 #include "runtime/neighbour.h"
@@ -34,17 +35,30 @@ static void look_at_holder(struct runtime *runtime, int64_t longest)
     }
 }
 
+/* Sends a line to `dsm run --progress`, if that has started this job. */
+static void tell_progress(struct runtime *runtime, int beacon)
+{
+    enum { TICKS = 2, LINE_BYTES = 400 };
+    static unsigned ticks;
+    char text[LINE_BYTES];
+    if (beacon >= 0 && ticks++ % TICKS == 0)
+        beacon_send(beacon, text, report_progress(runtime, text, sizeof text));
+}
+
 void *watchdog_thread(void *context)
 {
     enum { TICK_MS = 200 };
     struct runtime *runtime = context;
     int64_t longest = (int64_t)(runtime->options.watchdog_s * 1e9);
+    int beacon =
+        runtime->options.watch_port ? beacon_open(runtime->options.watch_address, runtime->options.watch_port) : -1;
     bool print = false;
     thread_ask_short_slices();
     while (!atomic_load(&runtime->stopping)) {
         neighbour_watch(runtime, TICK_MS);
         guard_look_from_outside(runtime);
         look_at_holder(runtime, longest);
+        tell_progress(runtime, beacon);
         if (print)
             report_waits(runtime, 0, 0);
         print = atomic_exchange(&runtime->print_waits, false);
