@@ -118,6 +118,7 @@ class Recorder:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.lib = runtime.lib
+        self.enter, self.leave = runtime.lib.dsm_profile_enter, runtime.lib.dsm_profile_leave
         self.comm = runtime.comm.Dup()
         self.places: list[Place] = [_END_OF_PROGRAM]
         self.labels: list[str | None] = [None]
@@ -128,6 +129,7 @@ class Recorder:
         self.stats: dict[str, int] = {}
         self.lock_stats: dict[int, dict[str, int]] = {}
         self._sites: dict[tuple[int, int, int], tuple[CodeType, int]] = {}  # holds the code: another could get its id
+        self._own: set[str] = set()  # files of dsm
         self._known: dict[Place, int] = {_END_OF_PROGRAM: 0}
         self._began_end_ns = 0
         self._stop = threading.Event()
@@ -138,41 +140,22 @@ class Recorder:
 
     def site(self, frame: FrameType, call: int, thing: object = None) -> int:
         """Return the number of the place in the program that makes this call, in or above `frame`.  Local."""
-        found = self._sites.get((id(frame.f_code), frame.f_lasti, call))
-        return found[1] if found is not None else self._site_above(frame, call, thing)
-
-    def _site_above(self, frame: FrameType, call: int, thing: object) -> int:
-        while _frames.is_own(frame) and frame.f_back is not None:
+        while frame.f_code.co_filename in self._own and frame.f_back is not None:
             frame = frame.f_back
-        key = (id(frame.f_code), frame.f_lasti, call)
-        if key not in self._sites:
-            place = place_of(frame, call)
-            number = self._known.setdefault(place, len(self.places))
-            if number == len(self.places):
-                self.places.append(place)
-                self.labels.append(_label_of(thing))
-            self._sites[key] = (frame.f_code, number)
-        return self._sites[key][1]
+        found = self._sites.get((id(frame.f_code), frame.f_lasti, call))
+        return found[1] if found is not None else self._new_site(frame, call, thing)
 
-    def call(self, call: int, thing: object, frame: FrameType, function: Callable[[], Any]) -> Any:
-        """Make a call of the program, and record it.  Local."""
-        lib, number = self.lib, getattr(thing, "_number", 0)
-        begin = lib.dsm_profile_enter(call, number)
-        try:
-            return function()
-        finally:
-            lib.dsm_profile_leave(call, number, self.site(frame, call, thing), begin)
-
-    def acquire(self, lock: Any, frame: FrameType, function: Callable[[], bool]) -> bool:
-        """Acquire a lock, and record whether it was taken.  Local."""
-        lib, number, call = self.lib, lock._number, TRY
-        begin = lib.dsm_profile_enter(TRY, number)
-        try:
-            if function():
-                call = ACQUIRE
-        finally:
-            lib.dsm_profile_leave(call, number, self.site(frame, ACQUIRE, lock), begin)
-        return call == ACQUIRE
+    def _new_site(self, frame: FrameType, call: int, thing: object) -> int:
+        while _frames.is_own(frame) and frame.f_back is not None:
+            self._own.add(frame.f_code.co_filename)
+            frame = frame.f_back
+        place = place_of(frame, call)
+        number = self._known.setdefault(place, len(self.places))
+        if number == len(self.places):
+            self.places.append(place)
+            self.labels.append(_label_of(thing))
+        self._sites[id(frame.f_code), frame.f_lasti, call] = (frame.f_code, number)
+        return number
 
     # ---- arrays --------------------------------------------------------------------------------------------
 
@@ -315,16 +298,40 @@ def end() -> Recorder | None:
     return recorder
 
 
-def _recorded(function: Callable[..., Any], call: int, is_method: bool) -> Callable[..., Any]:
+# The wrappers cost a microsecond, which is as long as a lock takes that is free: they make no closure and no call that
+# can be spared.
+
+
+def _recorded(function: Callable[..., Any], call: int) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        thing = args[0] if is_method and args else None
-        if active is not None:
-            return active.call(call, thing, sys._getframe(1), lambda: function(*args, **kwargs))
+        recorder = active
+        if recorder is not None:
+            begin = recorder.enter(call, 0)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                recorder.leave(call, 0, recorder.site(sys._getframe(1), call, None), begin)
         made = function(*args, **kwargs)
         if active is not None:  # the call has started dsm
-            active.call(call, thing, sys._getframe(1), lambda: None)
+            active.leave(call, 0, active.site(sys._getframe(1), call, None), active.enter(call, 0))
         return made
+
+    return wrapper
+
+
+def _recorded_method(function: Callable[..., Any], call: int) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = active
+        if recorder is None:
+            return function(self, *args, **kwargs)
+        number = getattr(self, "_number", 0)
+        begin = recorder.enter(call, number)
+        try:
+            return function(self, *args, **kwargs)
+        finally:
+            recorder.leave(call, number, recorder.site(sys._getframe(1), call, self), begin)
 
     return wrapper
 
@@ -332,9 +339,17 @@ def _recorded(function: Callable[..., Any], call: int, is_method: bool) -> Calla
 def _recorded_take(function: Callable[[Any, FrameType, float | None], bool]) -> Callable[..., bool]:
     @functools.wraps(function)
     def wrapper(self: Any, frame: FrameType, seconds: float | None) -> bool:
-        if active is None:
+        recorder = active
+        if recorder is None:
             return function(self, frame, seconds)
-        return active.acquire(self, frame, lambda: function(self, frame, seconds))
+        call, number = TRY, self._number
+        begin = recorder.enter(TRY, number)
+        try:
+            if function(self, frame, seconds):
+                call = ACQUIRE
+        finally:
+            recorder.leave(call, number, recorder.site(frame, ACQUIRE, self), begin)
+        return call == ACQUIRE
 
     return wrapper
 
@@ -344,7 +359,7 @@ def install(names: dict[str, Any]) -> None:
     if not ON:
         return
     for name, call in _FUNCTIONS.items():
-        names[name] = _recorded(names[name], call, False)
+        names[name] = _recorded(names[name], call)
     for (kind, name), call in _METHODS.items():
-        setattr(names[kind], name, _recorded(getattr(names[kind], name), call, True))
+        setattr(names[kind], name, _recorded_method(getattr(names[kind], name), call))
     names["Lock"]._take = _recorded_take(names["Lock"]._take)

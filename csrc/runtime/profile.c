@@ -19,6 +19,7 @@ enum {
     MEETINGS = 1 << 17,
     HOLDS = 1 << 16,
     MOMENTS = 1 << 10,
+    SEEN_NS = 1000, /* shorter events are never shown */
     GROUP_GAP_NS = 200 * 1000,
     MOMENT_NS = 50 * 1000 * 1000
 };
@@ -29,9 +30,10 @@ static void thin_out(struct dsm_profile *shown)
 {
     while (shown->event_count > EVENTS / 2) {
         uint32_t kept = 0;
-        shown->shortest_ns = shown->shortest_ns ? 2 * shown->shortest_ns : 1000;
+        shown->shortest_ns = shown->shortest_ns ? 2 * shown->shortest_ns : 2 * SEEN_NS;
         for (uint32_t i = 0; i < shown->event_count; i++)
-            if (shown->events[i].end_ns - shown->events[i].begin_ns >= shown->shortest_ns)
+            if (shown->events[i].end_ns - shown->events[i].begin_ns >= shown->shortest_ns ||
+                shown->events[i].kind == DSM_EVENT_COLLECTION)
                 shown->events[kept++] = shown->events[i];
         shown->events_left += shown->event_count - kept;
         shown->event_count = kept;
@@ -42,8 +44,9 @@ static void thin_out(struct dsm_profile *shown)
 static void append(struct profile *profile, const struct dsm_profile_event *event)
 {
     struct dsm_profile *shown = &profile->shown;
-    if (event->end_ns - event->begin_ns < shown->shortest_ns) {
-        shown->events_left++;
+    int64_t length_ns = event->end_ns - event->begin_ns;
+    if (length_ns < shown->shortest_ns || (length_ns < SEEN_NS && event->kind != DSM_EVENT_COLLECTION)) {
+        shown->events_left += length_ns >= SEEN_NS;
         return;
     }
     if (shown->event_count == EVENTS)
@@ -220,9 +223,11 @@ static void add_to_site(struct profile *profile, struct profile_thread *thread, 
     site->computed_ns += ended->computed_ns;
     site->data_ns += thread->shown->data_ns - thread->data_left_ns;
     site->waited_ns += ended->waited_ns;
-    site->faults += thread->shown->faults - thread->faults_left;
     site->pages += ended->pages;
     site->bytes += ended->bytes;
+    if (thread->shown->faults == thread->faults_left)
+        return;
+    site->faults += thread->shown->faults - thread->faults_left;
     for (uint32_t i = 0; i < DSM_PROFILE_ARRAYS; i++)
         count_faults(site->arrays, thread->touched[i].region, thread->touched[i].faults);
     memset(thread->touched, 0, sizeof thread->touched);

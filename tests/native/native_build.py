@@ -17,6 +17,7 @@ NAME = "_dsm_protocol"
 # Handed to cffi as they are, but for the preprocessor's lines; a header comes after those that it needs.
 HEADERS = (
     *("base/types.h", "base/port.h", "base/pool.h", "base/vector.h", "base/message.h", "base/reader.h", "page/diff.h"),
+    "page/common.h",
     *("page/interval.h", "page/streams.h", "page/appetite.h", "page/page.h", "page/region.h"),
 )
 OWN_HEADERS = ("sim.h", "native_unit.h")
@@ -72,7 +73,7 @@ def load():
                 builder.cdef(_declarations())
                 builder.set_source(
                     NAME,
-                    '#include "protocol/node/face.h"\n' + "".join(f'#include "{header}"\n' for header in OWN_HEADERS),
+                    '#include "protocol/node/face.h"\n#include "protocol/page/common.h"\n' + "".join(f'#include "{header}"\n' for header in OWN_HEADERS),
                     sources=[str(path) for path in sources()],
                     include_dirs=[str(ROOT / "csrc"), str(HERE)],
                     extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter"],

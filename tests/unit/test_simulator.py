@@ -395,6 +395,21 @@ def test_diff_is_exact_to_the_byte(native, version, page_and_twin):
     assert (body.size == 0) == (not changed.any())
 
 
+@hypothesis.given(pages(), st.integers(0, 2**32))
+def test_common_bytes_of_two_writers_are_counted(native, page_and_twin, seed):
+    ffi, lib = native
+    theirs, twin = page_and_twin
+    twin = np.tile(twin, theirs.size // twin.size)
+    rng = np.random.default_rng(seed)
+    mine = np.where(rng.random(twin.size) < rng.choice([0, 0.01, 0.5, 1]), twin + np.uint8(1), twin)
+    common = np.count_nonzero((mine != twin) & (theirs != twin))
+    bodies = [cut(ffi, lib, page, twin) for page in (mine, theirs)]
+    given = [part for body in bodies for part in (ffi.from_buffer("unsigned char[]", body), body.size)]
+    assert lib.common_of_diffs(*given) == common
+    pointers = [ffi.from_buffer("unsigned char[]", page) for page in (mine, twin)]
+    assert lib.common_with_twin(*pointers, *given[2:]) == common
+
+
 @hypothesis.given(pages(), st.data())
 def test_diff_from_the_wire_is_not_believed(native, page_and_twin, data):
     """Whatever is called valid can be applied without touching a byte outside of the page."""
