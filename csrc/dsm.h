@@ -390,7 +390,8 @@ struct dsm_profile_event {
 struct dsm_profile_meeting {
     int64_t begin_ns, end_ns, computed_ns;
     uint32_t site;
-    uint32_t busy; /* since the last one the process faulted or wrote, or had new pages to read */
+    uint16_t busy;    /* since the last one the process faulted or wrote */
+    uint16_t brought; /* pages had come with the last one, which may have been read since */
 };
 
 struct dsm_profile_hold {

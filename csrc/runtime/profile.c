@@ -211,7 +211,8 @@ struct ended {
     int64_t computed_ns, waited_ns;
     uint64_t pages, bytes, faults;
     int32_t peer; /* where pages came from; -1: none came */
-    bool busy;    /* the process faulted or wrote, or had pages to read */
+    bool busy;    /* the process faulted or wrote */
+    bool brought; /* pages had come before, which may have been read */
 };
 
 static void add_to_site(struct profile *profile, struct profile_thread *thread, const struct ended *ended)
@@ -277,6 +278,7 @@ static void append_meeting(struct profile *profile, const struct ended *ended)
         .computed_ns = ended->computed_ns,
         .site = ended->site,
         .busy = ended->busy,
+        .brought = ended->brought,
     };
 }
 
@@ -290,7 +292,8 @@ static void take_marks(struct profile *profile, struct ended *ended)
     ended->bytes = bytes - profile->bytes_marked;
     ended->faults = profile->faults - profile->faults_marked;
     ended->peer = sources > profile->sources_marked ? atomic_load(&ledger->peer) : -1;
-    ended->busy = ended->faults || runs > profile->runs_marked || profile->brought;
+    ended->busy = ended->faults || runs > profile->runs_marked;
+    ended->brought = profile->brought;
     profile->pages_marked = pages;
     profile->bytes_marked = bytes;
     profile->runs_marked = runs;

@@ -38,9 +38,9 @@ static void look_at_holder(struct runtime *runtime, int64_t longest)
 /* Sends a line to `dsm run --progress`, if that has started this job. */
 static void tell_progress(struct runtime *runtime, int beacon)
 {
-    enum { TICKS = 2, LINE_BYTES = 400 };
+    enum { TICKS = 2, STATE_BYTES = 400 };
     static unsigned ticks;
-    char text[LINE_BYTES];
+    char text[STATE_BYTES];
     if (beacon >= 0 && ticks++ % TICKS == 0)
         beacon_send(beacon, text, report_progress(runtime, text, sizeof text));
 }

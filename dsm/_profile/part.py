@@ -25,7 +25,8 @@ EVENTS_OF_ALL = 300_000  # in the timeline
 HOLDS_OF_ALL = 1 << 20
 CONTESTED_MAX = 1 << 12  # pages of an array, of one rank
 LINES_MAX = 256
-_EMPTY_NS = 20_000  # a phase that computes less does nothing
+_EMPTY_NS = 20_000  # a phase that computes less does nothing ...
+_NOTHING_NS = 3_000  # ... where the barrier before it has brought pages: less than it takes to look at an array
 _SECOND = 1_000_000_000
 
 
@@ -190,13 +191,20 @@ class _Waits:
         comm.Allreduce(fewest.copy(), fewest, op=_mpi(comm).MIN)
         part = meetings[: int(fewest[0])]
         arrived, left = clock.aligned_s(part["begin_ns"]), clock.aligned_s(part["end_ns"])
-        last, busiest = arrived.copy(), np.where(part["busy"] > 0, np.int64(2**62), part["computed_ns"])
+        last, busiest = arrived.copy(), _busiest_ns(part)
         comm.Allreduce(arrived, last, op=_mpi(comm).MAX)
         most = busiest.copy()
         comm.Allreduce(busiest, most, op=_mpi(comm).MAX)
         waits = np.clip(last - arrived, 0.0, np.maximum(left - arrived, 0.0))
         self.imbalance_s = np.bincount(part["site"], waits, sites)
         self.empty = np.bincount(part["site"], most < _EMPTY_NS, sites)
+
+
+def _busiest_ns(meetings: AnyArray) -> AnyArray:
+    """Return how long this rank has computed before each meeting; more than _EMPTY_NS where it did something else."""
+    computed: AnyArray = meetings["computed_ns"]
+    does = (meetings["busy"] > 0) | ((meetings["brought"] > 0) & (computed >= _NOTHING_NS))
+    return np.where(does, np.maximum(computed, _EMPTY_NS), computed)
 
 
 def _mpi(comm: Any) -> Any:

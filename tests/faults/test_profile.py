@@ -217,7 +217,7 @@ def test_a_late_rank_is_imbalance(profiled):
 def test_barriers_with_nothing_between_are_counted(profiled):
     program = """
     a = dsm.zeros(1000)
-    for step in range(40):
+    for step in range(200):
         a[dsm.rank()] = step
         dsm.barrier()
         dsm.barrier()  # again
