@@ -444,8 +444,9 @@ void dsm_profile_leave(uint32_t call, uint32_t object, uint32_t site, int64_t be
 void dsm_profile_watch(uint32_t region, uint64_t pages);
 const struct dsm_profile_page *dsm_profile_pages(uint32_t region);
 void dsm_profile_unwatch(uint32_t region);
-/* The first rank of the node that owns each page of an array, -1: none.  Local. */
-int dsm_profile_owners(uint32_t region, uint64_t first, uint64_t count, int32_t *owners);
+/* The first rank of the node that owns each page of an array, -1: none; and the pages of which this node has a copy
+ * that holds more than the initial value.  A node that is alone does not know either.  Local. */
+int dsm_profile_owners(uint32_t region, uint64_t count, int32_t *owners, uint64_t *held);
 /* CPU time of the service thread.  Local. */
 int64_t dsm_profile_service_ns(void);
 

@@ -21,6 +21,7 @@ from dsm import _nodes
 
 _EVERY_S = 0.5  # on a terminal
 _PLAIN_EVERY_S = 5.0  # elsewhere, each time a line of its own
+_FIRST_S = 1.0
 _SILENT_S = 3.0
 _SOON_S = 0.2  # a wait that is shorter is none
 _DATAGRAM_BYTES = 1024
@@ -144,7 +145,7 @@ def _shown() -> Iterator[Callable[[Board], None]]:
 
             live = Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True, redirect_stdout=False)
             every_s = _EVERY_S
-    due_s = time.monotonic() + every_s
+    due_s = time.monotonic() + min(every_s, _FIRST_S)
 
     def show(board: Board) -> None:
         nonlocal due_s

@@ -107,6 +107,7 @@ class Watched:
     counts: bytes = b""  # of struct dsm_profile_page
     stats: dict[str, int] = field(default_factory=dict)
     owners: list[tuple[int, int, int]] = field(default_factory=list)
+    held_bytes: int = 0  # on this node
 
 
 _END_OF_PROGRAM = Place("", 0, "", END)
@@ -182,21 +183,10 @@ class Recorder:
         counted = ffi.new("struct dsm_stats *")
         if lib.dsm_stats_of_region(region, counted) == lib.DSM_OK:
             array.stats = numbers(ffi, counted)
-        array.owners = self._owners(array)
-
-    def _owners(self, array: Watched) -> list[tuple[int, int, int]]:
-        owners = self.runtime.ffi.new("int32_t[]", array.pages)
-        if self.runtime.rank != 0 or self.lib.dsm_profile_owners(array.region, 0, array.pages, owners) != 0:
-            return []
-        runs: list[tuple[int, int, int]] = []
-        for page, owner in enumerate(self.runtime.ffi.unpack(owners, array.pages)):
-            if owner < 0:
-                continue
-            if runs and runs[-1][2] == owner and runs[-1][0] + runs[-1][1] == page:
-                runs[-1] = (runs[-1][0], runs[-1][1] + 1, owner)
-            else:
-                runs.append((page, 1, owner))
-        return runs
+        owners, held = ffi.new("int32_t[]", array.pages), ffi.new("uint64_t *")
+        if lib.dsm_profile_owners(region, array.pages, owners, held) == lib.DSM_OK:
+            array.owners = runs_of_owners(ffi.unpack(owners, array.pages)) if self.runtime.rank == 0 else []
+            array.held_bytes = int(held[0]) * array.page_bytes
 
     def freed(self, region: int) -> None:
         """The array of which `take` has the counts is freed.  Local."""
@@ -246,6 +236,17 @@ class Recorder:
 def numbers(ffi: Any, struct: Any) -> dict[str, int]:
     """Return the fields of a struct of the core, which are numbers, by their names.  Local."""
     return {name: int(getattr(struct, name)) for name, _ in ffi.typeof(struct[0]).fields}
+
+
+def runs_of_owners(owners: list[int]) -> list[tuple[int, int, int]]:
+    """Return (first page, pages, rank) for pages that have an owner.  Local."""
+    runs: list[tuple[int, int, int]] = []
+    for page, owner in enumerate(owners):
+        if runs and runs[-1][2] == owner:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1, owner)
+        else:
+            runs.append((page, 1, owner))
+    return [run for run in runs if run[2] >= 0]
 
 
 def place_of(frame: FrameType, call: int) -> Place:

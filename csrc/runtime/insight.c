@@ -48,19 +48,21 @@ void dsm_profile_unwatch(uint32_t region)
     progress_unlock(runtime);
 }
 
-int dsm_profile_owners(uint32_t id, uint64_t first, uint64_t count, int32_t *owners)
+int dsm_profile_owners(uint32_t id, uint64_t count, int32_t *owners, uint64_t *held)
 {
     struct runtime *runtime = call_lock("the profile of an array");
     if (!runtime)
         return DSM_E_STATE;
     const struct region *region = region_find(runtime->node->regions, id);
-    bool there = region && first <= region->pages && count <= region->pages - first;
+    bool there = region && count == region->pages;
+    *held = 0;
     for (uint64_t i = 0; there && i < count; i++) {
-        const struct page *page = region_page_if(region, first + i);
+        const struct page *page = region_page_if(region, i);
         owners[i] = page && page->owner != NODE_NONE ? nodes_first(runtime, page->owner) : -1;
+        *held += page && page->copy && !page->fresh;
     }
     progress_unlock(runtime);
-    return there ? DSM_OK : error_set(DSM_E_ARGUMENT, "no pages from %llu of array %u", (unsigned long long)first, id);
+    return there ? DSM_OK : error_set(DSM_E_ARGUMENT, "array %u has not %llu pages", id, (unsigned long long)count);
 }
 
 int64_t dsm_profile_service_ns(void)

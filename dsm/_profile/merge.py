@@ -269,8 +269,12 @@ def _array(number: int, parts: Sequence[Part], nodes: list[list[int]], ids: dict
         "first_writer": _first_writer(of_ranks, count),
         "owners": [list(run) for run in first.owners[:OWNERS_MAX]],
         "contested": _contested(first, of_ranks, parts, nodes),
-        "memory_bytes": [None] * len(nodes),
+        "memory_bytes": [_held(of_ranks[ranks[0]]) if len(nodes) > 1 else None for ranks in nodes],
     }
+
+
+def _held(array: ArrayPart | None) -> int:
+    return array.held_bytes if array else 0
 
 
 def _strips(of_ranks: Sequence[ArrayPart | None], nodes: list[list[int]], count: int) -> list[Json]:

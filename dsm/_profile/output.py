@@ -55,6 +55,7 @@ def end() -> None:
         return
     clock = clocks.Clock(_first, clocks.measure(recorder.comm))
     parts = recorder.comm.gather(part_of(recorder, clock), root=0)
+    recorder.comm.Free()
     if parts is None:
         return
     names = _lock.lock_labels()

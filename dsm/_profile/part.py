@@ -61,6 +61,7 @@ class ArrayPart:
     freed_s: float | None
     stats: dict[str, int]
     owners: list[tuple[int, int, int]]
+    held_bytes: int
     strips: dict[str, bins.Runs]
     first_s: AnyArray  # for each bin: when this rank wrote there first, or infinity
     pages_written: int
@@ -319,6 +320,7 @@ def _array(recorder: Recorder, array: Watched, clock: Clock, alone: bool) -> Arr
         freed_s=None if array.freed_ns is None else float(clock.aligned_s(array.freed_ns)),
         stats=array.stats,
         owners=array.owners,
+        held_bytes=array.held_bytes,
         strips={name: strip(name) for name in ("written", "opened", "read", "fetched")},
         first_s=first_s,
         pages_written=int(np.count_nonzero(pages["written" if alone else "opened"])),

@@ -152,6 +152,7 @@ def test_strips_show_who_wrote_and_read(profiled, ranks):
     assert grid["contested"]["pages"] == 0
     assert sum(grid["by_rank"]["fetches"]) == 5 * ranks
     assert grid["alive"]
+    assert grid["memory_bytes"] == [9 * 4096] * ranks
     arrows = Counter(event["pid"] for event in events if event["ph"] == "f" and event["cat"] == "data")
     assert set(arrows) == set(range(ranks)), "each rank fetches from another one"
 
@@ -283,6 +284,19 @@ def test_arrays_that_come_and_go(profiled):
         assert each["by_rank"]["fetches"] == [1, 1]
     assert array(profile, "kept")["alive"]
     assert array(profile, "kept")["strips"] == []
+
+
+def test_clocks_of_hosts_are_compared(run):
+    program = """
+    from dsm._profile import clocks
+    rank = MPI.COMM_WORLD.rank
+    clocks.boot = lambda: f"host {rank // 2}"  # two hosts of two ranks, whose clocks differ by a second
+    found = clocks.measure(MPI.COMM_WORLD, lambda: time.monotonic_ns() + rank // 2 * 10**9)
+    assert abs(found.offset_ns + rank // 2 * 10**9) <= found.error_ns, found
+    assert (found.error_ns > 0) == (rank >= 2), found
+    """
+    job = run(4, program)
+    assert job.status == 0, job
 
 
 def test_a_job_that_dies_says_that_the_profile_is_lost(run, tmp_path):

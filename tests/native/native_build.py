@@ -73,7 +73,8 @@ def load():
                 builder.cdef(_declarations())
                 builder.set_source(
                     NAME,
-                    '#include "protocol/node/face.h"\n#include "protocol/page/common.h"\n' + "".join(f'#include "{header}"\n' for header in OWN_HEADERS),
+                    '#include "protocol/node/face.h"\n#include "protocol/page/common.h"\n'
+                    + "".join(f'#include "{header}"\n' for header in OWN_HEADERS),
                     sources=[str(path) for path in sources()],
                     include_dirs=[str(ROOT / "csrc"), str(HERE)],
                     extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter"],

@@ -135,6 +135,7 @@ def an_array(contested=(), **more):
         "freed_s": None,
         "stats": {},
         "owners": [],
+        "held_bytes": 0,
         "strips": {name: [] for name in ("written", "opened", "read", "fetched")},
         "first_s": np.full(4, np.inf),
         "pages_written": 0,
