@@ -63,13 +63,11 @@ _FUNCTIONS = {
     "prefetch": PREFETCH,
 }
 _METHODS = {
-    ("Lock", "__init__"): COLLECTIVE,
     ("Lock", "release"): RELEASE,
     ("Condition", "__init__"): COLLECTIVE,
     ("Condition", "wait"): WAIT,
     ("Condition", "notify"): NOTIFY,
     ("Condition", "notify_all"): NOTIFY,
-    ("Event", "__init__"): COLLECTIVE,
     ("Event", "set"): SET,
     ("Event", "clear"): CLEAR,
     ("Event", "wait"): WAIT,
@@ -78,7 +76,6 @@ _METHODS = {
     ("Semaphore", "release"): NOTIFY,
     ("Barrier", "__init__"): COLLECTIVE,
     ("Barrier", "wait"): WAIT,
-    ("Counter", "__init__"): COLLECTIVE,
     ("Counter", "next"): COUNTER,
 }
 
