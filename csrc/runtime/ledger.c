@@ -70,10 +70,10 @@ static struct dsm_profile_page *page_of(struct ledger *ledger, uint32_t region, 
 }
 
 /* Where several processes are one node, its intervals do not say which of them has written. */
-static void note_written(struct dsm_profile_page *page, uint32_t tick, bool tells)
+static void note_written(const struct ledger *ledger, struct dsm_profile_page *page, bool tells)
 {
     if (tells && !page->first_written)
-        page->first_written = tick;
+        page->first_written = (uint32_t)((clock_now_ns() - ledger->began_ns) / TICK_NS + 1);
 }
 
 static void note_contest(struct dsm_profile_page *page, uint64_t phase, node_id rival)
@@ -87,16 +87,15 @@ static void note_contest(struct dsm_profile_page *page, uint64_t phase, node_id 
 static void note_page(struct runtime *runtime, struct ledger *ledger, const struct event *event,
                       struct dsm_profile_page *page)
 {
-    uint32_t tick = (uint32_t)((clock_now_ns() - ledger->began_ns) / TICK_NS + 1);
     switch (event->kind) {
     case EVENT_FAULT_READ: page->read++; break;
     case EVENT_FAULT_WRITE:
         page->opened++;
-        note_written(page, tick, true);
+        note_written(ledger, page, true);
         break;
     case EVENT_OPEN:
         page->opened++;
-        note_written(page, tick, !ledger->alone);
+        note_written(ledger, page, !ledger->alone);
         break;
     case EVENT_FETCHED: page->fetched++; break;
     case EVENT_CONTEST: note_contest(page, runtime->node->cuts + 1, event->peer); break;
@@ -105,7 +104,7 @@ static void note_page(struct runtime *runtime, struct ledger *ledger, const stru
     case EVENT_WROTE:
         for (uint64_t i = 0; i < event->amount && page_of(ledger, event->region, event->object + i); i++) {
             page[i].written++;
-            note_written(page + i, tick, ledger->alone);
+            note_written(ledger, page + i, ledger->alone);
         }
         break;
     default: break;

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -333,3 +335,18 @@ def test_explicit_finalize_and_another_communicator(profiled):
 def test_nothing_is_wrapped_without_a_profile(run):
     job = run(0, "assert not hasattr(dsm.barrier, '__wrapped__') and not hasattr(dsm.Lock._take, '__wrapped__')")
     assert job.status == 0, job
+
+
+def test_every_key_is_described(profiled):
+    profile, _, _ = profiled(2, SHARED)
+    page = (Path(__file__).parents[2] / "docs" / "insight.md").read_text()
+    section = page.partition("## profile.json")[2].partition("## trace.json")[0]
+    named = {word for text in re.findall(r"`([\w.]+)`", section) for word in text.split(".")}
+    of_stats = set(profile["ranks"][0]) | set(profile["arrays"][0]["by_rank"])
+    parts = [profile, profile["run"], profile["hosts"][0], profile["machine"], profile["ranks"][0]["time"]]
+    parts += [profile["sites"][0], profile["sites"][0]["by_rank"], profile["locks"][0], profile["locks"][0]["by_rank"]]
+    grid = profile["arrays"][0]
+    parts += [grid, grid["contested"], grid["contested"]["worst"][0], grid["strips"][0], profile["memory"][0]]
+    assert {key for part in parts for key in part} - named - {"id"} == set()
+    stats = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    assert {key for key in of_stats if f"`{key}`" not in stats} <= named

@@ -54,6 +54,8 @@ uint64_t common_with_twin(const unsigned char *page, const unsigned char *twin, 
     uint64_t common = 0;
     while (next(&cursor)) {
         uint64_t start = (uint64_t)cursor.block * DIFF_BLOCK_BYTES;
+        if (memcmp(page + start, twin + start, DIFF_BLOCK_BYTES) == 0)
+            continue;
         for (uint64_t left = cursor.mask; left; left &= left - 1) {
             uint64_t at = start + (unsigned)__builtin_ctzll(left);
             common += page[at] != twin[at];
