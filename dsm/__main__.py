@@ -1,17 +1,18 @@
-"""``python -m dsm run | info | doctor``."""
+"""``python -m dsm run | report | info | doctor``."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from dsm import _doctor, _launch
+from dsm import _doctor, _launch, _report
 from dsm._errors import DSMError
 
 USAGE = """\
 usage: python -m dsm COMMAND
 
   run -n RANKS prog.py ...   run a program with the mpiexec that belongs to the MPI that mpi4py loads
+  report DIR                 write DIR/report.html again, from the profile.json there
   info                       versions, MPI, settings in force and limits of this machine
   doctor                     look for every known trap and say the remedy; exit status 1 if there is one
 """
@@ -23,6 +24,8 @@ def main(arguments: list[str]) -> int:
     try:
         if name == "run":
             return _launch.run(rest)
+        if name == "report" and len(rest) == 1:
+            return _report.main(rest[0])
         if name == "info" and not rest:
             return _doctor.info()
         if name == "doctor" and not rest:
