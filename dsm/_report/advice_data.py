@@ -49,8 +49,10 @@ def read_by_all(profile: Profile) -> Iterator[Found]:
             continue
         writer, written = writers[0], array["pages_written"][writers[0]]
         readers = _readers_of_nearly(profile, array, written, {profile.node_of(writer)})
-        gain_s = max(profile.cost_s(array))
+        gain_s = max(array["by_rank"]["wait_s"])  # not what the runtime brings in barriers by itself
         if 2 * len(readers) < profile.size - 1 or gain_s < GAIN_MIN * profile.seconds or not readers:
+            continue
+        if _faults_in_broadcasts(profile, array) > 0.5 * _faults(array):
             continue
         name = variable(profile, array)
         times = max((value for *_, value in _runs(array, writer, "written")), default=1)
@@ -141,7 +143,7 @@ def unread(profile: Profile) -> Iterator[Found]:
         writers = _writers(array)
         if profile.run["one_node"] or not writers or sum(rows["fetches"]) or array["contested"]["pages"]:
             continue
-        if _times_written(array) < OFTEN or any(rank not in writers for rank in _readers(array)):
+        if any(rank not in writers for rank in _readers(array)):
             continue
         gain_s = max(profile.cost_s(array))
         if gain_s < GAIN_MIN * profile.seconds:
@@ -152,8 +154,7 @@ def unread(profile: Profile) -> Iterator[Found]:
         yield Found(
             title=f"Nobody reads what {'rank ' + str(writers[0]) if alone else 'a rank'} writes to `{array['name']}`",
             evidence=[
-                f"{_capital(ranks(writers))} wrote {counted(sum(array['pages_written']), 'page')}, in up to "
-                f"{counted(_times_written(array), 'phase')}; no page of it was ever fetched.",
+                f"{_capital(ranks(writers))} wrote {counted(sum(array['pages_written']), 'page')}; no page was ever fetched.",
                 f"The writes took {count(_faults(array))} page faults; a rank waited {seconds(gain_s)} in them.",
             ],
             remedy="Private memory has no page faults and no notices. Share only results that another rank reads."
@@ -178,12 +179,13 @@ def _faults(array: Json) -> int:
     return int(sum(array["by_rank"]["faults_read"]) + sum(array["by_rank"]["faults_write"]))
 
 
+def _faults_in_broadcasts(profile: Profile, array: Json) -> int:
+    broadcasts = [site for site in profile.sites if site["kind"] == "collective" and "broadcast(" in site["source"]]
+    return sum(faults for site in broadcasts for number, faults in site["arrays"] if number == array["id"])
+
+
 def _runs(array: Json, rank: int, what: str) -> list[list[int]]:
     return next((strip[what] for strip in array["strips"] if strip["rank"] == rank), [])
-
-
-def _times_written(array: Json) -> int:
-    return max((run[2] for strip in array["strips"] for run in strip["written"]), default=0)
 
 
 def _readers_of_nearly(profile: Profile, array: Json, pages: int, without: set[int]) -> list[int]:

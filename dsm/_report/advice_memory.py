@@ -14,6 +14,7 @@ MANY = 8  # arrays of one line
 SPREAD = 0.2  # of the run, between the first and the last of these: fewer are made before the work begins
 SAMPLES_MIN = 6
 GROWTH_MIN_BYTES = 16 << 20
+GROWTH_MIN = 0.1  # of the data
 
 
 def never_freed(profile: Profile) -> Iterator[Found]:
@@ -48,7 +49,11 @@ def never_freed(profile: Profile) -> Iterator[Found]:
 
 def growing_memory(profile: Profile) -> Iterator[Found]:
     """Find a node whose protocol memory grows until the end.  Local."""
-    found = [(growth, node) for node in profile.memory if (growth := _growth(node)) >= GROWTH_MIN_BYTES]
+    found = [
+        (growth, node)
+        for node in profile.memory
+        if (growth := _growth(node)) >= max(GROWTH_MIN_BYTES, GROWTH_MIN * node["data_bytes"][-1])
+    ]
     if not found:
         return
     growth, node = max(found, key=lambda pair: pair[0])

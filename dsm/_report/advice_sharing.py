@@ -119,8 +119,8 @@ def _share_shared(array: Json) -> float:
 
 
 def _is_tiny(profile: Profile, array: Json) -> bool:
-    """Tell whether the array has not a page for each rank."""
-    return bool(array["pages"] < profile.size)
+    """Tell whether not even the smallest pages would give each rank one of its own."""
+    return bool(array["bytes"] < profile.size * SMALLEST_PAGE)
 
 
 def _bytes_a_rank_writes(array: Json) -> float:

@@ -13,7 +13,9 @@ from dsm._report.words import count, counted, ranks, seconds, share
 
 HAND_OVERS_MIN = 50
 EMPTY_MIN = 10
-IMBALANCE_MIN = 0.05  # of the run
+EMPTY_MAX_S = 4e-6  # before a call: a write to a page that is open takes no fault, but a NumPy expression takes longer
+IMBALANCE_MIN = 0.1  # of the run
+JITTER_S = 2e-4  # a call: the operating system delays ranks as much
 SCALARS_MIN = 0.1  # of the run
 
 
@@ -67,6 +69,8 @@ def imbalance(profile: Profile) -> Iterator[Found]:
         mean = sum(busy) / profile.size
         last = max(range(profile.size), key=lambda rank: busy[rank])
         systematic = busy[last] - mean > 0.5 * gain_s
+        if not systematic and gain_s < JITTER_S * max(rows["calls"]):
+            continue
         evidence = [
             f"{counted(max(rows['calls']), 'call')} at {place(site)}. Until the last rank arrived, the others waited "
             f"{seconds(gain_s)} on average, {seconds(max(rows['imbalance_s']))} at most.",
@@ -114,7 +118,8 @@ def empty_barrier(profile: Profile) -> Iterator[Found]:
     """Find barriers before which nothing happened since the one before.  Local."""
     for site in profile.sites:
         calls, empty = max(site["by_rank"]["calls"]), site["empty"] or 0
-        if empty < EMPTY_MIN or empty < 0.5 * calls:
+        before_s = max(site["by_rank"]["computed_s"]) / max(calls, 1)
+        if empty < EMPTY_MIN or empty < 0.5 * calls or before_s > EMPTY_MAX_S:
             continue
         gain_s = max(site["by_rank"]["waited_s"]) * empty / calls
         if gain_s < 0.25 * GAIN_MIN * profile.seconds:
@@ -122,11 +127,11 @@ def empty_barrier(profile: Profile) -> Iterator[Found]:
         yield Found(
             title=f"Nothing happens between the barrier at {place(site)} and the one before it",
             evidence=[
-                f"In {count(empty)} of {count(calls)} calls no rank had computed, read or written anything shared "
-                "since the last barrier.",
+                f"In {count(empty)} of {count(calls)} calls no rank had faulted or written since the last barrier; "
+                f"a rank had computed for {seconds(before_s)} on average.",
                 f"A rank waited {seconds(max(site['by_rank']['waited_s']))} there.",
             ],
-            remedy="Delete the call.",
+            remedy="Delete the call, unless it orders something else.",
             code=f"{site['source'] or 'dsm.barrier()'}  # delete it: {place(site)}",
             gain_s=gain_s,
             sites=[site["id"]],
@@ -137,6 +142,8 @@ def scalar_loop(profile: Profile) -> Iterator[Found]:
     """Find loops that touch shared arrays one number at a time.  Local."""
     by_file: dict[str, list[Json]] = {}
     for line in profile.lines:
+        if line["line"] is None:
+            continue  # an instruction that the compiler added
         by_file.setdefault(line["file"], []).append(line)
     for file, lines in by_file.items():
         for loop in scalar_loops(_text(file)):
@@ -191,6 +198,6 @@ def more_ranks_than_cores(profile: Profile) -> Iterator[Found]:
         ]
         + [f"While one rank computes, others that could go on wait: {seconds(gain_s)} on average."],
         remedy="Start one rank for each core. For more parallelism use threads or more hosts.",
-        code=f"python -m dsm run -n {cores} {profile.run['program'].removeprefix('python ')}",
+        code=f"python -m dsm run -n {cores} {' '.join(profile.run['argv'])}",
         gain_s=gain_s,
     )

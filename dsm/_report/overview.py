@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from dsm._report import parts, words
@@ -30,6 +31,12 @@ COUNTS = (
     ("collections", "collections", words.count),
     ("memory_bytes_max", "protocol memory", words.size),
 )
+
+
+def command(profile: Profile) -> str:
+    """Return the program and its arguments, without folders.  Local."""
+    program, *rest = profile.run["argv"]
+    return " ".join([os.path.basename(program), *rest])
 
 
 def lead(profile: Profile) -> str:

@@ -76,7 +76,7 @@ def write(profile: Profile, events: list[Json], found_races: Json | None = None)
     drawn = json.dumps({"strips": strips, "timeline": drawn_timeline}, separators=(",", ":"))
     here = Path(__file__).parent
     return PAGE.substitute(
-        title=parts.text(f"dsm profile: {profile.run['program'].removeprefix('python ')}"),
+        title=parts.text(f"dsm profile: {overview.command(profile)}"),
         style=(here / "page.css").read_text(encoding="utf-8"),
         lead=parts.text(overview.lead(profile)),
         run=_run(profile),
