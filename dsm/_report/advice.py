@@ -20,6 +20,7 @@ KINDS: dict[str, Callable[[Profile], Iterator[Found]]] = {
     "interleaved": advice_sharing.interleaved,
     "read-by-all": advice_data.read_by_all,
     "lock-per-item": advice_waits.lock_per_item,
+    "counter-per-item": advice_waits.counter_per_item,
     "imbalance": advice_waits.imbalance,
     "empty-barrier": advice_waits.empty_barrier,
     "unread": advice_data.unread,

@@ -16,27 +16,28 @@ PAGES_MIN = 16  # of an array, for what is about its parts
 
 
 def small_pages(profile: Profile) -> Iterator[Found]:
-    """Find arrays that ranks fetch in pieces of many pages.  Local."""
+    """Find arrays of which ranks fetch pieces of many pages, with a page fault for each page.  Local."""
     for array in profile.arrays:
         page = array["page_bytes"]
         wait_s = max(array["by_rank"]["wait_s"])
-        fetches = sum(array["by_rank"]["fetches"])
+        fetches, faults = sum(array["by_rank"]["fetches"]), sum(array["by_rank"]["faults_read"])
         if page >= WIDE_PAGE or wait_s < GAIN_MIN * profile.seconds or array["contested"]["phases"] > 0.05 * fetches:
             continue
-        piece = _piece_bytes(profile, array)
-        if piece < 4 * WIDE_PAGE or fetches < 64 * profile.size:
-            continue
-        # A round trip for each page of 64 KiB remains.
-        gain_s = wait_s * (1 - page / WIDE_PAGE)
+        brought = fetches * page / max(faults, 1)  # by a fault
+        if faults < PAGES_MIN * profile.size or brought > WIDE_PAGE / 2 or _piece_bytes(profile, array) < 4 * WIDE_PAGE:
+            continue  # the runtime reads ahead already, or there is not much to read
         yield Found(
             title=f"Pages of `{array['name']}` are small for what ranks read in one piece",
             evidence=[
-                f"Ranks fetched {count(fetches)} pages of {size(page)}, in pieces of about {size(piece)}.",
-                f"They took {count(_faults(array))} page faults for it, and one rank waited {seconds(wait_s)}.",
+                f"Ranks fetched {count(fetches)} pages of {size(page)}, in pieces of about "
+                f"{size(_piece_bytes(profile, array))}.",
+                f"They took {count(faults)} read faults for it, {size(brought)} a fault: the runtime could not predict "
+                "the order of the reads.",
+                f"One rank waited {seconds(wait_s)}.",
             ],
             remedy="Give the array larger pages: a fault then fetches more.",
             code=allocation(profile, array, page_size=WIDE_PAGE),
-            gain_s=gain_s,
+            gain_s=wait_s * (1 - brought / WIDE_PAGE),  # a fault for each larger page remains
             arrays=[array["id"]],
         )
 
@@ -154,7 +155,7 @@ def unread(profile: Profile) -> Iterator[Found]:
         yield Found(
             title=f"Nobody reads what {'rank ' + str(writers[0]) if alone else 'a rank'} writes to `{array['name']}`",
             evidence=[
-                f"{_capital(ranks(writers))} wrote {counted(sum(array['pages_written']), 'page')}; no page was ever fetched.",
+                f"{_capital(ranks(writers))} wrote {counted(sum(array['pages_written']), 'page')}; none was fetched.",
                 f"The writes took {count(_faults(array))} page faults; a rank waited {seconds(gain_s)} in them.",
             ],
             remedy="Private memory has no page faults and no notices. Share only results that another rank reads."

@@ -56,6 +56,34 @@ def lock_per_item(profile: Profile) -> Iterator[Found]:
         )
 
 
+def counter_per_item(profile: Profile) -> Iterator[Found]:
+    """Find counters that hand out pieces of work which take no longer than the call.  Local."""
+    for site in profile.sites:
+        rows = site["by_rank"]
+        calls = sum(rows["calls"])
+        if site["kind"] != "counter" or calls < HAND_OVERS_MIN:
+            continue
+        call_s, piece_s = sum(rows["waited_s"]) / calls, (sum(rows["computed_s"]) + sum(rows["data_s"])) / calls
+        together = min(1024, 1 << math.ceil(math.log2(max(10 * call_s / max(piece_s, call_s / 100), 1))))
+        gain_s = max(rows["waited_s"]) * (1 - 1 / together)
+        if gain_s < GAIN_MIN * profile.seconds:
+            continue
+        yield Found(
+            title=f"The counter at {place(site)} gives little work at a time",
+            evidence=[
+                f"{count(calls)} calls took {seconds(call_s)} each, on average, and the work between two of them "
+                f"{seconds(piece_s)}.",
+                f"One rank spent {seconds(max(rows['waited_s']))} in these calls.",
+            ],
+            remedy=f"Let a ticket stand for {together} pieces in place of one. Too many at a time leave ranks without "
+            "work at the end.",
+            code=f"{site['source'] or 'ticket = counter.next()'}  # {place(site)}\n"
+            f"    for piece in range({together} * ticket, min({together} * (ticket + 1), pieces)): ...",
+            gain_s=gain_s,
+            sites=[site["id"]],
+        )
+
+
 def imbalance(profile: Profile) -> Iterator[Found]:
     """Find barriers at which ranks wait for one that has more to do.  Local."""
     for site in profile.sites:

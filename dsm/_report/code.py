@@ -25,7 +25,7 @@ def allocation(profile: Profile, array: Json, **keywords: int | str) -> str:
     where = f"  # {place(profile.site(array['allocated_at']))}"
     if not isinstance(call, ast.Call) or ast.unparse(call.func).rpartition(".")[2] not in MAKERS:
         more = "".join(f", {key}={value!r}" for key, value in keywords.items())
-        return f"{variable(profile, array)} = dsm.zeros({dims(array)}, {array['dtype']!r}{more}){where}"
+        return f"dsm.zeros({dims(array)}, {array['dtype']!r}{more}){where}"
     call.keywords = [word for word in call.keywords if word.arg not in keywords]
     call.keywords += [ast.keyword(key, ast.Constant(value)) for key, value in keywords.items()]
     return ast.unparse(statement or call) + where

@@ -47,7 +47,11 @@ def test_the_line_of_the_program_is_what_changes():
         "plate = dsm.zeros((500, 500), name='grid', "
     )
     site["source"] = "x = make()"
-    assert "x = dsm.zeros((500, 500)" in told(arrays=[array], sites=[site])["large-pages"].code
+    assert told(arrays=[array], sites=[site])["large-pages"].code.startswith(
+        "dsm.zeros((500, 500), 'float64', page_size="
+    )
+    site["source"] = "a, x = dsm.zeros(9), dsm.zeros(9)"
+    assert "dsm.zeros((500, 500), 'float64', page" in told(arrays=[array], sites=[site])["large-pages"].code
 
 
 def test_rows_too_short_to_pad_begin_with_pages():
@@ -93,11 +97,14 @@ def fetched(rank, runs):
 
 def test_long_reads_of_small_pages_get_larger_ones():
     array = profiles.array(shape=(4096, 512), strips=[fetched(1, [[128, 128, 2]])], fetches=[0, 4096], wait_s=[0, 0.8])
+    array["by_rank"]["faults_read"] = [0, 4096]
     found = told(arrays=[array])
     assert set(found) == {"small-pages"}
     assert "page_size=65536" in found["small-pages"].code
     assert found["small-pages"].gain_s == pytest.approx(0.75)
     assert told(arrays=[array | {"page_bytes": 1 << 16}]) == {}
+    read_ahead = array["by_rank"] | {"faults_read": [0, 300]}
+    assert told(arrays=[array | {"by_rank": read_ahead}]) == {}
     scattered = [[2 * i, 1, 2] for i in range(64)]
     assert told(arrays=[array | {"strips": [fetched(1, scattered)]}]) == {}
 
@@ -130,7 +137,7 @@ def everything(times=50, read=(256, 256)):
 
 def test_reading_all_of_what_the_others_write_is_told():
     found = told(arrays=[everything()])
-    assert set(found) == {"reads-everything", "small-pages"}
+    assert set(found) == {"reads-everything"}
     assert "x.copy()" in found["reads-everything"].code
     assert "reads-everything" not in told(arrays=[everything(times=1)])
     assert "reads-everything" not in told(arrays=[everything(read=(3, 3))])
@@ -180,6 +187,16 @@ def test_a_lock_for_each_item_takes_more_at_a_time():
     assert told(locks=[handed(held_s=0.9)], sites=sites) == {}, "the work is under the lock"
     assert told(locks=[handed(hand_overs=[[0, 1, 9, 0.6]])], sites=sites) == {}
     assert told(locks=[handed(waited_s=0.001)], sites=sites) == {}
+
+
+def test_a_counter_for_each_item_gives_more_at_a_time():
+    sites = [profiles.site(0, "counter", 31, source="while (i := tickets.next()) < n:", calls=2000, waited_s=0.4)]
+    sites[0]["by_rank"]["computed_s"] = [0.2, 0.2]
+    found = told(sites=sites)
+    assert set(found) == {"counter-per-item"}
+    assert "tickets.next()" in found["counter-per-item"].code
+    sites[0]["by_rank"]["computed_s"] = [30.0, 30.0]
+    assert told(sites=sites) == {}
 
 
 def uneven(computed, imbalance, **more):
