@@ -12,34 +12,42 @@ from dsm._report.words import count, counted, ranks, seconds, share, size
 NEARLY_ALL = 0.8  # of the pages or bins
 OFTEN = 3  # phases: more is no start-up
 WIDE_PAGE = 1 << 16
+FAULTS_MIN = 0.2  # of the pages read
 PAGES_MIN = 16  # of an array, for what is about its parts
 
 
 def small_pages(profile: Profile) -> Iterator[Found]:
-    """Find arrays of which ranks fetch pieces of many pages, with a page fault for each page.  Local."""
+    """Find arrays of which ranks read pieces of many pages, with a fault for one or a few of them.  Local."""
     for array in profile.arrays:
-        page = array["page_bytes"]
-        wait_s = max(array["by_rank"]["wait_s"])
-        fetches, faults = sum(array["by_rank"]["fetches"]), sum(array["by_rank"]["faults_read"])
-        if page >= WIDE_PAGE or wait_s < GAIN_MIN * profile.seconds or array["contested"]["phases"] > 0.05 * fetches:
+        wait_s, faults = max(array["by_rank"]["wait_s"]), sum(array["by_rank"]["faults_read"])
+        if wait_s < GAIN_MIN * profile.seconds or not _has_small_pages(profile, array):
             continue
-        brought = fetches * page / max(faults, 1)  # by a fault
-        if faults < PAGES_MIN * profile.size or brought > WIDE_PAGE / 2 or _piece_bytes(profile, array) < 4 * WIDE_PAGE:
-            continue  # the runtime reads ahead already, or there is not much to read
+        page, pages = array["page_bytes"], sum(array["pages_read"])
+        fewer = max(page / WIDE_PAGE, pages * page / WIDE_PAGE / faults)  # a fault for each larger page remains
         yield Found(
             title=f"Pages of `{array['name']}` are small for what ranks read in one piece",
             evidence=[
-                f"Ranks fetched {count(fetches)} pages of {size(page)}, in pieces of about "
+                f"Ranks read {count(pages)} pages of {size(page)}, in pieces of about "
                 f"{size(_piece_bytes(profile, array))}.",
-                f"They took {count(faults)} read faults for it, {size(brought)} a fault: the runtime could not predict "
-                "the order of the reads.",
+                f"They took {count(faults)} read faults for it: the runtime could not predict the order of the reads.",
                 f"One rank waited {seconds(wait_s)}.",
             ],
             remedy="Give the array larger pages: a fault then fetches more.",
             code=allocation(profile, array, page_size=WIDE_PAGE),
-            gain_s=wait_s * (1 - brought / WIDE_PAGE),  # a fault for each larger page remains
+            gain_s=wait_s * (1 - fewer),
             arrays=[array["id"]],
         )
+
+
+def _has_small_pages(profile: Profile, array: Json) -> bool:
+    pages, faults = sum(array["pages_read"]), sum(array["by_rank"]["faults_read"])
+    return (
+        array["page_bytes"] < WIDE_PAGE
+        and array["contested"]["phases"] <= 0.05 * sum(array["by_rank"]["fetches"])
+        and pages >= PAGES_MIN * profile.size
+        and faults >= FAULTS_MIN * pages  # else the runtime reads ahead already
+        and _piece_bytes(profile, array) >= 4 * WIDE_PAGE
+    )
 
 
 def read_by_all(profile: Profile) -> Iterator[Found]:
@@ -79,6 +87,8 @@ def reads_everything(profile: Profile) -> Iterator[Found]:
         writers = _writers(array)
         if len(writers) < 2 or array["pages"] < PAGES_MIN or array["contested"]["pages"] > 0.5 * array["pages"]:
             continue
+        if _has_small_pages(profile, array):
+            continue  # the faults cost more than the data
         total = min(sum(array["pages_written"]), array["pages"])
         readers = [r for r in _readers_of_nearly(profile, array, total, set()) if _repeats(profile, array, r)]
         gain_s = max((profile.cost_s(array)[rank] for rank in readers), default=0.0)
@@ -87,7 +97,7 @@ def reads_everything(profile: Profile) -> Iterator[Found]:
         name = variable(profile, array)
         received = sum(array["by_rank"]["bytes_received"])
         yield Found(
-            title=f"{_capital(ranks(readers))} read all of `{array['name']}` again and again",
+            title=f"{_capital(ranks(readers))} fetch all of `{array['name']}` again and again",
             evidence=[
                 f"{_capital(ranks(writers))} write blocks of it, {counted(total, 'page')} together; "
                 f"{ranks(readers)} fetched nearly all pages of the others, most of them more than {OFTEN} times.",

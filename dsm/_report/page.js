@@ -11,6 +11,7 @@ const page = {
   },
 
   seconds(s) {
+    if (s === 0) return "0 s";
     if (s >= 100) return s.toFixed(0) + " s";
     if (s >= 1) return s.toPrecision(3) + " s";
     if (s >= 1e-3) return (s * 1e3).toPrecision(3) + " ms";

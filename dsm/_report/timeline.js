@@ -118,7 +118,7 @@ const timeline = page.data.timeline && {
     const LIMIT = 300; // more would hide the tracks
     const chosen = this.arrows.filter(([, from, , to]) => to >= this.from && from <= this.to);
     const many = chosen.length > LIMIT;
-    document.getElementById("arrows-note").textContent = many ? chosen.length + " arrows: zoom in to see them" : "";
+    document.getElementById("arrows-note").textContent = many ? chosen.length.toLocaleString("en") + " arrows: zoom in to see them" : "";
     if (many || !document.getElementById("arrows").checked) return;
     for (const [a, from, b, to, kind] of chosen) {
       const [x1, x2] = [this.x(from), this.x(to)];

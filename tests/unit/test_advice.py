@@ -97,13 +97,14 @@ def fetched(rank, runs):
 
 def test_long_reads_of_small_pages_get_larger_ones():
     array = profiles.array(shape=(4096, 512), strips=[fetched(1, [[128, 128, 2]])], fetches=[0, 4096], wait_s=[0, 0.8])
+    array |= {"pages_read": [0, 4096]}
     array["by_rank"]["faults_read"] = [0, 4096]
     found = told(arrays=[array])
     assert set(found) == {"small-pages"}
     assert "page_size=65536" in found["small-pages"].code
     assert found["small-pages"].gain_s == pytest.approx(0.75)
     assert told(arrays=[array | {"page_bytes": 1 << 16}]) == {}
-    read_ahead = array["by_rank"] | {"faults_read": [0, 300]}
+    read_ahead = array["by_rank"] | {"faults_read": [0, 600]}
     assert told(arrays=[array | {"by_rank": read_ahead}]) == {}
     scattered = [[2 * i, 1, 2] for i in range(64)]
     assert told(arrays=[array | {"strips": [fetched(1, scattered)]}]) == {}

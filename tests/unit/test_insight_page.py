@@ -101,6 +101,34 @@ def test_a_program_that_shares_nothing_has_a_page(tmp_path):
     assert "no shared array" in found.text
 
 
+def race(**more):
+    sides = [
+        {"rank": r, "access": "wrote", "began": f"zeros at a.py:{r}", "ended": "barrier at a.py:9"} for r in (0, 1)
+    ]
+    made = {"kind": "write/write", "certain": True, "array": "grid", "shape": [64, 64], "dtype": "float64"}
+    made |= {
+        "where": "grid[2:4, 0:64]",
+        "index": [[2, 4, 1], [0, 64, 1]],
+        "elements": 128,
+        "share": 0.5,
+        "sides": sides,
+    }
+    return made | {"pairs": [[0, 1], [0, 2]]} | more
+
+
+def test_races_beside_the_profile_are_shown(tmp_path):
+    (tmp_path / "profile.json").write_text(json.dumps(profiles.profile()))
+    races = {"version": 1, "ranks": 3, "program": ["a.py"], "complete": False}
+    races["races"] = [race(), race(kind="read/write", certain=False)]
+    (tmp_path / "races.json").write_text(json.dumps(races))
+    found = text_of(_report.write(tmp_path).read_text())
+    assert "races" in found.ids
+    for words_ in ("cut short", "1 certain, 1 possible", "grid[2:4, 0:64]", "zeros at a.py:1", "barrier at a.py:9"):
+        assert words_ in found.text
+    (tmp_path / "races.json").write_text(json.dumps(races | {"complete": True, "races": []}))
+    assert "found no data race" in text_of(_report.write(tmp_path).read_text()).text
+
+
 def crowd(ranks=64, arrays=200):
     """A profile as large as pages get: every rank in every array, with unquiet strips."""
     made = profiles.jacobi(ranks)
