@@ -25,12 +25,13 @@ def lock_per_item(profile: Profile) -> Iterator[Found]:
         rows = lock["by_rank"]
         acquires, overs = sum(rows["acquires"]), sum(one[2] for one in lock["hand_overs"])
         waited_s = max(rows["waited_s"])
-        if overs < HAND_OVERS_MIN or overs < 0.2 * acquires:
+        if overs < HAND_OVERS_MIN:
             continue
-        held_s = sum(rows["held_s"]) / acquires
-        wait_s = sum(rows["waited_s"]) / overs
-        if held_s > wait_s:
-            continue  # then the work under the lock is what others wait for
+        held_s, wait_s = sum(rows["held_s"]) / acquires, sum(rows["waited_s"]) / overs
+        taken = [profile.sites[number]["by_rank"] for number, _ in lock["sites"]]
+        between_s = sum(sum(site["computed_s"]) + sum(site["data_s"]) for site in taken) / acquires
+        if held_s > wait_s or between_s > wait_s:
+            continue  # others wait for the work under the lock, or seldom
         # With so many items at a time the hand-over is a tenth of what lies between.
         together = min(1024, max(4, 1 << math.ceil(math.log2(10 * wait_s / max(held_s, wait_s / 50)))))
         gain_s = waited_s * (1 - 1 / together)
@@ -41,7 +42,8 @@ def lock_per_item(profile: Profile) -> Iterator[Found]:
             title=f"`{lock['name']}` goes from rank to rank for each item",
             evidence=[
                 f"{count(acquires)} acquires, {count(overs)} of them after another rank: at {' and '.join(where)}.",
-                f"A hand-over took {seconds(wait_s)} on average, the lock was then held for {seconds(held_s)}.",
+                f"A hand-over took {seconds(wait_s)} on average. The lock was then held for {seconds(held_s)}, and "
+                f"{seconds(between_s)} of work lay before the next acquire.",
                 f"One rank waited {seconds(waited_s)} for it.",
             ],
             remedy=f"Take more at a time, for example {together} items in place of one, or add up in private memory "

@@ -30,7 +30,7 @@ def section(found: Json) -> str:
     blocks += [
         parts.paragraph(
             f"{certain} certain, {len(races) - certain} possible. Two ranks accessed the same bytes, one of them "
-            "wrote, and no lock or barrier orders the accesses. A read is known by its page only: such a race is possible."
+            "wrote, and no lock or barrier orders them. A read is known by its page only, so such a race is possible."
         ),
         parts.table(columns, [("", _cells(race)) for race in races[:ROWS_MAX]]),
     ]

@@ -187,6 +187,8 @@ def test_a_lock_for_each_item_takes_more_at_a_time():
     assert found["lock-per-item"].gain_s == pytest.approx(0.6, rel=0.05)
     assert told(locks=[handed(held_s=0.9)], sites=sites) == {}, "the work is under the lock"
     assert told(locks=[handed(hand_overs=[[0, 1, 9, 0.6]])], sites=sites) == {}
+    worked = [profiles.site(0, "acquire", 31, computed_s=1.9)]
+    assert told(locks=[handed()], sites=worked) == {}, "there is more work between than a hand-over takes"
     assert told(locks=[handed(waited_s=0.001)], sites=sites) == {}
 
 
