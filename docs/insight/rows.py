@@ -17,11 +17,13 @@ ROWS, COLUMNS, STEPS = 512, 64, 60  # a row has 512 bytes: eight rows in a page
 
 
 def renew(field, row, step):
+    """Renew a row, and return its sum."""
     field[row] = np.sin(field[row] + row + step)
     return field[row].sum()
 
 
 def main():
+    """Time the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sum", action="store_true", help="take the lock once in a step, as advised first")
     parser.add_argument("--blocks", action="store_true", help="give each rank a block of rows, as advised then")

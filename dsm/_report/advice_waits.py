@@ -12,6 +12,7 @@ from dsm._report.scalars import Loop, scalar_loops
 from dsm._report.words import count, counted, ranks, seconds, share
 
 HAND_OVERS_MIN = 50
+TICKETS_MIN = 8  # for each rank: fewer leave ranks without work at the end
 EMPTY_MIN = 10
 EMPTY_MAX_S = 4e-6  # before a call: a write to a page that is open takes no fault, but a NumPy expression takes longer
 IMBALANCE_MIN = 0.1  # of the run
@@ -25,7 +26,8 @@ def lock_per_item(profile: Profile) -> Iterator[Found]:
         rows = lock["by_rank"]
         acquires, overs = sum(rows["acquires"]), sum(one[2] for one in lock["hand_overs"])
         waited_s = max(rows["waited_s"])
-        if overs < HAND_OVERS_MIN:
+        once_a_phase = acquires <= 2 * sum(rank["barriers"] for rank in profile.ranks)
+        if overs < HAND_OVERS_MIN or once_a_phase:
             continue
         held_s, wait_s = sum(rows["held_s"]) / acquires, sum(rows["waited_s"]) / overs
         taken = [profile.sites[number]["by_rank"] for number, _ in lock["sites"]]
@@ -46,12 +48,11 @@ def lock_per_item(profile: Profile) -> Iterator[Found]:
                 f"{seconds(between_s)} of work lay before the next acquire.",
                 f"One rank waited {seconds(waited_s)} for it.",
             ],
-            remedy=f"Take more at a time, for example {together} items in place of one, or add up in private memory "
-            "and take the lock once in a phase. To share out work, `dsm.Counter` is cheaper than a lock.",
-            code=f"with lock:  # {where[0] if where else ''}\n"
-            f"    first = int(next_item[0])\n"
-            f"    next_item[0] += {together}  # instead of 1\n"
-            f"for item in range(first, min(first + {together}, items)): ...",
+            remedy="Add up in private memory and take the lock once in a phase; or, if the lock guards the next item, "
+            f"take more at a time, for example {together}. To share out work, `dsm.Counter` is cheaper than a lock.",
+            code=f"for item in mine:\n    part += ...  # private\nwith lock:  # once, {' and '.join(where)}\n"
+            "    total[0] += part\n"
+            f"# or\nwith lock:\n    first, next_item[0] = next_item[0], next_item[0] + {together}",
             gain_s=gain_s,
             locks=[lock["id"]],
             sites=[number for number, _ in lock["sites"][:2]],
@@ -66,7 +67,8 @@ def counter_per_item(profile: Profile) -> Iterator[Found]:
         if site["kind"] != "counter" or calls < HAND_OVERS_MIN:
             continue
         call_s, piece_s = sum(rows["waited_s"]) / calls, (sum(rows["computed_s"]) + sum(rows["data_s"])) / calls
-        together = min(1024, 1 << math.ceil(math.log2(max(10 * call_s / max(piece_s, call_s / 100), 1))))
+        together = 1 << math.ceil(math.log2(max(10 * call_s / max(piece_s, call_s / 100), 1)))
+        together = min(together, 1 << int(math.log2(max(calls / (TICKETS_MIN * profile.size), 1))))
         gain_s = max(rows["waited_s"]) * (1 - 1 / together)
         if gain_s < GAIN_MIN * profile.seconds:
             continue
@@ -77,7 +79,7 @@ def counter_per_item(profile: Profile) -> Iterator[Found]:
                 f"{seconds(piece_s)}.",
                 f"One rank spent {seconds(max(rows['waited_s']))} in these calls.",
             ],
-            remedy=f"Let a ticket stand for {together} pieces in place of one. Too many at a time leave ranks without "
+            remedy=f"Let a ticket stand for {together} pieces in place of one. With more at a time, ranks would be without "
             "work at the end.",
             code=f"{site['source'] or 'ticket = counter.next()'}  # {place(site)}\n"
             f"    for piece in range({together} * ticket, min({together} * (ticket + 1), pieces)): ...",
