@@ -79,7 +79,7 @@ def counter_per_item(profile: Profile) -> Iterator[Found]:
                 f"{seconds(piece_s)}.",
                 f"One rank spent {seconds(max(rows['waited_s']))} in these calls.",
             ],
-            remedy=f"Let a ticket stand for {together} pieces in place of one. With more at a time, ranks would be without "
+            remedy=f"Let a ticket stand for {together} pieces in place of one. With more, ranks would be without "
             "work at the end.",
             code=f"{site['source'] or 'ticket = counter.next()'}  # {place(site)}\n"
             f"    for piece in range({together} * ticket, min({together} * (ticket + 1), pieces)): ...",
