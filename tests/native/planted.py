@@ -673,6 +673,14 @@ FAULTS = (
         ("--prefetch=1",),
     ),
     Fault(
+        "R9 a push of a page that is open again claims writes that are not encoded",
+        "coherence/push.c",
+        "        if (!sealed && page_open(page))\n            seal_open(node, page);\n        else if (!sealed)\n",
+        "        if (!sealed && page->mode == PAGE_OPEN)\n            seal_open(node, page);\n"
+        "        else if (!sealed && !page_open(page))\n",
+        ("--refetch_bytes=4096", "--push_bytes=4096", "--open_bytes=4096", "--spaces=2", "--flags=3", "--guess=700"),
+    ),
+    Fault(
         "R9 a push used that begins after what is here",
         "coherence/pushed.c",
         "page->copy && named && push->since <= known",
