@@ -52,7 +52,8 @@ enum dsm_without {
     DSM_WITHOUT_PIECES = 1024,   /* fetching the neighbours of a missed page that were written with it */
     DSM_WITHOUT_APPETITE = 2048, /* fetching all that a writer names where all of it was used */
     DSM_WITHOUT_COLUMNS = 4096,  /* streams side by side, each twice as wide as the one before */
-    DSM_WITHOUT_FORWARDS = 65536 /* departures passed on before they are taken in */
+    DSM_WITHOUT_FORWARDS = 65536, /* departures passed on before they are taken in */
+    DSM_WITHOUT_HABITS = 131072   /* notices that repeat a node's last ones told as "the same" */
 };
 
 struct dsm_options {

@@ -62,6 +62,7 @@ WITHOUT = {
     "appetite": 2048,
     "columns": 4096,
     "forwards": 65536,
+    "habits": 131072,
 }  # enum dsm_without
 
 

@@ -138,8 +138,8 @@ static bool is_later(struct runtime *runtime, struct question *question)
 /* Where a set is expected, the thread asks for it when it is late. */
 static bool wait_and_ask(struct runtime *runtime, struct question *question, int64_t deadline_ns)
 {
-    enum { UNASKED_NS = 2 * 1000 * 1000 };
-    int64_t late_ns = clock_now_ns() + UNASKED_NS;
+    enum { OVERDUE_NS = 2 * 1000 * 1000 };
+    int64_t late_ns = clock_now_ns() + OVERDUE_NS;
     if (!question->flag.asks && (deadline_ns < 0 || late_ns < deadline_ns) && progress_wait(runtime, question, late_ns))
         return true;
     question->flag.asks = true;

@@ -285,7 +285,7 @@ static bool try_lock(struct runtime *runtime)
 /* Another rank may not have made what this one waits for: the reader of their lines sees it. */
 static void say_made(struct line *line, const struct runtime *runtime, enum wait_kind kind)
 {
-    if (kind != WAIT_FOR_READ && kind != WAIT_FOR_WRITE && runtime->made.text[0])
+    if ((kind == WAIT_FOR_FLAG || kind == WAIT_FOR_MEETING) && runtime->made.text[0])
         say(line, "; made here since ranks last compared that: %s", runtime->made.text);
 }
 

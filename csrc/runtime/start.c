@@ -191,6 +191,7 @@ static int make_node(struct runtime *runtime)
         .without_pieces = without & DSM_WITHOUT_PIECES,
         .without_appetite = without & DSM_WITHOUT_APPETITE,
         .without_forwards = without & DSM_WITHOUT_FORWARDS,
+        .without_habits = without & DSM_WITHOUT_HABITS,
         .policy.check_all = runtime->options.check >= 2,
         .policy.check_meetings = runtime->options.check >= 1,
     };

@@ -175,7 +175,7 @@ def test_an_optimisation_that_there_is_not(run):
     job = run(1, "dsm.init()", env={"DSM_WITHOUT": "push,wings"})
     assert job.status != 0
     assert "DSM_WITHOUT must be some of readahead, refetch, push, preopen, huge, join, evict, crowds" in job.err
-    assert "columns, forwards, not 'wings'" in job.err
+    assert "columns, forwards, habits, not 'wings'" in job.err
 
 
 @pytest.mark.timeout(120 + HANDOVERS / 100)

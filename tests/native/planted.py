@@ -160,7 +160,7 @@ FAULTS = (
     Fault(
         "R7 old intervals choose owners again",
         "sync/cut.c",
-        "        if (head.stamp <= node->cut[head.node])\n",
+        "        if (walk.stamp <= node->cut[walk.node])\n",
         "        if (false)\n",
     ),
     Fault(
@@ -172,7 +172,7 @@ FAULTS = (
     Fault(
         "R7 an arrival carries only its node's own intervals",
         "sync/meeting.c",
-        "    notices_put(node, node->meetings[which].own, &(struct vector){0});\n",
+        "    notices_put_all(node, node->meetings[which].own, which == MEETING_THREADS);\n",
         "    struct vector others = {0};\n"
         "    for (node_id q = 0; q < node->size; q++)\n"
         "        if (q != node->number && node->vt[q])\n"
@@ -357,10 +357,10 @@ FAULTS = (
     ),
     Fault("locks: grant without closing the interval", "sync/lock.c", "    release_interval(node);\n", ""),
     Fault(
-        "locks: a request that overtakes the home's departure is malformed",
-        "sync/meeting.c",
-        "    return number == next && node->meetings[MEETING_THREADS].state == MEETING_ARRIVED;",
-        "    (void)node;\n    return number == next && number == UINT32_MAX;",
+        "locks: the manager knows no lock that it has not used itself",
+        "sync/lock.c",
+        "    lock_use(node, reader_u32(&peek)); /* the manager may hear of it for the first time */\n",
+        "    reader_u32(&peek);\n",
     ),
     Fault(
         "locks: a refused try stays in the chain",
@@ -413,8 +413,8 @@ FAULTS = (
     Fault(
         "flags: a wait after a clear relies on an older request",
         "sync/event.c",
-        "    if (flag->asked && flag->asked_after >= after)\n",
-        "    if (flag->asked || (flag->asked_after && flag->asked_after <= after))\n",
+        "    if (!ask || (flag->asked && flag->asked_after >= after))\n",
+        "    if (!ask || flag->asked || (flag->asked_after && flag->asked_after <= after))\n",
         FLAGS,
     ),
     Fault(
@@ -568,6 +568,25 @@ FAULTS = (
         "        if (node->unfinished) {\n",
         "        if (node->unfinished) {\n            node->cuts++;\n",
         ("--nodes=3",),
+    ),
+    Fault(
+        "habits: a list of the same length is taken for the same",
+        "sync/habit.c",
+        " && memcmp(list->runs, runs, run_count * sizeof(struct run)) == 0)\n",
+        ")\n",
+    ),
+    Fault(
+        "habits: collections teach them, too",
+        "node/departure.c",
+        "    cut_pass(node, message, intervals, which == MEETING_THREADS);\n",
+        "    cut_pass(node, message, intervals, true);\n",
+        ("--collect=1000", "--nodes=3", "--phases=6"),
+    ),
+    Fault(
+        "habits: the other list is read",
+        "sync/notices.c",
+        "        walk->which = walk->run_count >> 30 & 1;\n",
+        "        walk->which = !(walk->run_count >> 30 & 1);\n",
     ),
     Fault(
         "events: a waiter that expects a set never asks for it",

@@ -355,6 +355,8 @@ static void run_thread(struct rank *rank)
     while (rank->at < rank->op_count) {
         bool done = op_done(rank, &rank->ops[rank->at]);
         send_outbox(rank);
+        if (!done && node_take_wake(rank->node))
+            continue; /* a departure was taken in */
         if (!done)
             return;
         rank->at++;

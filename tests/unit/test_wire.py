@@ -86,7 +86,13 @@ def text(stream, value, _):
     return stream.text(value)
 
 
+ALIKE = 1 << 31
+
+
 def runs(stream, value, found):
+    """Runs of one node; or, for several that have named the same as before, what their stamps differ by."""
+    if found["runs"] & ALIKE:
+        return stream.repeated([("difference", "h")], value, (found["runs"] & (2**30 - 1)) - 1)
     return stream.repeated([("region", "I"), ("pages", "I"), ("first", "Q")], value, found["runs"])
 
 

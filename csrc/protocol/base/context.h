@@ -42,8 +42,8 @@ struct node_options {
     uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/event.h) */
     uint64_t races_bytes_max;      /* of the log of accesses, at most */
     bool races;                    /* log accesses (page/accesses.h); of a node with one space */
-    bool without_guesses, without_columns, without_pieces, without_appetite,
-        without_forwards; /* what is switched off */
+    bool without_guesses, without_columns, without_pieces, without_appetite, without_forwards,
+        without_habits; /* what is switched off */
     struct policy policy;
 };
 
@@ -161,6 +161,7 @@ struct node {
     struct locks *locks;           /* sync/lock.h */
     struct counters *counters;     /* sync/counter.h */
     struct flags *flags;           /* sync/flag.h */
+    struct habits *habits;         /* sync/habit.h */
     struct meeting *meetings;      /* sync/meeting.h: one per class */
     struct roll *roll;             /* sync/roll.h */
 };

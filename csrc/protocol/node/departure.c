@@ -118,7 +118,7 @@ void departure_receive(struct node *node, struct message *message)
 
     struct reader intervals = reader;
     notices_apply(node, message, &reader);
-    cut_pass(node, message, intervals);
+    cut_pass(node, message, intervals, which == MEETING_THREADS);
 
     struct meeting *meeting = &node->meetings[which];
     meeting->outcome = (enum meeting_outcome)outcome.outcome;

@@ -30,6 +30,7 @@
 #include "protocol/sync/collection.h"
 #include "protocol/sync/counter.h"
 #include "protocol/sync/event.h"
+#include "protocol/sync/habit.h"
 #include "protocol/sync/lock.h"
 #include "protocol/sync/meeting.h"
 #include "protocol/sync/roll.h"
@@ -55,6 +56,7 @@ struct whole {
     struct locks locks;
     struct counters counters;
     struct flags flags;
+    struct habits habits;
     struct meeting meetings[MEETING_CLASSES];
     struct roll roll;
 };
@@ -77,6 +79,7 @@ static void join(struct whole *whole)
     node->locks = &whole->locks;
     node->counters = &whole->counters;
     node->flags = &whole->flags;
+    node->habits = &whole->habits;
     node->meetings = whole->meetings;
     node->roll = &whole->roll;
 }
@@ -150,6 +153,7 @@ void node_free(struct node *node)
         pin_remove_region(node, node->regions->live[i]);
     locks_fini(node);
     flags_fini(node);
+    habits_fini(node);
     counters_fini(node);
     for (size_t q = 0; q < size; q++)
         interval_forget(&node->logs[q], &node->pool);

@@ -6,6 +6,7 @@
 #include "protocol/coherence/cache.h"
 #include "protocol/page/interval.h"
 #include "protocol/page/region.h"
+#include "protocol/sync/habit.h"
 #include "protocol/sync/notices.h"
 
 /* The intervals of a departure that were in no earlier cut. */
@@ -24,16 +25,13 @@ static bool interval_before(const void *a, const void *b)
 static struct cut_list read_cut(struct node *node, const struct message *message, struct reader reader)
 {
     struct cut_list list = {0};
-    uint32_t count = reader_u32(&reader);
-    for (uint32_t i = 0; i < count; i++) {
-        struct interval head;
-        notices_next(node, message, &reader, &head);
-        if (head.stamp <= node->cut[head.node])
+    for (struct notice_walk walk = notices_begin(message, reader); notices_next(node, &walk);) {
+        if (walk.stamp <= node->cut[walk.node])
             continue;
-        struct interval *interval = interval_at(&node->logs[head.node], head.stamp);
+        struct interval *interval = interval_at(&node->logs[walk.node], walk.stamp);
         if (!interval)
             context_malformed(node, message);
-        context_assert(node, interval->node == head.node, "cut: an interval lies in another node's log");
+        context_assert(node, interval->node == walk.node, "cut: an interval lies in another node's log");
         list.items = pool_grow(&node->pool, list.items, &list.capacity, list.count + 1, sizeof(struct interval *));
         list.items[list.count++] = interval;
     }
@@ -92,7 +90,15 @@ static void choose_owners(struct node *node, struct cut_list *list)
     for_cut_pages(node, list, forget_writer);
 }
 
-void cut_pass(struct node *node, const struct message *message, struct reader reader)
+/* After all were read: a list that is learned may take the place of one that the departure names. */
+static void learn(struct node *node, const struct cut_list *list)
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->items[i]->stamp == node->cut[list->items[i]->node])
+            habit_learn(node, list->items[i]);
+}
+
+void cut_pass(struct node *node, const struct message *message, struct reader reader, bool teaches)
 {
     struct cut_list list = read_cut(node, message, reader);
     context_assert(node,
@@ -103,6 +109,8 @@ void cut_pass(struct node *node, const struct message *message, struct reader re
     for (uint32_t i = 0; i < list.count; i++)
         if (list.items[i]->stamp > node->cut[list.items[i]->node])
             node->cut[list.items[i]->node] = list.items[i]->stamp;
+    if (teaches)
+        learn(node, &list);
     if (list.items)
         pool_give(&node->pool, list.items, list.capacity * sizeof(struct interval *));
     for (node_id q = 0; q < node->size; q++) {

@@ -8,5 +8,6 @@
 
 #include "protocol/base/context.h"
 
-/* The reader stands at the intervals of the departure, which have been applied already. */
-void cut_pass(struct node *node, const struct message *message, struct reader reader);
+/* The reader stands at the intervals of the departure, which have been applied already.  `teaches`: it is one of
+ * threads (sync/habit.h). */
+void cut_pass(struct node *node, const struct message *message, struct reader reader, bool teaches);

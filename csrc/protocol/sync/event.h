@@ -28,8 +28,8 @@ bool event_set(struct node *node, struct flag *flag);
 bool event_clear(struct node *node, struct flag *flag);
 /* Was it set later than the clear `after`?  If not, and the thread wants to ask, the node asks its home. */
 bool event_poll(struct node *node, struct flag *flag, stamp after, bool ask);
-/* The last waits here ended by sets that came unasked.  So may the next one: a thread should wait for a moment before it
- * asks, since the question would wake a setter that still computes. */
+/* The last waits here ended by sets that came unasked.  So may the next one: a thread should wait for a moment before
+ * it asks, since the question would wake a setter that still computes. */
 bool event_expects(const struct node *node);
 
 void event_receive_await(struct node *node, struct message *message);

@@ -113,7 +113,7 @@ static void pass_up(struct node *node, enum meeting_class which)
     } else {
         ballot_put(node, up, &tally);
     }
-    notices_merge(node, up, from, readers, froms);
+    notices_merge(node, up, from, readers, froms, which == MEETING_THREADS);
     context_send(node, up);
     for (uint32_t i = 0; i < froms; i++)
         message_release(from[i], &node->pool);
@@ -137,7 +137,7 @@ static void finish_arrival(struct node *node, enum meeting_class which)
     context_assert(node, node->meetings[which].own, "meeting: an arrival is finished that was not made");
     release_interval(node);
     push_send(node, NODE_NONE, 0);
-    notices_put(node, node->meetings[which].own, &(struct vector){0});
+    notices_put_all(node, node->meetings[which].own, which == MEETING_THREADS);
     pass_up_if_complete(node, which);
 }
 

@@ -10,18 +10,66 @@
 #include "protocol/page/region.h"
 #include "protocol/predict/update.h"
 #include "protocol/sync/flag.h"
+#include "protocol/sync/habit.h"
+#include "protocol/sync/tree.h"
 
-const void *notices_next(struct node *node, const struct message *message, struct reader *reader, struct interval *head)
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
+
+struct notice_walk notices_begin(const struct message *message, struct reader reader)
 {
-    const void *start = reader_bytes(reader, sizeof *head);
-    if (!start)
-        context_malformed(node, message);
-    memcpy(head, start, sizeof *head);
+    struct notice_walk walk = {.message = message, .reader = reader};
+    walk.entries = reader_u32(&walk.reader);
+    return walk;
+}
+
+/* The next entry: an interval, or the first of several. */
+static void read_entry(struct notice_walk *walk)
+{
+    walk->node = (node_id)reader_u32(&walk->reader);
+    walk->run_count = reader_u32(&walk->reader);
+    walk->stamp = walk->base = reader_u64(&walk->reader);
+    walk->runs = NULL;
+    walk->entries--;
+    if (walk->run_count & NOTICES_ALIKE) {
+        walk->which = walk->run_count >> 30 & 1;
+        walk->alike = (walk->run_count & (((uint32_t)1 << 30) - 1)) - 1;
+    } else {
+        walk->runs = reader_bytes(&walk->reader, walk->run_count * (uint64_t)sizeof(struct run));
+    }
+}
+
+static void read_alike(struct notice_walk *walk)
+{
+    int16_t difference = 0;
+    const void *bytes = reader_bytes(&walk->reader, sizeof difference);
+    if (bytes)
+        memcpy(&difference, bytes, sizeof difference);
+    walk->node++;
+    walk->stamp = walk->base + (stamp)(int64_t)difference;
+    walk->runs = NULL;
+    walk->alike--;
+}
+
+bool notices_next(struct node *node, struct notice_walk *walk)
+{
+    if (walk->reader.bad)
+        context_malformed(node, walk->message);
+    if (walk->alike)
+        read_alike(walk);
+    else if (walk->entries)
+        read_entry(walk);
+    else
+        return false;
     /* Its sender knew it when it sent, so its stamp is not above the message's, which was merged. */
-    bool possible = head->node >= 0 && head->node < node->size && head->stamp <= node->stamp;
-    if (!possible || !reader_bytes(reader, head->run_count * (uint64_t)sizeof(struct run)))
-        context_malformed(node, message);
-    return start;
+    bool possible = walk->node >= 0 && walk->node < node->size && walk->stamp <= node->stamp && !walk->reader.bad;
+    if (possible && !walk->runs) {
+        const struct interval *list = habit_list(node, walk->node, walk->which);
+        walk->runs = list ? list->runs : NULL;
+        walk->run_count = list ? list->run_count : 0;
+    }
+    if (!possible || !walk->runs)
+        context_malformed(node, walk->message);
+    return true;
 }
 
 /* Its log ends with the latest interval that is known of a node, unless a cut has listed that. */
@@ -48,21 +96,97 @@ void notices_put_known(struct node *node, struct message *message)
     message_set_count(message, count_at, count);
 }
 
-void notices_put(struct node *node, struct message *message, const struct vector *known)
+/* A list as it is written. */
+struct notice_list {
+    struct message *message;
+    uint64_t count_at;
+    uint32_t count;
+    bool brief;        /* it may name lists of habits */
+    uint64_t alike_at; /* the last entry is `alike`: where the number of its nodes stands; 0: it is not */
+    uint32_t which, alike;
+    node_id next; /* that could join it */
+    stamp base;
+};
+
+static struct notice_list begin_list(struct node *node, struct message *message, bool brief)
 {
-    uint32_t count = 0;
-    uint64_t count_at = message_put_count(message, &node->pool);
+    return (struct notice_list){.message = message,
+                                .count_at = message_put_count(message, &node->pool),
+                                .brief = brief && !node->options.without_habits};
+}
+
+static void end_alike(struct notice_list *list)
+{
+    if (list->alike_at)
+        message_set_count(list->message, list->alike_at, NOTICES_ALIKE + (list->which << 30) + list->alike);
+    list->alike_at = 0;
+}
+
+static void put_alike(struct node *node, struct notice_list *list, node_id whose, stamp closed, uint32_t which)
+{
+    int64_t difference = (int64_t)(closed - list->base);
+    if (list->alike_at && list->next == whose && list->which == which && difference == (int16_t)difference) {
+        int16_t written = (int16_t)difference;
+        message_put_bytes(list->message, &node->pool, &written, sizeof written);
+    } else {
+        end_alike(list);
+        message_put_u32(list->message, &node->pool, (uint32_t)whose);
+        list->alike_at = message_put_count(list->message, &node->pool);
+        message_put_u64(list->message, &node->pool, closed);
+        list->which = which;
+        list->base = closed;
+        list->alike = 0;
+        list->count++;
+    }
+    list->alike++;
+    list->next = whose + 1;
+}
+
+static void put_interval(struct node *node, struct notice_list *list, node_id whose, stamp closed, const void *runs,
+                         uint32_t run_count)
+{
+    uint32_t which = list->brief ? habit_find(node, whose, runs, run_count) : HABITS;
+    if (which < HABITS) {
+        put_alike(node, list, whose, closed, which);
+        return;
+    }
+    end_alike(list);
+    message_put_u32(list->message, &node->pool, (uint32_t)whose);
+    message_put_u32(list->message, &node->pool, run_count);
+    message_put_u64(list->message, &node->pool, closed);
+    message_put_bytes(list->message, &node->pool, runs, run_count * sizeof(struct run));
+    list->count++;
+}
+
+static void end_list(struct notice_list *list)
+{
+    end_alike(list);
+    message_set_count(list->message, list->count_at, list->count);
+}
+
+static void put_above(struct node *node, struct message *message, const struct vector *known, bool brief)
+{
+    struct notice_list list = begin_list(node, message, brief);
     for (node_id q = 0; q < node->size; q++) {
         const struct interval_log *log = &node->logs[q];
         check_log(node, q);
         uint32_t from = log->count ? interval_after(log, vector_get(known, q)) : 0;
         for (uint32_t i = from; i < log->count; i++) {
             const struct interval *interval = log->items[log->first + i];
-            message_put_bytes(message, &node->pool, interval, interval_bytes(interval));
-            count++;
+            put_interval(node, &list, q, interval->stamp, interval->runs, interval->run_count);
         }
     }
-    message_set_count(message, count_at, count);
+    end_list(&list);
+}
+
+void notices_put(struct node *node, struct message *message, const struct vector *known)
+{
+    put_above(node, message, known, false);
+}
+
+void notices_put_all(struct node *node, struct message *message, bool threads)
+{
+    put_above(node, message, &(struct vector){0}, threads);
 }
 
 /* ---- merging ---------------------------------------------------------------------------------------------------- */
@@ -77,42 +201,53 @@ struct tail {
 static void find_tails(struct node *node, struct message *const *from, const struct reader *readers, uint32_t froms,
                        struct tail *tails)
 {
-    struct interval head;
     context_assert(node, froms > 0, "notices: nothing to merge");
     for (uint32_t i = 0; i < froms; i++) {
-        struct reader reader = readers[i];
-        for (uint32_t k = 0, count = reader_u32(&reader); k < count; k++) {
-            notices_next(node, from[i], &reader, &head);
-            if (head.stamp > tails[head.node].stamp)
-                tails[head.node] = (struct tail){.stamp = head.stamp, .from = i};
+        struct notice_walk walk = notices_begin(from[i], readers[i]);
+        for (node_id last = 0; notices_next(node, &walk); last = walk.node) {
+            if (walk.node < last)
+                context_malformed(node, from[i]);
+            if (walk.stamp > tails[walk.node].stamp)
+                tails[walk.node] = (struct tail){.stamp = walk.stamp, .from = i};
         }
-        if (!reader_ended(&reader))
+        if (!reader_ended(&walk.reader))
             context_malformed(node, from[i]);
     }
 }
 
-/* Every interval once.  An arrival's list of a node begins where a cut ended and has no hole, so the list that reaches
- * furthest has all that the others have (but for intervals of an earlier cut, which comes down first). */
-void notices_merge(struct node *node, struct message *to, struct message *const *from, const struct reader *readers,
-                   uint32_t froms)
+/* The walk that stands at the lowest node, of those that go on; `count`: none does. */
+static uint32_t lowest_of(const struct notice_walk *walks, const bool *more, uint32_t count)
 {
-    uint32_t total = 0;
+    uint32_t lowest = count;
+    for (uint32_t i = 0; i < count; i++)
+        if (more[i] && (lowest == count || walks[i].node < walks[lowest].node))
+            lowest = i;
+    return lowest;
+}
+
+/* Every interval once, by ascending nodes.  An arrival's list of a node begins where a cut ended and has no hole, so
+ * the list that reaches furthest has all that the others have (but for intervals of an earlier cut, which comes down
+ * first). */
+void notices_merge(struct node *node, struct message *to, struct message *const *from, const struct reader *readers,
+                   uint32_t froms, bool threads)
+{
     uint64_t room = (uint64_t)node->size * sizeof(struct tail);
     struct tail *tails = pool_take_zeroed(&node->pool, room);
-    struct interval head;
+    struct notice_walk walks[TREE_CHILDREN + 1];
+    bool more[TREE_CHILDREN + 1];
     find_tails(node, from, readers, froms, tails);
-    uint64_t count_at = message_put_count(to, &node->pool);
     for (uint32_t i = 0; i < froms; i++) {
-        struct reader reader = readers[i];
-        for (uint32_t k = 0, count = reader_u32(&reader); k < count; k++) {
-            const void *interval = notices_next(node, from[i], &reader, &head);
-            if (tails[head.node].from != i)
-                continue;
-            message_put_bytes(to, &node->pool, interval, interval_bytes(&head));
-            total++;
-        }
+        walks[i] = notices_begin(from[i], readers[i]);
+        more[i] = notices_next(node, &walks[i]);
     }
-    message_set_count(to, count_at, total);
+    struct notice_list list = begin_list(node, to, threads);
+    for (uint32_t lowest; (lowest = lowest_of(walks, more, froms)) < froms;) {
+        const struct notice_walk *walk = &walks[lowest];
+        if (tails[walk->node].from == lowest)
+            put_interval(node, &list, walk->node, walk->stamp, walk->runs, walk->run_count);
+        more[lowest] = notices_next(node, &walks[lowest]);
+    }
+    end_list(&list);
     pool_give(&node->pool, tails, room);
 }
 
@@ -156,18 +291,25 @@ static struct region *region_of_run(struct node *node, const struct message *mes
     return region;
 }
 
+static struct interval *interval_of(struct node *node, const struct notice_walk *walk)
+{
+    uint64_t bytes = walk->run_count * (uint64_t)sizeof(struct run);
+    struct interval *interval = pool_take(&node->pool, sizeof *interval + bytes);
+    *interval = (struct interval){.node = walk->node, .run_count = walk->run_count, .stamp = walk->stamp};
+    memcpy(interval->runs, walk->runs, bytes);
+    return interval;
+}
+
 void notices_apply(struct node *node, const struct message *message, struct reader *reader)
 {
-    struct interval head;
-    for (uint32_t i = 0, count = reader_u32(reader); i < count; i++) {
-        const void *bytes = notices_next(node, message, reader, &head);
-        if (head.stamp <= node->vt[head.node])
+    struct notice_walk walk = notices_begin(message, *reader);
+    while (notices_next(node, &walk)) {
+        if (walk.stamp <= node->vt[walk.node])
             continue;
-        struct interval *interval = pool_take(&node->pool, interval_bytes(&head));
-        memcpy(interval, bytes, interval_bytes(&head));
-        node->vt[head.node] = head.stamp;
-        interval_append(&node->logs[head.node], &node->pool, interval);
-        check_log(node, head.node);
+        struct interval *interval = interval_of(node, &walk);
+        node->vt[walk.node] = walk.stamp;
+        interval_append(&node->logs[walk.node], &node->pool, interval);
+        check_log(node, walk.node);
         for (uint32_t r = 0; r < interval->run_count; r++) {
             const struct run *run = &interval->runs[r];
             struct region *region = region_of_run(node, message, run);
@@ -177,6 +319,7 @@ void notices_apply(struct node *node, const struct message *message, struct read
                 context_malformed(node, message);
         }
     }
-    if (!reader_ended(reader))
+    if (!reader_ended(&walk.reader))
         context_malformed(node, message);
+    *reader = walk.reader;
 }
