@@ -39,19 +39,19 @@ enum dsm_progress { DSM_PROGRESS_DOORBELL = 0, DSM_PROGRESS_SPIN = 1, DSM_PROGRE
 
 /* Bits of what can be switched off, to see what it gains (docs/performance.md). */
 enum dsm_without {
-    DSM_WITHOUT_READAHEAD = 1,   /* read-ahead along streams */
-    DSM_WITHOUT_REFETCH = 2,     /* fetching pages again whose last versions were used */
-    DSM_WITHOUT_PUSH = 4,        /* sending them before they are asked for */
-    DSM_WITHOUT_PREOPEN = 8,     /* opening pages before they are written */
-    DSM_WITHOUT_HUGE = 16,       /* huge pages for what is opened in pieces of them */
-    DSM_WITHOUT_JOIN = 32,       /* small messages to one process travelling as one */
-    DSM_WITHOUT_EVICT = 64,      /* giving up copies of other nodes' pages: no bound */
-    DSM_WITHOUT_CROWDS = 128,    /* pages from nodes that were sent them */
-    DSM_WITHOUT_PUBLISH = 256,   /* events sent to nodes that waited for others of the same rank, before they wait */
-    DSM_WITHOUT_GUESSES = 512,   /* streams that are guessed to be like the last one */
-    DSM_WITHOUT_PIECES = 1024,   /* fetching the neighbours of a missed page that were written with it */
-    DSM_WITHOUT_APPETITE = 2048, /* fetching all that a writer names where all of it was used */
-    DSM_WITHOUT_COLUMNS = 4096,  /* streams side by side, each twice as wide as the one before */
+    DSM_WITHOUT_READAHEAD = 1,    /* read-ahead along streams */
+    DSM_WITHOUT_REFETCH = 2,      /* fetching pages again whose last versions were used */
+    DSM_WITHOUT_PUSH = 4,         /* sending them before they are asked for */
+    DSM_WITHOUT_PREOPEN = 8,      /* opening pages before they are written */
+    DSM_WITHOUT_HUGE = 16,        /* huge pages for what is opened in pieces of them */
+    DSM_WITHOUT_JOIN = 32,        /* small messages to one process travelling as one */
+    DSM_WITHOUT_EVICT = 64,       /* giving up copies of other nodes' pages: no bound */
+    DSM_WITHOUT_CROWDS = 128,     /* pages from nodes that were sent them */
+    DSM_WITHOUT_PUBLISH = 256,    /* events sent to nodes that waited for others of the same rank, before they wait */
+    DSM_WITHOUT_GUESSES = 512,    /* streams that are guessed to be like the last one */
+    DSM_WITHOUT_PIECES = 1024,    /* fetching the neighbours of a missed page that were written with it */
+    DSM_WITHOUT_APPETITE = 2048,  /* fetching all that a writer names where all of it was used */
+    DSM_WITHOUT_COLUMNS = 4096,   /* streams side by side, each twice as wide as the one before */
     DSM_WITHOUT_FORWARDS = 65536, /* departures passed on before they are taken in */
     DSM_WITHOUT_HABITS = 131072   /* notices that repeat a node's last ones told as "the same" */
 };
