@@ -593,7 +593,7 @@ FAULTS = (
         "sync/event.c",
         "    if (!ask || (flag->asked && flag->asked_after >= after))\n",
         "    if (!ask || event_expects(node) || (flag->asked && flag->asked_after >= after))\n",
-        (*FLAGS, "--publishes=64", "--expects=500"),
+        ("--flags=4", "--publishes=2", "--expects=500", "--nodes=4", "--lock_threads=0"),
     ),
     Fault(
         "H1 an acquire does not follow the changes",
