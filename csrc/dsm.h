@@ -274,7 +274,8 @@ struct dsm_stretch_edge {
     int32_t node;
 };
 
-/* A page of a region that was read (run_count is 0), or written: the bytes in `runs`. */
+/* A page of a region that was written: the bytes in `runs`; or read (run_count is 0, run_first UINT32_MAX), or kept open:
+ * it may have been read in the stretches from run_first on. */
 struct dsm_page_access {
     uint64_t page;
     uint32_t stretch;
@@ -300,7 +301,7 @@ struct dsm_access_log {
 int dsm_accesses_take(struct dsm_access_log *log);
 int dsm_accesses_give(struct dsm_access_log *log);
 
-/* `nodes[0]` wrote the bytes.  Kind 0: the other one too; 1: it read their page; 2: it wrote other bytes of it. */
+/* `nodes[0]` wrote the bytes.  Kind 0: the other one too; 1: it read their page; 2: it had it open. */
 struct dsm_race {
     uint64_t page;
     uint32_t from, to;

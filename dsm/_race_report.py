@@ -209,7 +209,7 @@ class Race:
         if self.kind == READ:
             how = f"in pages that rank {other} read"
         else:
-            how = f"in pages where rank {other} wrote other bytes, and may have read these"
+            how = f"in pages that rank {other} had open, and may have read"
         return f"dsm race, possible: read/write: {where} written by rank {one} ({first}), {how} ({second}){more}"
 
     def as_json(self) -> dict[str, object]:

@@ -28,6 +28,7 @@ _COLUMNS = ("stretch", "stretch_edge", "page_access", "byte_run")  # structs of 
 _FIELDS = ("stretches", "edges", "pages", "runs")
 _COUNTS = ("stretch_count", "edge_count", "page_count", "run_count")
 _REGION_SHIFT = 40  # pages of an array are fewer
+_SEEN = 2**32 - 1  # in `run_first` of a read that was seen
 FOUND_MAX = 1 << 18  # races of one comparison
 BARRIERS_MAX = 64  # between two comparisons, at most
 LOGGED_BYTES = 16 << 20  # between two comparisons, about
@@ -58,8 +59,10 @@ class Log(NamedTuple):
         counts = pages["run_count"].astype(np.int64)
         ends = np.cumsum(counts)
         # The runs of the accesses that stay, one after the other.
-        runs = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(pages["run_first"] - (ends - counts), counts)
-        pages["run_first"] = ends - counts
+        runs = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(
+            pages["run_first"].astype(np.int64) - (ends - counts), counts
+        )
+        pages["run_first"] = np.where(counts > 0, ends - counts, pages["run_first"])
         return Log(self.stretches, self.edges, pages, self.runs[runs])
 
     def since(self, meeting: int) -> Log:
@@ -67,6 +70,8 @@ class Log(NamedTuple):
         first = int(np.searchsorted(self.stretches["arrivals"], meeting))
         pages = self.pages[self.pages["stretch"] >= first]
         edges = self.edges[self.edges["stretch"] >= first]
+        kept = _kept(pages)
+        pages["run_first"][kept] -= np.minimum(pages["run_first"][kept], first)
         pages["stretch"] -= first
         edges["stretch"] -= first
         log = Log(self.stretches[first:], edges, pages, self.runs)
@@ -77,9 +82,16 @@ class Log(NamedTuple):
         edges, pages = other.edges.copy(), other.pages.copy()
         edges["stretch"] += len(self.stretches)
         pages["stretch"] += len(self.stretches)
-        pages["run_first"] += len(self.runs)
+        pages["run_first"][_kept(pages)] += len(self.stretches)
+        pages["run_first"][pages["run_count"] > 0] += len(self.runs)
         parts = zip(self, Log(other.stretches, edges, pages, other.runs), strict=True)
         return Log(*(np.concatenate(part) for part in parts))
+
+
+def _kept(pages: Table) -> npt.NDArray[np.bool_]:
+    """Tell which accesses are pages that were kept open; `run_first` is the first stretch of those then."""
+    kept: npt.NDArray[np.bool_] = (pages["run_count"] == 0) & (pages["run_first"] != _SEEN)
+    return kept
 
 
 def dtype_of(ffi: Any, name: str) -> np.dtype[Any]:

@@ -185,6 +185,7 @@ static int make_node(struct runtime *runtime)
         .readers_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS,
         .readers_small_max = without & DSM_WITHOUT_CROWDS ? 0 : READERS_SMALL,
         .races = races,
+        .races_stay_open = !(without & DSM_WITHOUT_PREOPEN),
         .races_bytes_max = runtime->options.races_bytes,
         .without_guesses = without & DSM_WITHOUT_GUESSES,
         .without_columns = without & DSM_WITHOUT_COLUMNS,

@@ -229,6 +229,7 @@ static void set_up_node(struct sim *sim, int number)
         .open_bytes_max = (uint64_t)knobs->open_bytes,
         .cache_bytes = (uint64_t)knobs->cache_bytes,
         .races = sim_detects(sim),
+        .races_stay_open = knobs->detect == 2,
         .races_bytes_max = UINT64_MAX,
         .policy = {.stay_open_permille = (uint32_t)knobs->stay_open,
                    .preopen_permille = (uint32_t)knobs->preopen,

@@ -79,8 +79,8 @@ struct sim_knobs {
     int64_t cache_bytes;  /* held of other nodes' pages; 0: no bound, and nothing is given up */
     int64_t expects;      /* permille of the steps at which a waiter that expects a set does not ask for it */
     int64_t linger;       /* permille: a node that has passed a departure on takes it in at its next step only */
-    int64_t detect;       /* 0 or 1: accesses are logged, and races found in them are those that there were;
-                             0 if not said */
+    int64_t detect;       /* 1: accesses are logged, and races found in them are those that there were; 2: and pages
+                             stay open over stretches; 0, if not said: neither */
     int64_t evict;        /* permille of the steps that look whether a copy can be given up, within the bound, too */
 };
 

@@ -134,11 +134,13 @@ static void fail(struct sim *sim, const struct raced *race, const char *what)
              race->stretches[1]);
 }
 
-/* A thread may write a pinned page while another one ends the stretch, or while the silence of a collection keeps what
- * was written from being encoded: it may belong to either stretch. */
+/* A thread may write a page that is pinned, or stays open, while another one ends the stretch, or while the silence of a
+ * collection keeps what was written to a pinned page from being encoded: it may belong to either stretch. */
 static bool is_vague(const struct sim *sim)
 {
     bool vague = sim->knobs.bystanders || sim->knobs.torn;
+    if (vague && sim->knobs.detect == 2)
+        return true;
     for (int number = 0; number < sim->program.nodes; number++)
         vague |= sim->nodes[number].node->collection.count > 0;
     return vague && sim->knobs.pins;

@@ -41,7 +41,8 @@ struct node_options {
     uint32_t readers_small_max;    /* the same, in small requests */
     uint32_t published_unused_max; /* flags published unasked that a node uses none of; 0: none is (sync/event.h) */
     uint64_t races_bytes_max;      /* of the log of accesses, at most */
-    bool races;                    /* log accesses (page/accesses.h); of a node with one space */
+    bool races;                    /* log accesses (page/accesses.h); of a node with one space, */
+    bool races_stay_open;          /* which keeps pages open over stretches (coherence/stretch.h) */
     bool without_guesses, without_columns, without_pieces, without_appetite, without_forwards,
         without_habits; /* what is switched off */
     struct policy policy;

@@ -8,12 +8,12 @@
 
 static void record(struct node *node, struct page *page, enum access access)
 {
-    if (node->options.races && access != ACCESS_NONE)
-        accesses_opened(node, page);
     uint64_t me = (uint64_t)1 << node->me;
     page->readers = access >= ACCESS_READ ? page->readers | me : page->readers & ~me;
     page->writers = access >= ACCESS_WRITE ? page->writers | me : page->writers & ~me;
     page->unwanted = page->unwanted && access == ACCESS_NONE; /* it was touched */
+    if (node->options.races && access != ACCESS_NONE)
+        accesses_opened(node, page);
 }
 
 static void count_edges(struct node *node, struct region *region, uint64_t edges)

@@ -10,5 +10,7 @@
 
 /* What is written is encoded, and so logged; all but pinned pages are closed. */
 void stretch_harvest(struct node *node);
-/* The same, and the stretch ends at this site of the program.  Call it before a release, and after an acquire. */
-void stretch_end(struct node *node, uint32_t site);
+/* The same, and the stretch ends at this site of the program.  Call it before a release, and after an acquire.
+ * `meets`: at a collective call.  Then, with the option `races_stay_open`, a page that no other node is known to have
+ * written stays open, and a snapshot of it is encoded: a program of barriers takes no fault for what only it writes. */
+void stretch_end(struct node *node, uint32_t site, bool meets);

@@ -32,7 +32,7 @@ static bool is_full(struct node *node)
 void accesses_opened(struct node *node, struct page *page)
 {
     struct accesses *accesses = node->accesses;
-    if (page->accessed)
+    if (page->accessed || (page->kept && !page->writers))
         return;
     page->accessed = true;
     accesses->opened = grown(&node->pool, accesses->opened, &accesses->opened_capacity, accesses->opened_count,
@@ -48,6 +48,7 @@ static struct page_access *add_page(struct node *node, const struct page *page)
                                                        .stretch = log->stretch_count,
                                                        .region = page_region(page)->id,
                                                        .run_first = log->run_count};
+    node->accesses->logged = true;
     return &log->pages[log->page_count++];
 }
 
@@ -59,7 +60,54 @@ void accesses_read(struct node *node, struct page *page)
     if (is_full(node))
         node->accesses->log.lost++;
     else
-        add_page(node, page);
+        add_page(node, page)->run_first = ACCESS_SEEN;
+}
+
+void accesses_keep(struct node *node, struct page *page)
+{
+    struct accesses *accesses = node->accesses;
+    if (page->kept)
+        return;
+    page->kept = true;
+    accesses->kept =
+        grown(&node->pool, accesses->kept, &accesses->kept_capacity, accesses->kept_count, sizeof *accesses->kept);
+    accesses->kept[accesses->kept_count++] = (struct kept_page){.page = page, .since = accesses->log.stretch_count};
+}
+
+/* The page may have been read until now. */
+static void add_kept(struct node *node, const struct kept_page *kept)
+{
+    uint32_t next = node->accesses->log.stretch_count;
+    if (kept->since >= next)
+        return;
+    if (is_full(node)) {
+        node->accesses->log.lost++;
+        return;
+    }
+    bool logged = node->accesses->logged;
+    struct page_access *access = add_page(node, kept->page);
+    node->accesses->logged = logged;
+    access->stretch = next - 1;
+    access->run_first = (uint32_t)kept->since;
+}
+
+/* Those that the space can touch no longer were kept until now.  `all`: the log ends. */
+static void look_at_kept(struct node *node, bool all)
+{
+    struct accesses *accesses = node->accesses;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < accesses->kept_count; i++) {
+        struct kept_page *kept = &accesses->kept[i];
+        bool stays = kept->page->readers;
+        if (all || !stays)
+            add_kept(node, kept);
+        if (all)
+            kept->since = 0;
+        kept->page->kept = stays;
+        if (stays)
+            accesses->kept[left++] = *kept;
+    }
+    accesses->kept_count = left;
 }
 
 static void add_run(struct node *node, struct page_access *access, uint32_t from, uint32_t to)
@@ -104,23 +152,25 @@ void accesses_end(struct node *node, stamp end, uint32_t site)
     struct accesses *accesses = node->accesses;
     struct access_log *log = &accesses->log;
     context_assert(node, end > accesses->cut, "accesses: a stretch ends before the last one");
-    bool pages = log->page_count && log->pages[log->page_count - 1].stretch == log->stretch_count;
     bool edges = log->edge_count && log->edges[log->edge_count - 1].stretch == log->stretch_count;
     uint32_t last = log->stretch_count - 1;
     bool meets = log->stretch_count == 0 || log->stretches[last].departures != accesses->open.departures;
-    if (pages || edges || meets) {
+    if (accesses->logged || edges || meets || accesses->kept_count) {
         log->stretches =
             grown(&node->pool, log->stretches, &log->stretch_capacity, log->stretch_count, sizeof *log->stretches);
         accesses->open.end = end;
         accesses->open.ended = site;
         log->stretches[log->stretch_count++] = accesses->open;
     }
+    accesses->logged = false;
     accesses->cut = end;
     accesses->open.began = site;
+    look_at_kept(node, false);
 }
 
 struct access_log accesses_take(struct node *node)
 {
+    look_at_kept(node, true);
     struct access_log log = node->accesses->log;
     node->accesses->log = (struct access_log){0};
     return log;
@@ -143,12 +193,21 @@ void accesses_remove_region(struct node *node, const struct region *region)
 {
     struct accesses *accesses = node->accesses;
     accesses->opened_count = page_list_remove_region(accesses->opened, accesses->opened_count, region);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < accesses->kept_count; i++)
+        if (page_region(accesses->kept[i].page) == region)
+            add_kept(node, &accesses->kept[i]);
+        else
+            accesses->kept[left++] = accesses->kept[i];
+    accesses->kept_count = left;
 }
 
 void accesses_fini(struct node *node)
 {
     struct accesses *accesses = node->accesses;
     accesses_give(&accesses->log, &node->pool);
+    if (accesses->kept)
+        pool_give_persistent(&node->pool, accesses->kept, accesses->kept_capacity * sizeof *accesses->kept);
     if (accesses->opened)
         pool_give_persistent(&node->pool, accesses->opened, accesses->opened_capacity * sizeof *accesses->opened);
 }

@@ -8,8 +8,9 @@
  * after departure d comes after all that ended before arrival d.
  *
  * Invariants
- *  1. The ends of the stretches of a log ascend; pages and edges ascend by their stretch.
- *  2. A page is listed as opened exactly while it is marked so; a space has access to no other page.
+ *  1. The ends of the stretches of a log ascend; edges ascend by their stretch, and pages but for kept ones.
+ *  2. A page is listed as opened, or as kept, exactly while it is marked so; the space has access to no other page, and
+ *     can write none that is only kept.
  */
 #pragma once
 
@@ -28,7 +29,10 @@ struct stretch_edge {
     node_id node;
 };
 
-/* A page that was read (run_count is 0) or written. */
+#define ACCESS_SEEN UINT32_MAX
+
+/* A page that was written (run_count is not 0), or read (run_first is ACCESS_SEEN), or kept open: it may have been read in
+ * the stretches from run_first to `stretch`. */
 struct page_access {
     uint64_t page; /* of the region */
     uint32_t stretch;
@@ -51,18 +55,28 @@ struct access_log {
     uint64_t lost; /* accesses for which there was no room */
 };
 
+/* A page that stays accessible, and since which stretch. */
+struct kept_page {
+    struct page *page;
+    uint64_t since;
+};
+
 struct accesses {
     struct access_log log;
     struct stretch open; /* the stretch that will be next in the log; its end is not known yet */
+    bool logged;         /* something of the open stretch is in the log */
     stamp cut;           /* when the last one ended: what this node releases names it */
     struct page **opened;
-    uint32_t opened_count, opened_capacity;
+    struct kept_page *kept;
+    uint32_t opened_count, opened_capacity, kept_count, kept_capacity;
 };
 
 /* The space has access to the page from now on. */
 void accesses_opened(struct node *node, struct page *page);
 /* A thread is about to read it. */
 void accesses_read(struct node *node, struct page *page);
+/* It stays accessible in the stretch that begins. */
+void accesses_keep(struct node *node, struct page *page);
 /* These bytes were found to be written. */
 void accesses_wrote(struct node *node, const struct page *page, const struct diff *diff);
 /* The open stretch comes after what `from` released at `since`. */

@@ -95,6 +95,7 @@ struct page {
     bool unwanted : 1;         /* spaces are to give up their access, so that the copy can be given up */
     bool accessed : 1;         /* the space has had access in this stretch (accesses.h), */
     bool read : 1;             /* and a thread has read it */
+    bool kept : 1;             /* access to it outlasts a stretch */
 };
 
 /* A block fills one of the pool's blocks of 4 KiB (region.c). */

@@ -12,37 +12,37 @@
 
 void races_before_release(struct node *node, uint32_t site)
 {
-    stretch_end(node, site);
+    stretch_end(node, site, false);
 }
 
 void races_after_lock(struct node *node, const struct lock *lock, uint32_t site)
 {
-    stretch_end(node, site);
+    stretch_end(node, site, false);
     accesses_after(node, lock->released_by, lock->released_at);
 }
 
 void races_after_flag(struct node *node, node_id setter, stamp set, uint32_t site)
 {
-    stretch_end(node, site);
+    stretch_end(node, site, false);
     accesses_after(node, setter, set);
 }
 
 void races_before_meeting(struct node *node, uint32_t site)
 {
-    stretch_end(node, site);
+    stretch_end(node, site, true);
     node->accesses->open.arrivals = node->meetings[MEETING_THREADS].passed + 1;
 }
 
 void races_after_meeting(struct node *node, uint32_t site)
 {
-    stretch_end(node, site);
+    stretch_end(node, site, true);
     node->accesses->open.arrivals = node->accesses->open.departures = node->meetings[MEETING_THREADS].passed;
 }
 
 /* Threads may have gone on since the last call that synchronised. */
 struct access_log races_take(struct node *node)
 {
-    stretch_end(node, node->accesses->open.began);
+    stretch_end(node, node->accesses->open.began, true);
     return accesses_take(node);
 }
 
@@ -52,6 +52,7 @@ struct access_log races_take(struct node *node)
 struct race_entry {
     const struct page_access *access;
     node_id node;
+    bool kept; /* over several stretches */
 };
 
 struct comparison {
@@ -262,6 +263,22 @@ static bool same_page(const struct race_entry *a, const struct race_entry *b)
     return a->access->region == b->access->region && a->access->page == b->access->page;
 }
 
+/* Is some stretch, of those in which `kept` may have read, concurrent with the write?  Not what lies between an arrival
+ * and its departure: a thread that waits there reads nothing. */
+static bool is_beside(const struct comparison *comparison, const struct race_entry *kept,
+                      const struct race_entry *writer)
+{
+    const struct access_log *log = &comparison->logs[kept->node];
+    const stamp *clock = clock_of(comparison, writer->node, writer->access->stretch);
+    uint32_t before = count_first(log, ended_by, clock[kept->node]), at = kept->access->run_first;
+    at = before > at ? before : at;
+    stamp end = comparison->logs[writer->node].stretches[writer->access->stretch].end;
+    for (; at <= kept->access->stretch && clock_of(comparison, kept->node, at)[writer->node] < end; at++)
+        if (log->stretches[at].arrivals == log->stretches[at].departures)
+            return true;
+    return false;
+}
+
 /* The accesses of one node to a page. */
 struct race_span {
     struct race_entry **from, **end;
@@ -273,6 +290,15 @@ static struct race_span span_at(struct race_entry **from, struct race_entry **en
     while (span.end < end && (*span.end)->node == (*from)->node)
         span.end++;
     return span;
+}
+
+/* There are few kept pages among the accesses. */
+static void compare_kept(struct comparison *comparison, struct race_span readers, struct race_span writers)
+{
+    for (struct race_entry **a = readers.from; a < readers.end; a++)
+        for (struct race_entry **b = writers.from; (*a)->kept && b < writers.end; b++)
+            if ((*b)->access->run_count && is_beside(comparison, *a, *b))
+                report_written(comparison, RACE_MAYBE_READ, *b, *a);
 }
 
 static void compare_spans(struct comparison *comparison, struct race_span mine, struct race_span theirs)
@@ -288,7 +314,8 @@ static void compare_spans(struct comparison *comparison, struct race_span mine, 
                 comparison->found.pairs_skipped++;
                 return;
             }
-            compare_pair(comparison, *a, *b);
+            if (!(*a)->kept && !(*b)->kept)
+                compare_pair(comparison, *a, *b);
         }
     }
 }
@@ -296,8 +323,11 @@ static void compare_spans(struct comparison *comparison, struct race_span mine, 
 static void compare_page(struct comparison *comparison, struct race_entry **from, struct race_entry **end)
 {
     for (struct race_span mine = span_at(from, end); mine.from < end; mine = span_at(mine.end, end))
-        for (struct race_span theirs = span_at(mine.end, end); theirs.from < end; theirs = span_at(theirs.end, end))
+        for (struct race_span theirs = span_at(mine.end, end); theirs.from < end; theirs = span_at(theirs.end, end)) {
             compare_spans(comparison, mine, theirs);
+            compare_kept(comparison, mine, theirs);
+            compare_kept(comparison, theirs, mine);
+        }
 }
 
 /* ---- all of it -------------------------------------------------------------------------------------------------- */
@@ -307,7 +337,9 @@ static void list_entries(struct comparison *comparison, struct race_entry *room)
     uint64_t count = 0;
     for (node_id q = 0; q < comparison->nodes; q++)
         for (uint32_t i = 0; i < comparison->logs[q].page_count; i++, count++) {
-            room[count] = (struct race_entry){.access = &comparison->logs[q].pages[i], .node = q};
+            const struct page_access *access = &comparison->logs[q].pages[i];
+            room[count] = (struct race_entry){.access = access, .node = q};
+            room[count].kept = access->run_count == 0 && access->run_first != ACCESS_SEEN;
             comparison->entries[count] = &room[count];
         }
     sort_pointers((void **)comparison->entries, (uint32_t)count, entry_before);

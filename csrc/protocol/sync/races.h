@@ -33,7 +33,7 @@ struct access_log races_take(struct node *node);
 enum race_kind {
     RACE_WRITES,    /* both wrote these bytes */
     RACE_READ,      /* `first` wrote them, and the other node read their page */
-    RACE_MAYBE_READ /* `first` wrote them, and the other node wrote other bytes of their page */
+    RACE_MAYBE_READ /* `first` wrote them, and the other node had their page open */
 };
 
 struct race {
