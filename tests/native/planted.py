@@ -1247,7 +1247,7 @@ FAULTS = (
     Fault(
         "races: a page stays open when its stretch ends",
         "coherence/stretch.c",
-        "        if (!pin_find(node, accesses->opened[i]))\n",
+        "        if (!keeps(node, accesses->opened[i]))\n",
         "        if (page_access(node, accesses->opened[i]) == ACCESS_READ)\n",
         RACING,
         (
