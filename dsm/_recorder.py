@@ -44,7 +44,7 @@ BARRIER, ACQUIRE, TRY, RELEASE, WAIT, SET, CLEAR, NOTIFY, ALLOCATION, FREE, COLL
     len(KINDS)
 )
 _ARRAYS_MAX = 20_000  # whose counts are kept
-_SAMPLE_S = 0.02
+_SAMPLE_S = 0.05  # a sample takes the GIL away, which takes long where all cores are busy
 
 # The calls of a program, by the module and perhaps the class that has them.
 _FUNCTIONS = {
