@@ -130,7 +130,7 @@ class Recorder:
         self._own: set[str] = set()  # files of dsm
         self._known: dict[Place, int] = {_END_OF_PROGRAM: 0}
         self._began_end_ns = 0
-        self._stop = threading.Event()
+        self._stop, self._sampling = threading.Event(), threading.Lock()
         self._sampler = threading.Thread(target=self._sample, name="dsm profile", daemon=True)
         self._sampler.start()
 
@@ -197,12 +197,21 @@ class Recorder:
     def _sample(self) -> None:
         main = threading.main_thread().ident
         while not self._stop.wait(_SAMPLE_S):
-            frame = sys._current_frames().get(main or 0)
-            while frame is not None and not is_of_program(frame.f_code.co_filename):
-                frame = frame.f_back
-            if frame is not None:
-                key = (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
-                self.lines[key] = self.lines.get(key, 0.0) + _SAMPLE_S
+            with self._sampling:
+                self._look(main or 0)
+
+    def _look(self, thread: int) -> None:
+        frame = sys._current_frames().get(thread)
+        while frame is not None and not is_of_program(frame.f_code.co_filename):
+            frame = frame.f_back
+        if frame is not None:
+            key = (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+            self.lines[key] = self.lines.get(key, 0.0) + _SAMPLE_S
+
+    def let_go(self) -> None:
+        """Wait until no sample holds a frame of a function that has ended, and so its arrays.  Local."""
+        with self._sampling:
+            pass
 
     # ---- the end -------------------------------------------------------------------------------------------
 
@@ -300,11 +309,24 @@ def end() -> Recorder | None:
 # can be spared.
 
 
+def _in_place_of(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let a wrapper look like the function, to the program and in frames."""
+
+    def named(wrapper: Any) -> Callable[..., Any]:
+        code = function.__code__
+        wrapper.__code__ = wrapper.__code__.replace(co_name=code.co_name, co_qualname=code.co_qualname)
+        return functools.wraps(function)(wrapper)
+
+    return named
+
+
 def _recorded(function: Callable[..., Any], call: int) -> Callable[..., Any]:
-    @functools.wraps(function)
+    @_in_place_of(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         recorder = active
         if recorder is not None:
+            if call == FREE:
+                recorder.let_go()
             begin = recorder.enter(call, 0)
             try:
                 return function(*args, **kwargs)
@@ -319,7 +341,7 @@ def _recorded(function: Callable[..., Any], call: int) -> Callable[..., Any]:
 
 
 def _recorded_method(function: Callable[..., Any], call: int) -> Callable[..., Any]:
-    @functools.wraps(function)
+    @_in_place_of(function)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = active
         if recorder is None:
@@ -335,7 +357,7 @@ def _recorded_method(function: Callable[..., Any], call: int) -> Callable[..., A
 
 
 def _recorded_take(function: Callable[[Any, FrameType, float | None], bool]) -> Callable[..., bool]:
-    @functools.wraps(function)
+    @_in_place_of(function)
     def wrapper(self: Any, frame: FrameType, seconds: float | None) -> bool:
         recorder = active
         if recorder is None:
