@@ -183,6 +183,7 @@ def _strip(profile: Profile, array: Json) -> Json:
         "axis": axis,
         "panels": panels,
         "shared": _shared(array),
+        "sharedTitle": _shared_title(array),
     }
 
 
@@ -204,6 +205,11 @@ def _shared(array: Json) -> list[tuple[float, float, str]]:
         for one in array["contested"]["worst"]
         if one["kind"] in ("false", "true")
     ]
+
+
+def _shared_title(array: Json) -> str:
+    pages, worst = array["contested"]["pages"], len(array["contested"]["worst"])
+    return "pages that two ranks wrote in one phase" + (f", the worst {worst} of {pages:,}" if worst < pages else "")
 
 
 def _packed(members: Sequence[Sequence[Sequence[int]]], bins: int) -> str:

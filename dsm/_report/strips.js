@@ -26,7 +26,7 @@ function drawStrips(canvas, strip) {
 
   if (shared) {
     ink.fillStyle = text;
-    ink.fillText("pages that two ranks wrote in one phase", LEFT, HEAD / 2);
+    ink.fillText(strip.sharedTitle, LEFT, HEAD / 2);
     ink.fillStyle = wash;
     ink.fillRect(LEFT, HEAD, wide, SHARED);
     for (const [first, last, kind] of strip.shared) {

@@ -20,8 +20,8 @@ const timeline = page.data.timeline && {
     this.to = this.from + length;
     this.draw();
     this.drawOverview();
-    document.getElementById("window").textContent =
-      page.seconds(this.from) + " to " + page.seconds(this.to) + " of " + page.seconds(this.end);
+    const [first, last] = [this.from, this.to].map((t) => this.label(t, length / 10));
+    document.getElementById("window").textContent = first + " to " + last + " of " + page.seconds(this.end);
   },
 
   zoom(factor, at = (this.from + this.to) / 2) {
@@ -35,6 +35,13 @@ const timeline = page.data.timeline && {
     const found = [];
     for (let t = Math.ceil(this.from / step) * step; t <= this.to; t += step) found.push(t);
     return found;
+  },
+
+  /** A time with as many digits as tell neighbouring ticks apart. */
+  label(t, step) {
+    const [unit, name] = this.to < 1e-3 ? [1e-6, "\u00b5s"] : this.to < 1 ? [1e-3, "ms"] : [1, "s"];
+    const digits = Math.max(0, -Math.floor(Math.log10(step / unit) + 1e-9)) || 0;
+    return t ? (t / unit).toFixed(digits) + " " + name : "0";
   },
 
   /** Spans in order of start, by track, so that a window is found by halving. */
@@ -70,7 +77,8 @@ const timeline = page.data.timeline && {
     const [text, soft, line] = ["ink", "soft", "line"].map((name) => page.color(name));
     const colors = this.kinds.map((kind) => page.color(kind));
     ink.textBaseline = "middle";
-    for (const t of this.ticks()) {
+    const ticks = this.ticks();
+    for (const t of ticks) {
       ink.strokeStyle = line;
       ink.beginPath();
       ink.moveTo(this.x(t), HEAD - 4);
@@ -78,7 +86,7 @@ const timeline = page.data.timeline && {
       ink.stroke();
       ink.fillStyle = soft;
       ink.textAlign = "center";
-      ink.fillText(page.seconds(t), Math.min(this.x(t), width - 24), HEAD / 2);
+      ink.fillText(this.label(t, ticks[1] - ticks[0]), Math.min(this.x(t), width - 28), HEAD / 2);
     }
     this.drawn = [];
     for (let track = 0; track < count; track++) {
@@ -123,7 +131,7 @@ const timeline = page.data.timeline && {
     for (const [a, from, b, to, kind] of chosen) {
       const [x1, x2] = [this.x(from), this.x(to)];
       const [y1, y2] = [a, b].map((track) => this.head + track * this.high + this.high * 0.31);
-      ink.strokeStyle = ink.fillStyle = page.color(kind);
+      ink.strokeStyle = ink.fillStyle = page.color(kind === "lock" ? "ink" : kind); // locks lead from pink to pink
       ink.globalAlpha = 0.85;
       ink.beginPath();
       ink.moveTo(x1, y1);

@@ -16,7 +16,9 @@ STATES = ("compute", "data", "lock", "barrier", "event", "other", "protocol")
 KINDS = (*STATES, "fault", "collection")
 
 
-WAITS = {"acquire": "lock", "barrier": "barrier", "wait": "event"}  # first words of the names of waits
+# First words of the names of waits; the others are calls that only this rank makes, as a release.
+WAITS = {"acquire": "lock", "barrier": "barrier", "wait": "event"}
+WAITS |= dict.fromkeys(("allocation", "free", "collective", "end"), "other")
 HELD_TRACKS = 100  # and above: tracks of locks
 
 
@@ -81,7 +83,7 @@ def _kind(event: Json) -> int:
     if category == "phase":
         return KINDS.index("compute")
     if category == "wait":
-        return KINDS.index(WAITS.get(event["name"].partition(" ")[0], "other"))
+        return KINDS.index(WAITS.get(event["name"].partition(" ")[0], "protocol"))
     return KINDS.index(category) if category in KINDS else -1
 
 
@@ -93,7 +95,8 @@ def _arrows(events: Iterable[Json], numbers: dict[tuple[int, int], int]) -> list
         if event["ph"] == "s":
             starts[event["cat"], event["id"]] = event
         elif begun := starts.get((event["cat"], event["id"])):
-            a, b = (numbers.get((one["pid"], one["tid"])) for one in (begun, event))
+            # Arrows between the tracks of a lock are drawn between the main threads.
+            a, b = (numbers.get((one["pid"], one["tid"] if one["tid"] < HELD_TRACKS else 1)) for one in (begun, event))
             if a is not None and b is not None:
                 found.append((a, round(begun["ts"] / 1e6, 6), b, round(event["ts"] / 1e6, 6), str(event["cat"])))
     return found

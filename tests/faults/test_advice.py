@@ -121,8 +121,8 @@ PROGRAMS["counter-per-item"] = """
 """
 
 PROGRAMS["imbalance"] = """
-    for step in range(20):
-        time.sleep(0.02 if sound else 0.01 + 0.02 * dsm.rank())
+    for step in range(10):
+        time.sleep(0.06 if sound else 0.02 + 0.08 * dsm.rank())
         dsm.barrier()
 """
 
@@ -194,6 +194,7 @@ def test_a_program_with_the_fault_is_told(run, tmp_path, kind):
     assert kind in kinds(run, tmp_path, kind, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_program_without_the_fault_is_not(run, tmp_path, kind):
     assert kind not in kinds(run, tmp_path, kind, True)

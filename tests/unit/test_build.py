@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,21 @@ def test_sources_are_sorted_and_of_all_three_parts(tmp_path):
         "csrc/protocol/page/z.c",
         "csrc/runtime/b.c",
     ]
+
+
+# ---- what is packed ----
+
+
+def test_the_wheel_has_all_files_of_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [file for file in (ROOT / "dsm").rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    package_of = {file: ".".join(file.relative_to(ROOT).parts[:-1]) for file in files}
+    assert {package_of[file] for file in files} == set(settings["packages"])
+    built = {".py", ".so", ".c", ".o"}
+    data = [file for file in files if file.suffix not in built]
+    assert any(file.suffix == ".js" for file in data)
+    patterns = settings["package-data"]
+    assert [file for file in data if not any(map(file.match, patterns.get(package_of[file], [])))] == []
 
 
 # ---- which mpicc ----

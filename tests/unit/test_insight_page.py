@@ -160,6 +160,17 @@ def test_waits_and_faults_are_told_apart():
     assert drawn["end"] == pytest.approx(2.0)
 
 
+def test_arrows_of_a_lock_lead_from_rank_to_rank():
+    ends = [
+        {"ph": ph, "cat": "lock", "id": 7, "pid": pid, "tid": 103, "ts": 1e6, "name": ""}
+        for ph, pid in (("s", 0), ("f", 1))
+    ]
+    held = {"ph": "X", "cat": "held", "name": "Lock 3", "pid": 0, "tid": 103, "ts": 0, "dur": 9}
+    drawn = timeline.timeline([*profiles.trace(2, 1), held, *ends])
+    assert [arrow for arrow in drawn["arrows"] if arrow[4] == "lock"] == [(0, 1.0, 1, 1.0, "lock")]
+    assert len(drawn["tracks"]) == 2
+
+
 def test_a_long_run_is_thinned_and_keeps_its_time():
     spans = [timeline.Span(0, number % 2, 0, number * 1e-3, (0.2e-3, 0.8e-3)[number % 2]) for number in range(50_000)]
     found = timeline.thinned(spans, 1000)
