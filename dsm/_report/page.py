@@ -187,7 +187,7 @@ def _timeline(drawn: Json | None) -> str:
         "event": "waiting for events and conditions",
         "other": "other collective calls",
         "protocol": "other calls of dsm",
-        "fault": "page faults, below the phase; arrows from who wrote to who fetched",
+        "fault": "page faults, below the phase; arrows from the writer to the rank that fetched",
         "collection": "garbage collections",
     }
     kinds = [(kind, said[kind]) for number, kind in enumerate(drawn["kinds"]) if number in used]

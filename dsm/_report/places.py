@@ -114,7 +114,7 @@ def lines(profile: Profile) -> str:
     return parts.section(
         "lines",
         "Lines of the program",
-        parts.paragraph("Time of the main threads by line, as sampled some hundred times a second; waits are in it."),
+        parts.paragraph("Time of the main threads by line, as sampled now and then; waits are in it."),
         parts.table(columns, rows, sorted_by=1),
     )
 
