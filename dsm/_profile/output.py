@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -121,24 +120,19 @@ def lines_of(profile: Json, folder: Path) -> list[str]:
         f"{share:.0%} {text}" for text, share in sorted(shares.items(), key=lambda item: -item[1]) if share > 0.005
     ]
     lines = [f"{profile['run']['seconds']:.2f} s on {len(ranks)} ranks: {', '.join(parts)}"]
-    lines += [*profile["notes"], *_advice(profile)][:1]
-    report = _report(folder)
-    return [*lines, f"wrote {report or folder / 'profile.json'}, and trace.json for https://ui.perfetto.dev"]
+    advice, report = _report(profile, folder)
+    lines += [line for line in (*profile["notes"], advice) if line][:1]
+    return [*lines, f"wrote {report}, and trace.json for https://ui.perfetto.dev"]
 
 
-def _advice(profile: Json) -> list[str]:
-    module = _optional("dsm._report.advice")
-    line = str(module.first_line(profile)) if module else ""
-    return [line] if line else []
-
-
-def _report(folder: Path) -> Path | None:
-    module = _optional("dsm._report")
-    return Path(module.write(folder)) if module else None
-
-
-def _optional(name: str) -> Any:
-    return importlib.import_module(name) if importlib.util.find_spec("dsm._report") else None
+def _report(profile: Json, folder: Path) -> tuple[str, str]:
+    """Return the first advice, and the file that was written; a report that fails does not end the job."""
+    try:
+        # Late, because a run without a profile needs none of it.
+        first = importlib.import_module("dsm._report.advice").first_line(profile)
+        return str(first), str(importlib.import_module("dsm._report").write(folder))
+    except Exception as error:
+        return f"no report: {type(error).__name__}: {error}", str(folder / "profile.json")
 
 
 def _version() -> str:
