@@ -81,8 +81,8 @@ FAULTS = (
     Fault(
         "R2 diffs applied as they come",
         "coherence/install.c",
-        "    sort_parts(fetch->parts, fetch->part_count);\n    for",
-        "    (void)sort_parts;\n    for",
+        "    sort_parts(fetch->parts, fetch->part_count);\n    if",
+        "    (void)sort_parts;\n    if",
     ),
     Fault(
         "R2 diffs not applied to the twin",
@@ -873,8 +873,8 @@ FAULTS = (
     Fault(
         "H3 the diff is encoded from the page, not from the snapshot",
         "coherence/seal.c",
-        "changed = page_encode(page, snapshot,",
-        "changed = page_encode(page, node->port->view + page_offset(page),",
+        "changed = encode(node, page, snapshot,",
+        "changed = encode(node, page, node->port->view + page_offset(page),",
         SHARED,
     ),
     Fault(

@@ -369,13 +369,16 @@ def test_variables_that_dsm_does_not_know_are_found_with_the_nearest_that_it_kno
     assert _settings.unknown({**environ, "HOME": "/"}) == found
 
 
+OF_LIB = ("DSM_E_", "DSM_PROGRESS_", "DSM_OK", "DSM_AGAIN", "DSM_FOR_", "DSM_BEFORE_", "DSM_AFTER_")
+
+
 def test_every_variable_that_is_read_is_known():
     named = {
         name
         for file in Path(_settings.__file__).parent.glob("*.py")
         for name in re.findall(r"\bDSM_[A-Z]+(?:_[A-Z]+)*\b", file.read_text())
     }
-    lib = {name for name in named if name.startswith(("DSM_E_", "DSM_PROGRESS_", "DSM_OK", "DSM_AGAIN", "DSM_FOR_"))}
+    lib = {name for name in named if name.startswith(OF_LIB)}
     assert _settings.VARIABLES
     assert named - lib - {"DSM_TEST", *_settings.OF_OTHERS} == set(_settings.VARIABLES)
 

@@ -1,9 +1,8 @@
 /* pushed - the reader's half of pushes (push.h).
  *
- * A push is an early reply.  It is kept until a notice makes the page stale (where the notice came first it is
- * used at once), and then serves the fetch, which ends at once if nothing else is missing.  It is used only if it starts
- * at or before what the copy has; what it says of other writers' diffs (R3) counts as in a reply, but not before it is
- * used.
+ * A push is an early reply.  It is kept until a notice makes the page stale (where the notice came first it is used at
+ * once), and then serves the fetch, which ends at once if nothing else is missing.  It is used only if it starts at or
+ * before what the copy has; what it says of other writers' diffs (R3) counts as in a reply, but not before it is used.
  */
 #pragma once
 

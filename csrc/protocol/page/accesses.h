@@ -31,8 +31,8 @@ struct stretch_edge {
 
 #define ACCESS_SEEN UINT32_MAX
 
-/* A page that was written (run_count is not 0), or read (run_first is ACCESS_SEEN), or kept open: it may have been read in
- * the stretches from run_first to `stretch`. */
+/* A page that was written (run_count is not 0), or read (run_first is ACCESS_SEEN), or kept open: it may have been read
+ * in the stretches from run_first to `stretch`. */
 struct page_access {
     uint64_t page; /* of the region */
     uint32_t stretch;
