@@ -5,4 +5,5 @@
 #define diff_apply portable_diff_apply
 #define diff_apply_under portable_diff_apply_under
 #define diff_valid portable_diff_valid
+#define diff_next_run portable_diff_next_run
 #include "protocol/page/diff.c"

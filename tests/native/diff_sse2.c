@@ -7,4 +7,5 @@
 #define diff_apply sse2_diff_apply
 #define diff_apply_under sse2_diff_apply_under
 #define diff_valid sse2_diff_valid
+#define diff_next_run sse2_diff_next_run
 #include "protocol/page/diff.c"

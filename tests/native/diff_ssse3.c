@@ -7,4 +7,5 @@
 #define diff_apply ssse3_diff_apply
 #define diff_apply_under ssse3_diff_apply_under
 #define diff_valid ssse3_diff_valid
+#define diff_next_run ssse3_diff_next_run
 #include "protocol/page/diff.c"
