@@ -31,7 +31,6 @@ from dsm._info import Info, info, is_shared
 from dsm._lock import Lock, RLock
 from dsm._pin import pinned
 from dsm._prefetch import prefetch
-from dsm._profile import output as _output
 from dsm._ref import Ref, ref
 from dsm._runtime import barrier, finalize, init, rank, size
 from dsm._semaphore import BoundedSemaphore, Semaphore
@@ -39,10 +38,15 @@ from dsm._stats import Stats, stats
 
 # The start and the end of dsm use modules that are built upon them.  Assigned, since a module may be loaded again.
 _exit.before_traceback[:] = [_unpinned.note]
-_runtime.after_start[:] = [_unpinned.watch_threads, _races.begin, _output.begin]
+_runtime.after_start[:] = [_unpinned.watch_threads, _races.begin]
 _runtime.before_end[:] = [_stats.print_summary, _recorder.before_end]
-_runtime.after_end[:] = [_output.end]
-_recorder.install(globals())
+_runtime.after_end[:] = []
+if _recorder.ON:  # else its modules are not imported
+    from dsm._profile import output as _output
+
+    _runtime.after_start.append(_output.begin)
+    _runtime.after_end.append(_output.end)
+    _recorder.install(globals())
 
 __all__ = [
     "Barrier",

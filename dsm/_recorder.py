@@ -375,9 +375,7 @@ def _recorded_take(function: Callable[[Any, FrameType, float | None], bool]) -> 
 
 
 def install(names: dict[str, Any]) -> None:
-    """Wrap the calls of a program, in the names of the package and in its classes, if a profile is wanted.  Local."""
-    if not ON:
-        return
+    """Wrap the calls of a program, in the names of the package and in its classes.  Local."""
     for name, call in _FUNCTIONS.items():
         names[name] = _recorded(names[name], call)
     for (kind, name), call in _METHODS.items():
