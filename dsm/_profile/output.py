@@ -15,7 +15,6 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 

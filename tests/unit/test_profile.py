@@ -250,7 +250,7 @@ def test_three_lines_say_where_the_time_went(tmp_path):
         each.threads[0] |= {"compute_s": 1.5, "barrier_s": 0.5}
     lines = output.lines_of(merge.merge(parts, {}, {}, {}), tmp_path)
     assert lines[0] == "3.00 s on 2 ranks: 75% compute, 25% barriers"
-    assert lines[1].startswith("no report: FileNotFoundError"), "a report that fails does not end the job"
+    assert lines[1].startswith("no report: "), "a report that fails does not end the job"
     assert str(tmp_path / "profile.json") in lines[-1]
 
 
