@@ -221,7 +221,7 @@ addEventListener("unhandledrejection", (event) => errors.push(String(event.reaso
 </script>"""
 # Looks at everything, then clicks on everything.
 EXERCISER = """<script>
-addEventListener("load", () => {
+function use() {
   HTMLCanvasElement.prototype.setPointerCapture = () => {}; // no pointer is real here
   document.querySelectorAll("details").forEach((one) => { one.open = true; });
   for (const [canvas, draw] of page.drawings) { canvas.dataset.seen = "1"; draw(); }
@@ -237,8 +237,12 @@ addEventListener("load", () => {
     document.getElementById("tracks")?.dispatchEvent(new KeyboardEvent("keydown", { key }));
   page.redraw();
   const wide = document.documentElement.scrollWidth > innerWidth;
-  const told = { errors, blank: blank.length, canvases: page.drawings.size, wide };
-  document.body.insertAdjacentHTML("beforeend", "<pre id=told>" + JSON.stringify(told) + "</pre>");
+  return { blank: blank.length, canvases: page.drawings.size, wide };
+}
+addEventListener("load", () => {
+  let told = {};
+  try { told = use(); } catch (error) { errors.push(String(error)); }
+  document.body.insertAdjacentHTML("beforeend", "<pre id=told>" + JSON.stringify({ errors, ...told }) + "</pre>");
 });
 </script>"""
 
