@@ -35,8 +35,8 @@ COUNTS = (
 
 def command(profile: Profile) -> str:
     """Return the program and its arguments, without folders.  Local."""
-    program, *rest = profile.run["argv"]
-    return " ".join([os.path.basename(program), *rest])
+    program, *rest = profile.run["argv"] or [""]
+    return " ".join([os.path.basename(program) or "python", *rest])
 
 
 def lead(profile: Profile) -> str:
