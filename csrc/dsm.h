@@ -274,8 +274,8 @@ struct dsm_stretch_edge {
     int32_t node;
 };
 
-/* A page of a region that was written: the bytes in `runs`; or read (run_count is 0, run_first UINT32_MAX), or kept open:
- * it may have been read in the stretches from run_first on. */
+/* A page of a region that was written: the bytes in `runs`; or read (run_count is 0, run_first UINT32_MAX), or kept
+ * open: it may have been read in the stretches from run_first on. */
 struct dsm_page_access {
     uint64_t page;
     uint32_t stretch;
