@@ -26,9 +26,9 @@ enum {
     FUZZ_STATES = 1024,
     FUZZ_PREFIX_BYTES = 4,
     FUZZ_MESSAGE_MAX = 1 << 14,
-    /* A request of 24 bytes is answered with a page (up to 256 bytes here) and what is around it; and every page of the few
-     * small regions may be named by one run of 16 bytes. */
-    FUZZ_BASE_BYTES = 24 << 10,
+    /* A request of 24 bytes is answered with a page (up to 256 bytes here) and what is around it; every page of the few
+     * small regions may be named by one run of 16 bytes; and 2 bytes name again what a node wrote in its last step. */
+    FUZZ_BASE_BYTES = 28 << 10,
     FUZZ_BYTES_PER_BYTE = 64
 };
 

@@ -747,13 +747,13 @@ FAULTS = (
     Fault(
         "R3 a page that has changed since it was sealed keeps its stamp",
         "coherence/seal.c",
-        "!changed && last > node->collection.floor",
+        "!changed && last > node->collection.ended",
         "last > node->collection.floor",
     ),
     Fault(
         "R8 an unchanged page keeps a stamp that a collection has forgotten",
         "coherence/seal.c",
-        "!changed && last > node->collection.floor && node->collection.phase == COLLECTION_IDLE",
+        "!changed && last > node->collection.ended && node->collection.phase == COLLECTION_IDLE",
         "!changed",
         ("--collect=300", "--nodes=3"),
     ),
@@ -869,6 +869,13 @@ FAULTS = (
         "changed = page->writers && page_valid(page) ? seal",
         SHARED,
         (SEALED_UNSEEN,),
+    ),
+    Fault(
+        "R3 an unchanged page keeps a stamp from before a collection",
+        "coherence/seal.c",
+        "last > node->collection.ended",
+        "last > node->collection.floor",
+        ("--races=400", "--lock_threads=2", "--nodes=4", "--seed=499000"),
     ),
     Fault(
         "H3 the diff is encoded from the page, not from the snapshot",

@@ -149,6 +149,8 @@ REORDERED |= {"changes": 700, "phases": 8, "whole": 3, "flags": 0, "readers": 0,
         (1212, REORDERED),
         # In the silence of a collection a page was sent as its constant twin, which is one granule.
         (1003428, REORDERED | {"preopen": 300, "collect": 300, "page_bytes": 256, "guess": 700}),
+        # An unchanged page kept a stamp of which a collection had forgotten a later one, and a reader asked for that.
+        (500031, {"nodes": 4, "races": 400, "lock_threads": 2}),
     ],
 )
 def test_found_by_long_runs(ffi, lib, seed, knobs):

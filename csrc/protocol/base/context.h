@@ -114,6 +114,7 @@ struct collection {
     bool requested;           /* node 0 was asked, or is node 0 */
     uint64_t threshold_bytes; /* of pool memory */
     stamp floor;              /* stamp of the last collection */
+    stamp ended;              /* the clock when it ended here: pages do not know stamps that they got before */
     uint64_t count;
 };
 

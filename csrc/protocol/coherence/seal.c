@@ -112,11 +112,12 @@ static bool seal_closed(struct node *node, struct page *page, stamp tag, bool la
 }
 
 /* An unchanged page keeps its stamp: with a new one, each reader would have to ask here for nothing, since what other
- * nodes send of the page names it (R3). */
+ * nodes send of the page names it (R3).  A stamp from before the end of a collection is not kept: the page may have got
+ * a later one, which it has forgotten and others have not, and they would ask for that for ever. */
 static stamp sealed(struct node *node, struct page *page, stamp tag, bool changed)
 {
     stamp last = vector_get(&page->have, node->number);
-    if (!changed && last > node->collection.floor && node->collection.phase == COLLECTION_IDLE)
+    if (!changed && last > node->collection.ended && node->collection.phase == COLLECTION_IDLE)
         return last;
     vector_raise(&page->have, &node->pool, node->number, tag);
     page_event(node, EVENT_SEAL, page, node->number);

@@ -130,6 +130,7 @@ static void forget(struct node *node, stamp root_stamp)
     context_assert(node, node->writes->dirty_count == 0, "collection: pages were written during a collection");
     context_assert(node, node->fetches->count == 0, "collection: a collection ends while pages are fetched");
     node->collection.floor = root_stamp;
+    node->collection.ended = node->stamp;
     for_all_pages(node, forget_page);
     evict_collected(node);
     node->collection.requested = false;
