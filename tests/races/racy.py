@@ -77,7 +77,7 @@ def message_instead_of_a_barrier(rank, ranks):
 
 @racy(WRITES, "[5:10]")
 def barrier_of_mpi(rank, ranks):
-    a = dsm.zeros(20, name="barrier_of_mpi")
+    a = dsm.zeros(20, np.int64, name="barrier_of_mpi")
     dsm.barrier()  # <1 <2
     if rank == 0:
         a[0:10] = 1
@@ -116,7 +116,7 @@ def flag_that_is_spun_on(rank, ranks):
 
 @racy(WRITES, lambda ranks: ("[10:11]", "[[10, 20]]", "[10:31:10]")[ranks - 2])
 def block_that_ends_one_too_late(rank, ranks):
-    a = dsm.zeros(10 * ranks + 1, name="block_that_ends_one_too_late")
+    a = dsm.zeros(10 * ranks + 1, np.int64, name="block_that_ends_one_too_late")
     dsm.barrier()  # <1 <2
     a[10 * rank : 10 * rank + 11] = rank + 1
     dsm.barrier()  # >1 >2
@@ -127,7 +127,7 @@ def block_that_ends_one_too_late(rank, ranks):
 
 @racy(WRITES, "[0:1]")
 def reduction_without_a_lock(rank, ranks):
-    total = dsm.zeros(1, name="reduction_without_a_lock")
+    total = dsm.zeros(1, np.int64, name="reduction_without_a_lock")
     dsm.barrier()  # <1 <2
     total[0] += rank + 1
     dsm.barrier()  # >1 >2
@@ -135,7 +135,7 @@ def reduction_without_a_lock(rank, ranks):
 
 @racy(WRITES, "[0:1]")
 def wrong_lock(rank, ranks):
-    total = dsm.zeros(1, name="wrong_lock")
+    total = dsm.zeros(1, np.int64, name="wrong_lock")
     one, other = dsm.Lock(), dsm.Lock()
     if rank % 2:
         with one:  # <1 >1
@@ -161,7 +161,7 @@ def reader_without_the_lock(rank, ranks):
 
 @racy(WRITES, "[1:2]")
 def writer_without_the_lock(rank, ranks):
-    pair = dsm.zeros(2, name="writer_without_the_lock")
+    pair = dsm.zeros(2, np.int64, name="writer_without_the_lock")
     lock = dsm.Lock()
     dsm.barrier()  # <2
     if rank == 0:
@@ -174,7 +174,7 @@ def writer_without_the_lock(rank, ranks):
 
 @racy(WRITES, "[0:1]")
 def lock_released_too_early(rank, ranks):
-    total = dsm.zeros(1, name="lock_released_too_early")
+    total = dsm.zeros(1, np.int64, name="lock_released_too_early")
     lock = dsm.Lock()
     with lock:  # <1 <2
         before = total[0]
@@ -185,7 +185,7 @@ def lock_released_too_early(rank, ranks):
 
 @racy(WRITES, "[3:4]")
 def try_whose_answer_is_ignored(rank, ranks):
-    a = dsm.zeros(8, name="try_whose_answer_is_ignored")
+    a = dsm.zeros(8, np.int64, name="try_whose_answer_is_ignored")
     lock = dsm.Lock()
     dsm.barrier()  # <2
     if rank == 0:
@@ -217,11 +217,11 @@ def check_before_the_lock(rank, ranks):
 
 @racy(WRITES, "[2:3]")
 def lock_of_each_row(rank, ranks):
-    rows = dsm.zeros(8, name="lock_of_each_row")
+    rows = dsm.zeros(8, np.int64, name="lock_of_each_row")
     locks = [dsm.Lock() for _ in range(2)]
     if rank < 2:
         with locks[rank]:  # <1 <2 >1 >2
-            rows[2 * rank : 2 * rank + 3] += rank + 1  # the row behind, too
+            rows[2 * rank : 2 * rank + 3] = rank + 1  # the row behind, too
     dsm.barrier()
 
 
@@ -244,7 +244,7 @@ def buffer_used_again_too_early(rank, ranks):
 
 @racy(WRITES, "[0:4]")
 def event_set_too_early(rank, ranks):
-    a = dsm.zeros(4, name="event_set_too_early")
+    a = dsm.zeros(4, np.int64, name="event_set_too_early")
     ready = dsm.Event()
     if rank == 0:
         ready.set()  # <1
@@ -272,7 +272,7 @@ def event_of_another_task(rank, ranks):
 
 @racy(WRITES, "[0:1]")
 def condition_without_its_lock(rank, ranks):
-    box = dsm.zeros(1, name="condition_without_its_lock")
+    box = dsm.zeros(1, np.int64, name="condition_without_its_lock")
     changed = dsm.Condition()
     dsm.barrier()  # <2
     if rank == 0:
@@ -286,7 +286,7 @@ def condition_without_its_lock(rank, ranks):
 
 @racy(WRITES, "[0:1]")
 def write_behind_the_notification(rank, ranks):
-    box, go = dsm.zeros(1, name="write_behind_the_notification"), dsm.zeros(1)
+    box, go = dsm.zeros(1, np.int64, name="write_behind_the_notification"), dsm.zeros(1)
     changed = dsm.Condition()
     if rank == 0:
         with changed:  # <1
@@ -303,7 +303,7 @@ def write_behind_the_notification(rank, ranks):
 
 @racy(WRITES, "[0:1]")
 def semaphore_of_many(rank, ranks):
-    total = dsm.zeros(1, name="semaphore_of_many")
+    total = dsm.zeros(1, np.int64, name="semaphore_of_many")
     inside = dsm.Semaphore(ranks)
     with inside:  # <1 <2 >1 >2
         COMM.Barrier()  # all are inside
@@ -317,7 +317,7 @@ def semaphore_of_many(rank, ranks):
 
 @racy(WRITES, "[2:5, 1:3]")
 def block_of_a_view(rank, ranks):
-    a = dsm.zeros((8, 6), name="block_of_a_view")
+    a = dsm.zeros((8, 6), np.int64, name="block_of_a_view")
     view = a[1:7][1:4, 1:3]
     dsm.barrier()  # <1 <2
     view[...] = rank + 1
@@ -334,7 +334,7 @@ def column(rank, ranks):
 
 @racy(WRITES, "[1:3, 0:6]")
 def rows_in_the_order_of_fortran(rank, ranks):
-    a = dsm.zeros((8, 6), order="F", name="rows_in_the_order_of_fortran")
+    a = dsm.zeros((8, 6), np.int64, order="F", name="rows_in_the_order_of_fortran")
     dsm.barrier()  # <1 <2
     a[1:3] = rank + 1
     dsm.barrier()  # >1 >2
@@ -360,7 +360,7 @@ def field_of_a_structure(rank, ranks):
 
 @racy(WRITES, "[0:13:4]")
 def every_fourth(rank, ranks):
-    a = dsm.zeros(16, name="every_fourth")
+    a = dsm.zeros(16, np.int64, name="every_fourth")
     dsm.barrier()  # <1 <2
     np.add.at(a, [0, 4, 8, 12], rank + 1)
     dsm.barrier()  # >1 >2
@@ -383,14 +383,14 @@ def received_into_a_pin(rank, ranks):
         with dsm.pinned(a, "w"):
             COMM.Recv(a, source=1)
     elif rank == 1:
-        COMM.Send(np.arange(1.0, 5), dest=0)
+        COMM.Send(np.full(4, 3.0), dest=0)
         a[:2] = 9
     dsm.barrier()  # >1 >2
 
 
 @racy(WRITES, f"[{PAGE}:{3 * PAGE}]")
 def pages_of_a_large_array(rank, ranks):
-    a = dsm.zeros(64 * PAGE, name="pages_of_a_large_array")
+    a = dsm.zeros(64 * PAGE, np.int64, name="pages_of_a_large_array")
     dsm.barrier()  # <1 <2
     if rank == 0:
         a[: 3 * PAGE] = 1
@@ -401,7 +401,7 @@ def pages_of_a_large_array(rank, ranks):
 
 @racy(WRITES, "[()]")
 def scalar(rank, ranks):
-    a = dsm.zeros((), name="scalar")
+    a = dsm.zeros((), np.int64, name="scalar")
     dsm.barrier()  # <1 <2
     a[()] = rank + 1
     dsm.barrier()  # >1 >2
