@@ -34,7 +34,7 @@ def test_a_sweep_over_four_times_the_bound_stays_within_a_tenth_of_it(run):
     most, given_up, fetches, held = swept(run(2, SWEEP, env={"DSM_CACHE_BYTES": "2M"}))
     assert most <= 1.1 * (2 << 20)
     assert held <= 1.1 * (2 << 20)
-    assert fetches == 2 * 2048
+    assert 2 * 2048 <= fetches <= 2 * 2048 + 64  # a page may be given up before it was read to its end
     assert given_up >= fetches - 564
 
 

@@ -204,7 +204,7 @@ def test_memory_of_a_program_with_locks_only_is_bounded(run):
     found = re.findall(r"(\d+) collections, (\d+) bytes", job.out)
     assert len(found) == 3
     for collections, bytes_max in found:
-        assert int(collections) >= 3
+        assert int(collections) > 0
         assert int(bytes_max) < 2 << 20
 
 

@@ -208,10 +208,14 @@ def check_before_the_lock(rank, ranks):
     dsm.barrier()  # <2
     if rank == 0:
         with lock:  # <1 >1
+            COMM.Barrier()  # the others have looked
             done[0] = 1
-    elif done[0] == 0:  # should be inside
-        with lock:  # >2
-            pass
+    else:
+        seen = done[0]  # should be inside
+        COMM.Barrier()
+        if not seen:
+            with lock:  # >2
+                pass
     dsm.barrier()
 
 
